@@ -1,0 +1,91 @@
+"""The one place where settings become objects."""
+
+from collections.abc import Sequence
+
+from detr_lite.config import Config, DataConfig, ModelConfig
+from detr_lite.data.transforms import ResizeRule
+from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.loss.criterion import Criterion, QualityCriterion, SoftmaxCriterion
+from detr_lite.loss.matcher import MatchingCost
+from detr_lite.model.backbone import Backbone
+from detr_lite.model.decoder import PlainDecoder, RefiningDecoder
+from detr_lite.model.detr import Detr
+from detr_lite.model.encoder import Encoder
+from detr_lite.model.heads import PlainHeads, RefiningHeads
+from detr_lite.model.position import CenterSine, CumulativeSine
+from detr_lite.model.queries import AnchorQueries, LearnedQueries
+
+
+def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False) -> Detr:
+    """The detector, with its backbone's pretrained weights if they are asked for.
+
+    Args:
+        for_checkpoint: weights come from a checkpoint, so nothing is fetched for them.
+    """
+    backbone = Backbone(
+        config.backbone,
+        strides=[config.stride],
+        pretrained=config.pretrained and not for_checkpoint,
+        freeze_batch_norm=config.pretrained,
+    )
+    sizes = (config.dim, config.decoder_layers, config.heads, config.feedforward_dim, config.dropout)
+
+    def encoder(position: CumulativeSine | CenterSine, normalise_projection: bool) -> Encoder:
+        return Encoder(
+            channels=backbone.channels,
+            strides=backbone.strides,
+            dim=config.dim,
+            layers=config.encoder_layers,
+            heads=config.heads,
+            feedforward_dim=config.feedforward_dim,
+            dropout=config.dropout,
+            position=position,
+            normalise_projection=normalise_projection,
+        )
+
+    if config.name == "detr":
+        return Detr(
+            backbone=backbone,
+            encoder=encoder(CumulativeSine(config.dim), normalise_projection=False),
+            queries=LearnedQueries(config.num_queries, config.dim),
+            decoder=PlainDecoder(*sizes),
+            heads=PlainHeads(config.dim, classes),
+        )
+    return Detr(
+        backbone=backbone,
+        encoder=encoder(CenterSine(config.dim), normalise_projection=True),
+        queries=AnchorQueries(config.num_queries, config.dim, classes, config.denoising_queries),
+        decoder=RefiningDecoder(*sizes),
+        heads=RefiningHeads(config.dim, classes, config.decoder_layers),
+    )
+
+
+def build_criterion(config: Config) -> Criterion:
+    """The loss that goes with the model."""
+    loss = config.loss
+    if config.model.name == "detr":
+        label = 1.0 if loss.label is None else loss.label
+        return SoftmaxCriterion(
+            cost=MatchingCost("softmax", label, loss.l1, loss.giou),
+            weights={"ce": label, "l1": loss.l1, "giou": loss.giou},
+            background_weight=loss.background,
+        )
+    label = 2.0 if loss.label is None else loss.label
+    return QualityCriterion(
+        cost=MatchingCost("sigmoid", label, loss.l1, loss.giou),
+        weights={"class": label, "l1": loss.l1, "giou": loss.giou},
+        tokens_per_object=loss.tokens_per_object,
+        gamma=loss.gamma,
+    )
+
+
+def build_postprocess(config: ModelConfig, class_names: Sequence[str]) -> Postprocess:
+    """The reading of the model's outputs that goes with its class layer."""
+    return Postprocess("softmax" if config.name == "detr" else "sigmoid", class_names)
+
+
+def build_resize(config: DataConfig) -> ResizeRule:
+    """How an image's size is brought to the one that the model works at."""
+    if config.resize == "longest":
+        return ResizeRule("longest", config.image_size, None)
+    return ResizeRule("shortest", config.image_size, round(config.image_size * 1333 / 800))

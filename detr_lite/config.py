@@ -1,0 +1,318 @@
+"""Settings: frozen dataclasses with one default each, and how a file and a command line become one.
+
+The sentence under a setting is its help text. Nothing beyond `build.py` knows these classes.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from detr_lite.settings_file import read_settings_file
+from detr_lite.structures import DetrLiteError
+
+PROJECT = Path(__file__).resolve().parents[1]
+DEFAULT_ROOT = "datasets/coco_small"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to learn from."""
+
+    root: str = DEFAULT_ROOT
+    """Folder of a COCO-format data set: annotations/instances_{train,val}.json beside train/ and val/, or COCO 2017's
+    names. The default one is drawn by the program on first use."""
+    batch_size: int = 16
+    """Images in a step, on each device."""
+    image_size: int = 256
+    """Images larger than this, in pixels, are scaled down to it (which side: see resize)."""
+    resize: Literal["longest", "shortest"] = "longest"
+    """Which side image_size is. "longest" never enlarges; "shortest" is COCO's custom, with 5/3 of it as the limit of
+    the longer side."""
+    augmentation: Literal["light", "detr", "none"] = "light"
+    """"light": flips and mild colours, for small images. "detr": the original's flips, scales and crops."""
+    workers: int | None = None
+    """Processes that load images; by default one for every two cores, at most 8."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What learns."""
+
+    name: Literal["lite", "detr"] = "lite"
+    """"lite": refined anchors, denoising, every token supervised. "detr": the original."""
+    backbone: str = "resnet10t"
+    """Any network of timm that gives feature maps, such as resnet50.tv_in1k."""
+    pretrained: bool = True
+    """Start the backbone from timm's pretrained weights; its batch norm is then frozen."""
+    stride: int = 16
+    """Pixels between neighbouring tokens, the keys and values of attention."""
+    dim: int = 128
+    """Width of tokens and queries."""
+    heads: int = 4
+    """Attention heads; must divide dim."""
+    encoder_layers: int = 1
+    """Layers in which tokens look at each other."""
+    decoder_layers: int = 3
+    """Layers in which queries ask the image."""
+    feedforward_dim: int = 512
+    """Hidden width of each layer's feed-forward network."""
+    dropout: float = 0.0
+    """Share of values (and of attention weights) dropped in training."""
+    num_queries: int = 30
+    """Object queries: the most objects that one image may hold."""
+    denoising_queries: int = 60
+    """lite: at most so many noisy copies of the true objects are asked beside the queries in training; 0 for none."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What counts as wrong. The three weights are those of the matching cost too."""
+
+    label: float | None = None
+    """Weight of the class; by default 2 for lite, 1 for detr."""
+    l1: float = 5.0
+    """Weight of the boxes' L1 distance, relative to the image's size."""
+    giou: float = 2.0
+    """Weight of the boxes' generalized IoU."""
+    background: float = 0.1
+    """detr: weight of the class "no object"."""
+    tokens_per_object: int = 4
+    """lite: so many tokens in an object's box learn to answer for it."""
+    gamma: float = 1.5
+    """lite: the score of a found object learns IoU to this power."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How it learns."""
+
+    lr: float = 1.5e-3
+    """AdamW's learning rate, for the batch size as given."""
+    backbone_factor: float = 1.0
+    """The backbone's share of the rate; 0.1 is the custom for pretrained weights."""
+    weight_decay: float = 1e-4
+    """AdamW's weight decay."""
+    decay_all: bool = False
+    """Decay norms and biases too, as the original does."""
+    warmup_steps: int = 100
+    """The rate rises from 0 over so many steps."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """After the flat part: down to 0 in a half cosine, down to a tenth at once, or no change."""
+    flat: float = 0.5
+    """Share of the run at the full rate."""
+    clip: float = 1.0
+    """Largest norm of the gradients; 0 for no clipping."""
+    accumulate: int = 1
+    """Batches whose gradients are added up before a step."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long, and on what."""
+
+    max_epochs: int | None = 50
+    """Times through the training images."""
+    max_minutes: float | None = None
+    """Minutes of training, evaluation aside; replaces max_epochs and stretches the schedule to the time."""
+    evaluations: int = 10
+    """The validation images are evaluated so many times, spread evenly over the run; the best model is kept."""
+    accelerator: str = "auto"
+    """auto, cpu, gpu, mps ..."""
+    devices: str | int = "auto"
+    """How many devices, or "auto" for all."""
+    precision: str = "auto"
+    """"auto": bfloat16 where the hardware has it, else 32 bits. Or Lightning's: 32-true, bf16-mixed, 16-mixed."""
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "loss": LossConfig,
+    "optim": OptimConfig,
+    "trainer": TrainerConfig,
+}
+
+
+AT_LEAST = {
+    "data.batch_size": 1, "data.image_size": 16, "data.workers": 0,
+    "model.stride": 1, "model.dim": 32, "model.heads": 1, "model.encoder_layers": 0, "model.decoder_layers": 1,
+    "model.feedforward_dim": 1, "model.dropout": 0, "model.num_queries": 1, "model.denoising_queries": 0,
+    "loss.label": 0, "loss.l1": 0, "loss.giou": 0, "loss.background": 0, "loss.tokens_per_object": 1, "loss.gamma": 0,
+    "optim.lr": 0, "optim.backbone_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.flat": 0,
+    "optim.clip": 0, "optim.accumulate": 1,
+    "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.evaluations": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+    """Of weights, data order and augmentation."""
+
+    def __post_init__(self) -> None:
+        for name, limit in AT_LEAST.items():
+            section, setting = name.split(".")
+            value = getattr(getattr(self, section), setting)
+            # Written so that NaN is refused too.
+            if value is not None and not value >= limit:
+                raise DetrLiteError(f"{name} is {value}; it must be at least {limit}")
+        for name, value in (("model.dropout", self.model.dropout), ("optim.flat", self.optim.flat)):
+            if value > 1:
+                raise DetrLiteError(f"{name} is {value}; it is a share, at most 1")
+        # GroupNorm takes 32 groups, the sine codes of two coordinates pairs of numbers.
+        if self.model.dim % 32 or self.model.dim % self.model.heads:
+            raise DetrLiteError(
+                f"model.dim is {self.model.dim}; it must divide by 32 and by model.heads, {self.model.heads}"
+            )
+        if self.trainer.max_epochs is None and self.trainer.max_minutes is None:
+            raise DetrLiteError("trainer: say how long to train, with max_epochs or with max_minutes")
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What one call of `tools/train.py` asks for: settings, and where to put or find the run."""
+
+    config: Config
+    config_name: str
+    run_dir: Path | None
+    resume: str | None
+    """"last", or the path of a checkpoint."""
+    overwrite: bool
+
+
+def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocation:
+    """Settings from defaults, then the file of `--config`, then the command line, wherever its words stand.
+
+    Errors: no or an unknown file, a key that does not exist (its nearest neighbour is named), a wrong type.
+    """
+    parser = _parser(program)
+    given = _parse(parser, arguments)
+    if given.config is None:
+        raise DetrLiteError(f"--config is missing; give one of {_available()}, or the path of your own")
+    path = find_config(given.config)
+    chosen = _parse(parser, [*_words_of_file(parser, path), *arguments])
+    config = _config(chosen.as_dict())
+
+    on_command_line = {word.split("=")[0] for word in arguments}
+    if {"--trainer.max_epochs", "--trainer.max_minutes"} <= on_command_line:
+        raise DetrLiteError("give --trainer.max_epochs or --trainer.max_minutes, not both")
+    how_long = config.trainer
+    if "--trainer.max_epochs" in on_command_line:
+        how_long = replace(how_long, max_minutes=None)
+    elif how_long.max_minutes is not None:
+        how_long = replace(how_long, max_epochs=None)
+    return Invocation(
+        config=replace(config, trainer=how_long),
+        config_name=path.stem,
+        run_dir=None if given.run_dir is None else Path(given.run_dir),
+        resume=given.resume,
+        overwrite=given.overwrite,
+    )
+
+
+def find_config(name: str) -> Path:
+    """A path, or a bare name in the project's `configs/`."""
+    for path in (Path(name), PROJECT / "configs" / name, PROJECT / "configs" / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    raise DetrLiteError(f"--config {name}: no such file; there are {_available()}")
+
+
+def config_from_dict(settings: Mapping[str, Any]) -> Config:
+    """Settings out of a checkpoint.
+
+    Errors: a setting that this version does not know, or lacks.
+    """
+    try:
+        return _config(settings)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DetrLiteError(f"the settings were written by another version of detr_lite ({error})") from error
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    return asdict(config)
+
+
+def write_config(config: Config, path: Path) -> None:
+    """The resolved settings, as a file that `--config` takes."""
+    path.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+
+
+def _config(settings: Mapping[str, Any]) -> Config:
+    return Config(**{name: section(**settings[name]) for name, section in SECTIONS.items()}, seed=settings["seed"])
+
+
+def _parser(program: str) -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog=program,
+        description="Train a detector, evaluate it on the validation images, and draw what it learned.",
+        epilog=f"Settings come from the file, then from the command line. Files: {_available()}.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", help="Settings: a path, or a bare name from the project's configs/.")
+    parser.add_argument("--run_dir", help="Folder of the run; by default runs/CONFIG, or the next free runs/CONFIG-2.")
+    parser.add_argument(
+        "--resume", nargs="?", const="last", help="Go on from RUN_DIR's last checkpoint, or from the one given."
+    )
+    parser.add_argument("--overwrite", action="store_true", help="Replace the run that RUN_DIR holds.")
+    for name, section in SECTIONS.items():
+        parser.add_class_arguments(section, name)
+    parser.add_argument("--seed", type=int, default=Config.seed, help="Of weights, data order and augmentation.")
+    return parser
+
+
+def _parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
+    try:
+        return parser.parse_args(list(words))
+    except ArgumentError as error:
+        text = " ".join(str(error).split())
+    if text.startswith("unrecognized arguments:"):
+        word = text.split()[2].split("=")[0]
+        raise DetrLiteError(f"{word} is not a setting{_nearest(word.lstrip('-'))}; see --help")
+    # The library's words, in the user's: Parser key "data.workers": Expected a <class 'int'>. Got value: two
+    text = re.sub(r'^Parser key "([\w.]+)":', r"\1:", text)
+    raise DetrLiteError(re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", ""))
+
+
+def _words_of_file(parser: ArgumentParser, path: Path) -> list[str]:
+    """A settings file as words of a command line, each checked under the line that it stands on."""
+    words = []
+    for name, setting in read_settings_file(path).items():
+        where = f"{path}, line {setting.line}"
+        if name not in _setting_names():
+            raise DetrLiteError(f"{where}: {name} is not a setting{_nearest(name)}")
+        words.append(f"--{name}={setting.text}")
+        try:
+            _parse(parser, words[-1:])
+        except DetrLiteError as error:
+            raise DetrLiteError(f"{where}: {error}") from error
+    return words
+
+
+def _setting_names() -> list[str]:
+    return ["seed", *(f"{name}.{setting.name}" for name, section in SECTIONS.items() for setting in fields(section))]
+
+
+def _nearest(name: str) -> str:
+    options = [*_setting_names(), "config", "run_dir", "resume", "overwrite"]
+    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _available() -> str:
+    return ", ".join(sorted(path.name for path in (PROJECT / "configs").glob("*.yaml")))

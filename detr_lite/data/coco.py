@@ -1,0 +1,220 @@
+"""Data sets in COCO format: from a folder to checked records, and from a record to an image with its objects."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision import tv_tensors
+
+from detr_lite.boxes import xyxy_to_cxcywh
+from detr_lite.data.annotations import Objects, check_images, listed, read_categories, read_content, read_objects, shown
+from detr_lite.structures import Category, DetrLiteError, Target
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """One image and what can be learned from it: no `iscrowd` regions, boxes cut at the border, none without area."""
+
+    id: int
+    path: Path
+    width: int
+    height: int
+    boxes_xyxy: Float32[np.ndarray, "object 4"]
+    """In pixels."""
+    labels: Int64[np.ndarray, " object"]
+    """Contiguous, 0 .. classes - 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class CocoSplit:
+    """One part ("train", "val") of a data set, checked."""
+
+    root: Path
+    name: str
+    annotation_file: Path
+    image_folder: Path
+    categories: tuple[Category, ...]
+    """In ascending order of id; an object's label is the position here."""
+    images: tuple[ImageRecord, ...]
+    ground_truth: dict[str, Any]
+    """The file's content for pycocotools, with `area` and `iscrowd` filled in where they were missing."""
+    notes: tuple[str, ...]
+    """What is odd in the data but no error, a line each."""
+
+    @cached_property
+    def label_of(self) -> dict[int, int]:
+        """Contiguous label of each category id."""
+        return {category.id: label for label, category in enumerate(self.categories)}
+
+    def describe(self) -> str:
+        """One line for the log."""
+        objects = sum(len(image.labels) for image in self.images)
+        empty = sum(len(image.labels) == 0 for image in self.images)
+        return (
+            f"{self.annotation_file}: {len(self.images):,} images with {objects:,} objects of "
+            f"{len(self.categories)} categories; {empty:,} images without objects"
+        )
+
+
+def read_split(root: Path, split: str) -> CocoSplit:
+    """Read and check `annotations/instances_{split}.json` with `{split}/`, or COCO 2017's names of the two.
+
+    Raises DetrLiteError for everything that training, evaluation or pycocotools would stumble over later.
+    """
+    if not root.is_dir():
+        raise DetrLiteError(f"{root}: no such data folder; give the data set's folder with --data.root DIR")
+    layouts = {f"annotations/instances_{folder}.json": root / folder for folder in (split, f"{split}2017")}
+    name = next((name for name in layouts if (root / name).is_file()), None)
+    if name is None:
+        expected = " or ".join(f"{name} with {folder.name}/" for name, folder in layouts.items())
+        raise DetrLiteError(f"{root}: no {expected} in it; give a data set in COCO layout with --data.root DIR")
+    image_folder = layouts[name]
+
+    content = read_content(root / name, name)
+    categories = read_categories(content, name)
+    check_images(content, name)
+    objects = read_objects(content, name, categories)
+    paths = _image_paths(content, name, image_folder)
+    images, notes = _records(content, objects, paths, name)
+    return CocoSplit(root, split, root / name, image_folder, categories, images, content, notes)
+
+
+def _image_paths(content: dict[str, Any], name: str, folder: Path) -> list[Path]:
+    """Where each image lies; all of them inside the folder, and there."""
+    if not folder.is_dir():
+        raise DetrLiteError(f"{folder}: no such folder, and {name} expects its images there; put them there")
+    names_in: dict[Path, set[str] | None] = {}
+    paths: list[Path] = []
+    missing: list[str] = []
+    for image in content["images"]:
+        relative = PurePath(image["file_name"])
+        path = folder / relative
+        if path.parent not in names_in:
+            names_in[path.parent] = _names_in(path.parent, folder)
+        names = names_in[path.parent]
+        if names is None or relative.is_absolute() or ".." in relative.parts:
+            raise DetrLiteError(
+                f"{name}: image {image['id']} has file_name {shown(image['file_name'])}, which leaves the image "
+                f"folder {folder.name}/; name a file inside it"
+            )
+        if path.name not in names:
+            missing.append(shown(image["file_name"]))
+        paths.append(path)
+    if missing:
+        raise DetrLiteError(
+            f"{folder}: {len(missing):,} of the {len(paths):,} images that {name} lists are missing "
+            f"({listed(missing, most=3)}); put them there or remove their entries"
+        )
+    return paths
+
+
+def _names_in(parent: Path, folder: Path) -> set[str] | None:
+    """What lies in `parent`, or None if that is outside `folder`. One listing is faster than 118,000 questions."""
+    if "\0" in str(parent) or not parent.resolve().is_relative_to(folder.resolve()):
+        return None
+    return {entry.name for entry in parent.iterdir()} if parent.is_dir() else set()
+
+
+def _records(
+    content: dict[str, Any], objects: Objects, paths: list[Path], name: str
+) -> tuple[tuple[ImageRecord, ...], tuple[str, ...]]:
+    """Sort the objects that can be trained on by image, and note those that cannot."""
+    sizes_wh = np.array([(image["width"], image["height"]) for image in content["images"]], dtype=np.float64)
+    limit = sizes_wh[objects.image_index]
+    low, extent = objects.boxes_xywh[:, :2], objects.boxes_xywh[:, 2:]
+    clamped_xyxy = np.concatenate([low.clip(0, limit), (low + extent).clip(0, limit)], axis=1).astype(np.float32)
+
+    # A pixel of tolerance: rounding, and formats that count pixels from one.
+    reaches_out = ((low < -1) | (low + extent > limit + 1)).any(axis=1)
+    has_area = (extent > 0).all(axis=1)
+    is_visible = (clamped_xyxy[:, 2:] > clamped_xyxy[:, :2]).all(axis=1)
+    ids = [annotation["id"] for annotation in content["annotations"]]
+    notes = []
+    for is_odd, what in (
+        (~has_area, "boxes without area train nothing"),
+        (has_area & ~is_visible, "boxes wholly outside their image train nothing"),
+        (is_visible & reaches_out, "boxes that reach outside their image are cut at its border"),
+    ):
+        if is_odd.any():
+            odd = [ids[position] for position in np.flatnonzero(is_odd)]
+            notes.append(f"{name}: {what}: {len(odd):,} (ids {listed(odd)})")
+    if 0 in ids:
+        notes.append(f"{name}: pycocotools counts annotation 0 as never found; number annotations from 1")
+
+    chosen = np.flatnonzero(is_visible & ~objects.is_crowd)
+    chosen = chosen[np.argsort(objects.image_index[chosen], kind="stable")]
+    ends = np.cumsum(np.bincount(objects.image_index[chosen], minlength=len(paths)))[:-1]
+    records = tuple(
+        ImageRecord(image["id"], path, image["width"], image["height"], boxes_xyxy, labels)
+        for image, path, boxes_xyxy, labels in zip(
+            content["images"],
+            paths,
+            np.split(clamped_xyxy[chosen], ends),
+            np.split(objects.labels[chosen], ends),
+            strict=True,
+        )
+    )
+    return records, tuple(notes)
+
+
+def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+    """Read an image file as 8-bit RGB.
+
+    `size` is the (height, width) that annotations speak of. COCO's refer to the pixels as stored, so the camera's
+    orientation tag is followed only where the sizes agree no other way. Without a `size` it is always followed, as
+    viewers do. Raises DetrLiteError if the file is no whole image or its size is not `size`.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if (image.height, image.width) != size:
+                ImageOps.exif_transpose(image, in_place=True)
+            rgb = _to_rgb(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).replace("\n", " ")
+        raise DetrLiteError(f"{path}: not readable as an image ({reason}); replace the file") from error
+    if size is not None and (rgb.height, rgb.width) != size:
+        raise DetrLiteError(
+            f"{path}: the file is {rgb.width} x {rgb.height} pixels, its annotations say {size[1]} x {size[0]} "
+            "(width x height); correct the annotations or replace the file"
+        )
+    return rgb
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion cuts everything above 255 off
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.mode == "P":  # a palette may hold transparent colours, which Pillow converts by way of RGBA only
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+class CocoDetection(torch.utils.data.Dataset[tuple[Tensor, Target]]):
+    """The images of a split with their objects, transformed. `transform` is one of `detr_lite.data.transforms`."""
+
+    def __init__(self, split: CocoSplit, transform: Callable[..., Any]) -> None:
+        # Not the split itself: workers would get a copy of all annotations.
+        self.images = split.images
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "3 height width"], Target]:
+        record = self.images[index]
+        original_size = (record.height, record.width)
+        image, boxes_xyxy, labels = self.transform(
+            load_image(record.path, original_size),
+            tv_tensors.BoundingBoxes(torch.tensor(record.boxes_xyxy), format="XYXY", canvas_size=original_size),
+            torch.tensor(record.labels),
+        )
+        height, width = image.shape[1:]
+        boxes_cxcywh = xyxy_to_cxcywh(boxes_xyxy / torch.tensor([width, height, width, height]))
+        return image, Target(boxes_cxcywh, labels, record.id, original_size)

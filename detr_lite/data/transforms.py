@@ -1,0 +1,196 @@
+"""From a decoded image and its boxes to what the model sees: size, augmentation, normalisation (torchvision v2).
+
+A transform takes `(image, boxes, labels)`, of which the image is Pillow's and the boxes are `tv_tensors.BoundingBoxes`,
+and gives three plain tensors. Those of evaluation also take an image alone and give its tensor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from detr_lite.structures import DetrLiteError
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""Of ImageNet's pixels (red, green, blue) in 0 .. 1: what pretrained backbones expect."""
+
+
+@dataclass(frozen=True)
+class ResizeRule:
+    """How large the model sees an image; its aspect is kept, to a pixel."""
+
+    kind: Literal["longest", "shortest"]
+    """longest: scale down until the longer side is at most `size`, never up. shortest: scale until the shorter side is
+    `size`, or the longer one `max_size` if that comes first (the original DETR)."""
+    size: int
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("longest", "shortest"):
+            raise DetrLiteError(f'resize rule {self.kind!r} is not known; choose "longest" or "shortest"')
+        if self.size < 1:
+            raise DetrLiteError(f"an image size of {self.size} pixels is not possible; give a positive one")
+        if self.max_size is not None and (self.kind == "longest" or self.max_size <= self.size):
+            raise DetrLiteError(
+                f'a largest side of {self.max_size} does not go with resize rule "{self.kind}" and size {self.size}; '
+                'it is for "shortest" only, and larger than the size'
+            )
+
+    def target_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) after resizing; rounding is torchvision's, so that both always agree."""
+        short, long = sorted((height, width))
+        if self.kind == "longest":
+            if long <= self.size:
+                return height, width
+            short, long = int(self.size * short / long), self.size
+        else:
+            short, long = self.size, int(self.size * long / short)
+            if self.max_size is not None and long > self.max_size:
+                short, long = int(self.max_size * short / long), self.max_size
+        short = max(short, 1)
+        return (short, long) if height <= width else (long, short)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "ResizeRule":
+        return ResizeRule(**values)
+
+
+class ResizeByRule(v2.Transform):  # type: ignore[misc]
+    """Resize images and boxes to what the rule says."""
+
+    def __init__(self, rule: ResizeRule) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {"size": list(self.rule.target_size(*v2.query_size(flat_inputs)))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return self._call_kernel(functional.resize, inpt, size=params["size"], antialias=True)
+
+
+class RandomSizeCrop(torch.nn.Module):
+    """Cut out a rectangle of random size and place (original DETR). Objects that lie wholly outside go.
+
+    Both sides are drawn from `min_size` .. `max_size` pixels, each by itself, as far as the image allows.
+    """
+
+    def __init__(self, min_size: int, max_size: int) -> None:
+        super().__init__()
+        self.min_size, self.max_size = min_size, max_size
+
+    def forward(
+        self, image: tv_tensors.Image, boxes: tv_tensors.BoundingBoxes, labels: Int[Tensor, " object"]
+    ) -> tuple[tv_tensors.Image, tv_tensors.BoundingBoxes, Tensor]:
+        image_height, image_width = functional.get_size(image)
+        height, width = self._side(image_height), self._side(image_width)
+        top, left = _randint(0, image_height - height), _randint(0, image_width - width)
+        boxes = functional.clamp_bounding_boxes(functional.crop(boxes, top, left, height, width))
+        # Not SanitizeBoundingBoxes: it drops everything under a pixel, the original keeps whatever has an area.
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        return (
+            functional.crop(image, top, left, height, width),
+            tv_tensors.wrap(boxes[keep], like=boxes),
+            labels[keep],
+        )
+
+    def _side(self, image_side: int) -> int:
+        return _randint(min(self.min_size, image_side), min(self.max_size, image_side))
+
+
+class Normalise(v2.Transform):  # type: ignore[misc]
+    """Bytes to float32 with mean 0 and deviation 1, optionally in a random light.
+
+    With a `jitter` above 0 every image gets its own contrast (1 ± jitter) and brightness (± jitter / 2, of white).
+    Both are linear like normalisation itself, so that they cost nothing; nothing is cut off at black or white.
+    """
+
+    _transformed_types = (tv_tensors.Image,)
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], jitter: float = 0.0) -> None:
+        super().__init__()
+        self.mean, self.std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+        self.jitter = jitter
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        contrast, brightness = 1.0, 0.0
+        if self.jitter > 0:
+            contrast = 1 + self.jitter * (2 * torch.rand(()).item() - 1)
+            brightness = self.jitter * (torch.rand(()).item() - 0.5)
+        return {"gain": contrast / self.std, "offset": (brightness - self.mean) / self.std}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        # Pillow's pixels lie channel by channel within a pixel; in planes the arithmetic is five times as fast.
+        pixels = functional.to_dtype(inpt.contiguous(), torch.float32, scale=True)
+        return tv_tensors.wrap((pixels * params["gain"]).add_(params["offset"]), like=inpt)
+
+
+def evaluation_transform(resize: ResizeRule, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> v2.Compose:
+    """Resize and normalise, nothing random."""
+    return v2.Compose([v2.ToImage(), ResizeByRule(resize), Normalise(mean, std), v2.ToPureTensor()])
+
+
+def training_transform(
+    preset: Literal["light", "detr", "none"],
+    resize: ResizeRule,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> v2.Compose:
+    """The augmentation of that name.
+
+    none: as in evaluation. light: for small images and short runs, flips and light. detr: the original's flips, scales
+    and crops (arXiv 2005.12872, appendix A.4) for shorter sides up to `resize.size`, in proportion to its 800 pixels.
+    """
+    if preset == "none":
+        return evaluation_transform(resize, mean, std)
+    if preset == "light":
+        return v2.Compose(
+            [
+                v2.ToImage(),
+                ResizeByRule(resize),
+                v2.RandomHorizontalFlip(),
+                Normalise(mean, std, jitter=0.2),
+                v2.ToPureTensor(),
+            ]
+        )
+    if resize.kind != "shortest":
+        raise DetrLiteError(
+            'augmentation "detr" scales the shorter side, but the resize rule is "longest"; '
+            'choose the resize rule "shortest" or the augmentation "light"'
+        )
+
+    def scaled(pixels: int) -> int:
+        return max(1, round(pixels * resize.size / 800))
+
+    random_resize = v2.RandomChoice([v2.Resize(scaled(side), max_size=resize.max_size) for side in range(480, 801, 32)])
+    random_zoom = v2.Compose(
+        [
+            v2.RandomChoice([v2.Resize(scaled(side)) for side in (400, 500, 600)]),
+            RandomSizeCrop(scaled(384), scaled(600)),
+            random_resize,
+        ]
+    )
+    return v2.Compose(
+        [
+            v2.ToImage(),
+            v2.RandomHorizontalFlip(),
+            v2.RandomChoice([random_resize, random_zoom]),
+            Normalise(mean, std),
+            v2.ToPureTensor(),
+        ]
+    )
+
+
+def _randint(low: int, high: int) -> int:
+    """Uniform over low .. high, both included, from torch's generator: the one that workers seed."""
+    return int(torch.randint(low, high + 1, ()))

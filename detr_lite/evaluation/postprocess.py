@@ -1,0 +1,78 @@
+"""From the model's answer to detections in pixels. A DETR needs no NMS: this is a softmax or sigmoid and a sort."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.structures import Detections, DetrOutput
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+class Postprocess:
+    """Reads the last layer's answer.
+
+    With "softmax" (the original DETR) the last logit is the background, and each query gives one detection: its best
+    class that is not the background. With "sigmoid" a query may answer with several classes, so the best
+    `max_detections` of all (query, class) pairs are given.
+    """
+
+    def __init__(self, activation: Activation, class_names: Sequence[str], max_detections: int = 100):
+        self.activation = activation
+        self.class_names = tuple(class_names)
+        self.max_detections = max_detections
+
+    def __call__(self, output: DetrOutput, original_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """One `Detections` on the CPU for each image; `original_sizes` are the files' (height, width) in pixels."""
+        logits = output.logits[-1].detach().float()  # bf16 keeps 8 bits: too few to tell the order of scores
+        boxes_cxcywh = output.boxes_cxcywh[-1].detach().float()
+        self._check(logits, original_sizes)
+
+        scores, labels, queries = self._candidates(logits)
+        # Stable, because equal scores (saturated, or of a fresh model) must give the same answer on every machine.
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        kept = order[:, : self.max_detections]
+        scores, labels, queries = scores[:, : self.max_detections], labels.gather(1, kept), queries.gather(1, kept)
+        boxes_cxcywh = boxes_cxcywh.gather(1, queries[..., None].expand(-1, -1, 4))
+
+        # One tensor, so that a GPU is waited for once; float32 holds every integer up to 2^24.
+        columns = [cxcywh_to_xyxy(boxes_cxcywh), scores[..., None], labels[..., None], queries[..., None]]
+        packed = torch.cat([column.float() for column in columns], dim=-1).cpu()
+        return [
+            self._in_pixels(rows, height, width) for rows, (height, width) in zip(packed, original_sizes, strict=True)
+        ]
+
+    def _candidates(
+        self, logits: Float[Tensor, "batch query class"]
+    ) -> tuple[
+        Float[Tensor, "batch candidate"],
+        Int[Tensor, "batch candidate"],
+        Int[Tensor, "batch candidate"],
+    ]:
+        """Score, label and query of everything that might be a detection."""
+        batch, queries, classes = logits.shape
+        query = torch.arange(queries, device=logits.device)
+        if self.activation == "softmax":
+            scores, labels = logits.softmax(dim=-1)[..., :-1].max(dim=-1)
+            return scores, labels, query.expand(batch, -1)
+        labels = torch.arange(classes, device=logits.device).repeat(queries)
+        return logits.sigmoid().flatten(1), labels.expand(batch, -1), query.repeat_interleave(classes).expand(batch, -1)
+
+    def _in_pixels(self, rows: Float[Tensor, "found 7"], height: int, width: int) -> Detections:
+        boxes_xyxy = rows[:, :4] * rows.new_tensor([width, height, width, height])
+        boxes_xyxy[:, 0::2] = boxes_xyxy[:, 0::2].clamp(0, width)
+        boxes_xyxy[:, 1::2] = boxes_xyxy[:, 1::2].clamp(0, height)
+        return Detections(boxes_xyxy, rows[:, 4], rows[:, 5].long(), rows[:, 6].long(), self.class_names)
+
+    def _check(self, logits: Float[Tensor, "batch query class"], original_sizes: Sequence[tuple[int, int]]) -> None:
+        expected = len(self.class_names) + (self.activation == "softmax")
+        if logits.shape[-1] != expected:
+            raise ValueError(
+                f"{self.activation} of {len(self.class_names)} classes needs {expected} logits, not {logits.shape[-1]}"
+            )
+        if len(original_sizes) != len(logits):
+            raise ValueError(f"{len(logits)} images need as many original sizes, got {len(original_sizes)}")

@@ -1,0 +1,184 @@
+"""From outputs and targets to one number to learn from, and its parts to look at."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch import distributed as dist
+
+from detr_lite.loss.matcher import Matches, MatchingCost, assign_tokens, match, token_candidates
+from detr_lite.loss.targets import PaddedTargets, pad_targets
+from detr_lite.loss.terms import background_cross_entropy, box_terms, matchability_aware_loss
+from detr_lite.structures import DenoisingPredictions, DetrOutput, Target, TokenPredictions
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The weighted sum, and its parts: for each name one unweighted value for each layer."""
+
+    total: Float[Tensor, ""]
+    parts: dict[str, Float[Tensor, " layer"]]
+
+
+Criterion = Callable[[DetrOutput, Sequence[Target]], Losses]
+
+
+@dataclass(frozen=True)
+class SoftmaxCriterion:
+    """The original's loss: every layer is matched and learns class, L1 and GIoU (DETR, section 3.1, appendix A.2)."""
+
+    cost: MatchingCost
+    weights: dict[str, float]
+    background_weight: float
+
+    def __call__(self, output: DetrOutput, targets: Sequence[Target]) -> Losses:
+        with torch.autocast(output.logits.device.type, enabled=False):
+            logits, boxes_cxcywh = output.logits.float(), output.boxes_cxcywh.float()
+            true = pad_targets(targets)
+            matches = match(self.cost, logits, boxes_cxcywh, true)
+            classes = torch.full(logits.shape[:3], logits.shape[-1] - 1, device=logits.device)
+            classes[matches.layer, matches.image, matches.query] = true.labels[matches.image, matches.object]
+            count = _total_over_ranks(logits.new_tensor([sum(true.counts)]))
+            l1, giou, _ = _matched_boxes(boxes_cxcywh, matches, true)
+            parts = {
+                "ce": background_cross_entropy(logits, classes, self.background_weight),
+                "l1": _sum_by_layer(l1, matches, len(logits)) / count,
+                "giou": _sum_by_layer(giou, matches, len(logits)) / count,
+            }
+            return _weigh(parts, self.weights)
+
+
+def official_criterion(num_classes: int) -> SoftmaxCriterion:
+    """The loss of the published DETR with its weights; `output.logits` has num_classes + 1 classes, background last."""
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; a detector has at least one class")
+    return SoftmaxCriterion(
+        cost=MatchingCost("softmax", label=1, l1=5, giou=2),
+        weights={"ce": 1, "l1": 5, "giou": 2},
+        background_weight=0.1,
+    )
+
+
+@dataclass(frozen=True)
+class QualityCriterion:
+    """The loss of `lite`: sigmoid classes that learn IoU, on matched queries, denoising queries and tokens.
+
+    Args:
+        cost: of matching queries one-to-one, and of choosing tokens one-to-many.
+        weights: of class, l1 and giou.
+        tokens_per_object: how many of the cheapest tokens in an object's box answer for it.
+        gamma: positives learn IoU^gamma (DEIM).
+    """
+
+    cost: MatchingCost
+    weights: dict[str, float]
+    tokens_per_object: int
+    gamma: float
+
+    def __call__(self, output: DetrOutput, targets: Sequence[Target]) -> Losses:
+        with torch.autocast(output.logits.device.type, enabled=False):
+            true = pad_targets(targets)
+            # Sums first and their denominators beside them, so that all ranks add up theirs in one exchange.
+            sums = {"": self._queries(output.logits.float(), output.boxes_cxcywh.float(), true)}
+            counts = [output.logits.new_tensor(float(sum(true.counts)))]
+            if output.denoising is not None:
+                sums["denoising_"] = self._denoising(output.denoising, true)
+                counts.append(output.denoising.is_real.sum().float())
+            if output.tokens is not None:
+                sums["token_"], assigned = self._tokens(output.tokens, true)
+                counts.append(assigned)
+            counts_everywhere = _total_over_ranks(torch.stack(counts))
+            parts, weights = {}, {}
+            for (prefix, terms), count in zip(sums.items(), counts_everywhere, strict=True):
+                for name, value in terms.items():
+                    parts[prefix + name] = value / count
+                    weights[prefix + name] = self.weights[name]
+            return _weigh(parts, weights)
+
+    def _queries(self, logits: Tensor, boxes_cxcywh: Tensor, true: PaddedTargets) -> dict[str, Tensor]:
+        matches = match(self.cost, logits, boxes_cxcywh, true)
+        l1, giou, iou = _matched_boxes(boxes_cxcywh, matches, true)
+        quality = torch.zeros_like(logits)
+        is_positive = torch.zeros_like(logits, dtype=torch.bool)
+        where = (matches.layer, matches.image, matches.query, true.labels[matches.image, matches.object])
+        quality[where] = iou.detach()
+        is_positive[where] = True
+        each = matchability_aware_loss(logits, quality, is_positive, self.gamma)
+        return {
+            "class": each.sum((1, 2, 3)),
+            "l1": _sum_by_layer(l1, matches, len(logits)),
+            "giou": _sum_by_layer(giou, matches, len(logits)),
+        }
+
+    def _denoising(self, noisy: DenoisingPredictions, true: PaddedTargets) -> dict[str, Tensor]:
+        image = torch.arange(len(noisy.objects), device=noisy.objects.device)[:, None]
+        return self._known(
+            noisy.logits.float(),
+            noisy.boxes_cxcywh.float(),
+            labels=true.labels[image, noisy.objects],
+            true_boxes_cxcywh=true.boxes_cxcywh[image, noisy.objects],
+            is_positive=noisy.is_real,
+            counts=noisy.is_real,
+        )
+
+    def _tokens(self, tokens: TokenPredictions, true: PaddedTargets) -> tuple[dict[str, Tensor], Tensor]:
+        logits, boxes_cxcywh = tokens.logits.float(), tokens.boxes_cxcywh.float()
+        with torch.no_grad():
+            cost = self.cost(logits, boxes_cxcywh, true.labels, true.boxes_cxcywh)
+            candidates = token_candidates(tokens.centers, tokens.sizes, tokens.is_padding, true)
+            objects, is_assigned = assign_tokens(cost, candidates, self.tokens_per_object)
+        image = torch.arange(len(objects), device=objects.device)[:, None]
+        terms = self._known(
+            logits[None],
+            boxes_cxcywh[None],
+            labels=true.labels[image, objects],
+            true_boxes_cxcywh=true.boxes_cxcywh[image, objects],
+            is_positive=is_assigned,
+            counts=~tokens.is_padding,
+        )
+        return terms, is_assigned.sum().float()
+
+    def _known(
+        self,
+        logits: Float[Tensor, "layer batch query class"],
+        boxes_cxcywh: Float[Tensor, "layer batch query 4"],
+        labels: Tensor,
+        true_boxes_cxcywh: Tensor,
+        is_positive: Tensor,
+        counts: Tensor,
+    ) -> dict[str, Tensor]:
+        """Sums for answers (batch query) whose object is known without matching; those that `counts` is False for are left out."""
+        l1, giou, iou = box_terms(boxes_cxcywh, true_boxes_cxcywh[None])
+        of_class = torch.nn.functional.one_hot(labels, logits.shape[-1]).bool() & is_positive[..., None]
+        quality = iou.detach()[..., None] * of_class
+        each = matchability_aware_loss(logits, quality, of_class.expand_as(logits), self.gamma)
+        return {
+            "class": (each * counts[..., None]).sum((1, 2, 3)),
+            "l1": (l1 * is_positive).sum((1, 2)),
+            "giou": (giou * is_positive).sum((1, 2)),
+        }
+
+
+def _matched_boxes(boxes_cxcywh: Tensor, matches: Matches, true: PaddedTargets) -> tuple[Tensor, Tensor, Tensor]:
+    return box_terms(
+        boxes_cxcywh[matches.layer, matches.image, matches.query], true.boxes_cxcywh[matches.image, matches.object]
+    )
+
+
+def _sum_by_layer(values: Float[Tensor, " pair"], matches: Matches, layers: int) -> Float[Tensor, " layer"]:
+    return values.new_zeros(layers).index_add(0, matches.layer, values)
+
+
+def _total_over_ranks(counts: Float[Tensor, " count"]) -> Float[Tensor, " count"]:
+    """Counts of all ranks divided by the world size, at least 1: gradients are averaged over ranks afterwards."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(counts)
+        counts = counts / dist.get_world_size()
+    return counts.clamp(min=1)
+
+
+def _weigh(parts: dict[str, Tensor], weights: dict[str, float]) -> Losses:
+    total = torch.stack([weights[name] * value.sum() for name, value in parts.items()]).sum()
+    return Losses(total, parts)

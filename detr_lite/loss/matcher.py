@@ -1,0 +1,100 @@
+"""Matching: which query answers for which object, and which tokens do."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from detr_lite.loss.targets import PaddedTargets
+from detr_lite.loss.terms import box_terms, focal_cost, softmax_cost
+from detr_lite.structures import DetrLiteError
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of query and object of all layers and images, as index tensors for advanced indexing."""
+
+    layer: Int[Tensor, " pair"]
+    image: Int[Tensor, " pair"]
+    query: Int[Tensor, " pair"]
+    object: Int[Tensor, " pair"]
+
+
+@dataclass(frozen=True)
+class MatchingCost:
+    """Weighted sum of class, L1 and GIoU costs (DETR, eq. 1 and appendix A.2)."""
+
+    activation: Literal["softmax", "sigmoid"]
+    label: float
+    l1: float
+    giou: float
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "*shape query class"],
+        boxes_cxcywh: Float[Tensor, "*shape query 4"],
+        true_labels: Int[Tensor, "*#shape object"],
+        true_boxes_cxcywh: Float[Tensor, "*#shape object 4"],
+    ) -> Float[Tensor, "*shape query object"]:
+        class_cost = softmax_cost if self.activation == "softmax" else focal_cost
+        l1, one_minus_giou, _ = box_terms(boxes_cxcywh[..., :, None, :], true_boxes_cxcywh[..., None, :, :])
+        return self.label * class_cost(logits, true_labels) + self.l1 * l1 + self.giou * one_minus_giou
+
+
+@torch.no_grad()
+def match(
+    cost: MatchingCost,
+    logits: Float[Tensor, "layer batch query class"],
+    boxes_cxcywh: Float[Tensor, "layer batch query 4"],
+    targets: PaddedTargets,
+) -> Matches:
+    """The cheapest one-to-one assignment of each layer and image; with more objects than queries some stay unmatched.
+
+    All layers and images come to the host in one transfer. Costs that are not finite mean that the model diverged,
+    and are an error that names the images.
+    """
+    costs = cost(logits, boxes_cxcywh, targets.labels[None], targets.boxes_cxcywh[None]).float().cpu().numpy()
+    pairs: list[np.ndarray] = []
+    for layer, layer_costs in enumerate(costs):
+        for image, count in enumerate(targets.counts):
+            image_costs = layer_costs[image, :, :count]
+            if not np.isfinite(image_costs).all():
+                raise DetrLiteError(
+                    f"the model's answers for image {targets.image_ids[image]} are not finite: training diverged; "
+                    "lower --optim.lr, or try --trainer.precision 32-true"
+                )
+            query, true_object = linear_sum_assignment(image_costs)
+            pairs.append(np.stack([np.full_like(query, layer), np.full_like(query, image), query, true_object]))
+    index = torch.from_numpy(np.concatenate(pairs, axis=1)).to(logits.device, non_blocking=True)
+    return Matches(*index.unbind(0))
+
+
+@torch.no_grad()
+def assign_tokens(
+    cost: Float[Tensor, "batch token object"], is_candidate: Bool[Tensor, "batch token object"], per_object: int
+) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
+    """One-to-many: each object takes its `per_object` cheapest candidates; a token taken twice goes to the cheaper.
+
+    Returns each token's object, and whether it has one.
+    """
+    candidate_cost = cost.masked_fill(~is_candidate, torch.inf)
+    cheapest = candidate_cost.topk(min(per_object, cost.shape[1]), dim=1, largest=False).indices
+    is_chosen = torch.zeros_like(is_candidate).scatter(1, cheapest, True) & is_candidate
+    best = candidate_cost.masked_fill(~is_chosen, torch.inf).min(dim=2)
+    return best.indices, is_chosen.any(dim=2)
+
+
+def token_candidates(
+    centers: Float[Tensor, "batch token 2"],
+    sizes: Float[Tensor, "batch token 2"],
+    is_padding: Bool[Tensor, "batch token"],
+    targets: PaddedTargets,
+) -> Bool[Tensor, "batch token object"]:
+    """Tokens whose middle lies in an object's box, or whose patch holds the middle of a box smaller than a patch."""
+    distance = (centers[:, :, None] - targets.boxes_cxcywh[:, None, :, :2]).abs()
+    reach = torch.maximum(targets.boxes_cxcywh[:, None, :, 2:], sizes[:, :, None]) / 2
+    return (distance <= reach).all(-1) & targets.is_real[:, None] & ~is_padding[..., None]

@@ -1,0 +1,36 @@
+"""Targets of a batch as tensors of one shape, so that losses of all images are one computation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from detr_lite.structures import Target
+
+
+@dataclass(frozen=True)
+class PaddedTargets:
+    """Objects of all images, filled up to the longest list (at least one slot) with boxes that are not real."""
+
+    boxes_cxcywh: Float[Tensor, "batch object 4"]
+    labels: Int[Tensor, "batch object"]
+    is_real: Bool[Tensor, "batch object"]
+    counts: tuple[int, ...]
+    """Objects of each image, known without asking the device."""
+    image_ids: tuple[int, ...]
+
+
+def pad_targets(targets: Sequence[Target]) -> PaddedTargets:
+    counts = tuple(len(target.labels) for target in targets)
+    slots = max(1, *counts)
+    device = targets[0].boxes_cxcywh.device
+    boxes_cxcywh = torch.full((len(targets), slots, 4), 0.5, device=device)
+    labels = torch.zeros(len(targets), slots, dtype=torch.long, device=device)
+    is_real = torch.zeros(len(targets), slots, dtype=torch.bool, device=device)
+    for image, (target, count) in enumerate(zip(targets, counts, strict=True)):
+        boxes_cxcywh[image, :count] = target.boxes_cxcywh
+        labels[image, :count] = target.labels
+        is_real[image, :count] = True
+    return PaddedTargets(boxes_cxcywh, labels, is_real, counts, tuple(target.image_id for target in targets))

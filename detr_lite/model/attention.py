@@ -1,0 +1,157 @@
+"""Attention: queries ask, keys answer how well they fit, values are what is handed over.
+
+Everything a detector attends with is here. Fused by default; with `need_weights` the same numbers come with the
+weights behind them, returned and never hooked, so that they can be looked at.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What attention hands back: the values gathered for each query, and the weights if they were asked for."""
+
+    values: Float[Tensor, "batch query dim"]
+    weights: Float[Tensor, "batch head query token"] | None = None
+
+
+def combine_masks(
+    may_attend: Bool[Tensor, "#batch #query token"] | None,
+    bias: Float[Tensor, "batch head query token"] | None,
+) -> Tensor | None:
+    """One mask in the form of `scaled_dot_product_attention`: (batch head query token), boolean or added to scores.
+
+    A row that may attend to nothing (an image of nothing but padding) would be 0 / 0; it attends to everything
+    instead, which is finite and concerns nobody.
+    """
+    if may_attend is None:
+        return bias
+    mask = may_attend[:, None]
+    mask = mask | ~mask.any(dim=-1, keepdim=True)
+    return mask if bias is None else bias.masked_fill(~mask, -math.inf)
+
+
+def attend(
+    query: Float[Tensor, "batch head query key_channel"],
+    key: Float[Tensor, "batch head token key_channel"],
+    value: Float[Tensor, "batch head token value_channel"],
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> tuple[Float[Tensor, "batch head query value_channel"], Float[Tensor, "batch head query token"] | None]:
+    """softmax(query key^T / sqrt(channels)) value ("Attention Is All You Need", eq. 1), head by head."""
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(query.dtype)
+    if not need_weights:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
+    scores = (query @ key.transpose(-2, -1)).float() / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    weights = scores.softmax(dim=-1)
+    return F.dropout(weights, dropout).to(value.dtype) @ value, weights
+
+
+def split_heads(projected: Float[Tensor, "batch token dim"], heads: int) -> Float[Tensor, "batch head token channel"]:
+    return projected.reshape(*projected.shape[:2], heads, -1).transpose(1, 2)
+
+
+def join_heads(values: Float[Tensor, "batch head token channel"]) -> Float[Tensor, "batch token dim"]:
+    return values.transpose(1, 2).flatten(2)
+
+
+class Attention(nn.Module):
+    """Multi-head attention ("Attention Is All You Need", section 3.2.2); the same function as torch's."""
+
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim {dim} does not divide into {heads} heads")
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
+        # torch draws the three input projections as one (3 dim, dim) matrix; the gain gives each the same spread.
+        for projection, gain in (
+            (self.query, 0.5**0.5),
+            (self.key, 0.5**0.5),
+            (self.value, 0.5**0.5),
+            (self.output, 1),
+        ):
+            nn.init.xavier_uniform_(projection.weight, gain)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query dim"],
+        key: Float[Tensor, "batch token dim"],
+        value: Float[Tensor, "batch token dim"],
+        may_attend: Bool[Tensor, "#batch #query token"] | None = None,
+        need_weights: bool = False,
+    ) -> Attended:
+        values, weights = attend(
+            query=split_heads(self.query(query), self.heads),
+            key=split_heads(self.key(key), self.heads),
+            value=split_heads(self.value(value), self.heads),
+            mask=combine_masks(may_attend, None),
+            dropout=self.dropout if self.training else 0.0,
+            need_weights=need_weights,
+        )
+        return Attended(self.output(join_heads(values)), weights)
+
+
+class PositionGuidedAttention(nn.Module):
+    """Cross-attention whose score is content similarity plus position similarity.
+
+    Query and key are each a content part and a position part, projected apart and concatenated head by head
+    (conditional DETR, arXiv 2108.06152, eq. 4 and 5), so that "what" and "where" do not mix in one dot product.
+    `bias` is added to the scores before the softmax (box-relative positions of Plain-DETR, arXiv 2308.01904).
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim {dim} does not divide into {heads} heads")
+        self.heads = heads
+        self.dropout = dropout
+        self.query_content = nn.Linear(dim, dim)
+        self.query_position = nn.Linear(dim, dim)
+        self.key_content = nn.Linear(dim, dim)
+        self.key_position = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
+        for projection in self.children():
+            assert isinstance(projection, nn.Linear)
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query dim"],
+        query_position: Float[Tensor, "batch query dim"],
+        key: Float[Tensor, "batch token dim"],
+        key_position: Float[Tensor, "batch token dim"],
+        value: Float[Tensor, "batch token dim"],
+        may_attend: Bool[Tensor, "#batch #query token"] | None = None,
+        bias: Float[Tensor, "batch head query token"] | None = None,
+        need_weights: bool = False,
+    ) -> Attended:
+        def by_head(content: Tensor, position: Tensor) -> Tensor:
+            return torch.cat([split_heads(content, self.heads), split_heads(position, self.heads)], dim=-1)
+
+        values, weights = attend(
+            query=by_head(self.query_content(query), self.query_position(query_position)),
+            key=by_head(self.key_content(key), self.key_position(key_position)),
+            value=split_heads(self.value(value), self.heads),
+            mask=combine_masks(may_attend, bias),
+            dropout=self.dropout if self.training else 0.0,
+            need_weights=need_weights,
+        )
+        return Attended(self.output(join_heads(values)), weights)

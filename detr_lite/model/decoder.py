@@ -1,0 +1,185 @@
+"""Decoders: layer after layer, queries talk to each other and then ask the image."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.model.attention import Attended, Attention, PositionGuidedAttention
+from detr_lite.model.encoder import FeedForward, Tokens
+from detr_lite.model.heads import PlainHeads, RefiningHeads
+from detr_lite.model.position import BoxRelativeBias, encode_coordinates
+from detr_lite.model.queries import Queries
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Every layer's answer, with the weights of its attention if they were asked for."""
+
+    logits: Float[Tensor, "layer batch query class"]
+    boxes_cxcywh: Float[Tensor, "layer batch query 4"]
+    cross_attention: tuple[Float[Tensor, "batch head query token"], ...]
+    self_attention: tuple[Float[Tensor, "batch head query query"], ...]
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What tells a layer's queries where they are."""
+
+    position: Float[Tensor, "batch query dim"]
+    """Added to queries and keys of self-attention (and in the original to those of cross-attention)."""
+    place: Float[Tensor, "batch query dim"] | None = None
+    """Code of the anchor's centre, to be compared with the tokens' positions."""
+    bias: Float[Tensor, "batch head query token"] | None = None
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention, feed-forward; post-norm (DETR, appendix A.3)."""
+
+    cross_attention: nn.Module
+
+    def __init__(self, dim: int, heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = Attention(dim, heads, dropout)
+        self.cross_attention = self.make_cross_attention(dim, heads, dropout)
+        self.feedforward = FeedForward(dim, feedforward_dim, dropout)
+        self.self_norm = nn.LayerNorm(dim)
+        self.cross_norm = nn.LayerNorm(dim)
+        self.feedforward_norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def make_cross_attention(self, dim: int, heads: int, dropout: float) -> nn.Module:
+        return Attention(dim, heads, dropout)
+
+    def forward(
+        self,
+        content: Float[Tensor, "batch query dim"],
+        guide: Guide,
+        tokens: Tokens,
+        may_attend: Bool[Tensor, "1 query query"] | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Float[Tensor, "batch query dim"], Attended, Attended]:
+        placed = content + guide.position
+        among = self.self_attention(
+            query=placed, key=placed, value=content, may_attend=may_attend, need_weights=need_weights
+        )
+        content = self.self_norm(content + self.dropout(among.values))
+        asked = self.ask_image(content, guide, tokens, need_weights)
+        content = self.cross_norm(content + self.dropout(asked.values))
+        content = self.feedforward_norm(content + self.dropout(self.feedforward(content)))
+        return content, among, asked
+
+    def ask_image(self, content: Tensor, guide: Guide, tokens: Tokens, need_weights: bool) -> Attended:
+        attended = self.cross_attention(
+            query=content + guide.position,
+            key=tokens.values + tokens.position,
+            value=tokens.values,
+            may_attend=tokens.may_attend,
+            need_weights=need_weights,
+        )
+        return cast(Attended, attended)
+
+
+class GuidedDecoderLayer(DecoderLayer):
+    """The same layer, whose cross-attention compares content with content and place with place."""
+
+    def make_cross_attention(self, dim: int, heads: int, dropout: float) -> nn.Module:
+        return PositionGuidedAttention(dim, heads, dropout)
+
+    def ask_image(self, content: Tensor, guide: Guide, tokens: Tokens, need_weights: bool) -> Attended:
+        attended = self.cross_attention(
+            query=content,
+            query_position=guide.place,
+            key=tokens.values,
+            key_position=tokens.position,
+            value=tokens.values,
+            may_attend=tokens.may_attend,
+            bias=guide.bias,
+            need_weights=need_weights,
+        )
+        return cast(Attended, attended)
+
+
+class PlainDecoder(nn.Module):
+    """The original's: learned positions for all layers, one final norm before the shared heads."""
+
+    def __init__(self, dim: int, layers: int, heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, queries: Queries, tokens: Tokens, heads: PlainHeads, need_weights: bool = False) -> Decoded:
+        assert queries.position is not None
+        guide = Guide(position=queries.position)
+        content, steps = queries.content, _Steps()
+        for layer in self.layers:
+            content, among, asked = layer(content, guide, tokens, queries.may_attend, need_weights)
+            logits, boxes_cxcywh = heads(self.norm(content))
+            steps.add(logits, boxes_cxcywh, among, asked)
+        return steps.stack()
+
+
+class RefiningDecoder(nn.Module):
+    """Anchors tell the queries where they are; each layer moves them (DAB-DETR, arXiv 2201.12329, section 4).
+
+    The place code of the anchor's centre is scaled channel by channel by the content (conditional DETR, arXiv
+    2108.06152, eq. 3), and the box biases cross-attention by where each token lies relative to it (Plain-DETR).
+    """
+
+    def __init__(self, dim: int, layers: int, heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.dim = dim
+        self.layers = nn.ModuleList(GuidedDecoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(layers))
+        self.position = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.place_scale = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.bias = nn.ModuleList(BoxRelativeBias(heads) for _ in range(layers))
+
+    def forward(self, queries: Queries, tokens: Tokens, heads: RefiningHeads, need_weights: bool = False) -> Decoded:
+        assert queries.anchors_cxcywh is not None
+        content, anchors_cxcywh, steps = queries.content, queries.anchors_cxcywh, _Steps()
+        for index, layer in enumerate(self.layers):
+            guide = self.guide(index, content, anchors_cxcywh, tokens)
+            content, among, asked = layer(content, guide, tokens, queries.may_attend, need_weights)
+            logits, boxes_cxcywh = heads(index, self.norms[index](content), anchors_cxcywh)
+            steps.add(logits, boxes_cxcywh, among, asked)
+            anchors_cxcywh = boxes_cxcywh.detach()
+        return steps.stack()
+
+    def guide(
+        self,
+        index: int,
+        content: Float[Tensor, "batch query dim"],
+        anchors_cxcywh: Float[Tensor, "batch query 4"],
+        tokens: Tokens,
+    ) -> Guide:
+        # y before x, as in the tokens' positions: the codes are compared by their dot product.
+        code = encode_coordinates(anchors_cxcywh[..., [1, 0, 2, 3]], self.dim // 2, temperature=20.0)
+        return Guide(
+            position=self.position(code),
+            place=code[..., : self.dim] * self.place_scale(content),
+            bias=self.bias[index](cxcywh_to_xyxy(anchors_cxcywh), tokens.grids, tokens.spans),
+        )
+
+
+class _Steps:
+    """Collects the layers' answers."""
+
+    def __init__(self) -> None:
+        self.logits: list[Tensor] = []
+        self.boxes_cxcywh: list[Tensor] = []
+        self.cross: list[Tensor] = []
+        self.among: list[Tensor] = []
+
+    def add(self, logits: Tensor, boxes_cxcywh: Tensor, among: Attended, asked: Attended) -> None:
+        self.logits.append(logits)
+        self.boxes_cxcywh.append(boxes_cxcywh)
+        if asked.weights is not None and among.weights is not None:
+            self.cross.append(asked.weights)
+            self.among.append(among.weights)
+
+    def stack(self) -> Decoded:
+        return Decoded(torch.stack(self.logits), torch.stack(self.boxes_cxcywh), tuple(self.cross), tuple(self.among))

@@ -1,0 +1,78 @@
+"""Denoising: queries made from noisy copies of the true objects, which need no matching (training only)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from detr_lite.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from detr_lite.structures import Target
+
+
+@dataclass(frozen=True)
+class NoisyObjects:
+    """Copies of the true objects in groups; every group holds each object once, shorter images are filled up."""
+
+    boxes_cxcywh: Float[Tensor, "batch noisy 4"]
+    labels: Int[Tensor, "batch noisy"]
+    objects: Int[Tensor, "batch noisy"]
+    """Index of the true object in its image's target."""
+    is_real: Bool[Tensor, "batch noisy"]
+    groups: int
+
+
+def make_noisy_objects(
+    targets: Sequence[Target], classes: int, most_queries: int, box_noise: float = 0.4, label_noise: float = 0.2
+) -> NoisyObjects:
+    """Noise as in DN-DETR (arXiv 2203.01305, section 4.2): centres move within the box, sizes scale, labels flip.
+
+    There are as many groups as fit in `most_queries`, at least one; an image with more objects than that gives its
+    first ones. Without any object there is one slot that is not real, so that its parameters still take part.
+    """
+    slots = max(1, min(most_queries, max(len(target.labels) for target in targets)))
+    groups = max(1, most_queries // slots)
+    device = targets[0].boxes_cxcywh.device
+    boxes_cxcywh = torch.full((len(targets), slots, 4), 0.5, device=device)
+    labels = torch.zeros(len(targets), slots, dtype=torch.long, device=device)
+    is_real = torch.zeros(len(targets), slots, dtype=torch.bool, device=device)
+    for image, target in enumerate(targets):
+        count = min(slots, len(target.labels))
+        boxes_cxcywh[image, :count] = target.boxes_cxcywh[:count]
+        labels[image, :count] = target.labels[:count]
+        is_real[image, :count] = True
+
+    boxes_cxcywh = boxes_cxcywh.repeat(1, groups, 1)
+    center, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
+    center = center + _symmetric_noise(center) * size / 2 * box_noise
+    size = size * (1 + _symmetric_noise(size) * box_noise)
+    noisy_xyxy = cxcywh_to_xyxy(torch.cat([center, size], dim=-1)).clamp(0, 1)
+
+    labels = labels.repeat(1, groups)
+    flips = torch.rand(labels.shape, device=device) < label_noise
+    labels = torch.where(flips, torch.randint_like(labels, classes), labels)
+    return NoisyObjects(
+        boxes_cxcywh=xyxy_to_cxcywh(noisy_xyxy),
+        labels=labels,
+        objects=torch.arange(slots, device=device).repeat(len(targets), groups),
+        is_real=is_real.repeat(1, groups),
+        groups=groups,
+    )
+
+
+def group_visibility(
+    noisy: int, groups: int, queries: int, device: torch.device | None = None
+) -> Bool[Tensor, "query query"]:
+    """Who may attend to whom when noisy queries stand before the real ones (DN-DETR, section 4.3).
+
+    Noisy copies hold the answers: real queries must not see them, nor one group another. Copies see real queries.
+    """
+    total = noisy + queries
+    group = torch.arange(total, device=device) // (noisy // groups)
+    is_noisy = torch.arange(total, device=device) < noisy
+    return (group[:, None] == group[None, :]) & is_noisy[None, :] | ~is_noisy[None, :]
+
+
+def _symmetric_noise(like: Tensor) -> Tensor:
+    return torch.rand_like(like) * 2 - 1

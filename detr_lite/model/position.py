@@ -1,0 +1,96 @@
+"""Where a token or a box is, as vectors: sine codes, and the bias that tells a pixel from a box's inside."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+def encode_coordinates(
+    coordinates: Float[Tensor, "*shape axis"], dim: int, temperature: float
+) -> Float[Tensor, "*shape code"]:
+    """Sine code of coordinates in 0..1: `dim` numbers for each axis, sine and cosine interleaved.
+
+    Args:
+        temperature: of the geometric row of frequencies; 10000 in the original, 20 in DAB-DETR (arXiv 2201.12329,
+            section 4.4), whose coordinates are boxes and want less spread.
+    """
+    pair = torch.arange(dim, device=coordinates.device) // 2
+    frequency = temperature ** (-2 * pair / dim)
+    angle = coordinates.float()[..., None] * (2 * math.pi) * frequency
+    code = torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1)
+    return code.flatten(-3)
+
+
+class CumulativeSine(nn.Module):
+    """The original's positions: a count of unpadded tokens, relative to their number; y first, then x."""
+
+    def __init__(self, dim: int, temperature: float = 10000.0) -> None:
+        super().__init__()
+        self.dim = dim
+        self.temperature = temperature
+
+    def forward(
+        self, is_padding: Bool[Tensor, "batch height width"], centers: Float[Tensor, "batch height width 2"]
+    ) -> Float[Tensor, "batch height width dim"]:
+        count = (~is_padding).float()
+        y, x = count.cumsum(1), count.cumsum(2)
+        y, x = y / (y[:, -1:, :] + 1e-6), x / (x[:, :, -1:] + 1e-6)
+        return encode_coordinates(torch.stack([y, x], dim=-1), self.dim // 2, self.temperature)
+
+
+class CenterSine(nn.Module):
+    """Positions of the tokens' middles in the same coordinates as boxes, so that the two can be compared."""
+
+    def __init__(self, dim: int, temperature: float = 20.0) -> None:
+        super().__init__()
+        self.dim = dim
+        self.temperature = temperature
+
+    def forward(
+        self, is_padding: Bool[Tensor, "batch height width"], centers: Float[Tensor, "batch height width 2"]
+    ) -> Float[Tensor, "batch height width dim"]:
+        return encode_coordinates(centers.flip(-1), self.dim // 2, self.temperature)
+
+
+class BoxRelativeBias(nn.Module):
+    """What each head adds to a score for where the token lies relative to the query's box.
+
+    Plain-DETR (arXiv 2308.01904, section 4.1): for every query and token the signed logarithm of the distances to
+    the box's two edges passes through a small network, for each axis apart, and the two axes' results are added. Cost
+    grows with height + width, not with their product.
+    """
+
+    def __init__(self, heads: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.horizontal = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, heads))
+        self.vertical = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, heads))
+
+    def forward(
+        self,
+        boxes_xyxy: Float[Tensor, "batch query 4"],
+        grids: tuple[tuple[int, int], ...],
+        spans: Float[Tensor, "batch level 2"],
+    ) -> Float[Tensor, "batch head query token"]:
+        """
+        Args:
+            boxes_xyxy: relative to the unpadded image.
+            grids: (height, width) of each level, in tokens.
+            spans: (width, height) of each unpadded image in tokens of each level, not rounded.
+        """
+        levels = []
+        for level, (height, width) in enumerate(grids):
+            edges = boxes_xyxy * spans[:, level, None].repeat(1, 1, 2)
+            horizontal = self.horizontal(_signed_log_distance(edges[..., 0::2], width))
+            vertical = self.vertical(_signed_log_distance(edges[..., 1::2], height))
+            bias = vertical[:, :, :, None] + horizontal[:, :, None, :]
+            levels.append(bias.flatten(2, 3))
+        return torch.cat(levels, dim=2).permute(0, 3, 1, 2)
+
+
+def _signed_log_distance(edges: Float[Tensor, "batch query 2"], count: int) -> Float[Tensor, "batch query count 2"]:
+    """From each of `count` token middles to the two edges, in tokens; 8 tokens away is 1 (log base 9)."""
+    middle = torch.arange(count, device=edges.device) + 0.5
+    distance = edges[:, :, None, :] - middle[:, None]
+    return distance.sign() * torch.log1p(distance.abs()) / math.log(9.0)

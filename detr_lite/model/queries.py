@@ -1,0 +1,90 @@
+"""Object queries: who asks the image. Learned ones (DETR), or anchors placed by the image's own tokens (lite)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from detr_lite.model.denoising import NoisyObjects, group_visibility, make_noisy_objects
+from detr_lite.model.encoder import Tokens
+from detr_lite.model.heads import BoxNetwork, class_layer, inverse_sigmoid
+from detr_lite.structures import Target, TokenPredictions
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What the decoder starts from. Noisy copies, if any, stand before the real queries."""
+
+    content: Float[Tensor, "batch query dim"]
+    position: Float[Tensor, "batch query dim"] | None = None
+    anchors_cxcywh: Float[Tensor, "batch query 4"] | None = None
+    may_attend: Bool[Tensor, "1 query query"] | None = None
+    tokens: TokenPredictions | None = None
+    noisy: NoisyObjects | None = None
+
+
+class LearnedQueries(nn.Module):
+    """The original's: zero content and one learned position for each query, the same for every image."""
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.position = nn.Embedding(count, dim)
+
+    def forward(self, tokens: Tokens, targets: Sequence[Target] | None) -> Queries:
+        position = self.position.weight.expand(len(tokens.values), -1, -1)
+        return Queries(content=torch.zeros_like(position), position=position)
+
+
+class AnchorQueries(nn.Module):
+    """Every token proposes a class and a box; the `count` best proposals place the anchors, contents are learned.
+
+    Two-stage selection (Deformable DETR, arXiv 2010.04159, appendix A.4; mixed with learned contents as in DINO, arXiv
+    2203.03605, section 3.4). In training, noisy copies of the true objects stand before the real queries.
+    """
+
+    def __init__(self, count: int, dim: int, classes: int, denoising_queries: int) -> None:
+        super().__init__()
+        self.count = count
+        self.classes = classes
+        self.denoising_queries = denoising_queries
+        self.content = nn.Embedding(count, dim)
+        self.noisy_content = nn.Embedding(classes, dim) if denoising_queries else None
+        self.token_state = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
+        self.token_label = class_layer(dim, classes)
+        self.token_box = BoxNetwork(dim, start_at_zero=True)
+
+    def forward(self, tokens: Tokens, targets: Sequence[Target] | None) -> Queries:
+        proposals = self.propose(tokens)
+        score = proposals.logits.max(dim=-1).values.masked_fill(tokens.is_padding, -torch.inf)
+        # A very small image may have fewer tokens than there are queries.
+        best = score.topk(min(self.count, score.shape[1]), dim=1).indices
+        anchors_cxcywh = proposals.boxes_cxcywh.detach().gather(1, best[..., None].expand(-1, -1, 4))
+        content = self.content.weight[: best.shape[1]].expand(len(best), -1, -1)
+        queries = Queries(content=content, anchors_cxcywh=anchors_cxcywh, tokens=proposals)
+        if targets is None or self.noisy_content is None:
+            return queries
+        return self._with_noisy_copies(queries, targets, self.noisy_content)
+
+    def propose(self, tokens: Tokens) -> TokenPredictions:
+        """A class and a box for every token; a box starts at the token's middle, four tokens wide and high."""
+        state = self.token_state(tokens.values)
+        start_cxcywh = torch.cat([tokens.centers, 4 * tokens.sizes], dim=-1)
+        boxes_cxcywh = (self.token_box(state).float() + inverse_sigmoid(start_cxcywh)).sigmoid()
+        return TokenPredictions(
+            self.token_label(state).float(), boxes_cxcywh, tokens.centers, tokens.sizes, tokens.is_padding
+        )
+
+    def _with_noisy_copies(self, queries: Queries, targets: Sequence[Target], embedding: nn.Embedding) -> Queries:
+        assert queries.anchors_cxcywh is not None
+        noisy = make_noisy_objects(targets, self.classes, self.denoising_queries)
+        count = noisy.labels.shape[1]
+        may_attend = group_visibility(count, noisy.groups, queries.content.shape[1], queries.content.device)
+        return replace(
+            queries,
+            content=torch.cat([embedding(noisy.labels), queries.content], dim=1),
+            anchors_cxcywh=torch.cat([noisy.boxes_cxcywh, queries.anchors_cxcywh], dim=1),
+            may_attend=may_attend[None],
+            noisy=noisy,
+        )

@@ -1,0 +1,184 @@
+"""Curves of a training run and of an evaluation, as PNG files.
+
+Drawn on `Figure` objects, never through pyplot, which keeps global state and every figure in memory.
+"""
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from detr_lite.evaluation.coco_map import CocoEvaluation
+from detr_lite.viz.draw import class_color
+
+_DPI = 150
+_MOST_NAMED_CLASSES = 12
+Columns = Mapping[str, np.ndarray]
+
+
+def plot_training_curves(metrics_csv: Path, output: Path) -> None:
+    """Losses, AP and learning rate over the steps. Columns and values may be missing: a run may be young or cut off."""
+    columns = _read_columns(metrics_csv)
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    panels: dict[str, Axes] = figure.subplot_mosaic([["loss", "AP"], ["lr", "AP"]], height_ratios=(3, 1))
+    figure.suptitle(_extent(columns), fontsize=11)
+    _plot_losses(panels["loss"], columns)
+    _plot_average_precision(panels["AP"], columns)
+    _plot_learning_rates(panels["lr"], columns)
+    for name, axes in panels.items():
+        axes.grid(alpha=0.25)
+        axes.set_xlabel("step")
+        if len(steps := columns["step"][~np.isnan(columns["step"])]) > 1:
+            axes.set_xlim(steps.min(), steps.max() + 0.02 * np.ptp(steps))
+        if not axes.lines:
+            axes.text(0.5, 0.5, f"no {name} logged", ha="center", va="center", transform=axes.transAxes, color="gray")
+            axes.set(xticks=(), yticks=())
+    figure.savefig(output, dpi=_DPI)
+
+
+def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
+    """Precision over recall: the mean over classes at three choices of IoU, and behind it every class at IoU 0.50."""
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    axes = figure.subplots()
+    recall, precision = evaluation.recall_thresholds, evaluation.precision
+
+    has_objects = np.array([result.AP50 >= 0 for result in evaluation.per_class], dtype=bool)
+    ranked = sorted(enumerate(evaluation.per_class), key=lambda entry: entry[1].AP50, reverse=True)
+    for rank, (place, result) in enumerate(ranked[: has_objects.sum()]):
+        if has_objects.sum() <= _MOST_NAMED_CLASSES:
+            name: str | None = f"{result.category.name}:  AP50 {result.AP50:.3f}"
+        else:
+            name = "each class, IoU 0.50" if rank == 0 else None
+        color = [channel / 255 for channel in class_color(place)]
+        axes.plot(recall, precision[0, :, place], color=color, alpha=0.6, linewidth=1, label=name)
+
+    if has_objects.any():
+        present = precision[:, :, has_objects].mean(axis=2)
+        means = (("IoU 0.50", "AP50", present[0], "-"), ("IoU 0.75", "AP75", present[5], "--"))
+        for title, metric, curve, style in (*means, ("mean of IoU 0.50-0.95", "AP", present.mean(axis=0), ":")):
+            label = f"all classes, {title}:  {metric} {evaluation.metrics[metric]:.3f}"
+            axes.plot(recall, curve, "black", linestyle=style, linewidth=2.5, label=label)
+        handles, labels = axes.get_legend_handles_labels()  # the means were drawn last, to lie on top: list them first
+        order = (*range(len(handles) - 3, len(handles)), *range(len(handles) - 3))
+        handles, labels = [handles[i] for i in order], [labels[i] for i in order]
+        figure.legend(handles, labels, loc="outside right upper", fontsize=9, frameon=False)
+    else:
+        axes.text(0.5, 0.5, "no objects in the ground truth", ha="center", va="center", color="gray")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="Precision and recall (COCO)")
+    axes.grid(alpha=0.25)
+    figure.savefig(output, dpi=_DPI)
+
+
+def _read_columns(metrics_csv: Path) -> Columns:
+    """Every column as floats, NaN where a row has no number there (text, or a line that was cut off)."""
+    with metrics_csv.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        names = list(reader.fieldnames or ())
+    columns = {name: np.array([_to_float(row.get(name)) for row in rows]) for name in names}
+    if "step" not in columns:
+        columns["step"] = np.arange(len(rows), dtype=float)
+    return columns
+
+
+def _to_float(text: str | None) -> float:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _series(columns: Columns, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the rows that have both."""
+    steps, values = columns["step"], columns.get(name, np.full(len(columns["step"]), math.nan))
+    present = ~np.isnan(steps) & ~np.isnan(values)
+    return steps[present], values[present]
+
+
+def _plot_losses(axes: Axes, columns: Columns) -> None:
+    parts = sorted(name for name in columns if name.startswith("loss_"))
+    values_of_all = []
+    for index, name in enumerate(["loss", *parts]):
+        steps, values = _series(columns, name)
+        if not len(values):
+            continue
+        total = name == "loss"
+        color = "black" if total else [channel / 255 for channel in class_color(index - 1)]
+        axes.plot(steps, values, color=color, alpha=0.2, linewidth=0.8)
+        label = "total" if total else name.removeprefix("loss_").replace("_", " ")
+        axes.plot(
+            steps, _smooth(values), color=color, linewidth=2 if total else 1.2, label=label, marker=_marker(values)
+        )
+        values_of_all.append(values)
+    if not values_of_all:
+        return
+    # Parts differ by orders of magnitude, and the total falls by as much: on a logarithmic axis all can be read.
+    if np.concatenate(values_of_all).min() > 0:
+        axes.set_yscale("log")
+    axes.set_title("training loss")
+    axes.legend(fontsize=8, ncols=3, loc="upper right")
+    _leave_room(axes, 0.05 + 0.09 * math.ceil(len(values_of_all) / 3))
+
+
+def _plot_average_precision(axes: Axes, columns: Columns) -> None:
+    for name, color in (("AP", "tab:blue"), ("AP50", "tab:orange")):
+        steps, values = _series(columns, name)
+        steps, values = steps[values >= 0], values[values >= 0]  # pycocotools' -1: there was nothing to find
+        if not len(values):
+            continue
+        best = int(values.argmax())
+        label = f"{name}:  last {values[-1]:.3f},  best {values[best]:.3f} (step {steps[best]:.0f})"
+        axes.plot(steps, values, color=color, marker="o", markersize=3.5, label=label)
+        axes.plot(steps[best], values[best], color=color, marker="*", markersize=13)
+    if axes.lines:
+        axes.set_ylim(bottom=0)
+        axes.set_title("validation")
+        axes.legend(fontsize=9, loc="upper left")
+        _leave_room(axes, 0.16)
+
+
+def _plot_learning_rates(axes: Axes, columns: Columns) -> None:
+    names = [name for name in columns if name.startswith("lr")]
+    for name in names:
+        steps, values = _series(columns, name)
+        if len(values):
+            axes.plot(steps, values, linewidth=1.2, label=name, marker=_marker(values))
+    if axes.lines:
+        axes.set_title("learning rate")
+        axes.set_ylim(bottom=0)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    if len(axes.lines) > 1:
+        axes.legend(fontsize=8)
+
+
+def _leave_room(axes: Axes, share: float) -> None:
+    """Raise the upper limit until this share of the panel is free for the legend."""
+    transform = axes.yaxis.get_transform()
+    low, high = transform.transform(np.array(axes.get_ylim()))
+    axes.set_ylim(top=transform.inverted().transform(np.array([low + (high - low) / (1 - share)]))[0])
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Mean over a window of a fiftieth of the run, which is shortened at both ends."""
+    window = min(len(values), 2 * (len(values) // 100) + 1)
+    kernel = np.ones(window)
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
+
+
+def _marker(values: np.ndarray) -> str:
+    return "o" if len(values) == 1 else ""  # a line needs two points
+
+
+def _extent(columns: Columns) -> str:
+    parts = []
+    for name, form in (("step", "{:,.0f} steps"), ("epoch", "epoch {:g}"), ("minutes", "{:.1f} minutes")):
+        values = columns.get(name, np.array([]))
+        values = values[~np.isnan(values)]
+        if len(values):
+            parts.append(form.format(values.max()))
+    return ", ".join(parts)

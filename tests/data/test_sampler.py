@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from lightning.fabric.utilities.data import _set_sampler_epoch
+
+from detr_lite.data.sampler import BucketedBatchSampler
+
+
+def random_sizes(images: int, seed: int = 0) -> list[tuple[int, int]]:
+    return [(int(h), int(w)) for h, w in np.random.default_rng(seed).integers(128, 257, (images, 2))]
+
+
+def padding_share(sizes: list[tuple[int, int]], batches: list[list[int]]) -> float:
+    shapes = [np.array([sizes[index] for index in batch]) for batch in batches]
+    total = sum(len(shape) * shape[:, 0].max() * shape[:, 1].max() for shape in shapes)
+    return float(1 - sum(shape.prod(axis=1).sum() for shape in shapes) / total)
+
+
+@pytest.mark.parametrize("images", [0, 1, 7, 16, 17, 2001])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_single_rank_sees_every_image_once(images: int, shuffle: bool) -> None:
+    sampler = BucketedBatchSampler(random_sizes(images), 16, shuffle)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == -(-images // 16)
+    assert sorted(index for batch in batches for index in batch) == list(range(images))
+    assert all(type(index) is int for batch in batches for index in batch)
+    assert sum(len(batch) < 16 for batch in batches) <= 1
+    assert all(1 <= len(batch) <= 16 for batch in batches)
+
+
+@pytest.mark.parametrize("images", [1, 100, 333])
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_rank_gets_the_same_number_of_batches(images: int, world_size: int, shuffle: bool) -> None:
+    sizes = random_sizes(images)
+    single = list(BucketedBatchSampler(sizes, 4, shuffle, seed=5))
+    ranks = [BucketedBatchSampler(sizes, 4, shuffle, 5, rank, world_size) for rank in range(world_size)]
+    per_rank = [list(sampler) for sampler in ranks]
+    assert {len(batches) for batches in per_rank} == {len(ranks[0])} == {-(-len(single) // world_size)}
+    # Step by step the ranks together walk through the single rank's batches, and begin again at the end.
+    together = [batch for step in zip(*per_rank, strict=True) for batch in step]
+    assert together == [single[position % len(single)] for position in range(len(together))]
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    sizes = random_sizes(300)
+
+    def batches(seed: int, epoch: int) -> list[list[int]]:
+        sampler = BucketedBatchSampler(sizes, 8, shuffle=True, seed=seed)
+        sampler.set_epoch(epoch)
+        torch.rand(seed + epoch + 1)  # other randomness has no influence
+        assert list(sampler) == (order := list(sampler))
+        return order
+
+    assert batches(1, 2) == batches(1, 2)
+    orders = [batches(1, 2), batches(1, 3), batches(2, 2), batches(2, 1)]
+    compositions = [{tuple(sorted(batch)) for batch in order} for order in orders]
+    for first in range(4):
+        for second in range(first):
+            assert len(compositions[first] & compositions[second]) <= 2
+
+
+def test_without_shuffle_the_epoch_changes_nothing() -> None:
+    sampler = BucketedBatchSampler(random_sizes(100), 8, shuffle=False)
+    before = list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) == before
+
+
+def test_images_meet_many_others() -> None:
+    sampler = BucketedBatchSampler(random_sizes(2000), 16, shuffle=True)
+    partners: set[int] = set()
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        (batch,) = [batch for batch in sampler if 0 in batch]
+        partners |= set(batch) - {0}
+    assert len(partners) > 60  # of 150 possible; sorting all 2,000 at once would give 15
+
+
+def test_images_of_one_size_are_shuffled_freely() -> None:
+    sampler = BucketedBatchSampler([(480, 640)] * 640, 16, shuffle=True)
+    first = next(iter(sampler))
+    assert max(first) - min(first) > 300
+
+
+@pytest.mark.parametrize(("shuffle", "most"), [(True, 0.14), (False, 0.08)])
+def test_little_is_padding(shuffle: bool, most: float) -> None:
+    sizes = random_sizes(2000)
+    order = np.random.default_rng(1).permutation(2000).tolist()
+    unbucketed = padding_share(sizes, [order[start : start + 16] for start in range(0, 2000, 16)])
+    bucketed = padding_share(sizes, list(BucketedBatchSampler(sizes, 16, shuffle)))
+    assert unbucketed > 0.38
+    assert bucketed < most
+
+
+def test_lightning_hands_the_epoch_over() -> None:
+    sampler = BucketedBatchSampler(random_sizes(40), 4, shuffle=True)
+    loader = torch.utils.data.DataLoader(range(40), batch_sampler=sampler)  # type: ignore[arg-type]
+    _set_sampler_epoch(loader, 9)
+    assert sampler.epoch == 9
+
+
+@pytest.mark.parametrize(("batch_size", "rank", "world_size"), [(0, 0, 1), (4, 2, 2), (4, -1, 2)])
+def test_impossible_settings(batch_size: int, rank: int, world_size: int) -> None:
+    with pytest.raises(ValueError, match="impossible"):
+        BucketedBatchSampler(random_sizes(4), batch_size, True, 0, rank, world_size)

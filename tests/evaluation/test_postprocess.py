@@ -1,0 +1,130 @@
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.structures import DetrOutput
+
+TWO_CLASSES = ("cup", "plate")
+
+
+def one_image(logits, boxes_cxcywh=None):
+    """A model's output of one layer for one image."""
+    logits = torch.as_tensor(logits)
+    boxes_cxcywh = torch.rand(len(logits), 4) if boxes_cxcywh is None else torch.tensor(boxes_cxcywh)
+    return DetrOutput(logits[None, None], boxes_cxcywh[None, None])
+
+
+def test_softmax_worked_by_hand():
+    probabilities = torch.tensor([[0.3, 0.1, 0.6], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1]])  # background last
+    boxes_cxcywh = [[0.5, 0.5, 0.2, 0.4], [0.25, 0.5, 0.5, 1.0], [0.75, 0.25, 0.1, 0.1]]
+    (found,) = Postprocess("softmax", TWO_CLASSES)(one_image(probabilities.log(), boxes_cxcywh), [(100, 200)])
+
+    torch.testing.assert_close(found.scores, torch.tensor([0.7, 0.5, 0.3]))
+    assert found.labels.tolist() == [1, 0, 0]
+    assert found.queries.tolist() == [1, 2, 0]
+    expected_xyxy = [[0.0, 0.0, 100.0, 100.0], [140.0, 20.0, 160.0, 30.0], [80.0, 30.0, 120.0, 70.0]]
+    torch.testing.assert_close(found.boxes_xyxy, torch.tensor(expected_xyxy))
+    assert found.class_names == TWO_CLASSES
+
+
+def test_sigmoid_worked_by_hand():
+    probabilities = torch.tensor([[0.9, 0.8], [0.1, 0.2], [0.3, 0.85]])
+    boxes_cxcywh = [[0.5, 0.5, 1.0, 1.0], [0.1, 0.1, 0.2, 0.2], [0.5, 0.5, 0.5, 0.5]]
+    postprocess = Postprocess("sigmoid", TWO_CLASSES, max_detections=4)
+    (found,) = postprocess(one_image(probabilities.logit(), boxes_cxcywh), [(40, 80)])
+
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.85, 0.8, 0.3]))
+    assert found.labels.tolist() == [0, 1, 1, 0]
+    assert found.queries.tolist() == [0, 2, 0, 2], "one query may answer with several classes"
+    whole, middle = [0.0, 0.0, 80.0, 40.0], [20.0, 10.0, 60.0, 30.0]
+    torch.testing.assert_close(found.boxes_xyxy, torch.tensor([whole, middle, whole, middle]))
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("queries", [0, 1, 7])
+def test_any_number_of_queries(activation, queries):
+    classes = 2 + (activation == "softmax")
+    output = DetrOutput(torch.randn(3, 2, queries, classes), torch.rand(3, 2, queries, 4))
+    images = Postprocess(activation, TWO_CLASSES)(output, [(30, 40), (50, 60)])
+    assert [len(found) for found in images] == [queries * (2 if activation == "sigmoid" else 1)] * 2
+    for found in images:
+        assert found.boxes_xyxy.shape == (len(found), 4)
+        assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_each_detection_names_its_query_in_each_image(activation):
+    classes = 2 + (activation == "softmax")
+    output = DetrOutput(torch.randn(2, 3, 50, classes), torch.rand(2, 3, 50, 4) * 0.2 + 0.4)
+    for index, found in enumerate(Postprocess(activation, TWO_CLASSES, max_detections=20)(output, [(1, 1)] * 3)):
+        boxes_cxcywh = output.boxes_cxcywh[-1, index, found.queries]
+        torch.testing.assert_close((found.boxes_xyxy[:, :2] + found.boxes_xyxy[:, 2:]) / 2, boxes_cxcywh[:, :2])
+        logits = output.logits[-1, index]
+        probabilities = logits.softmax(-1) if activation == "softmax" else logits.sigmoid()
+        torch.testing.assert_close(found.scores, probabilities[found.queries, found.labels])
+
+
+def test_at_most_max_detections():
+    (found,) = Postprocess("softmax", TWO_CLASSES, max_detections=5)(one_image(torch.randn(30, 3)), [(10, 10)])
+    assert len(found) == 5
+
+
+def test_equal_scores_keep_the_order_of_queries():
+    for activation, classes in (("softmax", 3), ("sigmoid", 2)):
+        (found,) = Postprocess(activation, TWO_CLASSES)(one_image(torch.zeros(40, classes)), [(10, 10)])
+        assert found.queries.tolist() == sorted(found.queries.tolist())
+
+
+def test_boxes_are_clamped_into_the_image():
+    boxes_cxcywh = [[0.0, 0.5, 0.5, 3.0], [1.5, 0.5, 0.1, 0.1]]
+    (found,) = Postprocess("sigmoid", ("cup",))(one_image([[2.0], [1.0]], boxes_cxcywh), [(100, 200)])
+    torch.testing.assert_close(found.boxes_xyxy[:, [0, 2]], torch.tensor([[0.0, 50.0], [200.0, 200.0]]))
+    torch.testing.assert_close(found.boxes_xyxy[0, [1, 3]], torch.tensor([0.0, 100.0]))
+
+
+def test_half_precision_is_raised_before_scores_are_made():
+    logits = torch.linspace(2, 4, 40).bfloat16()[:, None]  # bf16's sigmoid would make most of these equal
+    output = DetrOutput(logits[None, None], torch.rand(1, 1, 40, 4).bfloat16())
+    (found,) = Postprocess("sigmoid", ("cup",))(output, [(640, 480)])
+    assert found.scores.dtype == found.boxes_xyxy.dtype == torch.float32
+    torch.testing.assert_close(found.scores, logits[:, 0].float().sigmoid().sort(descending=True).values)
+
+
+def test_gradients_stay_behind():
+    (found,) = Postprocess("softmax", TWO_CLASSES)(one_image(torch.randn(4, 3, requires_grad=True)), [(10, 10)])
+    assert not found.scores.requires_grad
+
+
+class CountTransfers(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.to_host = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].device.type != "cpu" and result.device.type == "cpu":
+            self.to_host += 1
+        return result
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_one_transfer_to_the_host(activation):
+    classes = 2 + (activation == "softmax")
+    # Fake tensors have a device and no values: anything that would wait for a value raises.
+    with FakeTensorMode(), CountTransfers() as transfers:
+        output = DetrOutput(
+            torch.empty(3, 4, 30, classes, device="cuda", dtype=torch.bfloat16),
+            torch.empty(3, 4, 30, 4, device="cuda", dtype=torch.bfloat16),
+        )
+        images = Postprocess(activation, TWO_CLASSES)(output, [(10, 10)] * 4)
+        assert {found.boxes_xyxy.device.type for found in images} == {"cpu"}
+    assert transfers.to_host == 1
+
+
+def test_classes_and_sizes_must_fit():
+    with pytest.raises(ValueError, match="softmax of 2 classes needs 3 logits, not 2"):
+        Postprocess("softmax", TWO_CLASSES)(one_image(torch.zeros(4, 2)), [(10, 10)])
+    with pytest.raises(ValueError, match="1 images need as many original sizes, got 2"):
+        Postprocess("sigmoid", TWO_CLASSES)(one_image(torch.zeros(4, 2)), [(10, 10), (20, 20)])

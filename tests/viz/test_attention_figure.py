@@ -1,0 +1,148 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detr_lite.structures import AttentionMaps, Detections
+from detr_lite.viz.attention import attention_figure, overlay, token_heatmap
+
+NAMES = ("cup", "plate")
+
+
+def attention_maps(cross, grids, is_padding=None):
+    layers, batch, heads, queries, tokens = cross.shape
+    return AttentionMaps(
+        cross=cross,
+        queries=torch.zeros(layers, batch, heads, queries, queries),
+        encoder=torch.zeros(0, batch, heads, tokens, tokens),
+        grids=grids,
+        encoder_grids=grids,
+        is_padding=torch.zeros(batch, tokens, dtype=torch.bool) if is_padding is None else is_padding,
+    )
+
+
+def detections(count, queries=None):
+    boxes_xyxy = torch.tensor([[10.0, 10.0, 50.0, 40.0]]).repeat(count, 1)
+    queries = torch.arange(count) if queries is None else torch.tensor(queries)
+    return Detections(boxes_xyxy, torch.linspace(0.9, 0.5, count), torch.arange(count) % 2, queries, NAMES)
+
+
+def padding_of(grid, height, width):
+    """Padding at the right and at the bottom of a (height width) image."""
+    is_padding = torch.ones(grid, dtype=torch.bool)
+    is_padding[:height, :width] = False
+    return is_padding.flatten()
+
+
+def test_one_level_is_its_grid():
+    weights = torch.arange(6.0) / 15
+    heat = token_heatmap(weights, [(2, 3)], torch.zeros(6, dtype=torch.bool))
+    np.testing.assert_allclose(heat, weights.view(2, 3).numpy())
+
+
+def test_padding_is_cut_off():
+    heat = token_heatmap(torch.arange(12.0), [(3, 4)], padding_of((3, 4), 2, 3))
+    np.testing.assert_array_equal(heat, [[0, 1, 2], [4, 5, 6]])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_levels_are_added_at_the_finest_and_no_weight_is_lost(order):
+    fine, coarse = torch.zeros(8, 8), torch.zeros(4, 4)
+    fine[1, 1], coarse[2, 1] = 0.25, 0.75
+    levels = [fine, coarse][::order]
+    paddings = [padding_of((8, 8), 6, 4), padding_of((4, 4), 3, 2)][::order]
+    heat = token_heatmap(
+        torch.cat([level.flatten() for level in levels]),
+        [tuple(level.shape) for level in levels],
+        torch.cat(paddings),
+    )
+    assert heat.shape == (6, 4)
+    assert heat.sum() == pytest.approx(1)
+    # The coarse token covers rows 4 to 5 and columns 2 to 3; bilinear resizing spreads a part to its neighbours.
+    assert heat[4:6, 2:4].sum() > 0.4
+    assert heat[4:6, 2:4].min() > heat[2:4, :2].max(initial=0, where=np.array([[True, True], [True, True]]))
+
+
+def test_half_precision_and_no_attention_at_all():
+    heat = token_heatmap(torch.zeros(8).bfloat16(), [(2, 2), (2, 2)], torch.zeros(8, dtype=torch.bool))
+    assert heat.dtype == np.float32
+    np.testing.assert_array_equal(heat, np.zeros((2, 2)))
+
+
+def test_heat_is_where_the_weight_is():
+    heat = np.zeros((4, 8), np.float32)
+    heat[1, 6] = 0.2
+    image = Image.new("RGB", (160, 80), (200, 60, 60))
+    pixels = np.asarray(overlay(image, heat)).astype(int)
+    assert pixels.shape == (80, 160, 3)
+    # Inferno's peak is a pale yellow; where nothing is, the image is grey and dim.
+    red, _, blue = pixels[30, 130]
+    assert red > 220
+    assert red > blue + 40
+    far = pixels[:, :90].reshape(-1, 3)
+    assert (far.max(axis=1) == far.min(axis=1)).all()
+    assert far.max() < 80
+    brightest = np.unravel_index(pixels.sum(axis=2).argmax(), (80, 160))
+    assert 20 <= brightest[0] < 40
+    assert 120 <= brightest[1] < 140
+
+
+def test_large_images_are_reduced_and_their_shape_kept():
+    assert overlay(Image.new("RGB", (4000, 1000)), np.ones((2, 8), np.float32)).size == (384, 96)
+
+
+def test_panels_show_the_query_of_the_detection_in_the_last_layer():
+    grid = (4, 6)
+    cross = torch.rand(2, 3, 2, 9, 24) * 1e-3
+    is_padding = torch.stack([torch.zeros(24, dtype=torch.bool), padding_of(grid, 4, 3), padding_of(grid, 2, 6)])
+    cross[-1, 1, 0, 5] = torch.nn.functional.one_hot(torch.tensor(0), 24)  # head 0: top left
+    cross[-1, 1, 1, 5] = 0.5 * torch.nn.functional.one_hot(torch.tensor(20), 24)  # head 1: bottom right
+    image = Image.new("RGB", (300, 400))
+    figure = attention_figure(image, detections(1, queries=[5]), attention_maps(cross, (grid,), is_padding), index=1)
+
+    panels = [axes for axes in figure.axes if axes.images]
+    titles = [axes.get_title() for axes in panels]
+    assert titles == ["cup 0.90\nquery 5", "mean of heads\npeak 50.0%", "head 0\npeak 100.0%", "head 1\npeak 50.0%"]
+    heights, widths = [], []
+    for axes in panels[2:]:
+        assert axes.images[0].get_extent() == [0, 300, 400, 0], "in pixels of the image"
+        picture = np.asarray(axes.images[0].get_array()).astype(int)
+        peak = np.unravel_index(picture.sum(axis=2).argmax(), picture.shape[:2])
+        heights.append(peak[0] / picture.shape[0])
+        widths.append(peak[1] / picture.shape[1])
+    assert heights[0] < 0.25
+    assert widths[0] < 1 / 3
+    assert heights[1] > 0.75
+    assert widths[1] > 2 / 3, "three of six columns are padding, so column 2 is the image's right edge"
+    assert all(axes.patches[0].get_bbox().bounds == (10, 10, 40, 30) for axes in panels)
+
+
+@pytest.mark.parametrize("found", [0, 1, 7])
+@pytest.mark.parametrize("heads", [1, 4, 8])
+def test_any_number_of_detections_and_heads(found, heads):
+    maps = attention_maps(torch.rand(1, 1, heads, 10, 20).softmax(-1), ((4, 4), (2, 2)))
+    figure = attention_figure(Image.new("L", (90, 60)), detections(found), maps, most=2)
+    panels = [axes for axes in figure.axes if axes.images]
+    assert len(panels) == (min(found, 2) * (2 + heads) if found else 1)
+    assert {f"head {head}" for head in range(heads)} <= {
+        axes.get_title().split("\n")[0] for axes in panels
+    } or not found
+
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=50)
+    with Image.open(file) as picture:
+        assert np.asarray(picture.convert("L")).std() > 5
+    boxes = [axes.get_position() for axes in figure.axes]
+    for index, first in enumerate(boxes):
+        assert 0 <= first.x0 < first.x1 <= 1
+        assert 0 <= first.y0 < first.y1 <= 1
+        assert not any(first.overlaps(second) for second in boxes[index + 1 :])
+
+
+def test_classes_without_names():
+    maps = attention_maps(torch.full((1, 1, 1, 1, 4), 0.25), ((2, 2),))
+    found = Detections(torch.tensor([[0.0, 0.0, 9.0, 9.0]]), torch.ones(1), torch.tensor([3]), torch.tensor([0]))
+    figure = attention_figure(Image.new("RGB", (10, 10)), found, maps)
+    assert figure.axes[0].get_title() == "class 3 1.00\nquery 0"

@@ -1,0 +1,171 @@
+import itertools
+from time import perf_counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detr_lite.structures import Detections
+from detr_lite.viz.draw import class_color, draw_boxes, fit, samples_sheet, side_by_side
+
+NAMES = ("cup", "plate", "a class with a rather long name")
+GRAY, WHITE = (128, 128, 128), (255, 255, 255)
+
+
+def detections(boxes_xyxy, labels, scores=None):
+    count = len(labels)
+    return Detections(
+        torch.tensor(boxes_xyxy, dtype=torch.float32).reshape(count, 4),
+        torch.ones(count) if scores is None else torch.tensor(scores),
+        torch.tensor(labels, dtype=torch.long),
+        torch.arange(count),
+        NAMES,
+    )
+
+
+def drawn(size, boxes_xyxy, labels, scores=None):
+    found = detections(boxes_xyxy, labels, scores)
+    picture = draw_boxes(
+        Image.new("RGB", size, GRAY), found.boxes_xyxy, found.labels, NAMES, None if scores is None else found.scores
+    )
+    return np.asarray(picture)
+
+
+def is_color(pixels, color):
+    return (pixels == np.array(color)).all(axis=-1)
+
+
+def test_colors_are_told_apart():
+    colors = [np.array(class_color(label)) for label in range(20)]
+    assert min(np.abs(a - b).sum() for a, b in itertools.combinations(colors, 2)) > 50
+    assert class_color(23) == class_color(3)
+
+
+def test_the_boxs_edge_has_the_colour_of_the_class_and_the_inside_is_the_image():
+    pixels = drawn((300, 200), [[50, 60, 150, 160]], [1])
+    edges = pixels[60, 55:145], pixels[160, 55:145], pixels[65:155, 50], pixels[65:155, 150]
+    assert all(is_color(edge, class_color(1)).all() for edge in edges)
+    assert is_color(pixels[65:155, 55:145], GRAY).all()
+    assert is_color(pixels[165:, :], GRAY).all()
+
+
+def test_the_tag_stands_above_the_box_and_is_legible():
+    pixels = drawn((300, 200), [[50, 60, 150, 160]], [1], [0.5])
+    above = pixels[:60]
+    tag = ~is_color(above, GRAY)
+    rows, columns = np.flatnonzero(tag.any(axis=1)), np.flatnonzero(tag.any(axis=0))
+    assert columns[0] == 50
+    assert rows[-1] == 59
+    assert 8 < np.ptp(rows) < 30
+    text = above[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    luma = text @ np.array([0.299, 0.587, 0.114])
+    assert np.ptp(luma) > 100, "text and tag contrast"
+    assert is_color(text, class_color(1)).mean() > 0.4, "text does not fill the tag"
+
+
+def test_the_score_is_written():
+    without, with_score = (drawn((300, 200), [[50, 60, 150, 160]], [0], scores) for scores in (None, [0.87]))
+    assert is_color(with_score, class_color(0)).sum() > is_color(without, class_color(0)).sum() + 100
+
+
+@pytest.mark.parametrize("box_xyxy", [[0, 0, 40, 40], [270, 0, 299, 199], [0, 170, 20, 199], [0, 0, 300, 200]])
+def test_a_tag_at_the_edge_stays_in_the_image(box_xyxy):
+    alone = drawn((300, 200), [[100, 100, 101, 101]], [0]), drawn((300, 200), [box_xyxy], [0])
+    assert (~is_color(alone[1], GRAY)).sum() > 0.9 * (~is_color(alone[0], GRAY)).sum()
+
+
+def test_tags_of_equal_boxes_do_not_hide_each_other():
+    box_xyxy = [100, 80, 200, 160]
+    pixels = drawn((300, 200), [box_xyxy] * 3, [0, 1, 0])
+    singles = [is_color(drawn((300, 200), [box_xyxy], [label]), class_color(label)).sum() for label in (0, 1)]
+    edge = 2 * 2 * (100 + 80)
+    assert is_color(pixels, class_color(1)).sum() >= singles[1] - edge
+    assert is_color(pixels, class_color(0)).sum() > singles[0] + 0.8 * (singles[0] - edge)
+
+
+def test_the_best_box_lies_on_top():
+    pixels = drawn((300, 200), [[50, 60, 150, 160]] * 2, [1, 0])
+    assert is_color(pixels[160, 50:150], class_color(1)).all()
+
+
+def test_lines_and_text_grow_with_the_image():
+    small = drawn((200, 200), [[50, 50, 150, 150]], [0])
+    large = drawn((2000, 2000), [[500, 500, 1500, 1500]], [0])
+    assert is_color(small[100], class_color(0)).sum() <= 2
+    assert is_color(large[1000], class_color(0)).sum() >= 8
+
+
+@pytest.mark.parametrize("objects", [0, 1, 7])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_a_copy_is_drawn_on_whatever_the_mode(objects, mode):
+    image = Image.new(mode, (60, 40))
+    before = image.tobytes()
+    found = detections([[5.0, 5.0, 30.0, 30.0]] * objects, [0] * objects)
+    picture = draw_boxes(image, found.boxes_xyxy, found.labels, NAMES)
+    assert (picture.mode, picture.size) == ("RGB", (60, 40))
+    assert image.tobytes() == before
+    assert (np.asarray(picture).any()) == (objects > 0)
+
+
+def test_boxes_without_names_without_area_and_out_of_the_image():
+    boxes_xyxy = torch.tensor([[-50.0, -50.0, 500.0, 500.0], [20.0, 20.0, 20.0, 20.0], [900.0, 5.0, 990.0, 9.0]])
+    picture = draw_boxes(Image.new("RGB", (64, 48), GRAY), boxes_xyxy, torch.tensor([0, 1, 2]), class_names=())
+    pixels = np.asarray(picture)
+    assert is_color(pixels[40:, 0], class_color(0)).any()
+    assert draw_boxes(Image.new("RGB", (3, 2)), boxes_xyxy, torch.tensor([0, 1, 2]), NAMES).size == (3, 2)
+
+
+def test_drawing_is_fast():
+    image = Image.new("RGB", (640, 480), GRAY)
+    corners = torch.rand(30, 2) * torch.tensor([500.0, 400.0])
+    boxes_xyxy = torch.cat([corners, corners + 60], dim=1)
+    arguments = (image, boxes_xyxy, torch.randint(3, (30,)), NAMES, torch.rand(30))
+    draw_boxes(*arguments)  # loads the font
+    times = []
+    for _ in range(5):
+        start = perf_counter()
+        draw_boxes(*arguments)
+        times.append(perf_counter() - start)
+    assert min(times) < 0.05  # 5 ms on a laptop's core; the rest is for a busy machine
+
+
+def test_fit_scales_image_and_boxes_together():
+    image = Image.new("RGB", (40, 20))
+    image.paste(WHITE, (10, 5, 20, 15))
+    enlarged, boxes_xyxy = fit(image, torch.tensor([[10.0, 5.0, 20.0, 15.0]]), 400)
+    assert enlarged.size == (400, 200)
+    assert boxes_xyxy.tolist() == [[100, 50, 200, 150]]
+    bright = np.asarray(enlarged.convert("L")) > 127
+    assert bright[50:150, 100:200].all()
+    assert bright.sum() == 100 * 100
+    reduced, no_boxes = fit(image, torch.zeros(0, 4), 4)
+    assert reduced.size == (4, 2)
+    assert no_boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_a_sheet_of_unequal_images(count):
+    colors = [class_color(index) for index in range(count)]
+    pairs = [
+        (Image.new("RGB", (100 + 10 * index, 80), color), Image.new("RGB", (100 + 10 * index, 80), color))
+        for index, color in enumerate(colors)
+    ]
+    pixels = np.asarray(side_by_side(pairs, columns=3))
+    for (image, _), color in zip(pairs, colors, strict=True):
+        assert is_color(pixels, color).sum() == 2 * image.width * image.height, "nothing covered, nothing cut"
+    assert is_color(pixels[0], WHITE).all()
+    assert (pixels < 100).any(), "titles are written"
+
+
+def test_the_samples_show_truth_left_and_only_good_predictions_right():
+    image = Image.new("RGB", (100, 50), GRAY)
+    truth = detections([[10, 20, 40, 45]], [0])
+    prediction = detections([[10, 20, 40, 45], [50, 20, 90, 45]], [1, 2], [0.9, 0.2])
+    pixels = np.asarray(samples_sheet([(image, truth, prediction)], threshold=0.5, panel=300))
+    middle = pixels.shape[1] // 2
+    assert is_color(pixels[:, :middle], class_color(0)).any()
+    assert is_color(pixels[:, middle:], class_color(1)).any()
+    assert not is_color(pixels[:, :middle], class_color(1)).any()
+    assert not is_color(pixels, class_color(2)).any()
+    assert samples_sheet([], threshold=0.5).width > 0
