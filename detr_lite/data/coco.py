@@ -128,12 +128,12 @@ def _records(
     """Sort the objects that can be trained on by image, and note those that cannot."""
     sizes_wh = np.array([(image["width"], image["height"]) for image in content["images"]], dtype=np.float64)
     limit = sizes_wh[objects.image_index]
-    low, extent = objects.boxes_xywh[:, :2], objects.boxes_xywh[:, 2:]
-    clamped_xyxy = np.concatenate([low.clip(0, limit), (low + extent).clip(0, limit)], axis=1).astype(np.float32)
+    low, high = objects.boxes_xywh[:, :2], objects.boxes_xywh[:, :2] + objects.boxes_xywh[:, 2:]
+    clamped_xyxy = np.concatenate([low.clip(0, limit), high.clip(0, limit)], axis=1).astype(np.float32)
 
     # A pixel of tolerance: rounding, and formats that count pixels from one.
-    reaches_out = ((low < -1) | (low + extent > limit + 1)).any(axis=1)
-    has_area = (extent > 0).all(axis=1)
+    reaches_out = ((low < -1) | (high > limit + 1)).any(axis=1)
+    has_area = (high.astype(np.float32) > low.astype(np.float32)).all(axis=1)
     is_visible = (clamped_xyxy[:, 2:] > clamped_xyxy[:, :2]).all(axis=1)
     ids = [annotation["id"] for annotation in content["annotations"]]
     notes = []

@@ -61,7 +61,7 @@ def _surroundings(canvas: Canvas, stamp: Stamp) -> Float[np.ndarray, "pixel 3"]:
     is_outside = np.ones(crop.shape[:2], bool)
     is_outside[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = stamp.alpha == 0
     pixels: Float[np.ndarray, "pixel 3"] = crop[is_outside]
-    return pixels[:: max(1, len(pixels) // 256)]
+    return pixels[:: max(1, len(pixels) // 96)]
 
 
 def _color_that_stands_out(

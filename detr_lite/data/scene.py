@@ -6,6 +6,7 @@ Sizes are drawn before places, and large shapes are placed first, so that a crow
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -31,7 +32,7 @@ class Stamp:
     left: int
     top: int
 
-    @property
+    @cached_property
     def mask(self) -> Bool[np.ndarray, "height width"]:
         """True: the pixel belongs to the shape, seen or not."""
         return self.alpha >= 128

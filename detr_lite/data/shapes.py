@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
-Points = Float[np.ndarray, "point 2"]
-Alpha = UInt8[np.ndarray, "height width"]
+Points = Float[np.ndarray, "_point 2"]
+Alpha = UInt8[np.ndarray, "_height _width"]
 """How much of each pixel is covered, 0 to 255. From 128 on the pixel belongs to the shape."""
 
 CATEGORY_IDS = {
@@ -100,8 +100,9 @@ def tight_box_xywh(mask: Bool[np.ndarray, "height width"]) -> tuple[int, int, in
 
 def line(extent: int, rng: np.random.Generator) -> Alpha:
     """Stroke between two points, straight or bent."""
-    t = np.linspace(0, 1, 16)
-    bend = rng.uniform(-0.3, 0.3) if rng.random() < 0.5 else 0.0
+    is_bent = rng.random() < 0.5
+    t = np.linspace(0, 1, 12 if is_bent else 2)
+    bend = rng.uniform(-0.3, 0.3)
     points = np.stack([t - 0.5, bend * 4 * t * (1 - t)], axis=1)
     return _stroke(rotate(points, rng.uniform(0, 2 * np.pi)), extent, rng)
 
@@ -112,7 +113,7 @@ def fragment(extent: int, rng: np.random.Generator) -> Alpha:
     closed = np.concatenate([closed, closed[:1]])
     length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     start, share = rng.uniform(0, 1), rng.uniform(0.2, 0.4)
-    at = np.linspace(start, start + share, 40) % 1 * length[-1]
+    at = np.linspace(start, start + share, 24) % 1 * length[-1]
     points = np.stack([np.interp(at, length, closed[:, side]) for side in (0, 1)], axis=1)
     return _stroke(rotate(points, rng.uniform(0, 2 * np.pi)), extent, rng)
 

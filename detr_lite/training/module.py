@@ -1,17 +1,16 @@
 """What happens in a step."""
 
 from collections.abc import Callable
-from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from detr_lite.data.coco import CocoSplit
 from detr_lite.evaluation.coco_map import CocoEvaluation, coco_results, evaluate_detections
 from detr_lite.evaluation.postprocess import Postprocess
-from detr_lite.data.coco import CocoSplit
-from detr_lite.loss.criterion import Criterion, Losses
+from detr_lite.loss.criterion import Criterion
 from detr_lite.structures import Batch, Detections
 
 
@@ -25,6 +24,7 @@ class DetectionModule(L.LightningModule):
         postprocess: Postprocess,
         val: CocoSplit,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        clip: float,
     ) -> None:
         super().__init__()
         self.model = model
@@ -32,36 +32,62 @@ class DetectionModule(L.LightningModule):
         self.postprocess = postprocess
         self.val = val
         self.make_optimizer = make_optimizer
-        self.evaluation: CocoEvaluation | None = None
+        self.clip = clip
         self._detections: dict[int, Detections] = {}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         assert batch.targets is not None
-        losses: Losses = self.criterion(self.model(batch), batch.targets)
-        # Detached tensors, not numbers: a number would wait for the device at every step.
-        self.log_dict(
-            {"loss": losses.total.detach()} | {f"loss_{name}": part.detach()[-1] for name, part in losses.parts.items()},
-            batch_size=len(batch.targets),
-        )
+        losses = self.criterion(self.model(batch), batch.targets)
+        # Tensors, not numbers: a number would wait for the device at every step. Parts are shown of the last layer.
+        parts = {f"loss_{name}": part[-1].detach() for name, part in losses.parts.items()}
+        self.log_dict({"loss": losses.total.detach(), **parts}, batch_size=len(batch.targets))
         return losses.total
 
     def validation_step(self, batch: Batch, index: int) -> None:
         assert batch.targets is not None
         found = self.postprocess(self.model(batch), [target.original_size for target in batch.targets])
-        # By image id: the sampler may give ranks an image twice, so that all have as many batches.
+        # By image id: the sampler gives some ranks an image twice, so that all have as many batches.
         self._detections.update(zip((target.image_id for target in batch.targets), found, strict=True))
 
     def on_validation_epoch_end(self) -> None:
-        ids = [category.id for category in self.val.categories]
-        results = [entry for image, found in self._detections.items() for entry in coco_results(found, image, ids)]
+        evaluation = self._evaluate_on_rank_0()
         self._detections = {}
-        if dist.is_available() and dist.is_initialized():
-            results = _gather(results)
-        self.evaluation = evaluate_detections(self.val.ground_truth, results, self.val.categories)
-        self.log_dict({name: float(value) for name, value in self.evaluation.metrics.items()}, rank_zero_only=False)
+        # In double precision, or the last digits of pycocotools' numbers are gone.
+        numbers = {name: torch.tensor(value, dtype=torch.float64) for name, value in evaluation.metrics.items()}
+        if self.device.type == "mps":  # which knows no double precision
+            numbers = {name: number.float() for name, number in numbers.items()}
+        self.log_dict(numbers)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer(self.model)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Not Lightning's own clipping, which refuses fused optimisers under autocast, also without a gradient scaler.
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
+
+    def _evaluate_on_rank_0(self) -> CocoEvaluation:
+        """COCO's numbers over the detections of all ranks: one exchange to gather them, one to tell the result."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return self._evaluate(self._detections)
+        gathered: list[dict[int, Detections]] = [{} for _ in range(dist.get_world_size())]
+        dist.all_gather_object(gathered, self._detections)
+        result: list[CocoEvaluation | None] = [None]
+        if dist.get_rank() == 0:
+            result = [self._evaluate({image: found for part in gathered for image, found in part.items()})]
+        dist.broadcast_object_list(result)
+        assert result[0] is not None
+        return result[0]
+
+    def _evaluate(self, detections: dict[int, Detections]) -> CocoEvaluation:
+        ids = [category.id for category in self.val.categories]
+        results = [entry for image, found in detections.items() for entry in coco_results(found, image, ids)]
+        return evaluate_detections(self.val.ground_truth, results, self.val.categories)

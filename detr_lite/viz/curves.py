@@ -32,8 +32,7 @@ def plot_training_curves(metrics_csv: Path, output: Path) -> None:
     for name, axes in panels.items():
         axes.grid(alpha=0.25)
         axes.set_xlabel("step")
-        if len(steps := columns["step"][~np.isnan(columns["step"])]) > 1:
-            axes.set_xlim(steps.min(), steps.max() + 0.02 * np.ptp(steps))
+        axes.set_xlim(_limits(columns["step"]))
         if not axes.lines:
             axes.text(0.5, 0.5, f"no {name} logged", ha="center", va="center", transform=axes.transAxes, color="gray")
             axes.set(xticks=(), yticks=())
@@ -154,6 +153,14 @@ def _plot_learning_rates(axes: Axes, columns: Columns) -> None:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     if len(axes.lines) > 1:
         axes.legend(fontsize=8)
+
+
+def _limits(steps: np.ndarray) -> tuple[float, float]:
+    """The same for every panel, although losses and evaluations begin and end at different steps."""
+    steps = steps[~np.isnan(steps)]
+    low, high = (steps.min(), steps.max()) if len(steps) else (0.0, 0.0)
+    margin = 0.02 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def _leave_room(axes: Axes, share: float) -> None:

@@ -58,7 +58,7 @@ def draw_boxes(
 ) -> Image.Image:
     """A copy of the image with each box and a tag that names its class and, where given, its score.
 
-    Give the best box first: it lies on top, and its tag has the first choice of place.
+    Give the best box first: it and its tag lie on top, and the tag has the first choice of place.
     """
     picture = image.convert("RGB")
     draw = ImageDraw.Draw(picture)
@@ -75,10 +75,10 @@ def draw_boxes(
     if scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores.tolist(), strict=True)]
     tags: list[Rectangle] = []
-    for text, rectangle, color in zip(texts, rectangles, colors, strict=True):
+    for text, rectangle in zip(texts, rectangles, strict=True):
         tags.append(_place_tag(_tag_size(text, font), rectangle, tags, picture.size))
-        draw.rectangle(tags[-1], fill=color)
-        left, top, right, bottom = tags[-1]
+    for text, color, (left, top, right, bottom) in reversed(list(zip(texts, colors, tags, strict=True))):
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=color)
         draw.text(((left + right) / 2, (top + bottom) / 2), text, fill=_readable_on(color), font=font, anchor="mm")
     return picture
 

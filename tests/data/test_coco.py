@@ -110,9 +110,7 @@ def test_dirty_boxes_are_cut_or_left_out_and_noted(tmp_path: Path) -> None:
         4: [35, 25, 5.5, 5.5],  # over the border by less than a pixel: rounding, no note
         5: [8, 8, 1e-7, 3],  # no width left in float32
     }
-    content["annotations"] = [
-        {"id": id, "image_id": 7, "category_id": 2, "bbox": bbox} for id, bbox in boxes.items()
-    ]
+    content["annotations"] = [{"id": id, "image_id": 7, "category_id": 2, "bbox": bbox} for id, bbox in boxes.items()]
     split = read_split(write_data(tmp_path, content), "train")
     assert split.images[0].boxes_xyxy.tolist() == [[0, 0, 5, 5], [35, 25, 40, 30]]
     assert len(split.ground_truth["annotations"]) == 5
@@ -146,13 +144,7 @@ Change = Callable[[dict[str, Any]], Any]
 
 
 def change(key: str, index: int, **fields: Any) -> Change:
-    """Set fields of one entry; None stands for: remove it."""
-
-    def apply(content: dict[str, Any]) -> None:
-        for field, value in fields.items():
-            content[key][index][field] = value
-
-    return apply
+    return lambda content: content[key][index].update(fields)
 
 
 def remove(key: str, index: int, field: str) -> Change:
@@ -187,7 +179,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "three numbers": (change("annotations", 1, bbox=[1, 1, 3]), "annotation 17 has bbox [1, 1, 3]"),
     "no box": (change("annotations", 1, bbox=None), "annotation 17 has bbox None"),
     "beyond floats": (change("annotations", 1, bbox=[1, 1, 10**400, 2]), "annotation 17 has bbox [1, 1, 1000"),
-    "negative width": (change("annotations", 1, bbox=[1, 1, -3, 2]), "annotation 17 has a box of negative size, width -3"),
+    "negative width": (
+        change("annotations", 1, bbox=[1, 1, -3, 2]),
+        "annotation 17 has a box of negative size, width -3",
+    ),
     "negative height": (change("annotations", 1, bbox=[1, 1, 3, -2]), "annotation 17 has a box of negative size"),
     "area": (change("annotations", 1, area="12"), "annotation 17 has area '12'"),
     "infinite area": (change("annotations", 1, area=float("inf")), "annotation 17 has area inf"),
@@ -257,6 +252,17 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         read_split(tmp_path, "train")
 
 
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_data(tmp_path, content_of_two_images())
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DetrLiteError, match=rf"^{FILE}: cannot be read \(Permission denied\); check {tmp_path}"):
+        read_split(tmp_path, "train")
+
+
 def test_missing_folders_and_files(tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError, match=r"nowhere: no such data folder; .* --data\.root DIR$"):
         read_split(tmp_path / "nowhere", "train")
@@ -290,7 +296,9 @@ def test_a_linked_subfolder_may_not_lead_out(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (root / "train/a.png").rename(tmp_path / "outside/a.png")
     (root / "train/link").symlink_to(tmp_path / "outside")
-    with pytest.raises(DetrLiteError, match=r"image 7 has file_name 'link/a\.png', which leaves the image folder train/"):
+    with pytest.raises(
+        DetrLiteError, match=r"image 7 has file_name 'link/a\.png', which leaves the image folder train/"
+    ):
         read_split(root, "train")
 
 

@@ -49,7 +49,8 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
         sampler = BucketedBatchSampler(sizes, 8, shuffle=True, seed=seed)
         sampler.set_epoch(epoch)
         torch.rand(seed + epoch + 1)  # other randomness has no influence
-        assert list(sampler) == (order := list(sampler))
+        order = list(sampler)
+        assert list(sampler) == order
         return order
 
     assert batches(1, 2) == batches(1, 2)

@@ -60,9 +60,13 @@ def test_levels_are_added_at_the_finest_and_no_weight_is_lost(order):
     )
     assert heat.shape == (6, 4)
     assert heat.sum() == pytest.approx(1)
+    assert heat[1, 1] == pytest.approx(0.25)
     # The coarse token covers rows 4 to 5 and columns 2 to 3; bilinear resizing spreads a part to its neighbours.
-    assert heat[4:6, 2:4].sum() > 0.4
-    assert heat[4:6, 2:4].min() > heat[2:4, :2].max(initial=0, where=np.array([[True, True], [True, True]]))
+    coarse_part = heat.copy()
+    coarse_part[1, 1] = 0
+    assert coarse_part[4:6, 2:4].sum() > 0.4
+    assert coarse_part[4:6, 2:4].min() >= coarse_part.max() / 2
+    assert coarse_part[:3].max() == 0
 
 
 def test_half_precision_and_no_attention_at_all():
@@ -81,9 +85,9 @@ def test_heat_is_where_the_weight_is():
     red, _, blue = pixels[30, 130]
     assert red > 220
     assert red > blue + 40
-    far = pixels[:, :90].reshape(-1, 3)
-    assert (far.max(axis=1) == far.min(axis=1)).all()
-    assert far.max() < 80
+    far = pixels[:, :108]  # bicubic smoothing undershoots beyond a peak's neighbours: not to be seen
+    assert np.abs(far - far[0, 0, 0]).max() < 8
+    assert 40 < far[0, 0, 0] < 80
     brightest = np.unravel_index(pixels.sum(axis=2).argmax(), (80, 160))
     assert 20 <= brightest[0] < 40
     assert 120 <= brightest[1] < 140

@@ -1,0 +1,106 @@
+"""How far a run is, in epochs or in minutes; what follows from that: the rate, evaluations, the end."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+from lightning.pytorch import Callback
+
+NEVER = sys.maxsize
+
+
+class RunClock(Callback):
+    """Knows the share of the run that is done, evaluates at even shares of it, and ends it.
+
+    Minutes count training alone: the clock stands while the model is evaluated. Ranks follow the clock of rank 0, or
+    one would stop while another waits for it.
+
+    Args:
+        max_epochs: length of the run, or
+        max_minutes: length of the run; the run ends before the step that would pass it.
+        evaluations: how many, the last at the end.
+    """
+
+    def __init__(self, max_epochs: int | None, max_minutes: float | None, evaluations: int) -> None:
+        self.max_epochs = max_epochs
+        self.max_seconds = None if max_minutes is None else max_minutes * 60
+        self.evaluations = evaluations
+        self.progress = 0.0
+        self.seconds = 0.0
+        self._evaluated = 0
+        self._mark = 0.0
+        self._step_seconds = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        return self.progress >= 1
+
+    @property
+    def seconds_left(self) -> float:
+        """An estimate from the pace so far, where the run's length is given in epochs."""
+        if self.max_seconds is not None:
+            return max(0.0, self.max_seconds - self.seconds)
+        return self.seconds * (1 - self.progress) / self.progress if self.progress > 0 else float("inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"progress": self.progress, "seconds": self.seconds, "evaluated": self._evaluated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = state_dict["seconds"]
+        self._evaluated = state_dict["evaluated"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.val_check_batch = NEVER
+        self._update(trainer)
+        self._mark = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        step_seconds = now - self._mark
+        self._mark = now
+        self.seconds += step_seconds
+        self._step_seconds += (step_seconds - self._step_seconds) / 10  # a running mean: single steps vary
+        self._update(trainer)
+        trainer.should_stop = trainer.should_stop or self.is_over
+        due = int(self.progress * self.evaluations + 1e-9)
+        # Lightning evaluates after every so many batches: after this one, or after none.
+        trainer.val_check_batch = 1 if due > self._evaluated else NEVER
+        self._evaluated = max(due, self._evaluated)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._mark = time.monotonic()
+
+    def _update(self, trainer: L.Trainer) -> None:
+        if trainer.world_size > 1 and self.max_seconds is not None:
+            self.seconds, self._step_seconds = trainer.strategy.broadcast((self.seconds, self._step_seconds))
+        if self.max_seconds is not None:
+            done = self.seconds + self._step_seconds
+            self.progress = 1.0 if done >= self.max_seconds else self.seconds / self.max_seconds
+        else:
+            assert self.max_epochs is not None
+            batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+            self.progress = min(1.0, batches / (self.max_epochs * trainer.num_training_batches))
+
+
+class RateSchedule(Callback):
+    """Sets the learning rates before each step, from the clock.
+
+    Args:
+        factor: (progress, steps done) -> share of the full rate.
+    """
+
+    def __init__(self, clock: RunClock, factor: Callable[[float, int], float]) -> None:
+        self.clock = clock
+        self.factor = factor
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        factor = self.factor(self.clock.progress, trainer.global_step)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor

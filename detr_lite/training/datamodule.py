@@ -1,0 +1,87 @@
+"""Loaders of a run's images."""
+
+import os
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from detr_lite.data.coco import CocoDetection, CocoSplit
+from detr_lite.data.collate import collate
+from detr_lite.data.sampler import BucketedBatchSampler
+from detr_lite.data.transforms import ResizeRule
+from detr_lite.structures import Batch
+
+
+def default_workers() -> int:
+    """A loading process for every two cores that this process may use, at most 8."""
+    return min(8, max(1, len(os.sched_getaffinity(0)) // 2 if hasattr(os, "sched_getaffinity") else 2))
+
+
+def make_loader(
+    split: CocoSplit,
+    transform: v2.Transform,
+    resize: ResizeRule,
+    batch_size: int,
+    workers: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader[Batch]:
+    """Batches of images of similar shape."""
+    sampler = BucketedBatchSampler(
+        sizes=[resize.target_size(image.height, image.width) for image in split.images],
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+    )
+    dataset: Dataset[Batch] = CocoDetection(split, transform)  # type: ignore[assignment]
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=shuffle and workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+class DetectionData(L.LightningDataModule):
+    """Training and validation images of one data set."""
+
+    def __init__(
+        self,
+        train: CocoSplit,
+        val: CocoSplit,
+        train_transform: v2.Transform,
+        val_transform: v2.Transform,
+        resize: ResizeRule,
+        batch_size: int,
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.train = train
+        self.val = val
+        self.train_transform = train_transform
+        self.val_transform = val_transform
+        self.resize = resize
+        self.batch_size = batch_size
+        self.workers = workers
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.train, self.train_transform, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.val, self.val_transform, shuffle=False)
+
+    def _loader(self, split: CocoSplit, transform: v2.Transform, shuffle: bool) -> DataLoader[Batch]:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return make_loader(
+            split, transform, self.resize, self.batch_size, self.workers, shuffle, self.seed, rank, world_size
+        )

@@ -1,0 +1,120 @@
+"""Evaluation of a checkpoint: COCO's numbers, and the files that a run's `evaluation` folder holds."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from detr_lite.build import build_postprocess
+from detr_lite.config import DEFAULT_ROOT, PROJECT
+from detr_lite.data.coco import CocoSplit, read_split
+from detr_lite.data.transforms import evaluation_transform
+from detr_lite.evaluation.coco_map import (
+    CocoEvaluation,
+    coco_results,
+    evaluate_detections,
+    explain_zero,
+    write_per_class_csv,
+)
+from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.structures import Batch, Category, Detections, DetrLiteError
+from detr_lite.training.datamodule import default_workers, make_loader
+from detr_lite.viz.curves import plot_pr_curves
+from detr_lite.weights.checkpoint import load_model
+
+
+def evaluate_checkpoint(
+    checkpoint: Path,
+    root: Path | None = None,
+    split: str = "val",
+    output: Path | None = None,
+    batch_size: int = 16,
+    workers: int | None = None,
+) -> CocoEvaluation:
+    """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; prints what it found.
+
+    Args:
+        root: data set; by default the one that the checkpoint was trained on.
+        output: folder; by default `evaluation` beside the checkpoint's own folder.
+    """
+    model, description = load_model(checkpoint)
+    data = read_split(root or data_root(description.config.data.root), split)
+    category_ids = ids_by_name(description.categories, data)
+    names = [category.name for category in description.categories]
+    loader = make_loader(
+        data,
+        evaluation_transform(description.resize, description.mean, description.std),
+        description.resize,
+        batch_size,
+        default_workers() if workers is None else workers,
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = detect(model.to(device), build_postprocess(description.config.model, names), loader, device)
+    results = [
+        entry
+        for image, detections in sorted(found.items())
+        for entry in coco_results(_only_known(detections, category_ids), image, [id or 0 for id in category_ids])
+    ]
+    evaluation = evaluate_detections(data.ground_truth, results, data.categories)
+
+    output = output or checkpoint.resolve().parent.parent / "evaluation"
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n")
+    (output / "detections.json").write_text(json.dumps(results))
+    write_per_class_csv(output / "per_class.csv", evaluation)
+    plot_pr_curves(evaluation, output / "pr_curves.png")
+    print(f"\n{checkpoint} on {data.describe()}\n\n{evaluation.summary()}\n\n{evaluation.class_table()}\n")
+    reason = explain_zero(evaluation, results, data.ground_truth)
+    if reason:
+        print(f"why AP is 0: {reason}")
+    print(f"written to {output}")
+    return evaluation
+
+
+def data_root(root: str) -> Path:
+    """The folder that a setting means: the default data set lives in the project, others where the path says."""
+    return PROJECT / DEFAULT_ROOT if root == DEFAULT_ROOT else Path(root)
+
+
+def ids_by_name(categories: Sequence[Category], data: CocoSplit) -> list[int | None]:
+    """The data set's id for each of the model's labels, by category name; None where the data set lacks it.
+
+    Errors: a category of the data set that the model was not trained for.
+    """
+    ids = {category.name: category.id for category in data.categories}
+    unknown = set(ids) - {category.name for category in categories}
+    if unknown:
+        raise DetrLiteError(
+            f"{data.annotation_file}: the model was not trained for {', '.join(sorted(unknown))}; it knows "
+            f"{', '.join(category.name for category in categories)}"
+        )
+    return [ids.get(category.name) for category in categories]
+
+
+@torch.inference_mode()
+def detect(
+    model: nn.Module, postprocess: Postprocess, loader: DataLoader[Batch], device: torch.device
+) -> dict[int, Detections]:
+    """Detections of every image, by image id."""
+    model.eval()
+    found: dict[int, Detections] = {}
+    for batch in tqdm(loader, desc="evaluating", unit="batch", leave=False, disable=None):
+        output = model(batch.to(device))
+        sizes = [target.original_size for target in batch.targets]
+        found.update(zip((target.image_id for target in batch.targets), postprocess(output, sizes), strict=True))
+    return found
+
+
+def _only_known(detections: Detections, category_ids: Sequence[int | None]) -> Detections:
+    keep = torch.tensor([category_ids[label] is not None for label in detections.labels.tolist()], dtype=torch.bool)
+    return Detections(
+        detections.boxes_xyxy[keep],
+        detections.scores[keep],
+        detections.labels[keep],
+        detections.queries[keep],
+        detections.class_names,
+    )

@@ -1,0 +1,49 @@
+"""Pictures of what a model does on validation images: truth beside prediction, and where its queries look."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.data.coco import CocoDetection, load_image
+from detr_lite.data.collate import collate
+from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.structures import Detections, Target
+from detr_lite.viz.attention import attention_figure
+from detr_lite.viz.draw import samples_sheet
+
+
+@torch.inference_mode()
+def draw_pictures(
+    model: nn.Module, postprocess: Postprocess, images: CocoDetection, folder: Path, threshold: float, count: int = 8
+) -> None:
+    """Write `samples.png` (images spread over the data set) and `attention.png` (the first of them with objects)."""
+    records = images.images
+    chosen = [index * len(records) // count for index in range(min(count, len(records)))]
+    items, figure = [], None
+    for index in chosen:
+        batch = collate([images[index]])
+        assert batch.targets is not None
+        output = model.eval()(batch, need_attention=True)
+        (found,) = postprocess(output, [batch.targets[0].original_size])
+        picture = load_image(records[index].path)
+        items.append((picture, _truth(batch.targets[0], postprocess.class_names), found))
+        shown = found.above(threshold)
+        if figure is None and len(shown):
+            figure = attention_figure(picture, shown, output.attention)
+    samples_sheet(items, threshold).save(folder / "samples.png")
+    if figure is not None:
+        figure.savefig(folder / "attention.png", dpi=150)
+
+
+def _truth(target: Target, class_names: Sequence[str]) -> Detections:
+    height, width = target.original_size
+    return Detections(
+        boxes_xyxy=cxcywh_to_xyxy(target.boxes_cxcywh) * torch.tensor([width, height, width, height]),
+        scores=torch.ones(len(target.labels)),
+        labels=target.labels,
+        queries=torch.zeros_like(target.labels),
+        class_names=tuple(class_names),
+    )

@@ -1,0 +1,235 @@
+"""A run from settings to a trained, measured detector."""
+
+import functools
+import logging
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
+from detr_lite.config import DEFAULT_ROOT, Config, Invocation, OptimConfig, write_config
+from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
+from detr_lite.data.synthetic import make_coco_small
+from detr_lite.data.transforms import evaluation_transform, training_transform
+from detr_lite.model.backbone import normalisation_of
+from detr_lite.structures import DetrLiteError
+from detr_lite.training.callbacks import DescribeCheckpoint, MetricsFile, RunProgress
+from detr_lite.training.clock import NEVER, RateSchedule, RunClock
+from detr_lite.training.datamodule import DetectionData, default_workers
+from detr_lite.training.evaluate import data_root, evaluate_checkpoint
+from detr_lite.training.module import DetectionModule
+from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
+from detr_lite.training.pictures import draw_pictures
+from detr_lite.weights.checkpoint import Description, describe_checkpoint, load_model, read_checkpoint
+
+THRESHOLD = 0.4
+"""Score from which a detection is drawn in a run's pictures."""
+
+
+def train(invocation: Invocation) -> None:
+    """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
+    _quieten()
+    config = invocation.config
+    resumed = find_resumed(invocation)
+    train_split, val_split = read_data(config)
+    folder = prepare_folder(invocation, resumed)
+
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    resize = build_resize(config.data)
+    mean, std = normalisation_of(config.model.backbone)
+    model = build_model(config.model, len(train_split.categories), for_checkpoint=resumed is not None)
+    description = Description(config, train_split.categories, resize, mean, std)
+    if resumed is not None:
+        _compare(describe_checkpoint(read_checkpoint(resumed), resumed), description, resumed)
+    precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    if _is_rank_0():
+        write_config(config, folder / "config.yaml")
+        _say_model(model, config, precision)
+
+    clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
+    module = DetectionModule(
+        model=model,
+        criterion=build_criterion(config),
+        postprocess=build_postprocess(config.model, [category.name for category in train_split.categories]),
+        val=val_split,
+        make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),
+        clip=config.optim.clip,
+    )
+    data = DetectionData(
+        train=train_split,
+        val=val_split,
+        train_transform=training_transform(config.data.augmentation, resize, mean, std),
+        val_transform=evaluation_transform(resize, mean, std),
+        resize=resize,
+        batch_size=config.data.batch_size,
+        workers=default_workers() if config.data.workers is None else config.data.workers,
+        seed=config.seed,
+    )
+    trainer = _trainer(config, precision, folder, clock, description)
+    trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+    if trainer.is_global_zero:
+        finish(folder)
+
+
+def finish(folder: Path) -> None:
+    """The evaluation of the best checkpoint, the pictures, and where to look."""
+    best = folder / "checkpoints" / "best.ckpt"
+    evaluate_checkpoint(best, output=folder / "evaluation")
+    model, description = load_model(best)
+    split = read_split(data_root(description.config.data.root), "val")
+    images = CocoDetection(split, evaluation_transform(description.resize, description.mean, description.std))
+    names = [category.name for category in description.categories]
+    draw_pictures(model, build_postprocess(description.config.model, names), images, folder, THRESHOLD)
+    print(f"look at    {folder}/curves.png, samples.png, attention.png, evaluation/pr_curves.png")
+    print(f"use        {best}")
+
+
+def read_data(config: Config) -> tuple[CocoSplit, CocoSplit]:
+    """Training and validation split; the default data set is drawn first if it is not there."""
+    root = data_root(config.data.root)
+    if config.data.root == DEFAULT_ROOT and not root.exists():
+        print(f"{root} is not there yet: drawing it, once", flush=True)
+        make_coco_small(root)
+    train_split, val_split = read_split(root, "train"), read_split(root, "val")
+    if train_split.categories != val_split.categories:
+        odd = {category.name for category in {*train_split.categories} ^ {*val_split.categories}}
+        raise DetrLiteError(
+            f"{val_split.annotation_file}: its categories are not those of training (see {', '.join(sorted(odd))}); "
+            "give both files the same list, with the same ids"
+        )
+    if _is_rank_0():
+        for split in (train_split, val_split):
+            print(f"data       {split.describe()}")
+            for note in split.notes:
+                print(f"note       {note}")
+        most = max(len(image.labels) for image in train_split.images)
+        if most > config.model.num_queries:
+            print(
+                f"note       an image holds {most} objects but there are {config.model.num_queries} queries: not all "
+                f"can be found; set --model.num_queries {most} or more"
+            )
+    return train_split, val_split
+
+
+def find_resumed(invocation: Invocation) -> Path | None:
+    """The checkpoint that `--resume` means."""
+    if invocation.resume is None:
+        return None
+    if invocation.resume != "last":
+        path = Path(invocation.resume)
+    else:
+        path = (invocation.run_dir or Path("runs") / invocation.config_name) / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise DetrLiteError(f"--resume: {path} does not exist; name the run with --run_dir, or a checkpoint")
+    return path
+
+
+def prepare_folder(invocation: Invocation, resumed: Path | None) -> Path:
+    """The run folder: a new one, the resumed one, or the explicit one emptied with `--overwrite`."""
+    folder = invocation.run_dir
+    if folder is None:
+        folder = Path("runs") / invocation.config_name
+        if resumed is not None:
+            return resumed.parent.parent if invocation.resume == "last" else folder
+        if not invocation.overwrite:
+            base, number = folder, 1
+            while _holds_run(folder):
+                number += 1
+                folder = base.with_name(f"{base.name}-{number}")
+            if folder != base:
+                print(f"run        {base} holds a run already; this one goes to {folder}")
+    elif _holds_run(folder) and resumed is None and not invocation.overwrite:
+        raise DetrLiteError(f"--run_dir {folder} holds a run; continue it with --resume or replace it with --overwrite")
+    if invocation.overwrite and resumed is None and _holds_run(folder):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """ "auto" is bfloat16 where the hardware computes in it, on processors too, and 32 bits elsewhere."""
+    if precision != "auto":
+        return precision
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
+        # Without these instructions bfloat16 is emulated, and slower than 32 bits.
+        can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        return "bf16-mixed" if can.get("amx_bf16") or can.get("avx512_bf16") else "32-true"
+    return "32-true"
+
+
+def _trainer(config: Config, precision: str, folder: Path, clock: RunClock, description: Description) -> L.Trainer:
+    checkpoints = folder / "checkpoints"
+    optim = config.optim
+    factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
+    checkpointing: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
+    try:
+        return L.Trainer(
+            accelerator=config.trainer.accelerator,
+            devices=config.trainer.devices,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=-1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
+            accumulate_grad_batches=optim.accumulate,
+            # The clock says when to evaluate.
+            val_check_interval=NEVER,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_model_summary=False,
+            callbacks=[
+                clock,
+                RateSchedule(clock, factor),
+                MetricsFile(folder / "metrics.csv", clock),
+                RunProgress(clock),
+                DescribeCheckpoint(description),
+                ModelCheckpoint(
+                    filename="best", monitor="AP", mode="max", save_on_train_epoch_end=False, **checkpointing
+                ),
+                ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **checkpointing),
+            ],
+        )
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        # What is left to be wrong here is the hardware asked for.
+        raise DetrLiteError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, config.lr, config.backbone_factor, config.weight_decay, config.decay_all)
+    return make_optimizer(groups, fused)
+
+
+def _compare(saved: Description, now: Description, path: Path) -> None:
+    if saved.categories != now.categories:
+        raise DetrLiteError(f"{path}: was trained for other categories than those of {now.config.data.root}")
+
+
+def _is_rank_0() -> bool:
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
+def _holds_run(folder: Path) -> bool:
+    return (folder / "config.yaml").exists() or (folder / "checkpoints").exists()
+
+
+def _say_model(model: nn.Module, config: Config, precision: str) -> None:
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    weights = "pretrained" if config.model.pretrained else "random"
+    name = f"{config.model.name} on {config.model.backbone} ({weights} weights)"
+    print(f"model      {name}, {millions:.1f} M parameters, {precision}", flush=True)
+
+
+def _quieten() -> None:
+    """Lightning's greetings and its hints at settings that are ours to choose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", message=".*lightning.*")
