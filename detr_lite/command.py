@@ -1,9 +1,18 @@
 """How a command ends when something is wrong: one line for what the user can mend, exit code 2, no traceback."""
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from detr_lite.structures import DetrLiteError
+
+
+class ToolParser(argparse.ArgumentParser):
+    """argparse that tells a wrong command line in one line, without repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise DetrLiteError(f"{message}; see --help")
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -11,8 +20,12 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except DetrLiteError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(one_line(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A folder that may not be written, a full disk: theirs to mend, and found only in the act.
+        _refuse(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
@@ -20,5 +33,12 @@ def run_command(main: Callable[[], None]) -> None:
 
 def one_line(error: DetrLiteError) -> str:
     """The message itself: an error in a loading process arrives wrapped in that process's traceback."""
-    lines = str(error).strip().splitlines() or ["unknown"]
-    return lines[-1].removeprefix(f"{DetrLiteError.__module__}.{DetrLiteError.__qualname__}: ")
+    text = str(error).strip() or "unknown"
+    if "\nTraceback (most recent call last)" in text or "\nOriginal Traceback" in text:
+        text = text.splitlines()[-1].removeprefix(f"{DetrLiteError.__module__}.{DetrLiteError.__qualname__}: ")
+    return " ".join(text.splitlines())
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -4,11 +4,14 @@ The sentence under a setting is its help text. Nothing beyond `build.py` knows t
 """
 
 import difflib
+import math
 import re
+from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -124,10 +127,10 @@ class TrainerConfig:
     """The validation images are evaluated so many times, spread evenly over the run; the best model is kept."""
     accelerator: str = "auto"
     """auto, cpu, gpu, mps ..."""
-    devices: str | int = "auto"
+    devices: int | str = "auto"
     """How many devices, or "auto" for all."""
-    precision: str = "auto"
-    """"auto": bfloat16 where the hardware has it, else 32 bits. Or Lightning's: 32-true, bf16-mixed, 16-mixed."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """"auto": bfloat16 where the hardware has it, else 32 bits. The others are Lightning's names."""
 
 
 SECTIONS: dict[str, type] = {
@@ -166,8 +169,9 @@ class Config:
         for name, limit in AT_LEAST.items():
             section, setting = name.split(".")
             value = getattr(getattr(self, section), setting)
-            # Written so that NaN is refused too.
-            if value is not None and not value >= limit:
+            if value is not None and not math.isfinite(value):
+                raise DetrLiteError(f"{name} is {value}; it must be a finite number")
+            if value is not None and value < limit:
                 raise DetrLiteError(f"{name} is {value}; it must be at least {limit}")
         for name, value in (("model.dropout", self.model.dropout), ("optim.flat", self.optim.flat)):
             if value > 1:
@@ -177,6 +181,8 @@ class Config:
             raise DetrLiteError(
                 f"model.dim is {self.model.dim}; it must divide by 32 and by model.heads, {self.model.heads}"
             )
+        if not 0 <= self.seed < 2**32:
+            raise DetrLiteError(f"seed is {self.seed}; it must be at least 0 and less than 2^32")
         if self.trainer.max_epochs is None and self.trainer.max_minutes is None:
             raise DetrLiteError("trainer: say how long to train, with max_epochs or with max_minutes")
 
@@ -209,6 +215,8 @@ def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocati
     on_command_line = {word.split("=")[0] for word in arguments}
     if {"--trainer.max_epochs", "--trainer.max_minutes"} <= on_command_line:
         raise DetrLiteError("give --trainer.max_epochs or --trainer.max_minutes, not both")
+    if given.resume is not None and given.overwrite:
+        raise DetrLiteError("give --resume or --overwrite, not both")
     how_long = config.trainer
     if "--trainer.max_epochs" in on_command_line:
         how_long = replace(how_long, max_minutes=None)
@@ -272,11 +280,17 @@ def _parser(program: str) -> ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="Replace the run that RUN_DIR holds.")
     for name, section in SECTIONS.items():
         parser.add_class_arguments(section, name)
+    for action in parser._actions:
+        if action.dest in SECTIONS:  # a whole section as a file: the library's own idea, and one way too many
+            action.help = SUPPRESS
     parser.add_argument("--seed", type=int, default=Config.seed, help="Of weights, data order and augmentation.")
     return parser
 
 
 def _parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
+    for word in words:
+        if word.removeprefix("--").split("=")[0] in SECTIONS and word.startswith("--"):
+            raise DetrLiteError(f"{word} is the heading of settings{_nearest(word[2:])}; see --help")
     try:
         return parser.parse_args(list(words))
     except ArgumentError as error:
@@ -284,9 +298,11 @@ def _parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     if text.startswith("unrecognized arguments:"):
         word = text.split()[2].split("=")[0]
         raise DetrLiteError(f"{word} is not a setting{_nearest(word.lstrip('-'))}; see --help")
-    # The library's words, in the user's: Parser key "data.workers": Expected a <class 'int'>. Got value: two
-    text = re.sub(r'^Parser key "([\w.]+)":', r"\1:", text)
-    raise DetrLiteError(re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", ""))
+    # What the library tells at length, in the user's words: Parser key "seed": Expected a <class 'int'>. Got value: two
+    fault = re.match(r'Parser key "([\w.]+)":.* (?:Got|Given) value: ?(.*)$', text)
+    if fault and fault[1] in _settings():
+        raise DetrLiteError(f"{fault[1]}: expected {_kind(_settings()[fault[1]])}, got {fault[2] or 'nothing'}")
+    raise DetrLiteError(text)
 
 
 def _words_of_file(parser: ArgumentParser, path: Path) -> list[str]:
@@ -294,7 +310,9 @@ def _words_of_file(parser: ArgumentParser, path: Path) -> list[str]:
     words = []
     for name, setting in read_settings_file(path).items():
         where = f"{path}, line {setting.line}"
-        if name not in _setting_names():
+        if name in SECTIONS and setting.text == "null":
+            continue  # a heading below which everything is commented out
+        if name not in _settings():
             raise DetrLiteError(f"{where}: {name} is not a setting{_nearest(name)}")
         words.append(f"--{name}={setting.text}")
         try:
@@ -304,12 +322,23 @@ def _words_of_file(parser: ArgumentParser, path: Path) -> list[str]:
     return words
 
 
-def _setting_names() -> list[str]:
-    return ["seed", *(f"{name}.{setting.name}" for name, section in SECTIONS.items() for setting in fields(section))]
+def _settings() -> dict[str, Any]:
+    """The type of every setting that a file may hold."""
+    nested = {name: get_type_hints(section) for name, section in SECTIONS.items()}
+    return {"seed": int} | {f"{name}.{key}": hint for name, hints in nested.items() for key, hint in hints.items()}
+
+
+def _kind(hint: Any) -> str:
+    """A type in the user's words."""
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    if isinstance(hint, UnionType):
+        return " or ".join(_kind(option) for option in get_args(hint))
+    return {NoneType: "null", bool: "true or false", str: "text"}.get(hint) or str(hint.__name__)
 
 
 def _nearest(name: str) -> str:
-    options = [*_setting_names(), "config", "run_dir", "resume", "overwrite"]
+    options = [*_settings(), "config", "run_dir", "resume", "overwrite"]
     near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -7,6 +7,8 @@ import yaml
 
 from detr_lite.structures import DetrLiteError
 
+NOTHING = "tag:yaml.org,2002:null"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -30,8 +32,9 @@ def read_settings_file(path: Path) -> dict[str, Setting]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise DetrLiteError(f"{where}: not plain YAML: {getattr(error, 'problem', None) or error}") from error
-    if root is None:
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise DetrLiteError(f"{where}: not plain YAML: {reason}") from error
+    if root is None or root.tag == NOTHING:
         return {}
     settings: dict[str, Setting] = {}
     _flatten(root, "", path, settings)
@@ -40,14 +43,14 @@ def read_settings_file(path: Path) -> dict[str, Setting]:
 
 def _flatten(node: yaml.Node, name: str, path: Path, settings: dict[str, Setting]) -> None:
     line = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
+    # Two floors and no more: an anchor that contains itself would have no end.
+    if isinstance(node, yaml.MappingNode) and "." not in name:
         for key, value in node.value:
             _flatten(value, f"{name}.{key.value}" if name else str(key.value), path, settings)
     elif isinstance(node, yaml.ScalarNode) and name:
         if name in settings:
             raise DetrLiteError(f"{path}, line {line}: {name} is given twice, first on line {settings[name].line}")
         # What YAML reads as nothing ("", "~", "null") is written in one way.
-        is_nothing = node.tag == "tag:yaml.org,2002:null"
-        settings[name] = Setting("null" if is_nothing else node.value, line)
+        settings[name] = Setting("null" if node.tag == NOTHING else node.value, line)
     else:
         raise DetrLiteError(f"{path}, line {line}: expected settings such as 'data:' and below it 'root: FOLDER'")

@@ -6,7 +6,7 @@ interpreters that load neither torch nor the caller's script, so no fork after t
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -29,7 +29,7 @@ class ObjectRecord(TypedDict):
     is_crowd: bool
 
 
-class ImageRecord(TypedDict):
+class DrawnRecord(TypedDict):
     split: str
     id: int
     file_name: str
@@ -65,7 +65,7 @@ def image_id(split: str, index: int) -> int:
 
 def draw_files(
     folder: Path, seed: int, train_images: int, val_images: int, first: int = 0, step: int = 1
-) -> Iterator[ImageRecord]:
+) -> Generator[DrawnRecord, None, None]:
     """Write image `first` and every `step`-th after it as JPEG files, train before val, and tell what each shows."""
     jobs = [("train", index) for index in range(train_images)] + [("val", index) for index in range(val_images)]
     for split, index in jobs[first::step]:
@@ -74,7 +74,7 @@ def draw_files(
         file_name = f"{number:012d}.jpg"
         Image.fromarray(drawn.pixels).save(folder / split / file_name, quality=drawn.jpeg_quality)
         scene = drawn.scene
-        yield ImageRecord(
+        yield DrawnRecord(
             split=split,
             id=number,
             file_name=file_name,

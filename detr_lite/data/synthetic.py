@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from detr_lite.data.rendering import SPLITS, ImageRecord, draw_files, draw_image, draw_scene, image_id
+from detr_lite.data.rendering import SPLITS, DrawnRecord, draw_files, draw_image, draw_scene, image_id
 from detr_lite.data.shapes import CATEGORY_IDS
 from detr_lite.structures import DetrLiteError
 
@@ -57,7 +57,9 @@ def make_coco_small(
             for name in ("annotations", *SPLITS):
                 (folder / name).mkdir(parents=True)
             draw = draw_files if processes == 1 else partial(_draw_in_parallel, processes=processes)
-            records = list(_with_progress(draw(folder, seed, train_images, val_images), total, root))
+            # Closed before the folder is removed: a process that still draws would put files back into it.
+            with closing(draw(folder, seed, train_images, val_images)) as drawn:
+                records = list(_with_progress(drawn, total, root))
             for split in SPLITS:
                 instances = _instances([record for record in records if record["split"] == split])
                 _write_json(folder / "annotations" / f"instances_{split}.json", instances)
@@ -69,7 +71,7 @@ def make_coco_small(
 
 def _draw_in_parallel(
     folder: Path, seed: int, train_images: int, val_images: int, processes: int
-) -> Iterator[ImageRecord]:
+) -> Generator[DrawnRecord, None, None]:
     """Records in the order of the images: process 0 draws the first, process 1 the second, and so on in turn."""
     # Each process has one core to itself, so numpy's own threads would only get in the way.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
@@ -96,11 +98,11 @@ def _draw_in_parallel(
             if not line:
                 reason = process.stderr.read().strip().splitlines()
                 raise OSError(reason[-1] if reason else f"a drawing process ended with code {process.wait()}")
-            record: ImageRecord = json.loads(line)
+            record: DrawnRecord = json.loads(line)
             yield record
 
 
-def _with_progress(records: Iterable[ImageRecord], total: int, root: Path) -> Iterator[ImageRecord]:
+def _with_progress(records: Iterable[DrawnRecord], total: int, root: Path) -> Iterator[DrawnRecord]:
     """A bar on a terminal; without one, a line at each quarter."""
     has_terminal = sys.stderr.isatty()
     print(f"Drawing {total} images into {root} (once)", file=sys.stderr, flush=True)
@@ -110,7 +112,7 @@ def _with_progress(records: Iterable[ImageRecord], total: int, root: Path) -> It
             print(f"  {done} of {total} images", file=sys.stderr, flush=True)
 
 
-def _instances(records: list[ImageRecord]) -> dict[str, Any]:
+def _instances(records: list[DrawnRecord]) -> dict[str, Any]:
     """One split as a COCO `instances` file. `area` is that of the box: the set has boxes, no outlines."""
     shapes = [(record["id"], shape) for record in records for shape in record["objects"]]
     annotations = [
@@ -143,7 +145,7 @@ def _instances(records: list[ImageRecord]) -> dict[str, Any]:
     }
 
 
-def _provenance(records: list[ImageRecord], seed: int) -> dict[str, Any]:
+def _provenance(records: list[DrawnRecord], seed: int) -> dict[str, Any]:
     splits = {}
     for split in SPLITS:
         own = [record for record in records if record["split"] == split]

@@ -45,6 +45,7 @@ class MetricsFile(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_step = trainer.global_step
         rows: list[dict[str, str]] = []
         if self.path.exists():
             with self.path.open(newline="") as file:

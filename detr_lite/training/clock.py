@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import numpy as np
+import torch
 from lightning.pytorch import Callback
 
 NEVER = sys.maxsize
@@ -30,7 +32,7 @@ class RunClock(Callback):
         self.progress = 0.0
         self.seconds = 0.0
         self._evaluated = 0
-        self._mark = 0.0
+        self._mark: float | None = None
         self._step_seconds = 0.0
 
     @property
@@ -45,25 +47,34 @@ class RunClock(Callback):
         return self.seconds * (1 - self.progress) / self.progress if self.progress > 0 else float("inf")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"progress": self.progress, "seconds": self.seconds, "evaluated": self._evaluated}
+        return {"seconds": self.seconds, "step_seconds": self._step_seconds, "evaluated": self._evaluated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds = state_dict["seconds"]
+        self.seconds, self._step_seconds = state_dict["seconds"], state_dict["step_seconds"]
         self._evaluated = state_dict["evaluated"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.val_check_batch = NEVER
         self._update(trainer)
         self._mark = time.monotonic()
+        trainer.should_stop = self.is_over and trainer.global_step > 0  # a finished run that is resumed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._mark is None:
+            self._mark = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        assert self._mark is not None
         now = time.monotonic()
         step_seconds = now - self._mark
         self._mark = now
         self.seconds += step_seconds
-        self._step_seconds += (step_seconds - self._step_seconds) / 10  # a running mean: single steps vary
+        # A running mean, as single steps vary.
+        self._step_seconds += (step_seconds - self._step_seconds) / (10 if self._step_seconds else 1)
         self._update(trainer)
         trainer.should_stop = trainer.should_stop or self.is_over
         due = int(self.progress * self.evaluations + 1e-9)
@@ -72,14 +83,14 @@ class RunClock(Callback):
         self._evaluated = max(due, self._evaluated)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._mark = time.monotonic()
+        self._mark = None  # until the next step: what other callbacks write and draw now is no training either
 
     def _update(self, trainer: L.Trainer) -> None:
         if trainer.world_size > 1 and self.max_seconds is not None:
             self.seconds, self._step_seconds = trainer.strategy.broadcast((self.seconds, self._step_seconds))
         if self.max_seconds is not None:
             done = self.seconds + self._step_seconds
-            self.progress = 1.0 if done >= self.max_seconds else self.seconds / self.max_seconds
+            self.progress = 1.0 if done > self.max_seconds else self.seconds / max(self.max_seconds, 1e-9)
         else:
             assert self.max_epochs is not None
             batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
@@ -104,3 +115,14 @@ class RateSchedule(Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
+
+
+class EpochSeed(Callback):
+    """Lets an epoch's random numbers depend on seed, epoch and rank alone, so that a resumed run draws the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        numbers = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
+        torch.manual_seed(int(numbers.generate_state(1, np.uint64)[0]))

@@ -46,6 +46,8 @@ def make_loader(
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=shuffle and workers > 0,
+        # Its own, or the moment at which a loader starts would change what the model draws from torch's generator.
+        generator=torch.Generator().manual_seed(seed),
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -75,7 +77,11 @@ class DetectionData(L.LightningDataModule):
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.train, self.train_transform, shuffle=True)
+        loader = self._loader(self.train, self.train_transform, shuffle=True)
+        if self.trainer and isinstance(loader.batch_sampler, BucketedBatchSampler):
+            # Lightning tells the epoch too, but workers of a resumed run have begun to load by then.
+            loader.batch_sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+        return loader
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.val, self.val_transform, shuffle=False)

@@ -32,15 +32,19 @@ def evaluate_checkpoint(
     root: Path | None = None,
     split: str = "val",
     output: Path | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     workers: int | None = None,
 ) -> CocoEvaluation:
     """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; prints what it found.
 
     Args:
         root: data set; by default the one that the checkpoint was trained on.
-        output: folder; by default `evaluation` beside the checkpoint's own folder.
+        batch_size: by default that of training, as padding, and with it the last digits, depend on it.
+        output: folder; by default `evaluation` in the run that the checkpoint belongs to, or else beside it.
     """
+    for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+        if value is not None and value < least:
+            raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
     model, description = load_model(checkpoint)
     data = read_split(root or data_root(description.config.data.root), split)
     category_ids = ids_by_name(description.categories, data)
@@ -49,7 +53,7 @@ def evaluate_checkpoint(
         data,
         evaluation_transform(description.resize, description.mean, description.std),
         description.resize,
-        batch_size,
+        description.config.data.batch_size if batch_size is None else batch_size,
         default_workers() if workers is None else workers,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -61,7 +65,7 @@ def evaluate_checkpoint(
     ]
     evaluation = evaluate_detections(data.ground_truth, results, data.categories)
 
-    output = output or checkpoint.resolve().parent.parent / "evaluation"
+    output = output or run_of(checkpoint) / "evaluation"
     output.mkdir(parents=True, exist_ok=True)
     (output / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n")
     (output / "detections.json").write_text(json.dumps(results))
@@ -78,6 +82,12 @@ def evaluate_checkpoint(
 def data_root(root: str) -> Path:
     """The folder that a setting means: the default data set lives in the project, others where the path says."""
     return PROJECT / DEFAULT_ROOT if root == DEFAULT_ROOT else Path(root)
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The run folder that a checkpoint belongs to; for one that was copied elsewhere, the folder where it lies."""
+    folder = checkpoint.resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
 
 
 def ids_by_name(categories: Sequence[Category], data: CocoSplit) -> list[int | None]:

@@ -19,10 +19,13 @@ from detr_lite.viz.draw import samples_sheet
 def draw_pictures(
     model: nn.Module, postprocess: Postprocess, images: CocoDetection, folder: Path, threshold: float, count: int = 8
 ) -> None:
-    """Write `samples.png` (images spread over the data set) and `attention.png` (the first of them with objects)."""
+    """Write `samples.png` (images spread over the data set) and `attention.png` (the first of them with detections).
+
+    A model that finds nothing yet is shown with its best guesses: where it looks may say why.
+    """
     records = images.images
     chosen = [index * len(records) // count for index in range(min(count, len(records)))]
-    items, figure = [], None
+    items, figure, is_sure = [], None, False
     for index in chosen:
         batch = collate([images[index]])
         assert batch.targets is not None
@@ -30,12 +33,12 @@ def draw_pictures(
         (found,) = postprocess(output, [batch.targets[0].original_size])
         picture = load_image(records[index].path)
         items.append((picture, _truth(batch.targets[0], postprocess.class_names), found))
-        shown = found.above(threshold)
-        if figure is None and len(shown):
-            figure = attention_figure(picture, shown, output.attention)
+        sure = found.above(threshold)
+        if figure is None or (len(sure) and not is_sure):
+            figure, is_sure = attention_figure(picture, sure if len(sure) else found, output.attention), len(sure) > 0
     samples_sheet(items, threshold).save(folder / "samples.png")
-    if figure is not None:
-        figure.savefig(folder / "attention.png", dpi=150)
+    assert figure is not None, "a split has at least one image"
+    figure.savefig(folder / "attention.png", dpi=150)
 
 
 def _truth(target: Target, class_names: Sequence[str]) -> Detections:

@@ -2,29 +2,28 @@
 
 import functools
 import logging
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
-from detr_lite.config import DEFAULT_ROOT, Config, Invocation, OptimConfig, write_config
+from detr_lite.config import DEFAULT_ROOT, Config, Invocation, OptimConfig, config_to_dict, write_config
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.data.synthetic import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.callbacks import DescribeCheckpoint, MetricsFile, RunProgress
-from detr_lite.training.clock import NEVER, RateSchedule, RunClock
+from detr_lite.training.clock import NEVER, EpochSeed, RateSchedule, RunClock
 from detr_lite.training.datamodule import DetectionData, default_workers
-from detr_lite.training.evaluate import data_root, evaluate_checkpoint
+from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
 from detr_lite.training.pictures import draw_pictures
@@ -33,27 +32,30 @@ from detr_lite.weights.checkpoint import Description, describe_checkpoint, load_
 THRESHOLD = 0.4
 """Score from which a detection is drawn in a run's pictures."""
 
+WRITTEN = (
+    *("config.yaml", "metrics.csv", "curves.png", "samples.png", "attention.png"),
+    *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+    *(f"evaluation/{name}" for name in ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")),
+)
+"""The files of a run."""
+
 
 def train(invocation: Invocation) -> None:
     """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
     _quieten()
     config = invocation.config
     resumed = find_resumed(invocation)
+    folder = choose_folder(invocation, resumed)
     train_split, val_split = read_data(config)
-    folder = prepare_folder(invocation, resumed)
 
     L.seed_everything(config.seed, workers=True, verbose=False)
     resize = build_resize(config.data)
-    mean, std = normalisation_of(config.model.backbone)
     model = build_model(config.model, len(train_split.categories), for_checkpoint=resumed is not None)
+    mean, std = normalisation_of(config.model.backbone)
     description = Description(config, train_split.categories, resize, mean, std)
     if resumed is not None:
         _compare(describe_checkpoint(read_checkpoint(resumed), resumed), description, resumed)
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
-    if _is_rank_0():
-        write_config(config, folder / "config.yaml")
-        _say_model(model, config, precision)
-
     clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
     module = DetectionModule(
         model=model,
@@ -74,15 +76,25 @@ def train(invocation: Invocation) -> None:
         seed=config.seed,
     )
     trainer = _trainer(config, precision, folder, clock, description)
-    trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+    # All that can be refused has been: only now an old run makes way for this one.
+    if _is_rank_0():
+        prepare_folder(folder, invocation.overwrite)
+        write_config(config, folder / "config.yaml")
+        _say_model(model, config, precision)
+    try:
+        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+    except SystemExit as ending:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
+            raise KeyboardInterrupt from ending
+        raise
     if trainer.is_global_zero:
-        finish(folder)
+        finish(folder, data.batch_size, data.workers)
 
 
-def finish(folder: Path) -> None:
+def finish(folder: Path, batch_size: int, workers: int) -> None:
     """The evaluation of the best checkpoint, the pictures, and where to look."""
     best = folder / "checkpoints" / "best.ckpt"
-    evaluate_checkpoint(best, output=folder / "evaluation")
+    evaluate_checkpoint(best, output=folder / "evaluation", batch_size=batch_size, workers=workers)
     model, description = load_model(best)
     split = read_split(data_root(description.config.data.root), "val")
     images = CocoDetection(split, evaluation_transform(description.resize, description.mean, description.std))
@@ -132,26 +144,32 @@ def find_resumed(invocation: Invocation) -> Path | None:
     return path
 
 
-def prepare_folder(invocation: Invocation, resumed: Path | None) -> Path:
-    """The run folder: a new one, the resumed one, or the explicit one emptied with `--overwrite`."""
-    folder = invocation.run_dir
-    if folder is None:
-        folder = Path("runs") / invocation.config_name
-        if resumed is not None:
-            return resumed.parent.parent if invocation.resume == "last" else folder
-        if not invocation.overwrite:
-            base, number = folder, 1
-            while _holds_run(folder):
-                number += 1
-                folder = base.with_name(f"{base.name}-{number}")
-            if folder != base:
-                print(f"run        {base} holds a run already; this one goes to {folder}")
-    elif _holds_run(folder) and resumed is None and not invocation.overwrite:
+def choose_folder(invocation: Invocation, resumed: Path | None) -> Path:
+    """The run folder: the explicit one, the resumed run's own, or the next that is free. Nothing is written yet."""
+    folder = invocation.run_dir or Path("runs") / invocation.config_name
+    # Other ranks write nothing, and would mistake rank 0's folder for that of another run.
+    if not _is_rank_0():
+        return folder
+    if resumed is not None:
+        return invocation.run_dir or run_of(resumed)
+    if invocation.overwrite or not _holds_run(folder):
+        return folder
+    if invocation.run_dir is not None:
         raise DetrLiteError(f"--run_dir {folder} holds a run; continue it with --resume or replace it with --overwrite")
-    if invocation.overwrite and resumed is None and _holds_run(folder):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    base, number = folder, 1
+    while _holds_run(folder):
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    print(f"run        {base} holds a run already; this one goes to {folder}")
     return folder
+
+
+def prepare_folder(folder: Path, overwrite: bool) -> None:
+    """Make the folder; with `overwrite` remove what a run writes, and nothing else that may lie there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        for name in WRITTEN:
+            (folder / name).unlink(missing_ok=True)
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
@@ -188,6 +206,7 @@ def _trainer(config: Config, precision: str, folder: Path, clock: RunClock, desc
             enable_model_summary=False,
             callbacks=[
                 clock,
+                EpochSeed(config.seed),
                 RateSchedule(clock, factor),
                 MetricsFile(folder / "metrics.csv", clock),
                 RunProgress(clock),
@@ -198,7 +217,7 @@ def _trainer(config: Config, precision: str, folder: Path, clock: RunClock, desc
                 ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **checkpointing),
             ],
         )
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+    except (ImportError, TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         # What is left to be wrong here is the hardware asked for.
         raise DetrLiteError(f"trainer: {' '.join(str(error).split())}") from error
 
@@ -209,8 +228,16 @@ def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.opti
 
 
 def _compare(saved: Description, now: Description, path: Path) -> None:
+    """A resumed run keeps what its weights and its optimiser were made for."""
     if saved.categories != now.categories:
         raise DetrLiteError(f"{path}: was trained for other categories than those of {now.config.data.root}")
+    before, after = config_to_dict(saved.config), config_to_dict(now.config)
+    kept = [f"model.{name}" for name in before["model"]]
+    for name in (*kept, "optim.lr", "optim.backbone_factor", "optim.weight_decay", "optim.decay_all"):
+        section, setting = name.split(".")
+        old, new = before[section][setting], after[section][setting]
+        if old != new:
+            raise DetrLiteError(f"{path}: was trained with {name} {old}, not {new}; a resumed run keeps it")
 
 
 def _is_rank_0() -> bool:
@@ -218,7 +245,7 @@ def _is_rank_0() -> bool:
 
 
 def _holds_run(folder: Path) -> bool:
-    return (folder / "config.yaml").exists() or (folder / "checkpoints").exists()
+    return any((folder / name).exists() for name in WRITTEN)
 
 
 def _say_model(model: nn.Module, config: Config, precision: str) -> None:

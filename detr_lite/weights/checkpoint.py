@@ -1,6 +1,8 @@
 """Our checkpoints: tensors and plain types only, with all that is needed to use the model anywhere."""
 
 import pickle
+import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +65,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DetrLiteError(f"{path}: no such checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles; what is wrong with one is told below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DetrLiteError(
             f"{path}: not a checkpoint of tensors and plain types; it may ask to run code, so it is not opened"
         ) from error
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
         raise DetrLiteError(f"{path}: not a checkpoint, or cut off ({_first_line(error)})") from error
-    if not isinstance(content, dict) or KEY not in content or "state_dict" not in content:
+    if not isinstance(content, dict) or KEY not in content or not _is_state(content.get("state_dict")):
         raise DetrLiteError(f"{path}: not a checkpoint that detr_lite wrote")
     version = content[KEY].get("format") if isinstance(content[KEY], dict) else None
     if version != FORMAT:
@@ -84,7 +88,7 @@ def describe_checkpoint(content: dict[str, Any], path: Path) -> Description:
     """Errors: a description that this version does not understand."""
     try:
         return Description.from_dict(content[KEY])
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DetrLiteError(f"{path}: its description is not complete ({_first_line(error)})") from error
     except DetrLiteError as error:
         raise DetrLiteError(f"{path}: {error}") from error
@@ -107,6 +111,10 @@ def load_model(path: Path) -> tuple[Detr, Description]:
     return model.eval(), description
 
 
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(tensor, Tensor) for tensor in value.values())
+
+
 def _shape(state: dict[str, Tensor], name: str) -> torch.Size | None:
     return state[name].shape if name in state else None
 
@@ -116,4 +124,4 @@ def _some(names: Sequence[str], most: int = 3) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 120, placeholder=" ...")

@@ -158,12 +158,13 @@ def test_a_file_in_the_way_is_refused(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, workers):
-    def interrupt(*_):
+    def interrupt_after_the_first(records, total, root):
+        yield next(records)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthetic, "_write_json", interrupt)
+    monkeypatch.setattr(synthetic, "_with_progress", interrupt_after_the_first)
     with pytest.raises(KeyboardInterrupt):
-        make_coco_small(tmp_path / "set", train_images=2, val_images=1, workers=workers)
+        make_coco_small(tmp_path / "set", train_images=200, val_images=1, workers=workers)
     assert list(tmp_path.iterdir()) == []
 
 

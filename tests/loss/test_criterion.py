@@ -1,0 +1,149 @@
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+from torchvision.ops import generalized_box_iou_loss
+
+from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.loss import official_criterion
+from detr_lite.loss.criterion import QualityCriterion
+from detr_lite.loss.matcher import MatchingCost
+from detr_lite.loss.terms import matchability_aware_loss
+from detr_lite.structures import DenoisingPredictions, DetrOutput, Target, TokenPredictions
+
+
+def make_target(objects: int) -> Target:
+    return Target(torch.rand(objects, 4) * 0.4 + 0.3, torch.randint(0, 3, (objects,)), 0, (10, 10))
+
+
+def quality_criterion() -> QualityCriterion:
+    return QualityCriterion(MatchingCost("sigmoid", 2, 5, 2), {"class": 2.0, "l1": 5.0, "giou": 2.0}, 4, 1.5)
+
+
+def test_the_official_loss_by_hand():
+    """One image, two queries, one object: query 1 has it, query 0 is background."""
+    box, far = torch.tensor([0.5, 0.5, 0.2, 0.2]), torch.tensor([0.2, 0.2, 0.1, 0.1])
+    near = box + torch.tensor([0.01, 0.0, 0.0, 0.02])
+    logits = torch.tensor([[[[0.1, 0.2, 0.3], [2.0, -1.0, 0.5]]]])
+    output = DetrOutput(logits, torch.stack([far, near])[None, None])
+    losses = official_criterion(num_classes=2)(output, [Target(box[None], torch.tensor([0]), 0, (10, 10))])
+    log_p = logits[0, 0].log_softmax(-1)
+    ce = (0.1 * -log_p[0, 2] + -log_p[1, 0]) / 1.1
+    l1 = torch.tensor(0.03)
+    giou = generalized_box_iou_loss(cxcywh_to_xyxy(near[None]), cxcywh_to_xyxy(box[None]))[0]
+    torch.testing.assert_close(losses.parts["ce"], ce[None])
+    torch.testing.assert_close(losses.parts["l1"], l1[None])
+    torch.testing.assert_close(losses.parts["giou"], giou[None], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(losses.total, ce + 5 * l1 + 2 * giou, atol=1e-5, rtol=1e-5)
+
+
+def test_the_official_loss_adds_up_all_layers_and_divides_by_all_objects():
+    torch.manual_seed(0)
+    targets = [make_target(2), make_target(0), make_target(3)]
+    output = DetrOutput(torch.randn(6, 3, 8, 4), torch.rand(6, 3, 8, 4) * 0.4 + 0.3)
+    criterion = official_criterion(num_classes=3)
+    losses = criterion(output, targets)
+    assert {name: part.shape for name, part in losses.parts.items()} == dict.fromkeys(("ce", "l1", "giou"), (6,))
+    total = losses.parts["ce"].sum() + 5 * losses.parts["l1"].sum() + 2 * losses.parts["giou"].sum()
+    torch.testing.assert_close(losses.total, total)
+    single = criterion(DetrOutput(output.logits[2:3], output.boxes_cxcywh[2:3]), targets)
+    torch.testing.assert_close(single.parts["giou"][0], losses.parts["giou"][2])
+    first = criterion(DetrOutput(output.logits[:, :1], output.boxes_cxcywh[:, :1]), targets[:1]).parts["l1"]
+    third = criterion(DetrOutput(output.logits[:, 2:], output.boxes_cxcywh[:, 2:]), targets[2:]).parts["l1"]
+    torch.testing.assert_close(losses.parts["l1"], (2 * first + 3 * third) / 5)
+
+
+@pytest.mark.parametrize("make", [lambda: official_criterion(3), quality_criterion])
+def test_no_objects_give_a_finite_loss_with_gradients(make):
+    criterion = make()
+    classes = 4 if make is not quality_criterion else 3
+    logits = torch.randn(2, 2, 5, classes, requires_grad=True)
+    boxes = torch.rand(2, 2, 5, 4, requires_grad=True)
+    losses = criterion(DetrOutput(logits, boxes), [make_target(0), make_target(0)])
+    losses.total.backward()
+    assert losses.total > 0
+    assert not boxes.grad.any()
+    assert logits.grad.isfinite().all()
+
+
+def test_no_classes_are_an_error():
+    with pytest.raises(ValueError, match="at least one class"):
+        official_criterion(0)
+
+
+def test_the_loss_is_computed_in_single_precision_under_autocast():
+    torch.manual_seed(0)
+    output = DetrOutput(torch.randn(1, 1, 5, 3), torch.rand(1, 1, 5, 4))
+    plain = quality_criterion()(output, [make_target(2)]).total
+    torch.manual_seed(0)
+    output = DetrOutput(torch.randn(1, 1, 5, 3), torch.rand(1, 1, 5, 4))
+    with torch.autocast("cpu", torch.bfloat16):
+        under = quality_criterion()(output, [make_target(2)]).total
+    assert under.dtype == torch.float32
+    assert torch.equal(plain, under)
+
+
+def test_quality_of_matched_queries_by_hand():
+    box = torch.tensor([0.5, 0.5, 0.2, 0.2])
+    wide = torch.tensor([0.5, 0.5, 0.4, 0.2])  # IoU 1 / 2
+    far = torch.tensor([0.1, 0.1, 0.1, 0.1])
+    logits = torch.randn(1, 1, 2, 3)
+    losses = quality_criterion()(
+        DetrOutput(logits, torch.stack([far, wide])[None, None]), [Target(box[None], torch.tensor([2]), 0, (10, 10))]
+    )
+    quality = torch.zeros(2, 3)
+    quality[1, 2] = 0.5
+    expected = matchability_aware_loss(logits[0, 0], quality, quality > 0).sum()
+    torch.testing.assert_close(losses.parts["class"][0], expected)
+    torch.testing.assert_close(losses.parts["l1"][0], torch.tensor(0.2))
+    torch.testing.assert_close(losses.parts["giou"][0], torch.tensor(0.5))
+
+
+def test_denoising_answers_are_held_to_their_own_object():
+    """Two objects, a second image with one; the slot that fills it up teaches nothing."""
+    torch.manual_seed(0)
+    targets = [make_target(2), make_target(1)]
+    truth = torch.stack([targets[0].boxes_cxcywh, targets[1].boxes_cxcywh.repeat(2, 1)])
+    logits, is_real = torch.randn(1, 2, 2, 3), torch.tensor([[True, True], [True, False]])
+    noisy = DenoisingPredictions(logits, truth[None] + 0.01, torch.tensor([[0, 1], [0, 1]]), is_real)
+    output = DetrOutput(torch.randn(1, 2, 4, 3), torch.rand(1, 2, 4, 4), denoising=noisy)
+    parts = quality_criterion()(output, targets).parts
+    torch.testing.assert_close(parts["denoising_l1"], torch.tensor([0.04]), atol=1e-5, rtol=0)
+    changed = logits.clone()
+    changed[0, 1, 1] = 100.0
+    again = DenoisingPredictions(changed, noisy.boxes_cxcywh, noisy.objects, is_real)
+    output = DetrOutput(output.logits, output.boxes_cxcywh, denoising=again)
+    torch.testing.assert_close(quality_criterion()(output, targets).parts, parts)
+
+
+def test_tokens_in_the_box_answer_for_it_and_padding_for_nothing():
+    centers = torch.tensor([[[0.25, 0.5], [0.5, 0.5], [0.75, 0.5]]])
+    box = torch.tensor([[0.5, 0.5, 0.2, 0.9]])
+    boxes = box.expand(1, 3, 4) + torch.tensor([0.0, 0.0, 0.02, 0.0])
+    logits = torch.randn(1, 3, 2)
+    is_padding = torch.tensor([[False, False, True]])
+    tokens = TokenPredictions(logits, boxes, centers, torch.full((1, 3, 2), 0.25), is_padding)
+    output = DetrOutput(torch.randn(1, 1, 2, 2), torch.rand(1, 1, 2, 4), tokens=tokens)
+    parts = quality_criterion()(output, [Target(box, torch.tensor([1]), 0, (10, 10))]).parts
+    quality = torch.zeros(2, 2)
+    quality[1, 1] = 0.2 / 0.22
+    expected = matchability_aware_loss(logits[0, :2], quality, quality > 0).sum()
+    torch.testing.assert_close(parts["token_class"][0], expected)
+    torch.testing.assert_close(parts["token_l1"][0], torch.tensor(0.02), atol=1e-6, rtol=0)
+
+
+def test_more_copies_of_a_batch_leave_the_mean_loss_as_it_is():
+    """Sums are divided by the objects of the whole batch."""
+    torch.manual_seed(0)
+    target = make_target(3)
+    logits, boxes = torch.randn(2, 1, 6, 3), torch.rand(2, 1, 6, 4)
+    once = quality_criterion()(DetrOutput(logits, boxes), [target])
+    twice = quality_criterion()(DetrOutput(logits.repeat(1, 2, 1, 1), boxes.repeat(1, 2, 1, 1)), [target, target])
+    torch.testing.assert_close(once.total, twice.total)
+
+
+def test_cross_entropy_of_the_official_loss_is_torchs():
+    torch.manual_seed(0)
+    logits = torch.randn(1, 2, 5, 4)
+    losses = official_criterion(3)(DetrOutput(logits, torch.rand(1, 2, 5, 4)), [make_target(0), make_target(0)])
+    background = torch.full((10,), 3)
+    torch.testing.assert_close(losses.parts["ce"][0], F.cross_entropy(logits.flatten(0, 2), background))

@@ -1,0 +1,107 @@
+import itertools
+
+import pytest
+import torch
+
+from detr_lite.loss.matcher import MatchingCost, assign_tokens, match, token_candidates
+from detr_lite.loss.targets import pad_targets
+from detr_lite.structures import DetrLiteError, Target
+
+
+def make_target(objects: int, image_id: int = 0) -> Target:
+    return Target(torch.rand(objects, 4) * 0.4 + 0.3, torch.randint(0, 3, (objects,)), image_id, (10, 10))
+
+
+COSTS = [MatchingCost("softmax", 1, 5, 2), MatchingCost("sigmoid", 2, 5, 2)]
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("objects", [(0,), (1, 0), (4, 3), (6,)])  # the last: more objects than queries
+def test_matching_is_the_best_of_all_assignments(cost, objects):
+    torch.manual_seed(0)
+    queries = 5
+    targets = [make_target(count) for count in objects]
+    logits, boxes = torch.randn(2, len(objects), queries, 4), torch.rand(2, len(objects), queries, 4) * 0.5 + 0.2
+    matches = match(cost, logits, boxes, pad_targets(targets))
+    assert len(matches.query) == 2 * sum(min(count, queries) for count in objects)
+    for layer, (image, target) in itertools.product(range(2), enumerate(targets)):
+        count = len(target.labels)
+        costs = cost(logits[layer, image], boxes[layer, image], target.labels, target.boxes_cxcywh)
+        short, long = min(count, queries), max(count, queries)
+        by_short = costs if queries <= count else costs.T
+        best = min(
+            (sum(by_short[i, j].item() for i, j in enumerate(choice)) for choice in itertools.permutations(range(long), short)),
+            default=0.0,
+        )  # fmt: skip
+        here = (matches.layer == layer) & (matches.image == image)
+        assert costs[matches.query[here], matches.object[here]].sum().item() == pytest.approx(best, abs=1e-5)
+        assert len(set(matches.query[here].tolist())) == short
+        assert len(set(matches.object[here].tolist())) == short
+
+
+def test_batched_cost_is_the_cost_of_each_image():
+    """The filled-up slots of shorter images change nothing."""
+    torch.manual_seed(0)
+    targets = [make_target(2), make_target(5)]
+    padded = pad_targets(targets)
+    logits, boxes = torch.randn(3, 2, 4, 4), torch.rand(3, 2, 4, 4)
+    together = COSTS[1](logits, boxes, padded.labels[None], padded.boxes_cxcywh[None])
+    for image, target in enumerate(targets):
+        alone = COSTS[1](logits[1, image], boxes[1, image], target.labels, target.boxes_cxcywh)
+        torch.testing.assert_close(together[1, image, :, : len(target.labels)], alone)
+
+
+def test_costs_that_are_not_finite_name_the_image():
+    logits = torch.randn(1, 2, 4, 4)
+    logits[0, 1] = torch.nan
+    targets = pad_targets([make_target(1, image_id=7), make_target(2, image_id=99)])
+    with pytest.raises(DetrLiteError, match="image 99 are not finite.*lower --optim.lr"):
+        match(COSTS[0], logits, torch.rand(1, 2, 4, 4), targets)
+
+
+def test_matching_asks_the_device_once(monkeypatch):
+    """All layers and images come to the host together."""
+    calls = []
+    original = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: calls.append(tensor.shape) or original(tensor))
+    match(COSTS[0], torch.randn(6, 3, 4, 4), torch.rand(6, 3, 4, 4), pad_targets([make_target(n) for n in (1, 0, 3)]))
+    assert calls == [(6, 3, 4, 3)]
+
+
+def test_tokens_by_hand():
+    """Object 0 takes its two cheapest candidates; token 1 is wanted by both and goes to the cheaper, object 1."""
+    cost = torch.tensor([[[1.0, 9.0], [2.0, 1.5], [3.0, 8.0], [0.0, 0.0]]])
+    is_candidate = torch.tensor([[[True, False], [True, True], [True, True], [False, False]]])
+    objects, is_assigned = assign_tokens(cost, is_candidate, per_object=2)
+    assert is_assigned.tolist() == [[True, True, True, False]]  # token 2: object 1's second
+    assert objects[0, :3].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("per_object", [1, 4, 100])
+def test_no_object_takes_more_tokens_than_it_may(per_object):
+    torch.manual_seed(0)
+    cost, is_candidate = torch.rand(2, 30, 3), torch.rand(2, 30, 3) < 0.4
+    objects, is_assigned = assign_tokens(cost, is_candidate, per_object)
+    for image in range(2):
+        counts = torch.bincount(objects[image][is_assigned[image]], minlength=3)
+        assert (counts <= per_object).all()
+        chosen = is_candidate[image, torch.arange(30), objects[image]]
+        assert chosen[is_assigned[image]].all()
+
+
+def test_candidates_lie_in_the_box_or_hold_its_middle():
+    centers = torch.tensor([[[0.125, 0.5], [0.375, 0.5], [0.625, 0.5], [0.875, 0.5]]])
+    sizes = torch.full((1, 4, 2), 0.25)
+    is_padding = torch.tensor([[False, False, False, True]])
+    boxes = torch.tensor([[0.5, 0.5, 0.3, 0.3], [0.2, 0.5, 0.01, 0.01], [0.875, 0.5, 0.5, 0.5]])
+    targets = pad_targets([Target(boxes, torch.tensor([0, 1, 2]), 0, (10, 10))])
+    candidates = token_candidates(centers, sizes, is_padding, targets)[0]
+    assert candidates[:, 0].tolist() == [False, True, True, False]
+    assert candidates[:, 1].tolist() == [True, False, False, False]  # smaller than a token: the one that holds it
+    assert candidates[:, 2].tolist() == [False, False, True, False]  # the nearest one is padding
+
+
+def test_without_objects_there_are_no_candidates():
+    targets = pad_targets([make_target(0)])
+    candidates = token_candidates(torch.rand(1, 4, 2), torch.ones(1, 4, 2), torch.zeros(1, 4).bool(), targets)
+    assert not candidates.any()

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.loss.terms import (
+    background_cross_entropy,
+    box_terms,
+    focal_cost,
+    matchability_aware_loss,
+    softmax_cost,
+)
+
+
+@pytest.mark.parametrize("objects", [0, 1, 7])
+def test_box_terms_agree_with_torch_and_torchvision(objects):
+    torch.manual_seed(objects)
+    predicted, true = torch.rand(objects, 4) * 0.5 + 0.2, torch.rand(objects, 4) * 0.5 + 0.2
+    l1, giou, _ = box_terms(predicted, true)
+    torch.testing.assert_close(l1, F.l1_loss(predicted, true, reduction="none").sum(-1))
+    expected = generalized_box_iou_loss(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(true))
+    torch.testing.assert_close(giou, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_pairwise_l1_is_cdist():
+    first, second = torch.rand(5, 4), torch.rand(3, 4)
+    l1, _, _ = box_terms(first[:, None], second[None])
+    torch.testing.assert_close(l1, torch.cdist(first, second, p=1))
+
+
+def test_focal_cost_is_what_focal_loss_would_change():
+    """torchvision's focal loss with the class on, minus with it off."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6, 4), torch.tensor([3, 0, 0])
+    on = sigmoid_focal_loss(logits, torch.ones_like(logits), alpha=0.25, gamma=2)
+    off = sigmoid_focal_loss(logits, torch.zeros_like(logits), alpha=0.25, gamma=2)
+    torch.testing.assert_close(focal_cost(logits, labels), (on - off)[:, labels])
+
+
+def test_softmax_cost_is_minus_the_probability():
+    logits = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
+    cost = softmax_cost(logits, torch.tensor([1, 0]))
+    torch.testing.assert_close(cost, -logits.softmax(-1)[:, [1, 0]])
+
+
+def test_cross_entropy_with_background_is_torchs_by_layer():
+    torch.manual_seed(0)
+    logits, classes = torch.randn(2, 3, 5, 4), torch.randint(0, 4, (2, 3, 5))
+    weight = torch.tensor([1, 1, 1, 0.1])
+    expected = torch.stack([F.cross_entropy(logits[i].flatten(0, 1), classes[i].flatten(), weight) for i in range(2)])
+    torch.testing.assert_close(background_cross_entropy(logits, classes, 0.1), expected)
+
+
+def test_matchability_by_hand():
+    """Positives: cross-entropy towards IoU^1.5. Negatives: p^1.5 times -log(1 - p)."""
+    logits = torch.tensor([0.0, 1.0, -2.0])
+    quality, is_positive = torch.tensor([0.81, 0.0, 0.9]), torch.tensor([True, True, False])
+    p = logits.sigmoid()
+    q = 0.81**1.5
+    expected = torch.stack(
+        [
+            -q * p[0].log() - (1 - q) * (1 - p[0]).log(),
+            -(1 - p[1]).log(),  # matched, but the box misses: no confidence is earned
+            -(p[2] ** 1.5) * (1 - p[2]).log(),  # what a negative's quality says does not matter
+        ]
+    )
+    torch.testing.assert_close(matchability_aware_loss(logits, quality, is_positive), expected)
+
+
+def test_matchability_without_quality_is_torchvisions_focal_loss_of_negatives():
+    logits = torch.randn(7)
+    expected = sigmoid_focal_loss(logits, torch.zeros(7), alpha=-1, gamma=1.5)
+    result = matchability_aware_loss(logits, torch.zeros(7), torch.zeros(7, dtype=torch.bool))
+    torch.testing.assert_close(result, expected)

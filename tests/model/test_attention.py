@@ -1,0 +1,121 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from detr_lite.model.attention import Attention, PositionGuidedAttention, combine_masks
+
+
+@pytest.fixture
+def tokens():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 5, 32), torch.randn(2, 9, 32), torch.randn(2, 9, 32)
+    is_padding = torch.zeros(2, 9, dtype=torch.bool)
+    is_padding[1, 6:] = True
+    return query, key, value, is_padding
+
+
+def torch_twin(ours: Attention) -> nn.MultiheadAttention:
+    """torch's module with our weights."""
+    for linear in (ours.query, ours.key, ours.value, ours.output):
+        nn.init.normal_(linear.bias)  # zero biases would hide a forgotten one
+    twin = nn.MultiheadAttention(32, ours.heads, batch_first=True).eval()
+    state = {
+        "in_proj_weight": torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]),
+        "in_proj_bias": torch.cat([ours.query.bias, ours.key.bias, ours.value.bias]),
+        "out_proj.weight": ours.output.weight,
+        "out_proj.bias": ours.output.bias,
+    }
+    twin.load_state_dict(state)
+    return twin
+
+
+@pytest.mark.parametrize("heads", [1, 4, 8])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_attention_is_torchs(tokens, heads, need_weights):
+    query, key, value, is_padding = tokens
+    ours = Attention(32, heads).eval()
+    expected, weights = torch_twin(ours)(query, key, value, key_padding_mask=is_padding, average_attn_weights=False)
+    attended = ours(query=query, key=key, value=value, may_attend=~is_padding[:, None], need_weights=need_weights)
+    torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
+    if need_weights:
+        torch.testing.assert_close(attended.weights, weights, atol=1e-6, rtol=1e-5)
+    else:
+        assert attended.weights is None
+
+
+def test_the_start_has_torchs_spread():
+    torch.manual_seed(0)
+    ours, theirs = Attention(256, 8), nn.MultiheadAttention(256, 8)
+    for weight in (ours.query.weight, ours.key.weight, ours.value.weight):
+        torch.testing.assert_close(weight.std(), theirs.in_proj_weight.std(), rtol=0.02, atol=0)
+    assert not ours.query.bias.any()
+
+
+def test_weights_are_0_on_padding_and_sum_to_1(tokens):
+    query, key, value, is_padding = tokens
+    attended = Attention(32, 4)(query=query, key=key, value=value, may_attend=~is_padding[:, None], need_weights=True)
+    torch.testing.assert_close(attended.weights.sum(-1), torch.ones(2, 4, 5))
+    assert not attended.weights[1, :, :, 6:].any()
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_row_of_nothing_but_padding_stays_finite(tokens, need_weights, with_bias):
+    query, key, value, _ = tokens
+    nothing = torch.zeros(2, 1, 9, dtype=torch.bool)
+    query.requires_grad_()
+    if with_bias:
+        attention = PositionGuidedAttention(32, 4)
+        attended = attention(
+            query=query, query_position=query, key=key, key_position=key, value=value, may_attend=nothing,
+            bias=torch.randn(2, 4, 5, 9), need_weights=need_weights,
+        )  # fmt: skip
+    else:
+        attended = Attention(32, 4)(query=query, key=key, value=value, may_attend=nothing, need_weights=need_weights)
+    attended.values.sum().backward()
+    assert attended.values.isfinite().all()
+    assert query.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_guided_attention_adds_content_position_and_bias(tokens, need_weights):
+    """By hand, one head at a time: (content . content + place . place) / sqrt(2 channels) + bias."""
+    query, key, value, is_padding = tokens
+    query_position, key_position, bias = torch.randn(2, 5, 32), torch.randn(2, 9, 32), torch.randn(2, 4, 5, 9)
+    ours = PositionGuidedAttention(32, 4).eval()
+    heads = []
+    for head in range(4):
+        part = slice(8 * head, 8 * head + 8)
+        content = ours.query_content(query)[..., part] @ ours.key_content(key)[..., part].mT
+        place = ours.query_position(query_position)[..., part] @ ours.key_position(key_position)[..., part].mT
+        score = (content + place) / math.sqrt(16) + bias[:, head]
+        score = score.masked_fill(is_padding[:, None], -math.inf)
+        heads.append(score.softmax(-1) @ ours.value(value)[..., part])
+    expected = ours.output(torch.cat(heads, dim=-1))
+    attended = ours(
+        query=query, query_position=query_position, key=key, key_position=key_position, value=value,
+        may_attend=~is_padding[:, None], bias=bias, need_weights=need_weights,
+    )  # fmt: skip
+    torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_dropout_falls_on_the_weights_in_training_only(tokens):
+    query, key, value, _ = tokens
+    attention = Attention(32, 4, dropout=0.5)
+    once, again = (attention(query=query, key=key, value=value).values for _ in range(2))
+    assert not torch.equal(once, again)
+    attention.eval()
+    once, again = (attention(query=query, key=key, value=value).values for _ in range(2))
+    assert torch.equal(once, again)
+
+
+def test_heads_must_divide_the_width():
+    for part in (Attention, PositionGuidedAttention):
+        with pytest.raises(ValueError, match="does not divide"):
+            part(30, 4)
+
+
+def test_without_masks_there_is_no_mask():
+    assert combine_masks(None, None) is None

@@ -1,0 +1,140 @@
+"""The whole model, of both kinds: shapes, padding, empty images, attention."""
+
+import pytest
+import torch
+from torch import nn
+
+from detr_lite.build import build_criterion, build_model
+from detr_lite.config import Config, ModelConfig
+from detr_lite.model.heads import inverse_sigmoid
+from detr_lite.structures import Batch, Target
+
+MODELS = ["lite", "detr"]
+
+
+def settings(name: str, **changes: object) -> ModelConfig:
+    sizes = {"dim": 32, "heads": 4, "feedforward_dim": 64, "num_queries": 6, "denoising_queries": 8}
+    return ModelConfig(name=name, pretrained=False, **{**sizes, **changes})
+
+
+def make_batch(objects: tuple[int, ...], size: int = 64) -> Batch:
+    images = [torch.randn(3, size - 8 * index, size + 5 * index) for index in range(len(objects))]
+    targets = [
+        Target(torch.rand(count, 4) * 0.3 + 0.3, torch.randint(0, 5, (count,)), index, (size, size))
+        for index, count in enumerate(objects)
+    ]
+    return Batch.from_images(images, targets)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_layer_answers_with_boxes_in_the_image(name):
+    torch.manual_seed(0)
+    model = build_model(settings(name), classes=5).eval()
+    output = model(make_batch((2, 0)))
+    assert output.logits.shape == (3, 2, 6, 6 if name == "detr" else 5)
+    assert output.boxes_cxcywh.shape == (3, 2, 6, 4)
+    assert (output.boxes_cxcywh >= 0).all()
+    assert (output.boxes_cxcywh <= 1).all()
+    assert output.attention is None
+    assert output.denoising is None
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("objects", [(0, 0), (1,), (3, 0, 7), (40,)])
+def test_every_parameter_learns_from_every_batch(name, objects):
+    """Also without objects, or ranks would wait for gradients that never come."""
+    torch.manual_seed(0)
+    config = Config(model=settings(name))
+    model = build_model(config.model, classes=5)
+    batch = make_batch(objects)
+    losses = build_criterion(config)(model(batch), batch.targets)
+    losses.total.backward()
+    assert losses.total.isfinite()
+    missing = [parameter for parameter, value in model.named_parameters() if value.grad is None]
+    assert missing == []
+    assert all(value.grad.isfinite().all() for value in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_attention_is_returned_and_changes_nothing(name):
+    torch.manual_seed(0)
+    model = build_model(settings(name), classes=5).eval()
+    batch = make_batch((2, 1))
+    plain, seen = model(batch), model(batch, need_attention=True)
+    torch.testing.assert_close(plain.logits, seen.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(plain.boxes_cxcywh, seen.boxes_cxcywh, atol=1e-5, rtol=1e-5)
+    maps = seen.attention
+    (height, width), = maps.grids
+    assert maps.cross.shape == (3, 2, 4, 6, height * width)
+    assert maps.queries.shape == (3, 2, 4, 6, 6)
+    assert maps.encoder.shape == (1, 2, 4, height * width, height * width)
+    for weights in (maps.cross, maps.queries, maps.encoder):
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
+    assert not maps.cross.masked_select(maps.is_padding[None, :, None, None]).any()
+
+
+def test_a_model_without_encoder_layers_has_no_encoder_attention():
+    model = build_model(settings("lite", encoder_layers=0), classes=5).eval()
+    assert model(make_batch((1,)), need_attention=True).attention.encoder.shape[0] == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_in_whole_tokens_changes_no_answer(name):
+    """Convolutions see zeros beyond an image's edge either way; attention and boxes must not see the padding."""
+    torch.manual_seed(0)
+    model = build_model(settings(name), classes=5).eval()
+    for module in model.modules():  # timm starts each block's last norm at zero, which would hide the convolutions
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    image = torch.randn(3, 64, 48)
+    alone = model(Batch.from_images([image]))
+    beside = model(Batch.from_images([image, torch.randn(3, 96, 96)]))
+    # Biases before a convolution make padding differ from zero inside the network, so the last columns differ a bit;
+    # a mask that is off by a token, or boxes relative to the padded image, differ by far more.
+    assert (alone.boxes_cxcywh[-1, 0] - beside.boxes_cxcywh[-1, 0]).abs().max() < 0.05
+
+
+def test_noisy_copies_do_not_reach_the_real_queries():
+    """Truth must not leak: answers of the real queries are the same whatever the targets are."""
+    torch.manual_seed(0)
+    model = build_model(settings("lite", dropout=0.0), classes=5).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    batch = make_batch((3,))
+    other = Batch(batch.images, batch.is_padding, make_batch((5,)).targets)
+    torch.testing.assert_close(model(batch).logits, model(other).logits, atol=1e-5, rtol=1e-5)
+    assert model(batch).denoising.logits.shape[2] == 6  # 2 groups of 3
+
+
+def test_the_best_tokens_place_the_anchors():
+    torch.manual_seed(0)
+    model = build_model(settings("lite"), classes=5).eval()
+    batch = make_batch((1,))
+    tokens = model.encoder(model.backbone(batch.images), batch.is_padding)
+    queries = model.queries(tokens, None)
+    best = queries.tokens.logits.max(-1).values.topk(6, dim=1).indices
+    expected = queries.tokens.boxes_cxcywh[0, best[0]]
+    torch.testing.assert_close(queries.anchors_cxcywh[0], expected)
+    assert not queries.anchors_cxcywh.requires_grad
+
+
+def test_the_first_boxes_are_the_anchors():
+    """Refinement starts without moving anything."""
+    torch.manual_seed(0)
+    model = build_model(settings("lite"), classes=5).eval()
+    output = model(make_batch((1,)))
+    for layer in output.boxes_cxcywh[1:]:
+        torch.testing.assert_close(layer, output.boxes_cxcywh[0], atol=1e-4, rtol=1e-4)
+
+
+def test_an_image_with_fewer_tokens_than_queries():
+    model = build_model(settings("lite", num_queries=30), classes=5).eval()
+    output = model(Batch.from_images([torch.randn(3, 32, 40)]))
+    assert output.logits.shape == (3, 1, 6, 5)
+
+
+def test_inverse_sigmoid_is_finite_at_the_ends():
+    values = torch.tensor([0.0, 0.3, 1.0])
+    assert inverse_sigmoid(values).isfinite().all()
+    torch.testing.assert_close(inverse_sigmoid(values)[1].sigmoid(), values[1])

@@ -1,0 +1,64 @@
+import math
+
+import pytest
+import torch
+
+from detr_lite.model.position import BoxRelativeBias, CenterSine, CumulativeSine, encode_coordinates
+
+
+def test_codes_of_one_coordinate_by_hand():
+    code = encode_coordinates(torch.tensor([0.25]), dim=4, temperature=100.0)
+    angle = 2 * math.pi * 0.25
+    expected = [math.sin(angle), math.cos(angle), math.sin(angle / 10), math.cos(angle / 10)]
+    torch.testing.assert_close(code, torch.tensor(expected))
+
+
+def test_the_originals_positions_count_unpadded_tokens_y_first():
+    is_padding = torch.ones(1, 3, 4, dtype=torch.bool)
+    is_padding[0, :2, :3] = False
+    position = CumulativeSine(dim=8)(is_padding, torch.zeros(1, 3, 4, 2))
+    y, x = 1 / (2 + 1e-6), 3 / (3 + 1e-6)  # the token of row 0, column 2 in 2 x 3 unpadded ones
+    expected = encode_coordinates(torch.tensor([y, x]), 4, 10000.0)
+    torch.testing.assert_close(position[0, 0, 2], expected)
+
+
+def test_padding_does_not_move_positions():
+    alone = torch.zeros(1, 3, 4, dtype=torch.bool)
+    padded = torch.ones(1, 5, 6, dtype=torch.bool)
+    padded[:, :3, :4] = False
+    position = CumulativeSine(dim=16)
+    torch.testing.assert_close(
+        position(alone, torch.zeros(1, 3, 4, 2)), position(padded, torch.zeros(1, 5, 6, 2))[:, :3, :4]
+    )
+
+
+def test_centers_share_the_code_of_boxes():
+    centers = torch.rand(2, 3, 4, 2)
+    position = CenterSine(dim=16)(torch.zeros(2, 3, 4, dtype=torch.bool), centers)
+    torch.testing.assert_close(position, encode_coordinates(centers[..., [1, 0]], 8, 20.0))
+
+
+@pytest.mark.parametrize("queries", [0, 1, 3])
+def test_box_bias_sums_the_networks_of_both_axes(queries):
+    """Against the plain reference: every (query, token) pair by itself."""
+    torch.manual_seed(0)
+    bias = BoxRelativeBias(heads=2, hidden=8)
+    boxes_xyxy, spans = torch.rand(1, queries, 4), torch.tensor([[[3.5, 2.0], [1.75, 1.0]]])
+    grids = ((2, 4), (1, 2))
+    result = bias(boxes_xyxy, grids, spans)
+    assert result.shape == (1, 2, queries, 8 + 2)
+
+    def log_distance(edges: torch.Tensor, middle: float) -> torch.Tensor:
+        distance = edges - middle
+        return distance.sign() * (distance.abs() + 1).log() / math.log(9)
+
+    token = 0
+    for level, (height, width) in enumerate(grids):
+        for row in range(height):
+            for column in range(width):
+                for query in range(queries):
+                    x = log_distance(boxes_xyxy[0, query, [0, 2]] * spans[0, level, 0], column + 0.5)
+                    y = log_distance(boxes_xyxy[0, query, [1, 3]] * spans[0, level, 1], row + 0.5)
+                    expected = bias.horizontal(x) + bias.vertical(y)
+                    torch.testing.assert_close(result[0, :, query, token], expected, atol=1e-5, rtol=1e-5)
+                token += 1

@@ -1,0 +1,33 @@
+"""Every settings file of the project can be read, and a model and a loss can be built from it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
+from detr_lite.config import PROJECT, read_config, write_config
+from detr_lite.data.transforms import training_transform
+
+FILES = sorted((PROJECT / "configs").glob("*.yaml"))
+
+
+def test_the_main_one_is_there() -> None:
+    assert "coco_small.yaml" in [path.name for path in FILES]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_reads_and_builds(path: Path) -> None:
+    config = read_config(["--config", path.name]).config
+    model = build_model(replace(config.model, pretrained=False), classes=5)
+    assert sum(parameter.numel() for parameter in model.parameters()) > 0
+    build_criterion(config)
+    build_postprocess(config.model, ["a", "b", "c", "d", "e"])
+    training_transform(config.data.augmentation, build_resize(config.data))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_resolved_file_of_a_run_gives_the_same_settings(path: Path, tmp_path: Path) -> None:
+    config = read_config(["--config", str(path)]).config
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(["--config", str(tmp_path / "config.yaml")]).config == config

@@ -1,0 +1,48 @@
+"""The package as a whole: the floors of the house, and what an import costs."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_imports_only_go_down() -> None:
+    done = run(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    named = {name.strip() for layer in layers for name in layer.split("|")}
+    modules = {
+        f"detr_lite.{path.stem}"
+        for path in (PROJECT / "detr_lite").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert modules - {"detr_lite.__init__"} == named
+
+
+@pytest.mark.parametrize("module", ["detr_lite"])
+def test_the_package_itself_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in ('torch', 'timm', 'lightning') if name in sys.modules])"
+    assert run(sys.executable, "-c", code).stdout == "[]\n"
+
+
+def test_settings_load_neither_lightning_nor_timm() -> None:
+    """`tools/train.py` tells a slip in the settings before anything slow is loaded."""
+    code = "import sys, detr_lite.config; print([name for name in ('timm', 'lightning') if name in sys.modules])"
+    assert run(sys.executable, "-c", code).stdout == "[]\n"
+
+
+def test_waiting_threads_sleep() -> None:
+    code = "import detr_lite, os; print(os.environ['OMP_WAIT_POLICY'])"
+    assert run(sys.executable, "-c", code).stdout == "PASSIVE\n"

@@ -1,0 +1,183 @@
+"""What a run writes while it goes, with a stand-in for the trainer."""
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import lightning as L
+import pytest
+import torch
+
+from detr_lite.config import Config
+from detr_lite.data.transforms import ResizeRule
+from detr_lite.evaluation.coco_map import METRICS
+from detr_lite.structures import Category
+from detr_lite.training.callbacks import DescribeCheckpoint, MetricsFile, RunProgress
+from detr_lite.training.clock import RunClock
+from detr_lite.weights.checkpoint import KEY, Description
+
+MODULE = MagicMock(spec=L.LightningModule)
+LOSSES = {"loss": 3.5, "loss_class": 1.0, "loss_l1": 0.5}
+
+
+@pytest.fixture
+def clock() -> RunClock:
+    clock = RunClock(max_epochs=2, max_minutes=None, evaluations=2)
+    clock.progress, clock.seconds = 0.25, 30.0
+    return clock
+
+
+def trainer_at(step: int, epoch: int = 0, **metrics: float) -> Any:
+    values = {name: torch.tensor(value) for name, value in {**LOSSES, **metrics}.items()}
+    trainer = MagicMock(spec=L.Trainer)  # which passes for one where types are checked
+    trainer.global_step = step
+    trainer.current_epoch = epoch
+    trainer.callback_metrics = values
+    trainer.optimizers = [SimpleNamespace(param_groups=[{"lr": 0.001}, {"lr": 0.01}])]
+    trainer.is_global_zero = True
+    return trainer
+
+
+def evaluated(step: int, ap: float, epoch: int = 0) -> Any:
+    return trainer_at(step, epoch, **dict.fromkeys(METRICS, ap))
+
+
+def step_to(callback: Any, trainer: Any) -> None:
+    callback.on_train_batch_end(trainer, MODULE, None, None, 0)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_losses_every_few_steps_and_metrics_in_rows_of_their_own(tmp_path: Path, clock: RunClock) -> None:
+    file = MetricsFile(tmp_path / "metrics.csv", clock, every_steps=10)
+    file.on_train_start(trainer_at(0), MODULE)
+    for step in range(1, 21):
+        step_to(file, trainer_at(step))
+    file.on_validation_end(evaluated(20, 0.25), MODULE)
+    rows = rows_of(tmp_path / "metrics.csv")
+    assert [row["step"] for row in rows] == ["1", "10", "20", "20"]
+    assert [row["loss"] for row in rows] == ["3.5", "3.5", "3.5", ""]
+    assert [row["AP"] for row in rows] == ["", "", "", "0.25"]
+    assert list(rows[0]) == ["step", "epoch", "minutes", "lr", *LOSSES, *METRICS]
+    assert (rows[0]["minutes"], rows[0]["lr"]) == ("0.5", "0.01")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_a_step_of_several_batches_is_logged_once(tmp_path: Path, clock: RunClock) -> None:
+    file = MetricsFile(tmp_path / "metrics.csv", clock, every_steps=2)
+    file.on_train_start(trainer_at(0), MODULE)
+    for step in (0, 1, 1, 2, 2, 3, 3, 4):
+        step_to(file, trainer_at(step))
+    assert [row["step"] for row in rows_of(tmp_path / "metrics.csv")] == ["1", "2", "4"]
+
+
+def test_a_resumed_run_goes_on_in_the_file_and_repeats_no_row(tmp_path: Path, clock: RunClock) -> None:
+    path = tmp_path / "metrics.csv"
+    first = MetricsFile(path, clock, every_steps=2)
+    first.on_train_start(trainer_at(0), MODULE)
+    for step in range(1, 7):
+        step_to(first, trainer_at(step))
+    again = MetricsFile(path, clock, every_steps=2)
+    again.on_train_start(trainer_at(4), MODULE)  # what came after step 4 is done again
+    step_to(again, trainer_at(4))  # a batch whose gradients are accumulated
+    for step in range(5, 9):
+        step_to(again, trainer_at(step, loss=1.0))
+    assert [(row["step"], row["loss"]) for row in rows_of(path)] == [
+        ("1", "3.5"), ("2", "3.5"), ("4", "3.5"), ("6", "1.0"), ("8", "1.0")]  # fmt: skip
+
+
+def test_a_new_run_does_not_go_on_in_an_old_file(tmp_path: Path, clock: RunClock) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,other\n5,1\n")
+    file = MetricsFile(path, clock, every_steps=1)
+    file.on_train_start(trainer_at(0), MODULE)
+    step_to(file, trainer_at(1))
+    assert [row["step"] for row in rows_of(path)] == ["1"]
+
+
+def test_without_a_terminal_the_progress_is_plain_lines(clock: RunClock, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = RunProgress(clock, line_seconds=1000.0)
+    progress.on_train_start(trainer_at(0), MODULE)
+    for step in range(1, 50):
+        step_to(progress, trainer_at(step))
+    progress.on_validation_start(trainer_at(50), MODULE)
+    progress.on_validation_end(evaluated(50, 0.25), MODULE)
+    progress.on_train_end(trainer_at(50), MODULE)
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        " 25%  epoch 0 step 1  loss 3.50 (class 1.00 l1 0.50)  1:30 left",
+        "0:30  step 50: AP 0.250, AP50 0.250",
+    ]
+    assert err == ""
+
+
+def test_lines_tell_the_last_and_the_best_ap(clock: RunClock, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = RunProgress(clock, line_seconds=0.0)
+    progress.on_train_start(trainer_at(0), MODULE)
+    progress.on_validation_end(evaluated(1, 0.5), MODULE)
+    progress.on_validation_end(evaluated(2, 0.25), MODULE)
+    step_to(progress, trainer_at(3))
+    assert "AP 0.250 (best 0.500)" in capsys.readouterr().out.splitlines()[-1]
+    resumed = RunProgress(clock, line_seconds=0.0)
+    resumed.load_state_dict(progress.state_dict())
+    resumed.on_train_start(trainer_at(3), MODULE)
+    step_to(resumed, trainer_at(4))
+    assert "AP 0.250 (best 0.500)" in capsys.readouterr().out
+
+
+def test_on_a_terminal_there_is_one_bar(
+    clock: RunClock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = RunProgress(clock)
+    progress.is_terminal = True
+    progress.on_train_start(trainer_at(0), MODULE)
+    step_to(progress, trainer_at(1))
+    progress.on_validation_start(trainer_at(1), MODULE)
+    progress.on_validation_end(evaluated(1, 0.25), MODULE)
+    clock.progress = 1.0
+    progress.on_train_end(trainer_at(2), MODULE)
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["0:30  step 1: AP 0.250, AP50 0.250"]
+    last = err.split("\r")[-1]
+    assert last.startswith("100% |")
+    assert "step 2" in last
+    assert "AP 0.250 (best 0.250)" in last
+
+
+def test_only_the_first_rank_speaks(clock: RunClock, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = RunProgress(clock, line_seconds=0.0)
+    other = trainer_at(1)
+    other.is_global_zero = False
+    progress.on_train_start(other, MODULE)
+    step_to(progress, other)
+    other_evaluated = evaluated(1, 0.5)
+    other_evaluated.is_global_zero = False
+    progress.on_validation_end(other_evaluated, MODULE)
+    progress.disable()
+    step_to(progress, trainer_at(2))
+    assert capsys.readouterr() == ("", "")
+    assert progress.best == 0.5  # and all know the same
+    progress.enable()
+    step_to(progress, trainer_at(3))
+    assert "step 3" in capsys.readouterr().out
+
+
+def test_only_the_first_rank_writes(tmp_path: Path, clock: RunClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.pytorch.utilities.rank_zero_only.rank", 1)
+    file = MetricsFile(tmp_path / "metrics.csv", clock, every_steps=1)
+    file.on_train_start(trainer_at(0), MODULE)
+    step_to(file, trainer_at(1))
+    file.on_validation_end(evaluated(1, 0.5), MODULE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_checkpoint_is_described() -> None:
+    description = Description(Config(), (Category(7, "cat"),), ResizeRule("longest", 64), (0.5,) * 3, (0.2,) * 3)
+    checkpoint: dict[str, Any] = {"state_dict": {}}
+    DescribeCheckpoint(description).on_save_checkpoint(trainer_at(1), MODULE, checkpoint)
+    assert Description.from_dict(checkpoint[KEY]) == description

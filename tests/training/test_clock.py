@@ -1,0 +1,217 @@
+"""How far a run is, when it evaluates, when it ends, and the rates that follow from that; on a model of one number."""
+
+import math
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from detr_lite.training.clock import NEVER, EpochSeed, RateSchedule, RunClock
+from detr_lite.training.optim import rate_factor
+
+BATCHES = 5
+"""In an epoch."""
+
+
+class Toy(L.LightningModule):
+    """Counts what happens; each step takes a second of the fake time, each evaluation 100."""
+
+    def __init__(self, tick: Any = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.tick = tick or (lambda seconds: None)
+        self.evaluated_at: list[int] = []
+        self.rates: list[list[float]] = []
+        self.draws: list[float] = []
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        self.rates.append([group["lr"] for group in self.trainer.optimizers[0].param_groups])
+        self.draws.append(torch.rand(()).item())
+        self.tick(1)
+        return (self.weight - batch[0]).square().mean()
+
+    def validation_step(self, batch: list[Tensor], index: int) -> None:
+        self.tick(100)
+
+    def on_validation_epoch_end(self) -> None:
+        self.evaluated_at.append(self.trainer.global_step)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD([{"params": [self.weight], "lr": 0.5, "initial_lr": 0.5}])
+
+
+def run(module: L.LightningModule, clock: RunClock, *callbacks: L.Callback, resume: Path | None = None, **options: Any):
+    values = DataLoader(TensorDataset(torch.ones(BATCHES, 1)), generator=torch.Generator())
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=clock.max_epochs or -1,
+        val_check_interval=NEVER,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clock, *callbacks],
+        **options,
+    )
+    trainer.fit(module, values, DataLoader(TensorDataset(torch.ones(1, 1))), ckpt_path=resume, weights_only=True)
+    return trainer
+
+
+@pytest.fixture
+def fake_time(monkeypatch: pytest.MonkeyPatch):
+    """`time.monotonic` as the clock sees it, moved on by hand."""
+    now = 1000.0
+
+    def tick(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("detr_lite.training.clock.time.monotonic", lambda: now)
+    return tick
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "expected"),
+    [(1, [10]), (2, [5, 10]), (3, [4, 7, 10]), (4, [3, 5, 8, 10]), (100, list(range(1, 11)))],
+)
+def test_evaluations_are_spread_evenly_and_the_last_is_at_the_end(evaluations: int, expected: list[int]) -> None:
+    module = Toy()
+    run(module, RunClock(max_epochs=2, max_minutes=None, evaluations=evaluations))
+    assert module.evaluated_at == expected
+
+
+def test_progress_of_a_run_in_epochs() -> None:
+    seen = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            seen.append(clock.progress)
+
+    clock = RunClock(max_epochs=2, max_minutes=None, evaluations=1)
+    assert not clock.is_over
+    assert clock.seconds_left == math.inf
+    run(Toy(), clock, Watch())
+    assert seen == pytest.approx([step / 10 for step in range(1, 11)])
+    assert clock.is_over
+    assert clock.seconds_left == 0
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(7.0, 7), (7.5, 7), (12.0, 12), (0.5, 1), (0.0, 1)])
+def test_minutes_end_the_run_before_the_step_that_would_pass_them(fake_time, seconds: float, steps: int) -> None:
+    module, clock = Toy(fake_time), RunClock(max_epochs=None, max_minutes=seconds / 60, evaluations=3)
+    trainer = run(module, clock)
+    assert trainer.global_step == steps
+    assert clock.is_over
+    assert module.evaluated_at[-1] == steps
+
+
+def test_the_clock_stands_while_evaluating_and_while_results_are_drawn(fake_time) -> None:
+    class Draws(L.Callback):
+        def on_validation_end(self, *args: Any) -> None:
+            fake_time(50)
+
+    module, clock = Toy(fake_time), RunClock(max_epochs=None, max_minutes=10 / 60, evaluations=5)
+    trainer = run(module, clock, Draws())
+    assert len(module.evaluated_at) == 5
+    assert trainer.global_step == 10
+    assert clock.seconds == 10
+
+
+def test_time_left_comes_from_the_pace_or_from_the_limit(fake_time) -> None:
+    left = []
+
+    class Watch(L.Callback):
+        def __init__(self, clock: RunClock) -> None:
+            self.clock = clock
+
+        def on_train_batch_end(self, *args: Any) -> None:
+            left.append(self.clock.seconds_left)
+
+    epochs = RunClock(max_epochs=1, max_minutes=None, evaluations=1)
+    run(Toy(fake_time), epochs, Watch(epochs))
+    assert left == pytest.approx([4, 3, 2, 1, 0])
+    left.clear()
+    minutes = RunClock(max_epochs=None, max_minutes=3 / 60, evaluations=1)
+    run(Toy(fake_time), minutes, Watch(minutes))
+    assert left == pytest.approx([2, 1, 0])
+
+
+def test_time_is_saved_and_a_resumed_run_has_only_the_rest(fake_time, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.ckpt"
+
+    class Interrupt(L.Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            trainer.save_checkpoint(saved)
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        run(Toy(fake_time), RunClock(None, max_minutes=12 / 60, evaluations=3), Interrupt())
+    module, clock = Toy(fake_time), RunClock(None, max_minutes=12 / 60, evaluations=3)
+    trainer = run(module, clock, resume=saved)
+    assert trainer.global_step == 12
+    assert module.evaluated_at == [8, 12]  # the one at 4 was before
+    assert clock.seconds == 12
+
+
+def test_a_finished_run_that_is_resumed_trains_no_further(fake_time, tmp_path: Path) -> None:
+    clock = RunClock(None, max_minutes=4 / 60, evaluations=1)
+    run(Toy(fake_time), clock).save_checkpoint(tmp_path / "saved.ckpt")
+    module = Toy(fake_time)
+    trainer = run(module, RunClock(None, max_minutes=4 / 60, evaluations=1), resume=tmp_path / "saved.ckpt")
+    assert trainer.global_step == 4
+    assert module.rates == []
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_rates_follow_the_schedule_before_each_step(schedule: str) -> None:
+    factor = partial(rate_factor, schedule=schedule, flat=0.3, warmup_steps=3)
+    module, clock = Toy(), RunClock(max_epochs=2, max_minutes=None, evaluations=1)
+    run(module, clock, RateSchedule(clock, factor))
+    assert module.rates == [[pytest.approx(0.5 * factor(step / 10, step))] for step in range(10)]
+
+
+def test_accumulated_batches_are_progress_but_not_steps() -> None:
+    factor = partial(rate_factor, schedule="constant", flat=1.0, warmup_steps=4)
+    module, clock = Toy(), RunClock(max_epochs=2, max_minutes=None, evaluations=2)
+    trainer = run(module, clock, RateSchedule(clock, factor), accumulate_grad_batches=2)
+    assert trainer.global_step == 6  # of two batches, of two, and the epoch's last alone
+    assert module.evaluated_at == [3, 6]
+    steps_done = [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]
+    assert [rates[0] for rates in module.rates] == pytest.approx([0.5 * min(1, (n + 1) / 4) for n in steps_done])
+
+
+def test_random_numbers_of_an_epoch_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
+    whole = Toy()
+    run(whole, RunClock(max_epochs=2, max_minutes=None, evaluations=1), EpochSeed(3))
+    torch.rand(17)
+    again = Toy()
+    run(again, RunClock(max_epochs=1, max_minutes=None, evaluations=1), EpochSeed(3))
+    other = Toy()
+    run(other, RunClock(max_epochs=1, max_minutes=None, evaluations=1), EpochSeed(4))
+    assert again.draws == whole.draws[:BATCHES]
+    assert len(set(whole.draws + other.draws)) == 3 * BATCHES  # epochs and seeds differ
+
+
+def test_ranks_follow_the_clock_of_the_first() -> None:
+    """Or one would end while another waits for it."""
+    trainer = MagicMock(spec=L.Trainer)
+    trainer.world_size, trainer.global_step, trainer.should_stop = 2, 0, False
+    trainer.strategy.broadcast = lambda own: (30.0, 1.0)
+    clock = RunClock(max_epochs=None, max_minutes=1.0, evaluations=1)
+    clock.on_train_start(trainer, MagicMock(spec=L.LightningModule))
+    assert (clock.seconds, clock.progress) == (30.0, 0.5)
+
+
+def test_the_clock_counts_real_seconds() -> None:
+    clock = RunClock(max_epochs=1, max_minutes=None, evaluations=1)
+    run(Toy(lambda seconds: time.sleep(0.02)), clock)
+    assert 5 * 0.02 <= clock.seconds < 5

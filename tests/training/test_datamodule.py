@@ -1,0 +1,71 @@
+"""Loaders of a run's images."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from detr_lite.data.coco import read_split
+from detr_lite.data.transforms import ResizeRule, evaluation_transform
+from detr_lite.training.datamodule import DetectionData, default_workers, make_loader
+
+RESIZE = ResizeRule("longest", 64)
+
+
+def image_ids(loader) -> list[int]:
+    return [target.image_id for batch in loader for target in batch.targets]
+
+
+def loader_of(root: Path, split: str = "train", workers: int = 0, **options):
+    return make_loader(read_split(root, split), evaluation_transform(RESIZE), RESIZE, 3, workers, **options)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_every_image_comes_once_in_padded_batches(tiny_data: Path, workers: int) -> None:
+    loader = loader_of(tiny_data, workers=workers)
+    assert sorted(image_ids(loader)) == list(range(100, 108))
+    for batch in loader:
+        assert batch.images.shape[0] <= 3
+        assert max(batch.images.shape[2:]) <= 64
+        assert batch.is_padding.shape == (len(batch.images), *batch.images.shape[2:])
+
+
+def test_evaluation_has_a_fixed_order_and_training_one_for_each_epoch(tiny_data: Path) -> None:
+    fixed = loader_of(tiny_data)
+    assert image_ids(fixed) == image_ids(fixed)
+    shuffled, again = loader_of(tiny_data, shuffle=True, seed=1), loader_of(tiny_data, shuffle=True, seed=1)
+    orders = []
+    for epoch in range(4):
+        shuffled.batch_sampler.set_epoch(epoch)
+        again.batch_sampler.set_epoch(epoch)
+        orders.append(image_ids(shuffled))
+        assert orders[-1] == image_ids(again)
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_ranks_share_the_images(tiny_data: Path) -> None:
+    ids = [image_ids(loader_of(tiny_data, rank=rank, world_size=2)) for rank in (0, 1)]
+    assert {*ids[0], *ids[1]} == set(range(100, 108))
+
+
+def test_loading_draws_nothing_from_the_models_random_numbers(tiny_data: Path) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(())
+    torch.manual_seed(0)
+    image_ids(loader_of(tiny_data))
+    assert torch.rand(()) == expected
+
+
+def test_the_module_shuffles_training_images_only(tiny_data: Path) -> None:
+    transform = evaluation_transform(RESIZE)
+    train, val = read_split(tiny_data, "train"), read_split(tiny_data, "val")
+    data = DetectionData(train, val, transform, transform, RESIZE, batch_size=2, workers=0, seed=0)
+    assert data.train_dataloader().batch_sampler.shuffle
+    assert not data.val_dataloader().batch_sampler.shuffle
+    assert sorted(image_ids(data.val_dataloader())) == list(range(10, 15))
+
+
+def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, workers in ((1, 1), (2, 1), (4, 2), (64, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        assert default_workers() == workers

@@ -1,0 +1,177 @@
+"""Evaluation of a checkpoint, on the data it was trained on and on others."""
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from detr_lite.config import DEFAULT_ROOT, PROJECT
+from detr_lite.data.coco import read_split
+from detr_lite.evaluation.coco_map import METRICS
+from detr_lite.structures import Category, Detections, DetrLiteError
+from detr_lite.training import evaluate
+
+FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png"]
+
+
+def stats_of(annotations: Path, detections: Path) -> list[float]:
+    """pycocotools by itself."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        evaluation = COCOeval(truth, truth.loadRes(str(detections)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats.tolist()
+
+
+@pytest.fixture
+def checkpoint(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the best checkpoint in a run folder of its own."""
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    path.parent.mkdir(parents=True)
+    return shutil.copy(finished_run / "checkpoints" / "best.ckpt", path)
+
+
+def test_the_tool_repeats_the_numbers_of_the_run(
+    run_tool: Callable[..., Any], finished_run: Path, checkpoint: Path
+) -> None:
+    ended = run_tool("evaluate", "--checkpoint", checkpoint, "--workers", 0)
+    assert ended.code == 0, ended.err
+    folder = checkpoint.parents[1] / "evaluation"
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    written = json.loads((folder / "metrics.json").read_text())
+    at_the_end = json.loads((finished_run / "evaluation" / "metrics.json").read_text())
+    assert written == pytest.approx(at_the_end, abs=1e-6)
+    for name in METRICS:
+        assert f"\n{name:<6}" in ended.out
+    assert str(folder) in ended.out
+
+
+def test_noisy_answers_score_what_pycocotools_says(
+    checkpoint: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last digit, of numbers that are neither 0 nor 1."""
+    random = torch.Generator().manual_seed(1)
+
+    def detect(model: Any, postprocess: Any, loader: Any, device: Any) -> dict[int, Detections]:
+        found = {}
+        for image in read_split(tiny_data, "train").images:
+            boxes_xyxy = torch.tensor(image.boxes_xyxy).repeat(2, 1)
+            boxes_xyxy += 2.5 * torch.randn(boxes_xyxy.shape, generator=random)
+            labels = torch.tensor(image.labels).repeat(2)
+            labels[len(image.labels) :] = torch.randint(0, 3, (len(image.labels),), generator=random)
+            scores = torch.rand(len(labels), generator=random)
+            found[image.id] = Detections(boxes_xyxy, scores, labels, torch.zeros_like(labels))
+        return found
+
+    monkeypatch.setattr(evaluate, "detect", detect)
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, split="train", output=tmp_path / "out", workers=0)
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(written.values()) == stats_of(
+        tiny_data / "annotations/instances_train.json", tmp_path / "out" / "detections.json"
+    )
+    assert 0.02 < written["AP"] < 0.98
+    assert written == evaluation.metrics
+
+
+def test_detections_have_the_data_sets_own_ids_and_pixels(finished_run: Path, tiny_data: Path) -> None:
+    results = json.loads((finished_run / "evaluation" / "detections.json").read_text())
+    assert {result["category_id"] for result in results} <= {3, 7, 90}
+    sizes = {image.id: (image.width, image.height) for image in read_split(tiny_data, "val").images}
+    assert {result["image_id"] for result in results} == set(sizes)
+    for result in results:
+        x, y, width, height = result["bbox"]
+        limits = sizes[result["image_id"]]
+        assert 0 <= x <= x + width <= limits[0] + 0.01
+        assert 0 <= y <= y + height <= limits[1] + 0.01
+        assert 0 <= result["score"] <= 1
+    widest = max(results, key=lambda result: result["bbox"][0] + result["bbox"][2])
+    assert widest["bbox"][0] + widest["bbox"][2] > 64  # the model saw at most 64 pixels
+
+
+def test_per_class_rows_name_the_categories(finished_run: Path) -> None:
+    with (finished_run / "evaluation" / "per_class.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["category_id"], row["category"], row["objects"]) for row in rows] == [
+        ("3", "blue thing", "2"), ("7", "red thing", "2"), ("90", "green thing", "1")]  # fmt: skip
+    written = json.loads((finished_run / "evaluation" / "metrics.json").read_text())
+    assert sum(float(row["AP"]) for row in rows) / 3 == pytest.approx(written["AP"])
+
+
+def test_other_ids_for_the_same_names_make_no_difference(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tiny_data: Path, tmp_path: Path
+) -> None:
+    ids = {3: 50, 7: 1, 90: 2}
+
+    def renumber(content: dict[str, Any]) -> None:
+        for category in content["categories"]:
+            category["id"] = ids[category["id"]]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = ids[annotation["category_id"]]
+
+    root = edit_annotations("val", renumber)
+    same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "same", workers=0)
+    other = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "other", workers=0)
+    assert other.metrics == pytest.approx(same.metrics)
+    assert {row["category_id"] for row in json.loads((tmp_path / "other/detections.json").read_text())} <= {50, 1, 2}
+
+
+def test_categories_that_the_data_lack_are_left_out(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
+) -> None:
+    def drop(content: dict[str, Any]) -> None:
+        content["categories"] = [category for category in content["categories"] if category["id"] != 7]
+        content["annotations"] = [entry for entry in content["annotations"] if entry["category_id"] != 7]
+
+    root = edit_annotations("val", drop)
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", workers=0)
+    assert [result.category.id for result in evaluation.per_class] == [3, 90]
+    assert {row["category_id"] for row in json.loads((tmp_path / "out/detections.json").read_text())} <= {3, 90}
+
+
+def test_why_nothing_was_right_is_told(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "detect", lambda *_: {})
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "out", workers=0)
+    assert evaluation.metrics["AP"] == 0
+    assert "AP is 0 because there is not a single detection" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/detections.json").read_text()) == []
+
+
+def test_data_without_any_object_are_evaluated_too(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = edit_annotations("val", lambda content: content["annotations"].clear())
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", workers=0)
+    assert evaluation.metrics["AP"] == -1
+
+
+def test_labels_go_to_ids_by_name(tiny_data: Path) -> None:
+    data = read_split(tiny_data, "val")
+    names = ("green thing", "purple thing", "red thing", "blue thing")
+    categories = [Category(index, name) for index, name in enumerate(names)]
+    assert evaluate.ids_by_name(categories, data) == [90, None, 7, 3]
+    with pytest.raises(DetrLiteError, match="was not trained for green thing; it knows purple thing, red thing, blue"):
+        evaluate.ids_by_name(categories[1:], data)
+
+
+def test_where_results_go_by_default(tmp_path: Path) -> None:
+    assert evaluate.run_of(tmp_path / "runs/x/checkpoints/best.ckpt") == tmp_path / "runs/x"
+    assert evaluate.run_of(tmp_path / "somewhere/best.ckpt") == tmp_path / "somewhere"
+
+
+def test_the_default_data_set_lives_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evaluate.data_root(DEFAULT_ROOT) == PROJECT / "datasets" / "coco_small"
+    assert evaluate.data_root("datasets/mine") == Path("datasets/mine")

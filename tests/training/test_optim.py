@@ -1,0 +1,98 @@
+"""Parameter groups, the optimiser, and the learning rate over the run."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from detr_lite.structures import DetrLiteError
+from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+        self.backbone_like = nn.Linear(2, 2)  # its name alone begins like the backbone's
+        self.norm = nn.LayerNorm(2)
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+
+def by_name(groups: list) -> dict:
+    return {group["name"]: group for group in groups}
+
+
+def test_every_trained_parameter_is_in_one_group() -> None:
+    model = Model()
+    groups = parameter_groups(model, 1.0, 0.1, 0.01, decay_all=False)
+    members = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(members) == sorted(id(parameter) for parameter in model.parameters() if parameter.requires_grad)
+
+
+def test_rates_by_place_and_decay_by_kind() -> None:
+    model = Model()
+    groups = by_name(parameter_groups(model, 1.0, 0.1, 0.01, decay_all=False))
+    assert {name: (group["lr"], group["weight_decay"]) for name, group in groups.items()} == {
+        "backbone": (0.1, 0.01),
+        "backbone (no decay)": (0.1, 0.0),
+        "transformer": (1.0, 0.01),
+        "transformer (no decay)": (1.0, 0.0),
+    }
+    assert [parameter.shape for parameter in groups["backbone"]["params"]] == [model.backbone[0].weight.shape]
+    assert [id(parameter) for parameter in groups["transformer"]["params"]] == [id(model.backbone_like.weight)]
+    assert all(group["initial_lr"] == group["lr"] for group in groups.values())
+
+
+def test_the_original_decays_all() -> None:
+    groups = by_name(parameter_groups(Model(), 1.0, 0.1, 0.01, decay_all=True))
+    assert {name: group["weight_decay"] for name, group in groups.items()} == {"backbone": 0.01, "transformer": 0.01}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_optimiser_moves_each_group_at_its_rate(fused: bool) -> None:
+    model = Model()
+    before = [parameter.detach().clone() for parameter in (model.backbone[0].weight, model.backbone_like.weight)]
+    optimizer = make_optimizer(parameter_groups(model, 1e-2, 0.1, 0.0, decay_all=False), fused)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    # AdamW's first step is the rate itself.
+    torch.testing.assert_close(before[0] - model.backbone[0].weight, torch.full((2, 1, 1, 1), 1e-3))
+    torch.testing.assert_close(before[1] - model.backbone_like.weight, torch.full((2, 2), 1e-2))
+
+
+def test_nothing_to_train_is_told() -> None:
+    with pytest.raises(DetrLiteError, match="nothing to train"):
+        make_optimizer(parameter_groups(Model().requires_grad_(False), 1.0, 1.0, 0.0, False), fused=False)
+
+
+def test_warm_up_rises_in_even_steps_to_the_full_rate() -> None:
+    rates = [rate_factor(0.0, step, "constant", flat=1.0, warmup_steps=4) for step in range(6)]
+    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert rate_factor(0.0, 0, "constant", flat=1.0, warmup_steps=0) == 1.0
+
+
+def test_cosine_is_flat_then_falls_to_zero() -> None:
+    def rate(progress: float) -> float:
+        return rate_factor(progress, 1000, "cosine", flat=0.5, warmup_steps=10)
+
+    assert rate(0.0) == rate(0.3) == rate(0.5) == 1.0
+    assert rate(0.75) == pytest.approx(0.5)
+    assert rate(0.625) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    assert rate(1.0) == pytest.approx(0.0)
+    falling = [rate(0.5 + step / 100) for step in range(51)]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_step_falls_to_a_tenth_at_once() -> None:
+    assert rate_factor(0.7, 1000, "step", flat=0.7, warmup_steps=1) == 1.0
+    assert rate_factor(0.71, 1000, "step", flat=0.7, warmup_steps=1) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+@pytest.mark.parametrize("flat", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_the_rate_stays_within_its_bounds(schedule: str, flat: float, progress: float) -> None:
+    for step in (0, 1, 100):
+        assert 0 <= rate_factor(progress, step, schedule, flat, warmup_steps=3) <= 1
