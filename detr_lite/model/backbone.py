@@ -55,9 +55,11 @@ class Backbone(nn.Module):
             near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
             raise DetrLiteError(f"model.backbone: timm has no model named {name!r}{hint}")
-        if pretrained and timm.models.get_pretrained_cfg(name, allow_unregistered=False) is None:
+        if pretrained and not _has_weights(name):
+            known = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")[:5])
             raise DetrLiteError(
                 f"model.backbone: timm has no pretrained weights for {name}; set --model.pretrained false"
+                + (f", or take one of {known}" if known else "")
             )
         available = _feature_strides(name)
         missing = [stride for stride in strides if stride not in available]
@@ -68,6 +70,8 @@ class Backbone(nn.Module):
         self.network.to(memory_format=torch.channels_last)
         self.strides: tuple[int, ...] = tuple(strides)
         self.channels: tuple[int, ...] = tuple(_feature_info(self.network).channels())
+        if not pretrained:
+            _open_residual_branches(self.network)
         if freeze_batch_norm:
             _freeze_batch_norms(self.network)
 
@@ -78,8 +82,18 @@ class Backbone(nn.Module):
 
 def normalisation_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of pixels in 0 .. 1 that a timm network was trained with."""
-    pretrained = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    pretrained = timm.models.get_pretrained_cfg(name if _has_weights(name) else name.split(".")[0])
+    if pretrained is None:
+        return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
     return tuple(pretrained.mean), tuple(pretrained.std)
+
+
+def _has_weights(name: str) -> bool:
+    try:
+        pretrained = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:  # an unknown tag after the dot
+        return False
+    return pretrained is not None and bool(pretrained.has_weights)
 
 
 def _feature_strides(name: str) -> list[int]:
@@ -107,6 +121,17 @@ def _create(name: str, pretrained: bool, **options: object) -> nn.Module:
             f"model.backbone: the pretrained weights of {name} could not be had ({reason}); connect to the network "
             "once to fill timm's cache, or start from random weights with --model.pretrained false"
         ) from error
+
+
+def _open_residual_branches(network: nn.Module) -> None:
+    """Set norms' scales that start at zero to one.
+
+    timm closes each residual block so, which helps very deep networks over many epochs. In a short run the small rate
+    of a scale keeps the block's convolutions from learning, and a network with one block per stage is little else.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+            nn.init.ones_(module.weight)
 
 
 def _freeze_batch_norms(module: nn.Module) -> None:

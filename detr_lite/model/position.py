@@ -57,15 +57,16 @@ class CenterSine(nn.Module):
 class BoxRelativeBias(nn.Module):
     """What each head adds to a score for where the token lies relative to the query's box.
 
-    Plain-DETR (arXiv 2308.01904, section 4.1): for every query and token the signed logarithm of the distances to
-    the box's two edges passes through a small network, for each axis apart, and the two axes' results are added. Cost
-    grows with height + width, not with their product.
+    The two axes are computed apart and added, so that cost grows with height + width, not with their product
+    (Plain-DETR, arXiv 2308.01904, section 4.1). At the start each head looks around a place of its own in the box:
+    with four heads right, bottom, left, top.
     """
 
     def __init__(self, heads: int, hidden: int = 64) -> None:
         super().__init__()
-        self.horizontal = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, heads))
-        self.vertical = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, heads))
+        angle = torch.arange(heads) * (2 * math.pi / heads)
+        self.horizontal = AxisBias(0.4 * angle.cos(), hidden)
+        self.vertical = AxisBias(0.4 * angle.sin(), hidden)
 
     def forward(
         self,
@@ -82,15 +83,37 @@ class BoxRelativeBias(nn.Module):
         levels = []
         for level, (height, width) in enumerate(grids):
             edges = boxes_xyxy * spans[:, level, None].repeat(1, 1, 2)
-            horizontal = self.horizontal(_signed_log_distance(edges[..., 0::2], width))
-            vertical = self.vertical(_signed_log_distance(edges[..., 1::2], height))
+            horizontal = self.horizontal(edges[..., 0::2], width)
+            vertical = self.vertical(edges[..., 1::2], height)
             bias = vertical[:, :, :, None] + horizontal[:, :, None, :]
             levels.append(bias.flatten(2, 3))
         return torch.cat(levels, dim=2).permute(0, 3, 1, 2)
 
 
-def _signed_log_distance(edges: Float[Tensor, "batch query 2"], count: int) -> Float[Tensor, "batch query count 2"]:
-    """From each of `count` token middles to the two edges, in tokens; 8 tokens away is 1 (log base 9)."""
-    middle = torch.arange(count, device=edges.device) + 0.5
-    distance = edges[:, :, None, :] - middle[:, None]
-    return distance.sign() * torch.log1p(distance.abs()) / math.log(9.0)
+class AxisBias(nn.Module):
+    """One axis of the bias: a Gaussian in the box's own measure, and a network that learns what else there is.
+
+    The Gaussian's middle and width are learned (SMCA, arXiv 2101.07448, section 3.2); it lets queries look at their
+    boxes from the first step. The network sees the signed logarithm of the distances to the box's two edges
+    (Plain-DETR, eq. 4), in tokens: eight tokens away is 1.
+
+    Args:
+        middles: for each head where it looks at first, in box sizes from the box's centre.
+    """
+
+    def __init__(self, middles: Float[Tensor, " head"], hidden: int) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, len(middles)))
+        self.middle = nn.Parameter(middles)
+        self.log_sharpness = nn.Parameter(torch.full((len(middles),), math.log(4.0)))
+
+    def forward(self, edges: Float[Tensor, "batch query 2"], count: int) -> Float[Tensor, "batch query count head"]:
+        """`edges` of the boxes and the `count` tokens of the axis are in tokens from the image's edge."""
+        token = torch.arange(count, device=edges.device) + 0.5
+        distance = edges[:, :, None, :] - token[:, None]
+        learned = self.network(distance.sign() * torch.log1p(distance.abs()) / math.log(9.0))
+        # A box smaller than a token would see none of them.
+        size = (edges[..., 1] - edges[..., 0]).clamp(min=1)
+        place = -distance.mean(-1) / size[..., None]
+        gaussian = self.log_sharpness.exp() * (place[..., None] - self.middle).square()
+        return learned - gaussian  # type: ignore[no-any-return]

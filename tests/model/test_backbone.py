@@ -61,8 +61,16 @@ def test_a_stride_that_the_network_lacks_is_an_error():
 
 
 def test_weights_that_do_not_exist_are_an_error():
-    with pytest.raises(DetrLiteError, match="no pretrained weights for resnet10t_unknown|timm has no"):
-        Backbone("test_vit" if not timm.is_model("resnet10t_unknown") else "resnet10t_unknown", pretrained=True)
+    with pytest.raises(DetrLiteError, match=r"no pretrained weights for convnext_atto_rms; .*--model.pretrained false"):
+        Backbone("convnext_atto_rms", pretrained=True)
+
+
+def test_random_residual_branches_are_open():
+    """timm starts them at scale zero."""
+    theirs = timm.create_model("resnet18", features_only=True)
+    assert any(not norm.weight.any() for norm in theirs.modules() if isinstance(norm, nn.BatchNorm2d))
+    ours = Backbone("resnet18", (16,))
+    assert all(norm.weight.all() for norm in ours.modules() if isinstance(norm, nn.BatchNorm2d))
 
 
 def test_weights_that_cannot_be_fetched_name_the_setting(monkeypatch):

@@ -64,7 +64,7 @@ def test_attention_is_returned_and_changes_nothing(name):
     torch.testing.assert_close(plain.logits, seen.logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(plain.boxes_cxcywh, seen.boxes_cxcywh, atol=1e-5, rtol=1e-5)
     maps = seen.attention
-    (height, width), = maps.grids
+    ((height, width),) = maps.grids
     assert maps.cross.shape == (3, 2, 4, 6, height * width)
     assert maps.queries.shape == (3, 2, 4, 6, 6)
     assert maps.encoder.shape == (1, 2, 4, height * width, height * width)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from detr_lite.model.position import BoxRelativeBias, CenterSine, CumulativeSine, encode_coordinates
+from detr_lite.model.position import AxisBias, BoxRelativeBias, CenterSine, CumulativeSine, encode_coordinates
 
 
 def test_codes_of_one_coordinate_by_hand():
@@ -39,26 +39,49 @@ def test_centers_share_the_code_of_boxes():
 
 
 @pytest.mark.parametrize("queries", [0, 1, 3])
-def test_box_bias_sums_the_networks_of_both_axes(queries):
+def test_box_bias_sums_both_axes(queries):
     """Against the plain reference: every (query, token) pair by itself."""
     torch.manual_seed(0)
     bias = BoxRelativeBias(heads=2, hidden=8)
-    boxes_xyxy, spans = torch.rand(1, queries, 4), torch.tensor([[[3.5, 2.0], [1.75, 1.0]]])
+    boxes_xyxy, spans = torch.rand(1, queries, 2, 2).sort(2).values.flatten(2), torch.tensor([[[35.0, 20], [17.5, 10]]])
     grids = ((2, 4), (1, 2))
     result = bias(boxes_xyxy, grids, spans)
     assert result.shape == (1, 2, queries, 8 + 2)
 
-    def log_distance(edges: torch.Tensor, middle: float) -> torch.Tensor:
-        distance = edges - middle
-        return distance.sign() * (distance.abs() + 1).log() / math.log(9)
+    def by_hand(axis: AxisBias, edges: torch.Tensor, token: float) -> torch.Tensor:
+        distance = edges - token
+        learned = axis.network(distance.sign() * (distance.abs() + 1).log() / math.log(9))
+        size = max(1.0, (edges[1] - edges[0]).item())
+        place = (token - edges.mean()) / size
+        return learned - axis.log_sharpness.exp() * (place - axis.middle) ** 2
 
     token = 0
     for level, (height, width) in enumerate(grids):
         for row in range(height):
             for column in range(width):
                 for query in range(queries):
-                    x = log_distance(boxes_xyxy[0, query, [0, 2]] * spans[0, level, 0], column + 0.5)
-                    y = log_distance(boxes_xyxy[0, query, [1, 3]] * spans[0, level, 1], row + 0.5)
-                    expected = bias.horizontal(x) + bias.vertical(y)
-                    torch.testing.assert_close(result[0, :, query, token], expected, atol=1e-5, rtol=1e-5)
+                    x = by_hand(bias.horizontal, boxes_xyxy[0, query, [0, 2]] * spans[0, level, 0], column + 0.5)
+                    y = by_hand(bias.vertical, boxes_xyxy[0, query, [1, 3]] * spans[0, level, 1], row + 0.5)
+                    torch.testing.assert_close(result[0, :, query, token], x + y, atol=1e-4, rtol=1e-4)
                 token += 1
+
+
+def test_heads_look_at_the_sides_of_the_box_at_first():
+    bias = BoxRelativeBias(heads=4)
+    for axis in (bias.horizontal, bias.vertical):
+        for parameter in axis.network.parameters():
+            torch.nn.init.zeros_(parameter)
+    box_xyxy = torch.tensor([[[0.25, 0.25, 0.75, 0.75]]])
+    weights = bias(box_xyxy, ((20, 20),), torch.tensor([[[20.0, 20.0]]])).softmax(-1).view(4, 20, 20)
+    y, x = ((weights.sum(side) * (torch.arange(20) + 0.5)).sum(-1) / 20 for side in (2, 1))
+    torch.testing.assert_close(x, torch.tensor([0.7, 0.5, 0.3, 0.5]), atol=0.05, rtol=0)
+    torch.testing.assert_close(y, torch.tensor([0.5, 0.7, 0.5, 0.3]), atol=0.05, rtol=0)
+
+
+def test_a_point_for_a_box_gives_a_finite_bias_and_gradient():
+    bias = BoxRelativeBias(heads=2)
+    box_xyxy = torch.tensor([[[0.5, 0.5, 0.5, 0.5]]], requires_grad=True)
+    result = bias(box_xyxy, ((3, 3),), torch.tensor([[[3.0, 3.0]]]))
+    (gradient,) = torch.autograd.grad(result.sum(), box_xyxy)
+    assert result.isfinite().all()
+    assert gradient.isfinite().all()
