@@ -65,14 +65,16 @@ def build_criterion(config: Config) -> Criterion:
     loss = config.loss
     if config.model.name == "detr":
         label = 1.0 if loss.label is None else loss.label
+        label_cost = 1.0 if loss.label_cost is None else loss.label_cost
         return SoftmaxCriterion(
-            cost=MatchingCost("softmax", label, loss.l1, loss.giou),
+            cost=MatchingCost("softmax", label_cost, loss.l1, loss.giou),
             weights={"ce": label, "l1": loss.l1, "giou": loss.giou},
             background_weight=loss.background,
         )
-    label = 2.0 if loss.label is None else loss.label
+    label = 4.0 if loss.label is None else loss.label
+    label_cost = 2.0 if loss.label_cost is None else loss.label_cost
     return QualityCriterion(
-        cost=MatchingCost("sigmoid", label, loss.l1, loss.giou),
+        cost=MatchingCost("sigmoid", label_cost, loss.l1, loss.giou),
         weights={"class": label, "l1": loss.l1, "giou": loss.giou},
         tokens_per_object=loss.tokens_per_object,
         gamma=loss.gamma,

@@ -75,10 +75,12 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What counts as wrong. The three weights are those of the matching cost too."""
+    """What counts as wrong. L1 and GIoU have the same weights in the matching cost."""
 
     label: float | None = None
-    """Weight of the class; by default 2 for lite, 1 for detr."""
+    """Weight of the class; by default 4 for lite, 1 for detr."""
+    label_cost: float | None = None
+    """Weight of the class in the matching cost; by default 2 for lite, 1 for detr."""
     l1: float = 5.0
     """Weight of the boxes' L1 distance, relative to the image's size."""
     giou: float = 2.0
@@ -146,7 +148,7 @@ AT_LEAST = {
     "data.batch_size": 1, "data.image_size": 16, "data.workers": 0,
     "model.stride": 1, "model.dim": 32, "model.heads": 1, "model.encoder_layers": 0, "model.decoder_layers": 1,
     "model.feedforward_dim": 1, "model.dropout": 0, "model.num_queries": 1, "model.denoising_queries": 0,
-    "loss.label": 0, "loss.l1": 0, "loss.giou": 0, "loss.background": 0, "loss.tokens_per_object": 1, "loss.gamma": 0,
+    "loss.label": 0, "loss.label_cost": 0, "loss.l1": 0, "loss.giou": 0, "loss.background": 0, "loss.tokens_per_object": 1, "loss.gamma": 0,
     "optim.lr": 0, "optim.backbone_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.flat": 0,
     "optim.clip": 0, "optim.accumulate": 1,
     "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.evaluations": 1,

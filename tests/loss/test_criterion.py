@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
 from detr_lite.boxes import cxcywh_to_xyxy
