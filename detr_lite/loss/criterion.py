@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch import distributed as dist
+from torch.nn import functional as F
 
 from detr_lite.loss.matcher import Matches, MatchingCost, assign_tokens, match, token_candidates
 from detr_lite.loss.targets import PaddedTargets, pad_targets
@@ -149,9 +150,9 @@ class QualityCriterion:
         is_positive: Tensor,
         counts: Tensor,
     ) -> dict[str, Tensor]:
-        """Sums for answers (batch query) whose object is known without matching; those that `counts` is False for are left out."""
+        """Sums for answers (batch query) whose object is known without matching; `counts` False leaves one out."""
         l1, giou, iou = box_terms(boxes_cxcywh, true_boxes_cxcywh[None])
-        of_class = torch.nn.functional.one_hot(labels, logits.shape[-1]).bool() & is_positive[..., None]
+        of_class = F.one_hot(labels, logits.shape[-1]).bool() & is_positive[..., None]
         quality = iou.detach()[..., None] * of_class
         each = matchability_aware_loss(logits, quality, of_class.expand_as(logits), self.gamma)
         return {

@@ -29,10 +29,8 @@ def test_matching_is_the_best_of_all_assignments(cost, objects):
         costs = cost(logits[layer, image], boxes[layer, image], target.labels, target.boxes_cxcywh)
         short, long = min(count, queries), max(count, queries)
         by_short = costs if queries <= count else costs.T
-        best = min(
-            (sum(by_short[i, j].item() for i, j in enumerate(choice)) for choice in itertools.permutations(range(long), short)),
-            default=0.0,
-        )  # fmt: skip
+        choices = itertools.permutations(range(long), short)
+        best = min(sum(by_short[i, j].item() for i, j in enumerate(choice)) for choice in choices)
         here = (matches.layer == layer) & (matches.image == image)
         assert costs[matches.query[here], matches.object[here]].sum().item() == pytest.approx(best, abs=1e-5)
         assert len(set(matches.query[here].tolist())) == short
@@ -55,7 +53,7 @@ def test_costs_that_are_not_finite_name_the_image():
     logits = torch.randn(1, 2, 4, 4)
     logits[0, 1] = torch.nan
     targets = pad_targets([make_target(1, image_id=7), make_target(2, image_id=99)])
-    with pytest.raises(DetrLiteError, match="image 99 are not finite.*lower --optim.lr"):
+    with pytest.raises(DetrLiteError, match=r"image 99 are not finite.*lower --optim.lr"):
         match(COSTS[0], logits, torch.rand(1, 2, 4, 4), targets)
 
 
