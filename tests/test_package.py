@@ -43,6 +43,9 @@ def test_settings_load_neither_lightning_nor_timm() -> None:
     assert run(sys.executable, "-c", code).stdout == "[]\n"
 
 
-def test_waiting_threads_sleep() -> None:
-    code = "import detr_lite, os; print(os.environ['OMP_WAIT_POLICY'])"
-    assert run(sys.executable, "-c", code).stdout == "PASSIVE\n"
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch) -> None:
+    code = "import detr_lite, os; print(os.environ['GOMP_SPINCOUNT'])"
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert run(sys.executable, "-c", code).stdout == "20000\n"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert run(sys.executable, "-c", code).stdout == "7\n"

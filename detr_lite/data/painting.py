@@ -11,11 +11,11 @@ from detr_lite.data.scene import Scene, Stamp
 Pattern = Float[np.ndarray, "height width"]
 Canvas = Float[np.ndarray, "height width 3"]
 
-LEAST_CONTRAST = 72.0
+LEAST_CONTRAST = 100.0
 """Distance in RGB (0 to 255 each) between an object's colour and four fifths of the pixels around it."""
 LEAST_DISTRACTOR_CONTRAST = 24.0
-STRONGEST_TEXTURE = 24.0
-"""Swing of a stamp's texture to either side: a third of the least contrast, or stripes would break the shape up."""
+STRONGEST_TEXTURE = 18.0
+"""Swing of a stamp's texture to either side: a sixth of the least contrast, or stripes would break the shape up."""
 
 
 def paint(scene: Scene, rng: np.random.Generator) -> Canvas:
@@ -29,16 +29,16 @@ def paint(scene: Scene, rng: np.random.Generator) -> Canvas:
 
 
 def photograph(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "height width 3"]:
-    """Blur (up to a pixel) and noise (deviation up to 8 of 255)."""
+    """Blur (up to a pixel) and noise (deviation up to 6 of 255)."""
     sharp = Image.fromarray(np.clip(canvas, 0, 255).round().astype(np.uint8))
     blurred = np.asarray(sharp.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1))), dtype=np.float32)
-    noise = rng.standard_normal(blurred.shape, dtype=np.float32) * np.float32(rng.uniform(0, 8))
+    noise = rng.standard_normal(blurred.shape, dtype=np.float32) * np.float32(rng.uniform(0, 6))
     return np.clip(blurred + noise, 0, 255).round().astype(np.uint8)
 
 
 def _background(height: int, width: int, rng: np.random.Generator) -> Canvas:
     canvas = np.broadcast_to(rng.uniform(30, 225, 3).astype(np.float32), (height, width, 3)).copy()
-    layers = [(_gradient, 50.0), (_clouds, 40.0), (_PATTERNS[rng.integers(len(_PATTERNS))], 25.0)]
+    layers = [(_gradient, 40.0), (_clouds, 25.0), (_PATTERNS[rng.integers(len(_PATTERNS))], 14.0)]
     for pattern, strongest in layers:
         canvas += _tinted(pattern(height, width, rng), rng.uniform(0.1, 1) * strongest, rng)
     return canvas
@@ -68,8 +68,8 @@ def _surroundings(canvas: Canvas, stamp: Stamp) -> Float[np.ndarray, "pixel 3"]:
 def _color_that_stands_out(
     pixels: Float[np.ndarray, "pixel 3"], least_contrast: float, rng: np.random.Generator
 ) -> Float[np.ndarray, " 3"]:
-    """Any colour that differs enough from the pixels around; for one stamp in five only just enough."""
-    is_faint = rng.random() < 0.2
+    """Any colour that differs enough from the pixels around; for one stamp in ten only just enough."""
+    is_faint = rng.random() < 0.1
     candidates = rng.uniform(0, 255, (24, 3))
     if is_faint:
         steps = rng.standard_normal((24, 3))

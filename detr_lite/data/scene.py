@@ -90,7 +90,7 @@ def lay_out(rng: np.random.Generator, is_empty: bool = False) -> Scene:
             for category, extent in zip(categories, extents, strict=True)
         ]
         board = _arrange(width, height, categories, cut_outs, has_crowd, rng)
-    distractors = count + int(rng.integers(0, 2 + count // 2)) if count else int(rng.integers(3, 13))
+    distractors = count + int(rng.integers(0, 3)) if count else int(rng.integers(3, 13))
     beneath, above = _scatter(board, distractors, short, rng)
     return Scene(width, height, board.seen_objects(), tuple(beneath), tuple(above))
 
@@ -160,6 +160,10 @@ class _Board:
         _, _, width, height = tight_box_xywh(visible)
         return is_half_seen and max(width, height) >= SMALLEST_EXTENT
 
+    def is_taken(self, stamp: Stamp) -> bool:
+        """Whether the stamp would touch another shape."""
+        return bool((self.owner[stamp.region][stamp.mask] >= 0).any())
+
     def is_clear_of_crowd(self, stamp: Stamp) -> bool:
         if self.crowd is None:
             return True
@@ -192,12 +196,15 @@ def _arrange(
         board.crowd = _anywhere(_crowd(crowd_category, rng), width, height, rng)
         board.put(board.crowd, 0.0, crowd_category)
     for category, alpha in zip(categories, cut_outs, strict=True):
-        for _ in range(40):
+        looks_for_room = rng.random() < 0.75
+        for attempt in range(40):
             # Now and then beside an earlier shape, where they may overlap; mostly above what is there.
-            if board.stamps and rng.random() < 0.4:
+            if board.stamps and rng.random() < 0.2:
                 stamp = _beside(board.stamps[rng.integers(len(board.stamps))], alpha, width, height, rng)
             else:
                 stamp = _anywhere(alpha, width, height, rng)
+            if looks_for_room and attempt < 20 and board.is_taken(stamp):
+                continue
             level = rng.random() + (len(board.stamps) if rng.random() < 0.7 else 0)
             if board.is_clear_of_crowd(stamp) and board.put(stamp, level, category):
                 break
@@ -244,7 +251,7 @@ def _scatter(board: _Board, count: int, short: int, rng: np.random.Generator) ->
         kind = int(rng.choice(4, p=[0.25, 0.35, 0.25, 0.15]))
         stamp = _anywhere(kinds[kind](extent, rng), width, height, rng)
         # Only thin strokes may lie above: a filled one would look like the object.
-        if kind < 2 and rng.random() < 0.2:
+        if kind < 2 and rng.random() < 0.1:
             if board.cover(stamp):
                 above.append(stamp)
         elif stamp.alpha[board.owner[stamp.region] < 0].sum() >= 0.5 * stamp.alpha.sum(dtype=int):

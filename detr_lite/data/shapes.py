@@ -1,4 +1,4 @@
-"""Outlines of the ten drawn categories, of distractors that are none of them, and their cut-outs in pixels.
+"""Outlines of the drawn categories, of distractors that are none of them, and their cut-outs in pixels.
 
 Nothing here imports torch: the processes that draw a data set start in a fraction of a second.
 """
@@ -19,10 +19,8 @@ CATEGORY_IDS = {
     "triangle": 4,
     "square": 9,
     "pentagon": 13,
-    "hexagon": 18,
     "star": 27,
     "cross": 44,
-    "crescent": 62,
     "heart": 90,
 }
 """Sparse on purpose, as COCO's own ids are: code that takes an id for a label fails at once."""
@@ -43,8 +41,6 @@ def outline(category: str) -> Points:
             return _regular(4)
         case "pentagon":
             return _regular(5)
-        case "hexagon":
-            return _regular(6)
         case "star":
             return _regular(10) * np.where(np.arange(10) % 2 == 0, 1.0, 0.42)[:, None]
         case "cross":
@@ -53,8 +49,6 @@ def outline(category: str) -> Points:
             return np.array(
                 [point for turn in range(4) for point in rotate(np.array(corner, float), -turn * np.pi / 2)]
             )
-        case "crescent":
-            return _crescent(bite_radius=0.86, bite_center=0.5)
         case "heart":
             t = np.linspace(0, 2 * np.pi, 72, endpoint=False)
             x = 16 * np.sin(t) ** 3
@@ -148,16 +142,6 @@ def sliver(extent: int, rng: np.random.Generator) -> Alpha:
 def _regular(corners: int) -> Points:
     angle = np.arange(corners) * 2 * np.pi / corners - np.pi / 2
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
-def _crescent(bite_radius: float, bite_center: float) -> Points:
-    """Unit disc without a second disc, which is centred on the x axis."""
-    x = (1 - bite_radius**2 + bite_center**2) / (2 * bite_center)
-    tip, bite_tip = math.acos(x), math.atan2(math.sqrt(1 - x**2), x - bite_center)
-    outer = np.linspace(tip, 2 * np.pi - tip, 48)
-    inner = np.linspace(2 * np.pi - bite_tip, bite_tip, 48)[1:-1]
-    bite = np.stack([bite_center + bite_radius * np.cos(inner), bite_radius * np.sin(inner)], axis=1)
-    return np.concatenate([np.stack([np.cos(outer), np.sin(outer)], axis=1), bite])
 
 
 def _fill(
