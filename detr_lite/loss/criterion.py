@@ -56,8 +56,8 @@ def official_criterion(num_classes: int) -> SoftmaxCriterion:
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; a detector has at least one class")
     return SoftmaxCriterion(
-        cost=MatchingCost("softmax", label=1, l1=5, giou=2),
-        weights={"ce": 1, "l1": 5, "giou": 2},
+        cost=MatchingCost("softmax", label=1.0, l1=5.0, giou=2.0),
+        weights={"ce": 1.0, "l1": 5.0, "giou": 2.0},
         background_weight=0.1,
     )
 

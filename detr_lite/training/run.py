@@ -107,7 +107,7 @@ def finish(folder: Path, batch_size: int, workers: int) -> None:
 def read_data(config: Config) -> tuple[CocoSplit, CocoSplit]:
     """Training and validation split; the default data set is drawn first if it is not there."""
     root = data_root(config.data.root)
-    if config.data.root == DEFAULT_ROOT and not root.exists():
+    if config.data.root == DEFAULT_ROOT and not (root.is_dir() and any(root.iterdir())):
         print(f"{root} is not there yet: drawing it, once", flush=True)
         make_coco_small(root)
     train_split, val_split = read_split(root, "train"), read_split(root, "val")

@@ -16,7 +16,7 @@ def make_target(objects: int) -> Target:
 
 
 def quality_criterion() -> QualityCriterion:
-    return QualityCriterion(MatchingCost("sigmoid", 2, 5, 2), {"class": 2.0, "l1": 5.0, "giou": 2.0}, 4, 1.5)
+    return QualityCriterion(MatchingCost("sigmoid", 2.0, 5.0, 2.0), {"class": 2.0, "l1": 5.0, "giou": 2.0}, 4, 1.5)
 
 
 def test_the_official_loss_by_hand():

@@ -12,7 +12,7 @@ def make_target(objects: int, image_id: int = 0) -> Target:
     return Target(torch.rand(objects, 4) * 0.4 + 0.3, torch.randint(0, 3, (objects,)), image_id, (10, 10))
 
 
-COSTS = [MatchingCost("softmax", 1, 5, 2), MatchingCost("sigmoid", 2, 5, 2)]
+COSTS = [MatchingCost("softmax", 1.0, 5.0, 2.0), MatchingCost("sigmoid", 2.0, 5.0, 2.0)]
 
 
 @pytest.mark.parametrize("cost", COSTS)

@@ -26,7 +26,7 @@ def test_groups_hold_each_object_once_and_fit(objects, slots, groups):
 
 def test_without_noise_the_copies_are_the_objects():
     truth = target(4)
-    noisy = make_noisy_objects([truth], classes=3, most_queries=8, box_noise=0, label_noise=0)
+    noisy = make_noisy_objects([truth], classes=3, most_queries=8, box_noise=0.0, label_noise=0.0)
     torch.testing.assert_close(noisy.boxes_cxcywh[0], truth.boxes_cxcywh.repeat(2, 1))
     assert torch.equal(noisy.labels[0], truth.labels.repeat(2))
 
