@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detr_lite.data.painting import paint
+from detr_lite.data.painting import LEAST_CONTRAST, paint
 from detr_lite.data.rendering import draw_image, draw_scene
 from detr_lite.data.shapes import CATEGORY_IDS, silhouette, tight_box_xywh
 
@@ -64,8 +64,7 @@ def test_boxes_are_where_the_pixels_change():
 
 def test_objects_stand_out_from_what_is_around():
     distances = []
-    for index in range(15):
-        scene = draw_scene(0, "val", index)
+    for scene in filter(lambda scene: scene.objects, (draw_scene(0, "val", index) for index in range(30))):
         canvas = paint(replace(scene, above=()), np.random.default_rng(0))
         stamp = scene.objects[-1].stamp
         is_outside = np.zeros(canvas.shape[:2], bool)
@@ -74,8 +73,8 @@ def test_objects_stand_out_from_what_is_around():
         is_outside[stamp.region] = stamp.alpha == 0
         color = canvas[stamp.region][stamp.alpha == 255].mean(axis=0)
         distances.append(np.median(np.linalg.norm(canvas[is_outside] - color, axis=1)))
-    assert min(distances) > 36
-    assert min(distances) < 90, "none is faint"
+    assert min(distances) > 0.75 * LEAST_CONTRAST
+    assert min(distances) < 1.6 * LEAST_CONTRAST, "none is faint"
 
 
 def test_color_and_texture_do_not_know_the_category():
@@ -145,7 +144,7 @@ def test_boxes_hold_what_is_visible_and_that_is_at_least_half(scenes):
             shares.append(visible.sum() / shape.stamp.mask.sum())
             assert shape.visible_share == pytest.approx(shares[-1])
     assert min(shares) >= 0.5
-    assert 0.2 < np.mean(np.array(shares) < 0.98) < 0.6
+    assert 0.08 < np.mean(np.array(shares) < 0.98) < 0.4
 
 
 def test_distractors_are_as_many_as_objects_and_seen(scenes):
