@@ -176,8 +176,8 @@ def test_a_perfect_answer_scores_one(make_module: Callable[..., DetectionModule]
 
 
 EXPECTED = {
-    "lite": [32.131535, 28.674128, 29.359749, 29.305199, 27.33744],
-    "detr": [3.587083, 3.339626, 3.379301, 3.182846, 3.172606],
+    "lite": [32.131535, 29.71806, 31.77021, 32.552208, 29.810139],
+    "detr": [3.587083, 3.313682, 3.185145, 3.268114, 3.215167],
 }
 """Losses of the first five steps; a refactoring reproduces them."""
 
@@ -187,8 +187,9 @@ def test_the_seeded_loss_curve(name: str, tiny_config: Config) -> None:
     config = replace(tiny_config, model=replace(tiny_config.model, name=name))
     torch.manual_seed(1)
     model, criterion = build_model(config.model, classes=3).train(), build_criterion(config)
-    # Not AdamW, whose first steps make as much of a gradient's rounding error as of a gradient.
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.03)
+    # Not AdamW, whose first steps make as much of a gradient's rounding error as of a gradient; and small steps, or the
+    # order in which threads add up shows after a few of them.
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.003)
     images = [torch.randn(3, 64, 48), torch.randn(3, 40, 64)]
     targets = [
         Target(torch.rand(count, 4) * 0.3 + 0.3, torch.randint(0, 3, (count,)), image, (64, 64))
