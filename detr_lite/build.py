@@ -60,7 +60,7 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
     )
 
 
-def build_criterion(config: Config) -> Criterion:
+def build_criterion(config: Config, classes: int) -> Criterion:
     """The loss that goes with the model."""
     loss = config.loss
     if config.model.name == "detr":
@@ -70,6 +70,7 @@ def build_criterion(config: Config) -> Criterion:
             cost=MatchingCost("softmax", label_cost, loss.l1, loss.giou),
             weights={"ce": label, "l1": loss.l1, "giou": loss.giou},
             background_weight=loss.background,
+            num_classes=classes,
         )
     label = 4.0 if loss.label is None else loss.label
     label_cost = 2.0 if loss.label_cost is None else loss.label_cost

@@ -107,6 +107,8 @@ class AttentionMaps:
     """(height, width) of each level, in tokens."""
     encoder_grids: tuple[tuple[int, int], ...]
     is_padding: Bool[Tensor, "batch token"]
+    spans: Float[Tensor, "batch level 2"] | None = None
+    """(width, height) of each unpadded image in tokens of each level, not rounded: tokens may reach beyond it."""
 
 
 @dataclass(frozen=True)

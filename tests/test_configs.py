@@ -21,7 +21,7 @@ def test_reads_and_builds(path: Path) -> None:
     config = read_config(["--config", path.name]).config
     model = build_model(replace(config.model, pretrained=False), classes=5)
     assert sum(parameter.numel() for parameter in model.parameters()) > 0
-    build_criterion(config)
+    build_criterion(config, classes=3)
     build_postprocess(config.model, ["a", "b", "c", "d", "e"])
     training_transform(config.data.augmentation, build_resize(config.data))
 

@@ -167,7 +167,7 @@ def training_transform(
     if resize.kind != "shortest":
         raise DetrLiteError(
             'augmentation "detr" scales the shorter side, but the resize rule is "longest"; '
-            'choose the resize rule "shortest" or the augmentation "light"'
+            "set --data.resize shortest or --data.augmentation light"
         )
 
     def scaled(pixels: int) -> int:

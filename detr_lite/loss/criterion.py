@@ -33,15 +33,20 @@ class SoftmaxCriterion:
     cost: MatchingCost
     weights: dict[str, float]
     background_weight: float
+    num_classes: int
 
     def __call__(self, output: DetrOutput, targets: Sequence[Target]) -> Losses:
+        if output.logits.shape[-1] != self.num_classes + 1:
+            raise ValueError(
+                f"{output.logits.shape[-1]} logits do not fit {self.num_classes} classes and, last, the background"
+            )
         with torch.autocast(output.logits.device.type, enabled=False):
             logits, boxes_cxcywh = output.logits.float(), output.boxes_cxcywh.float()
             true = pad_targets(targets)
             matches = match(self.cost, logits, boxes_cxcywh, true)
             classes = torch.full(logits.shape[:3], logits.shape[-1] - 1, device=logits.device)
             classes[matches.layer, matches.image, matches.query] = true.labels[matches.image, matches.object]
-            count = _total_over_ranks(logits.new_tensor([sum(true.counts)]))
+            count = _total_over_ranks(_filled(sum(true.counts), logits)[None])
             l1, giou, _ = _matched_boxes(boxes_cxcywh, matches, true)
             parts = {
                 "ce": background_cross_entropy(logits, classes, self.background_weight),
@@ -59,6 +64,7 @@ def official_criterion(num_classes: int) -> SoftmaxCriterion:
         cost=MatchingCost("softmax", label=1.0, l1=5.0, giou=2.0),
         weights={"ce": 1.0, "l1": 5.0, "giou": 2.0},
         background_weight=0.1,
+        num_classes=num_classes,
     )
 
 
@@ -83,7 +89,7 @@ class QualityCriterion:
             true = pad_targets(targets)
             # Sums first and their denominators beside them, so that all ranks add up theirs in one exchange.
             sums = {"": self._queries(output.logits.float(), output.boxes_cxcywh.float(), true)}
-            counts = [output.logits.new_tensor(float(sum(true.counts)))]
+            counts = [_filled(sum(true.counts), output.logits)]
             if output.denoising is not None:
                 sums["denoising_"] = self._denoising(output.denoising, true)
                 counts.append(output.denoising.is_real.sum().float())
@@ -170,6 +176,11 @@ def _matched_boxes(boxes_cxcywh: Tensor, matches: Matches, true: PaddedTargets) 
 
 def _sum_by_layer(values: Float[Tensor, " pair"], matches: Matches, layers: int) -> Float[Tensor, " layer"]:
     return values.new_zeros(layers).index_add(0, matches.layer, values)
+
+
+def _filled(count: int, like: Tensor) -> Float[Tensor, ""]:
+    """A number on the device. Filled there: to copy it would wait for the device."""
+    return torch.full((), float(count), device=like.device)
 
 
 def _total_over_ranks(counts: Float[Tensor, " count"]) -> Float[Tensor, " count"]:

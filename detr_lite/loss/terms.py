@@ -43,7 +43,7 @@ def background_cross_entropy(
     classes: Int[Tensor, "layer batch query"],
     background_weight: float,
 ) -> Float[Tensor, " layer"]:
-    """Cross-entropy with the last class, background, weighed down; a weighted mean by layer (DETR, section 4)."""
+    """Cross-entropy with the last class, background, weighed down; a weighted mean by layer (DETR, section 3.1)."""
     weight = logits.new_ones(logits.shape[-1])
     weight[-1] = background_weight
     each = F.cross_entropy(logits.flatten(0, 2), classes.flatten(), weight, reduction="none").view(classes.shape)

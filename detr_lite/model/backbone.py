@@ -64,7 +64,8 @@ class Backbone(nn.Module):
         available = _feature_strides(name)
         missing = [stride for stride in strides if stride not in available]
         if missing:
-            raise DetrLiteError(f"model.strides: {name} has strides {available}, not {missing}")
+            known = ", ".join(map(str, available))
+            raise DetrLiteError(f"model.stride: {name} has strides {known}, not {missing[0]}; set --model.stride")
         self.network = _create(name, pretrained, out_indices=[available.index(stride) for stride in strides])
         # Convolutions are faster with channels last (a tenth of the step on a processor); the numbers are the same.
         self.network.to(memory_format=torch.channels_last)

@@ -63,4 +63,5 @@ def _maps(decoded: Decoded, tokens: Tokens, noisy: int) -> AttentionMaps:
         grids=tokens.grids,
         encoder_grids=tokens.grids,
         is_padding=tokens.is_padding,
+        spans=tokens.spans,
     )

@@ -58,8 +58,10 @@ class AnchorQueries(nn.Module):
     def forward(self, tokens: Tokens, targets: Sequence[Target] | None) -> Queries:
         proposals = self.propose(tokens)
         score = proposals.logits.max(dim=-1).values.masked_fill(tokens.is_padding, -torch.inf)
-        # A very small image may have fewer tokens than there are queries.
+        # A very small image may have fewer tokens than there are queries; beside a larger one, its padding must not be
+        # chosen in their place, so its best token is chosen again.
         best = score.topk(min(self.count, score.shape[1]), dim=1).indices
+        best = torch.where(score.gather(1, best).isinf(), best[:, :1], best)
         anchors_cxcywh = proposals.boxes_cxcywh.detach().gather(1, best[..., None].expand(-1, -1, 4))
         content = self.content.weight[: best.shape[1]].expand(len(best), -1, -1)
         queries = Queries(content=content, anchors_cxcywh=anchors_cxcywh, tokens=proposals)

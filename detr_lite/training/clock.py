@@ -118,7 +118,10 @@ class RateSchedule(Callback):
 
 
 class EpochSeed(Callback):
-    """Lets an epoch's random numbers depend on seed, epoch and rank alone, so that a resumed run draws the same."""
+    """Lets an epoch's random numbers depend on seed, epoch and rank alone, so that a resumed run draws the same.
+
+    Those of this process: loading processes live through all epochs, and draw their augmentation from the start again.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

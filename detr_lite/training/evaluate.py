@@ -39,7 +39,8 @@ def evaluate_checkpoint(
 
     Args:
         root: data set; by default the one that the checkpoint was trained on.
-        batch_size: by default that of training, as padding, and with it the last digits, depend on it.
+        batch_size: by default that of training, as padding, and with it the last digits, depend on it. So they do on
+            precision: here it is 32 bits, in a run's own evaluations that of the run.
         output: folder; by default `evaluation` in the run that the checkpoint belongs to, or else beside it.
     """
     for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
@@ -74,7 +75,7 @@ def evaluate_checkpoint(
     print(f"\n{checkpoint} on {data.describe()}\n\n{evaluation.summary()}\n\n{evaluation.class_table()}\n")
     reason = explain_zero(evaluation, results, data.ground_truth)
     if reason:
-        print(f"why AP is 0: {reason}")
+        print(reason)
     print(f"written to {output}")
     return evaluation
 

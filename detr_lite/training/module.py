@@ -11,7 +11,7 @@ from detr_lite.data.coco import CocoSplit
 from detr_lite.evaluation.coco_map import CocoEvaluation, coco_results, evaluate_detections
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.loss.criterion import Criterion
-from detr_lite.structures import Batch, Detections
+from detr_lite.structures import Batch, Detections, DetrLiteError
 
 
 class DetectionModule(L.LightningModule):
@@ -80,10 +80,15 @@ class DetectionModule(L.LightningModule):
             return self._evaluate(self._detections)
         gathered: list[dict[int, Detections]] = [{} for _ in range(dist.get_world_size())]
         dist.all_gather_object(gathered, self._detections)
-        result: list[CocoEvaluation | None] = [None]
+        result: list[CocoEvaluation | DetrLiteError | None] = [None]
         if dist.get_rank() == 0:
-            result = [self._evaluate({image: found for part in gathered for image, found in part.items()})]
+            try:
+                result = [self._evaluate({image: found for part in gathered for image, found in part.items()})]
+            except DetrLiteError as error:  # told to all, or the others would wait for a result for ever
+                result = [error]
         dist.broadcast_object_list(result)
+        if isinstance(result[0], DetrLiteError):
+            raise result[0]
         assert result[0] is not None
         return result[0]
 

@@ -59,7 +59,7 @@ def train(invocation: Invocation) -> None:
     clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
     module = DetectionModule(
         model=model,
-        criterion=build_criterion(config),
+        criterion=build_criterion(config, len(train_split.categories)),
         postprocess=build_postprocess(config.model, [category.name for category in train_split.categories]),
         val=val_split,
         make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),

@@ -47,12 +47,25 @@ def token_heatmap(
     return heat.numpy()
 
 
-def overlay(image: Image.Image, heat: Float[np.ndarray, "height width"]) -> Image.Image:
-    """The heat, scaled to its peak, over the dimmed grey image; both span the same picture."""
+def overlay(
+    image: Image.Image, heat: Float[np.ndarray, "height width"], span: tuple[float, float] | None = None
+) -> Image.Image:
+    """The heat, scaled to its peak, over the dimmed grey image.
+
+    `span` is the image's (width, height) in tokens, where the last tokens reach beyond it; by default they do not.
+    """
     gray = np.asarray(_reduced(image).convert("L"), dtype=np.float32)[..., None] / 255
     tokens = torch.from_numpy(heat / max(float(heat.max()), 1e-12))[None, None]
     # Bicubic undershoots beside a peak; a weight is never negative.
-    smooth = torch.nn.functional.interpolate(tokens, gray.shape[:2], mode="bicubic")[0, 0].clamp(0, 1).numpy()
+    height, width = gray.shape[:2]
+    span_width, span_height = span or heat.shape[::-1]
+    # The tokens' own rectangle, of which the image is the upper left part.
+    size = (
+        max(height, round(height * heat.shape[0] / span_height)),
+        max(width, round(width * heat.shape[1] / span_width)),
+    )
+    spread = torch.nn.functional.interpolate(tokens, size, mode="bicubic")[0, 0]
+    smooth = spread[:height, :width].clamp(0, 1).numpy()
     opacity = 0.9 * np.sqrt(smooth)[..., None]  # weak attention stays visible, no attention leaves the image
     picture = (1 - opacity) * 0.55 * gray + opacity * _COLORMAP(smooth)[..., :3]
     return Image.fromarray((255 * picture).round().astype(np.uint8))
@@ -73,6 +86,8 @@ def attention_figure(
         _draw_panel(figure.subplots(), "no detections", image, _reduced(image))
         return figure
 
+    finest = max(range(len(maps.grids)), key=lambda level: maps.grids[level][0] * maps.grids[level][1])
+    span = None if maps.spans is None else tuple(maps.spans[index, finest].tolist())
     figure, rows = _figure(image.height / image.width, shown, heads=maps.cross.shape[2])
     for panels, number in zip(rows, range(shown), strict=True):
         query, label = int(detections.queries[number]), int(detections.labels[number])
@@ -82,7 +97,7 @@ def attention_figure(
         title = f"{class_name(label, detections.class_names)} {float(detections.scores[number]):.2f}\nquery {query}"
         _draw_panel(panels[0], title, image, _reduced(image))
         for axes, (title, heat) in zip(panels[1:], heats, strict=True):
-            _draw_panel(axes, f"{title}\npeak {heat.max():.1%}", image, overlay(image, heat))
+            _draw_panel(axes, f"{title}\npeak {heat.max():.1%}", image, overlay(image, heat, span))
         box_xyxy = detections.boxes_xyxy[number].tolist()
         _draw_box(panels[0], box_xyxy, [channel / 255 for channel in class_color(label)], rim="white")
         for axes in panels[1:]:  # a class's colour may be one of the heatmap's, where this is none

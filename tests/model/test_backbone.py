@@ -56,7 +56,9 @@ def test_an_unknown_name_offers_near_ones():
 
 
 def test_a_stride_that_the_network_lacks_is_an_error():
-    with pytest.raises(DetrLiteError, match=r"resnet10t has strides \[2, 4, 8, 16, 32\], not \[7\]"):
+    with pytest.raises(
+        DetrLiteError, match=r"model.stride: resnet10t has strides 2, 4, 8, 16, 32, not 7; set --model.stride"
+    ):
         Backbone("resnet10t", (7,))
 
 

@@ -47,7 +47,7 @@ def test_every_parameter_learns_from_every_batch(name, objects):
     config = Config(model=settings(name))
     model = build_model(config.model, classes=5)
     batch = make_batch(objects)
-    losses = build_criterion(config)(model(batch), batch.targets)
+    losses = build_criterion(config, classes=5)(model(batch), batch.targets)
     losses.total.backward()
     assert losses.total.isfinite()
     missing = [parameter for parameter, value in model.named_parameters() if value.grad is None]

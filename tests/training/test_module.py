@@ -38,7 +38,7 @@ def make_module(tiny_config: Config, tiny_data: Path) -> Callable[..., Detection
         torch.manual_seed(0)
         return DetectionModule(
             model=build_model(tiny_config.model, len(val.categories)),
-            criterion=build_criterion(tiny_config),
+            criterion=build_criterion(tiny_config, classes=3),
             postprocess=build_postprocess(tiny_config.model, [category.name for category in val.categories]),
             val=val,
             make_optimizer=optimizer,
@@ -186,7 +186,7 @@ EXPECTED = {
 def test_the_seeded_loss_curve(name: str, tiny_config: Config) -> None:
     config = replace(tiny_config, model=replace(tiny_config.model, name=name))
     torch.manual_seed(1)
-    model, criterion = build_model(config.model, classes=3).train(), build_criterion(config)
+    model, criterion = build_model(config.model, classes=3).train(), build_criterion(config, classes=3)
     # Not AdamW, whose first steps make as much of a gradient's rounding error as of a gradient; and small steps, or the
     # order in which threads add up shows after a few of them.
     optimizer = torch.optim.SGD(model.parameters(), lr=0.003)

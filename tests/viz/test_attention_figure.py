@@ -150,3 +150,12 @@ def test_classes_without_names():
     found = Detections(torch.tensor([[0.0, 0.0, 9.0, 9.0]]), torch.ones(1), torch.tensor([3]), torch.tensor([0]))
     figure = attention_figure(Image.new("RGB", (10, 10)), found, maps)
     assert figure.axes[0].get_title() == "class 3 1.00\nquery 0"
+
+
+def test_heat_lies_where_the_token_is_when_the_last_tokens_reach_beyond_the_image():
+    """An image two and a half tokens wide: the second token's middle is at 1.5 / 2.5 of it, not at 1 / 2."""
+    image = Image.new("RGB", (250, 100))
+    heat = np.array([[0.0, 1.0, 0.0]], dtype=np.float32)
+    for span, middle in (((2.5, 1.0), 150), ((3.0, 1.0), 125)):
+        bright = np.asarray(overlay(image, heat, span)).sum(axis=(0, 2))
+        assert abs(int(bright.argmax()) - middle) <= 6
