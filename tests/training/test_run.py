@@ -76,7 +76,15 @@ def test_it_learned(finished_run: Path) -> None:
 
 
 def test_the_settings_in_the_folder_give_the_same_run(finished_run: Path, tiny_file: Path) -> None:
-    words = ["--config", str(tiny_file), "--trainer.max_epochs", "60", "--optim.lr", "3e-3", "--trainer.evaluations=3"]
+    words = [
+        "--config",
+        str(tiny_file),
+        "--trainer.max_epochs",
+        "120",
+        "--optim.lr",
+        "1.5e-3",
+        "--trainer.evaluations=3",
+    ]
     assert read_config(["--config", str(finished_run / "config.yaml")]).config == read_config(words).config
 
 
@@ -95,20 +103,20 @@ def test_the_numbers_are_those_of_pycocotools_on_the_written_detections(finished
 
 def test_the_log_has_losses_and_each_evaluation_and_agrees_with_the_end(finished_run: Path) -> None:
     rows = rows_of(finished_run)
-    assert [row["step"] for row in rows if row["loss"]] == ["1", *map(str, range(10, 121, 10))]
+    assert [row["step"] for row in rows if row["loss"]] == ["1", *map(str, range(10, 241, 10))]
     evaluations = [row for row in rows if row["AP"]]
-    assert [row["step"] for row in evaluations] == ["40", "80", "120"]
+    assert [row["step"] for row in evaluations] == ["80", "160", "240"]
     best = max(evaluations, key=lambda row: float(row["AP"]))
     written = json.loads((finished_run / "evaluation/metrics.json").read_text())
     assert {name: float(best[name]) for name in METRICS} == pytest.approx(written, abs=1e-6)
     rates = [float(row["lr"]) for row in rows]
-    assert max(rates) == 3e-3
+    assert max(rates) == 1.5e-3
     assert rates[-1] < 1e-4
 
 
 def test_the_last_checkpoint_is_of_the_end_and_the_best_of_the_best(finished_run: Path) -> None:
     best_row = max((row for row in rows_of(finished_run) if row["AP"]), key=lambda row: float(row["AP"]))
-    for name, step in (("last", 120), ("best", int(best_row["step"]))):
+    for name, step in (("last", 240), ("best", int(best_row["step"]))):
         checkpoint = torch.load(finished_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert checkpoint["global_step"] == step
 
@@ -338,7 +346,7 @@ def test_a_finished_run_can_go_on_for_longer(run_tool: Callable[..., Any], copy_
     [
         (["--model.dim", "64"], "was trained with model.dim 32, not 64"),
         (["--model.num_queries", "9"], "was trained with model.num_queries 6, not 9"),
-        (["--optim.lr", "0.1"], "was trained with optim.lr 0.003, not 0.1"),
+        (["--optim.lr", "0.1"], "was trained with optim.lr 0.0015, not 0.1"),
         (["--optim.decay_all", "true"], "was trained with optim.decay_all False, not True"),
     ],
 )
