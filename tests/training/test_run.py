@@ -337,8 +337,8 @@ def test_a_finished_run_that_is_resumed_gets_its_missing_evaluation(
 @pytest.mark.usefixtures("no_finish")
 def test_a_finished_run_can_go_on_for_longer(run_tool: Callable[..., Any], copy_of_finished: Path) -> None:
     words = ("--config", copy_of_finished / "config.yaml", "--run_dir", copy_of_finished)
-    assert run_tool("train", *words, "--resume", "--trainer.max_epochs", 61).code == 0
-    assert rows_of(copy_of_finished)[-1]["step"] == "122"
+    assert run_tool("train", *words, "--resume", "--trainer.max_epochs", 121).code == 0
+    assert rows_of(copy_of_finished)[-1]["step"] == "242"
 
 
 @pytest.mark.parametrize(
