@@ -14,6 +14,7 @@ from detr_lite.model.encoder import Encoder
 from detr_lite.model.heads import PlainHeads, RefiningHeads
 from detr_lite.model.position import CenterSine, CumulativeSine
 from detr_lite.model.queries import AnchorQueries, LearnedQueries
+from detr_lite.structures import DetrLiteError
 
 
 def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False) -> Detr:
@@ -24,7 +25,7 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
     """
     backbone = Backbone(
         config.backbone,
-        strides=[config.stride],
+        strides=config.strides,
         pretrained=config.pretrained and not for_checkpoint,
         freeze_batch_norm=config.pretrained,
     )
@@ -47,14 +48,16 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
         return Detr(
             backbone=backbone,
             encoder=encoder(CumulativeSine(config.dim), normalise_projection=False),
-            queries=LearnedQueries(config.num_queries, config.dim),
+            queries=LearnedQueries(chosen("model.num_queries", config.num_queries), config.dim),
             decoder=PlainDecoder(*sizes),
             heads=PlainHeads(config.dim, classes),
         )
     return Detr(
         backbone=backbone,
         encoder=encoder(CenterSine(config.dim), normalise_projection=True),
-        queries=AnchorQueries(config.num_queries, config.dim, classes, config.denoising_queries),
+        queries=AnchorQueries(
+            chosen("model.num_queries", config.num_queries), config.dim, classes, config.denoising_queries
+        ),
         decoder=RefiningDecoder(*sizes),
         heads=RefiningHeads(config.dim, classes, config.decoder_layers),
     )
@@ -89,6 +92,17 @@ def build_postprocess(config: ModelConfig, class_names: Sequence[str]) -> Postpr
 
 def build_resize(config: DataConfig) -> ResizeRule:
     """How an image's size is brought to the one that the model works at."""
+    size = chosen("data.image_size", config.image_size)
     if config.resize == "longest":
-        return ResizeRule("longest", config.image_size, None)
-    return ResizeRule("shortest", config.image_size, round(config.image_size * 1333 / 800))
+        return ResizeRule("longest", size, None)
+    return ResizeRule("shortest", size, round(size * 1333 / 800))
+
+
+def chosen(name: str, value: int | None) -> int:
+    """A setting that is chosen from the data when it is not given.
+
+    Errors: neither given nor chosen.
+    """
+    if value is None:
+        raise DetrLiteError(f"{name} is neither given nor chosen from the data; give it a value")
+    return value

@@ -3,20 +3,17 @@
 The sentence under a setting is its help text. Nothing beyond `build.py` knows these classes.
 """
 
-import difflib
 import math
-import re
-from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, set_parsing_settings
 
-from detr_lite.settings_file import read_settings_file
+from detr_lite.settings_parser import SettingsParser
 from detr_lite.structures import DetrLiteError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -30,10 +27,11 @@ class DataConfig:
     root: str = DEFAULT_ROOT
     """Folder of a COCO-format data set: annotations/instances_{train,val}.json beside train/ and val/, or COCO 2017's
     names. The default one is drawn by the program on first use."""
-    batch_size: int = 16
-    """Images in a step, on each device."""
-    image_size: int = 256
-    """Images larger than this, in pixels, are scaled down to it (which side: see resize)."""
+    batch_size: int | None = None
+    """Images in a step, on each device; by default chosen from the number of training images."""
+    image_size: int | None = None
+    """Images larger than this, in pixels, are scaled down to it (which side: see resize); by default chosen from the
+    sizes of the training images and of their objects."""
     resize: Literal["longest", "shortest"] = "longest"
     """Which side image_size is. "longest" never enlarges; "shortest" is COCO's custom, with 5/3 of it as the limit of
     the longer side."""
@@ -53,8 +51,9 @@ class ModelConfig:
     """Any network of timm that gives feature maps, such as resnet50.tv_in1k."""
     pretrained: bool = True
     """Start the backbone from timm's pretrained weights; its batch norm is then frozen."""
-    stride: int = 16
-    """Pixels between neighbouring tokens, the keys and values of attention."""
+    strides: tuple[int, ...] = (16,)
+    """Pixels between neighbouring tokens, the keys and values of attention. With several, such as [8, 16, 32], every
+    level is asked; the encoder's self-attention is on the coarsest, and a top-down neck hands its result down."""
     dim: int = 128
     """Width of tokens and queries."""
     heads: int = 4
@@ -67,8 +66,8 @@ class ModelConfig:
     """Hidden width of each layer's feed-forward network."""
     dropout: float = 0.0
     """Share of values (and of attention weights) dropped in training."""
-    num_queries: int = 30
-    """Object queries: the most objects that one image may hold."""
+    num_queries: int | None = None
+    """Object queries: the most objects that one image may hold; by default chosen from the training images."""
     denoising_queries: int = 60
     """lite: at most so many noisy copies of the true objects are asked beside the queries in training; 0 for none."""
 
@@ -115,6 +114,10 @@ class OptimConfig:
     """Largest norm of the gradients; 0 for no clipping."""
     accumulate: int = 1
     """Batches whose gradients are added up before a step."""
+    ema: float = 0.0
+    """Evaluate and keep an exponential moving average of the weights with this decay, such as 0.999; 0 for none."""
+    ema_ramp_steps: int = 300
+    """The average's decay rises over about so many steps, so that the first, random weights are soon forgotten."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,10 @@ class TrainerConfig:
     """Minutes of training, evaluation aside; replaces max_epochs and stretches the schedule to the time."""
     evaluations: int = 10
     """The validation images are evaluated so many times, spread evenly over the run; the best model is kept."""
+    patience: int | None = None
+    """Stop early when so many evaluations in a row have not raised the best AP; by default never."""
+    logger: Literal["none", "tensorboard", "wandb"] = "none"
+    """Log there too, beside metrics.csv."""
     accelerator: str = "auto"
     """auto, cpu, gpu, mps ..."""
     devices: int | str = "auto"
@@ -146,13 +153,13 @@ SECTIONS: dict[str, type] = {
 
 AT_LEAST = {
     "data.batch_size": 1, "data.image_size": 16, "data.workers": 0,
-    "model.stride": 1, "model.dim": 32, "model.heads": 1, "model.encoder_layers": 0, "model.decoder_layers": 1,
+    "model.dim": 32, "model.heads": 1, "model.encoder_layers": 0, "model.decoder_layers": 1,
     "model.feedforward_dim": 1, "model.dropout": 0, "model.num_queries": 1, "model.denoising_queries": 0,
     "loss.label": 0, "loss.label_cost": 0, "loss.l1": 0, "loss.giou": 0, "loss.background": 0,
     "loss.tokens_per_object": 1, "loss.gamma": 0,
     "optim.lr": 0, "optim.backbone_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.flat": 0,
-    "optim.clip": 0, "optim.accumulate": 1,
-    "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.evaluations": 1,
+    "optim.clip": 0, "optim.accumulate": 1, "optim.ema": 0, "optim.ema_ramp_steps": 1,
+    "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.evaluations": 1, "trainer.patience": 1,
 }  # fmt: skip
 
 
@@ -179,6 +186,14 @@ class Config:
         for name, value in (("model.dropout", self.model.dropout), ("optim.flat", self.optim.flat)):
             if value > 1:
                 raise DetrLiteError(f"{name} is {value}; it is a share, at most 1")
+        if self.optim.ema >= 1:
+            raise DetrLiteError(f"optim.ema is {self.optim.ema}; it must be less than 1")
+        strides = self.model.strides
+        if not strides or not all(0 < fine < coarse and coarse % fine == 0 for fine, coarse in pairwise((1, *strides))):
+            raise DetrLiteError(
+                f"model.strides is {list(strides)}; give one or more in ascending order, each a multiple of the one "
+                "before: [8, 16, 32]"
+            )
         # GroupNorm takes 32 groups, the sine codes of two coordinates pairs of numbers.
         if self.model.dim % 32 or self.model.dim % self.model.heads:
             raise DetrLiteError(
@@ -208,11 +223,11 @@ def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocati
     Errors: no or an unknown file, a key that does not exist (its nearest neighbour is named), a wrong type.
     """
     parser = _parser(program)
-    given = _parse(parser, arguments)
+    given = parser.read(arguments)
     if given.config is None:
         raise DetrLiteError(f"--config is missing; give one of {_available()}, or the path of your own")
     path = find_config(given.config)
-    chosen = _parse(parser, [*_words_of_file(parser, path), *arguments])
+    chosen = parser.read([*parser.words_of_file(path), *arguments])
     config = _config(chosen.as_dict())
 
     on_command_line = {word.split("=")[0] for word in arguments}
@@ -266,84 +281,23 @@ def _config(settings: Mapping[str, Any]) -> Config:
     return Config(**{name: section(**settings[name]) for name, section in SECTIONS.items()}, seed=settings["seed"])
 
 
-def _parser(program: str) -> ArgumentParser:
+def _parser(program: str) -> SettingsParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(
+    command = ArgumentParser(
         prog=program,
         description="Train a detector, evaluate it on the validation images, and draw what it learned.",
         epilog=f"Settings come from the file, then from the command line. Files: {_available()}.",
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", help="Settings: a path, or a bare name from the project's configs/.")
-    parser.add_argument("--run_dir", help="Folder of the run; by default runs/CONFIG, or the next free runs/CONFIG-2.")
-    parser.add_argument(
+    command.add_argument("--config", help="Settings: a path, or a bare name from the project's configs/.")
+    command.add_argument("--run_dir", help="Folder of the run; by default runs/CONFIG, or the next free runs/CONFIG-2.")
+    command.add_argument(
         "--resume", nargs="?", const="last", help="Go on from RUN_DIR's last checkpoint, or from the one given."
     )
-    parser.add_argument("--overwrite", action="store_true", help="Replace the run that RUN_DIR holds.")
-    for name, section in SECTIONS.items():
-        parser.add_class_arguments(section, name)
-    for action in parser._actions:
-        if action.dest in SECTIONS:  # a whole section as a file: the library's own idea, and one way too many
-            action.help = SUPPRESS
-    parser.add_argument("--seed", type=int, default=Config.seed, help="Of weights, data order and augmentation.")
-    return parser
-
-
-def _parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
-    for word in words:
-        if word.removeprefix("--").split("=")[0] in SECTIONS and word.startswith("--"):
-            raise DetrLiteError(f"{word} is the heading of settings{_nearest(word[2:])}; see --help")
-    try:
-        return parser.parse_args(list(words))
-    except ArgumentError as error:
-        text = " ".join(str(error).split())
-    if text.startswith("unrecognized arguments:"):
-        word = text.split()[2].split("=")[0]
-        raise DetrLiteError(f"{word} is not a setting{_nearest(word.lstrip('-'))}; see --help")
-    # What the library tells at length, in the user's words: Parser key "seed": Expected a <class 'int'>. Got value: two
-    fault = re.match(r'Parser key "([\w.]+)":.* (?:Got|Given) value: ?(.*)$', text)
-    if fault and fault[1] in _settings():
-        raise DetrLiteError(f"{fault[1]}: expected {_kind(_settings()[fault[1]])}, got {fault[2] or 'nothing'}")
-    raise DetrLiteError(text)
-
-
-def _words_of_file(parser: ArgumentParser, path: Path) -> list[str]:
-    """A settings file as words of a command line, each checked under the line that it stands on."""
-    words = []
-    for name, setting in read_settings_file(path).items():
-        where = f"{path}, line {setting.line}"
-        if name in SECTIONS and setting.text == "null":
-            continue  # a heading below which everything is commented out
-        if name not in _settings():
-            raise DetrLiteError(f"{where}: {name} is not a setting{_nearest(name)}")
-        words.append(f"--{name}={setting.text}")
-        try:
-            _parse(parser, words[-1:])
-        except DetrLiteError as error:
-            raise DetrLiteError(f"{where}: {error}") from error
-    return words
-
-
-def _settings() -> dict[str, Any]:
-    """The type of every setting that a file may hold."""
-    nested = {name: get_type_hints(section) for name, section in SECTIONS.items()}
-    return {"seed": int} | {f"{name}.{key}": hint for name, hints in nested.items() for key, hint in hints.items()}
-
-
-def _kind(hint: Any) -> str:
-    """A type in the user's words."""
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if isinstance(hint, UnionType):
-        return " or ".join(_kind(option) for option in get_args(hint))
-    return {NoneType: "null", bool: "true or false", str: "text"}.get(hint) or str(hint.__name__)
-
-
-def _nearest(name: str) -> str:
-    options = [*_settings(), "config", "run_dir", "resume", "overwrite"]
-    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    command.add_argument("--overwrite", action="store_true", help="Replace the run that RUN_DIR holds.")
+    command.add_argument("--seed", type=int, default=Config.seed, help="Of weights, data order and augmentation.")
+    return SettingsParser(command, SECTIONS, plain={"seed": int})
 
 
 def _available() -> str:

@@ -47,10 +47,19 @@ def _flatten(node: yaml.Node, name: str, path: Path, settings: dict[str, Setting
     if isinstance(node, yaml.MappingNode) and "." not in name:
         for key, value in node.value:
             _flatten(value, f"{name}.{key.value}" if name else str(key.value), path, settings)
-    elif isinstance(node, yaml.ScalarNode) and name:
+    elif isinstance(node, yaml.ScalarNode | yaml.SequenceNode) and name:
         if name in settings:
             raise DetrLiteError(f"{path}, line {line}: {name} is given twice, first on line {settings[name].line}")
         # What YAML reads as nothing ("", "~", "null") is written in one way.
-        settings[name] = Setting("null" if node.tag == NOTHING else node.value, line)
+        settings[name] = Setting(_text(node, path), line)
     else:
         raise DetrLiteError(f"{path}, line {line}: expected settings such as 'data:' and below it 'root: FOLDER'")
+
+
+def _text(node: yaml.ScalarNode | yaml.SequenceNode, path: Path) -> str:
+    """A value as it would stand on a command line."""
+    if isinstance(node, yaml.ScalarNode):
+        return "null" if node.tag == NOTHING else str(node.value)
+    if not all(isinstance(item, yaml.ScalarNode) for item in node.value):
+        raise DetrLiteError(f"{path}, line {node.start_mark.line + 1}: expected a plain list such as [8, 16, 32]")
+    return f"[{', '.join(item.value for item in node.value)}]"

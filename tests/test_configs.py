@@ -7,7 +7,9 @@ import pytest
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
 from detr_lite.config import PROJECT, read_config, write_config
+from detr_lite.data.coco import read_split
 from detr_lite.data.transforms import training_transform
+from detr_lite.training.choose import choose_sizes
 
 FILES = sorted((PROJECT / "configs").glob("*.yaml"))
 
@@ -17,8 +19,8 @@ def test_the_main_one_is_there() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_reads_and_builds(path: Path) -> None:
-    config = read_config(["--config", path.name]).config
+def test_reads_and_builds(path: Path, tiny_data: Path) -> None:
+    config, _ = choose_sizes(read_config(["--config", path.name]).config, read_split(tiny_data, "train"))
     model = build_model(replace(config.model, pretrained=False), classes=5)
     assert sum(parameter.numel() for parameter in model.parameters()) > 0
     build_criterion(config, classes=3)

@@ -43,6 +43,11 @@ def test_nothing_is_written_in_one_way(tmp_path: Path, nothing: str) -> None:
     assert read(tmp_path, f"data:\n  workers: {nothing}\n")["data.workers"].text == "null"
 
 
+@pytest.mark.parametrize("written", ["[8, 16]", "\n    - 8\n    - 16"])
+def test_a_list_is_written_in_one_way(tmp_path: Path, written: str) -> None:
+    assert read(tmp_path, f"model:\n  strides: {written}\n")["model.strides"].text == "[8, 16]"
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
@@ -52,7 +57,7 @@ def test_nothing_is_written_in_one_way(tmp_path: Path, nothing: str) -> None:
         ("data:\n  root: x\ndata.root: y\n", "line 3: data.root is given twice, first on line 2"),
         ("just words\n", "line 1: expected settings such as"),
         ("- a\n- b\n", "line 1: expected settings such as"),
-        ("data:\n  root: [a, b]\n", "line 2: expected settings such as"),
+        ("data:\n  root: [a, [b]]\n", "line 2: expected a plain list such as"),
         ("a: {b: {c: 1}}\n", "line 1: expected settings such as"),
         ("a: 1\n---\nb: 2\n", "line 2: not plain YAML"),
         ("data: &x\n  root: *x\n", "line 1: expected settings such as"),

@@ -44,7 +44,7 @@ def checkpoint(finished_run: Path) -> Path:
         (["--trainer.max_epochs", "1", "--trainer.max_minutes", "1"], ["not both"]),
         (["--data.root", "nowhere"], ["nowhere: no such data folder", "--data.root"]),
         (["--model.backbone", "resnet10"], ["timm has no model named 'resnet10'", "resnet10t"]),
-        (["--model.stride", "7"], ["resnet10t has strides", "7"]),
+        (["--model.strides", "[7]"], ["resnet10t has strides", "7"]),
         (["--data.augmentation", "detr"], ['augmentation "detr"', "shortest"]),
         (["--trainer.accelerator", "abacus"], ["trainer: ", "abacus"]),
         (["--trainer.devices", "0"], ["trainer: "]),

@@ -54,14 +54,15 @@ class Detr(nn.Module):
 
 def _maps(decoded: Decoded, tokens: Tokens, noisy: int) -> AttentionMaps:
     cross = torch.stack(decoded.cross_attention)
-    count = tokens.values.shape[1]
+    height, width = tokens.grids[-1]
+    count = height * width
     encoder = torch.stack(tokens.attention) if tokens.attention else cross.new_zeros(0, *cross.shape[1:3], count, count)
     return AttentionMaps(
         cross=cross[:, :, :, noisy:],
         queries=torch.stack(decoded.self_attention)[:, :, :, noisy:, noisy:],
         encoder=encoder,
         grids=tokens.grids,
-        encoder_grids=tokens.grids,
+        encoder_grids=tokens.grids[-1:],
         is_padding=tokens.is_padding,
         spans=tokens.spans,
     )

@@ -1,7 +1,8 @@
 """From feature maps to tokens: the keys and values that object queries ask."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,11 +25,11 @@ class Tokens:
     """(width, height) of the patch that each token stands for, relative to the unpadded image."""
     is_padding: Bool[Tensor, "batch token"]
     grids: tuple[tuple[int, int], ...]
-    """(height, width) of each level, in tokens."""
+    """(height, width) of each level, in tokens; the finest level first."""
     spans: Float[Tensor, "batch level 2"]
     """(width, height) of each unpadded image in tokens of each level, not rounded."""
-    attention: tuple[Float[Tensor, "batch head token token"], ...] = ()
-    """Self-attention weights of each encoder layer, if asked for."""
+    attention: tuple[Float[Tensor, "batch head coarse coarse"], ...] = ()
+    """Self-attention weights of each encoder layer over the coarsest level's tokens, if asked for."""
 
     @property
     def may_attend(self) -> Bool[Tensor, "batch 1 token"]:
@@ -71,7 +72,15 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Project each level of the backbone to `dim`, say where each token is, and let the tokens look at each other."""
+    """Project each level of the backbone to `dim`, let the coarsest level's tokens look at each other, and hand what
+    they found down to the finer levels.
+
+    Attention among the tokens of the coarsest level alone costs little and loses little (RT-DETR, arXiv 2304.08069,
+    section 4.2). With one level this is the original's encoder.
+
+    Args:
+        channels, strides: of the backbone's maps, the finest first.
+    """
 
     def __init__(
         self,
@@ -95,43 +104,101 @@ class Encoder(nn.Module):
         )
         self.position = position
         self.layers = nn.ModuleList(EncoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers))
+        self.neck = TopDownNeck(dim, self.strides) if len(self.strides) > 1 else None
 
     def forward(
         self, features: Sequence[Tensor], is_padding: Bool[Tensor, "batch height width"], need_weights: bool = False
     ) -> Tokens:
-        tokens = self._flatten(features, is_padding)
-        values, weights = tokens.values, []
+        maps = [projection(feature) for projection, feature in zip(self.projections, features, strict=True)]
+        places = [
+            _place(is_padding, (feature.shape[-2], feature.shape[-1]), stride)
+            for feature, stride in zip(maps, self.strides, strict=True)
+        ]
+        positions = [self.position(place.is_padding, place.centers).flatten(1, 2) for place in places]
+        maps[-1], weights = self._attend(maps[-1], positions[-1], places[-1], need_weights)
+        if self.neck is not None:
+            maps = self.neck(maps)
+        return Tokens(
+            values=torch.cat([_as_tokens(values) for values in maps], 1),
+            position=torch.cat(positions, 1),
+            centers=torch.cat([place.centers.flatten(1, 2) for place in places], 1),
+            sizes=torch.cat([place.sizes.flatten(1, 2) for place in places], 1),
+            is_padding=torch.cat([place.is_padding.flatten(1) for place in places], 1),
+            grids=tuple((values.shape[-2], values.shape[-1]) for values in maps),
+            spans=torch.stack([place.span for place in places], 1),
+            attention=weights,
+        )
+
+    def _attend(
+        self, coarsest: Tensor, position: Float[Tensor, "batch token dim"], place: "_Place", need_weights: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        values, weights = _as_tokens(coarsest), []
+        may_attend = ~place.is_padding.flatten(1)[:, None]
         for layer in self.layers:
-            values, layer_weights = layer(values, tokens.position, tokens.may_attend, need_weights)
+            values, layer_weights = layer(values, position, may_attend, need_weights)
             if layer_weights is not None:
                 weights.append(layer_weights)
-        return replace(tokens, values=values, attention=tuple(weights))
+        return values.transpose(1, 2).reshape(coarsest.shape), tuple(weights)
 
-    def _flatten(self, features: Sequence[Tensor], is_padding: Bool[Tensor, "batch height width"]) -> Tokens:
-        # Images are padded at the right and bottom, so the first row and column tell their sizes.
-        image_sizes = torch.stack([(~is_padding[:, 0, :]).sum(1), (~is_padding[:, :, 0]).sum(1)], dim=1)
-        values, positions, centers, sizes, paddings, grids, spans = [], [], [], [], [], [], []
-        for feature, projection, stride in zip(features, self.projections, self.strides, strict=True):
-            height, width = feature.shape[-2:]
-            span = image_sizes / stride
-            size = (1 / span.clamp(min=1 / stride))[:, None, None].expand(-1, height, width, -1)
-            x = torch.arange(width, device=feature.device) + 0.5
-            y = torch.arange(height, device=feature.device) + 0.5
-            center = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1) * size
-            padding = F.interpolate(is_padding[:, None].float(), size=(height, width))[:, 0].bool()
-            values.append(projection(feature).flatten(2).transpose(1, 2))
-            positions.append(self.position(padding, center).flatten(1, 2))
-            centers.append(center.flatten(1, 2))
-            sizes.append(size.flatten(1, 2))
-            paddings.append(padding.flatten(1))
-            grids.append((height, width))
-            spans.append(span)
-        return Tokens(
-            values=torch.cat(values, 1),
-            position=torch.cat(positions, 1),
-            centers=torch.cat(centers, 1),
-            sizes=torch.cat(sizes, 1),
-            is_padding=torch.cat(paddings, 1),
-            grids=tuple(grids),
-            spans=torch.stack(spans, 1),
+
+class TopDownNeck(nn.Module):
+    """Each finer level takes up what the coarser one knows (FPN, arXiv 1612.03144, section 3).
+
+    Sums of levels pass a 3x3 convolution, which smooths the copies' edges. The coarsest level stays as it is.
+    """
+
+    def __init__(self, dim: int, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.ratios = [coarse // fine for fine, coarse in pairwise(strides)]
+        self.smooth = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(dim, dim, kernel_size=3, padding=1), nn.GroupNorm(32, dim), nn.ReLU())
+            for _ in self.ratios
         )
+
+    def forward(self, maps: Sequence[Float[Tensor, "batch dim _ _"]]) -> list[Tensor]:
+        """Maps with the finest first, of the same number of channels."""
+        merged = [maps[-1]]
+        for lateral, smooth, ratio in zip(
+            reversed(maps[:-1]), reversed(self.smooth), reversed(self.ratios), strict=True
+        ):
+            above = _copied(merged[0], ratio, (lateral.shape[-2], lateral.shape[-1]))
+            merged.insert(0, smooth(lateral + above) + lateral)
+        return merged
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the tokens of one level are."""
+
+    centers: Float[Tensor, "batch height width 2"]
+    sizes: Float[Tensor, "batch height width 2"]
+    is_padding: Bool[Tensor, "batch height width"]
+    span: Float[Tensor, "batch 2"]
+
+
+def _place(is_padding: Bool[Tensor, "batch image_height image_width"], grid: tuple[int, int], stride: int) -> _Place:
+    # Images are padded at the right and bottom, so the first row and column tell their sizes.
+    image_sizes = torch.stack([(~is_padding[:, 0, :]).sum(1), (~is_padding[:, :, 0]).sum(1)], dim=1)
+    height, width = grid
+    span = image_sizes / stride
+    size = (1 / span.clamp(min=1 / stride))[:, None, None].expand(-1, height, width, -1)
+    x = torch.arange(width, device=is_padding.device) + 0.5
+    y = torch.arange(height, device=is_padding.device) + 0.5
+    center = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1) * size
+    padding = F.interpolate(is_padding[:, None].float(), size=grid)[:, 0].bool()
+    return _Place(center, size, padding, span)
+
+
+def _as_tokens(values: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch token dim"]:
+    return values.flatten(2).transpose(1, 2)
+
+
+def _copied(coarse: Float[Tensor, "batch dim _ _"], ratio: int, grid: tuple[int, int]) -> Tensor:
+    """The token above each finer one: token (y, x) of a level lies in token (y // ratio, x // ratio) of the next.
+
+    Not resized to the finer grid: where a side does not divide, that would move everything by a part of a token.
+    """
+    copies = F.interpolate(coarse, scale_factor=ratio, mode="nearest")
+    # Some networks drop the pixels that do not fill a patch, and then the coarser level ends first.
+    missing = [max(0, fine - copied) for fine, copied in zip(grid, copies.shape[-2:], strict=True)]
+    return F.pad(copies, (0, missing[1], 0, missing[0]), mode="replicate")[:, :, : grid[0], : grid[1]]

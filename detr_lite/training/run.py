@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
+from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, chosen
 from detr_lite.config import DEFAULT_ROOT, Config, Invocation, OptimConfig, config_to_dict, write_config
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.data.synthetic import make_coco_small
@@ -21,6 +21,7 @@ from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.callbacks import DescribeCheckpoint, MetricsFile, RunProgress
+from detr_lite.training.choose import choose_sizes
 from detr_lite.training.clock import NEVER, EpochSeed, RateSchedule, RunClock
 from detr_lite.training.datamodule import DetectionData, default_workers
 from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
@@ -43,10 +44,9 @@ WRITTEN = (
 def train(invocation: Invocation) -> None:
     """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
     _quieten()
-    config = invocation.config
     resumed = find_resumed(invocation)
     folder = choose_folder(invocation, resumed)
-    train_split, val_split = read_data(config)
+    config, train_split, val_split = read_data(invocation.config)
 
     L.seed_everything(config.seed, workers=True, verbose=False)
     resize = build_resize(config.data)
@@ -71,7 +71,7 @@ def train(invocation: Invocation) -> None:
         train_transform=training_transform(config.data.augmentation, resize, mean, std),
         val_transform=evaluation_transform(resize, mean, std),
         resize=resize,
-        batch_size=config.data.batch_size,
+        batch_size=chosen("data.batch_size", config.data.batch_size),
         workers=default_workers() if config.data.workers is None else config.data.workers,
         seed=config.seed,
     )
@@ -104,8 +104,11 @@ def finish(folder: Path, batch_size: int, workers: int) -> None:
     print(f"use        {best}")
 
 
-def read_data(config: Config) -> tuple[CocoSplit, CocoSplit]:
-    """Training and validation split; the default data set is drawn first if it is not there."""
+def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
+    """Training and validation split, and the settings with what follows from them.
+
+    The default data set is drawn first if it is not there.
+    """
     root = data_root(config.data.root)
     if config.data.root == DEFAULT_ROOT and not (root.is_dir() and any(root.iterdir())):
         print(f"{root} is not there yet: drawing it, once", flush=True)
@@ -117,18 +120,22 @@ def read_data(config: Config) -> tuple[CocoSplit, CocoSplit]:
             f"{val_split.annotation_file}: its categories are not those of training (see {', '.join(sorted(odd))}); "
             "give both files the same list, with the same ids"
         )
+    config, reasons = choose_sizes(config, train_split)
     if _is_rank_0():
         for split in (train_split, val_split):
             print(f"data       {split.describe()}")
             for note in split.notes:
                 print(f"note       {note}")
+        for reason in reasons:
+            print(f"chosen     {reason}")
         most = max(len(image.labels) for image in train_split.images)
-        if most > config.model.num_queries:
+        queries = config.model.num_queries
+        if queries is not None and most > queries:
             print(
-                f"note       an image holds {most} objects but there are {config.model.num_queries} queries: not all "
-                f"can be found; set --model.num_queries {most} or more"
+                f"note       an image holds {most} objects but there are {queries} queries: not all can be found; "
+                f"set --model.num_queries {most} or more"
             )
-    return train_split, val_split
+    return config, train_split, val_split
 
 
 def find_resumed(invocation: Invocation) -> Path | None:

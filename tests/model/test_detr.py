@@ -73,6 +73,28 @@ def test_attention_is_returned_and_changes_nothing(name):
     assert not maps.cross.masked_select(maps.is_padding[None, :, None, None]).any()
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_several_strides_are_asked_together(name):
+    """All levels are keys and values; the encoder's attention is among the coarsest level's tokens."""
+    torch.manual_seed(0)
+    model = build_model(settings(name, strides=(8, 16, 32)), classes=5)
+    batch = make_batch((2, 0), size=70)
+    output = model.eval()(batch, need_attention=True)
+    maps = output.attention
+    assert maps.grids == ((9, 10), (5, 5), (3, 3))
+    assert maps.encoder_grids == ((3, 3),)
+    assert maps.cross.shape[-1] == maps.is_padding.shape[1] == 90 + 25 + 9
+    assert maps.encoder.shape == (1, 2, 4, 9, 9)
+    torch.testing.assert_close(model(batch).boxes_cxcywh, output.boxes_cxcywh, atol=1e-5, rtol=1e-5)
+    by_level = maps.cross.split([90, 25, 9], dim=-1)
+    assert all((level.sum(-1) > 0).all() for level in by_level)
+
+    config = Config(model=settings(name, strides=(8, 16, 32)))
+    losses = build_criterion(config, classes=5)(model.train()(batch), batch.targets)
+    losses.total.backward()
+    assert [parameter for parameter, value in model.named_parameters() if value.grad is None] == []
+
+
 def test_a_model_without_encoder_layers_has_no_encoder_attention():
     model = build_model(settings("lite", encoder_layers=0), classes=5).eval()
     assert model(make_batch((1,)), need_attention=True).attention.encoder.shape[0] == 0

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from detr_lite.model.encoder import Encoder, TopDownNeck
+from detr_lite.model.position import CenterSine
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (9, 15), (1, 1), (17, 2)])
+def test_each_token_takes_up_the_token_above_it(height, width):
+    """A single token of the coarsest level reaches the tokens that it covers, and by smoothing their neighbours."""
+    torch.manual_seed(0)
+    neck = TopDownNeck(32, (8, 16))
+    coarse = torch.zeros(1, 32, -(-height // 2), -(-width // 2))
+    fine = torch.randn(1, 32, height, width)
+    row, column = coarse.shape[2] - 1, coarse.shape[3] // 2
+    with torch.no_grad():
+        above = coarse.clone()
+        above[:, :, row, column] = 5.0
+        neck.smooth[0][1] = torch.nn.Identity()  # the norm's statistics are those of the whole map
+        before, after = neck([fine, coarse])[0], neck([fine, above])[0]
+    changed = (after != before).any(dim=1)[0].nonzero()
+    reach = torch.tensor([[2 * row - 1, 2 * column - 1], [2 * row + 2, 2 * column + 2]])
+    assert len(changed)
+    assert (changed >= reach[0]).all()
+    assert (changed <= reach[1]).all()
+    middle = torch.tensor([2 * row, 2 * column])
+    assert (changed == middle).all(dim=1).any()
+
+
+def test_the_coarsest_level_stays_and_levels_that_end_early_are_filled_up():
+    """ConvNeXt drops the pixels that do not fill a patch: 70 pixels make 8 tokens of 8 pixels and 4 of 16."""
+    neck = TopDownNeck(32, (8, 16, 32))
+    maps = [torch.randn(2, 32, 9, 11), torch.randn(2, 32, 4, 5), torch.randn(2, 32, 2, 2)]
+    merged = neck(maps)
+    assert [level.shape for level in merged] == [level.shape for level in maps]
+    assert merged[-1] is maps[-1]
+
+
+def test_tokens_of_all_levels_share_the_coordinates_of_the_image():
+    encoder = Encoder((4, 8), (8, 16), 32, 1, 4, 32, 0.0, CenterSine(32), normalise_projection=True)
+    is_padding = torch.zeros(2, 48, 64, dtype=torch.bool)
+    is_padding[1, 32:], is_padding[1, :, 48:] = True, True
+    tokens = encoder([torch.randn(2, 4, 6, 8), torch.randn(2, 8, 3, 4)], is_padding)
+    assert tokens.grids == ((6, 8), (3, 4))
+    fine, coarse = tokens.centers.split([48, 12], dim=1)
+    for image, (height, width) in enumerate([(48, 64), (32, 48)]):
+        pixels = torch.tensor([width, height])
+        torch.testing.assert_close(fine[image, 0] * pixels, torch.tensor([4.0, 4.0]))
+        torch.testing.assert_close(coarse[image, 0] * pixels, torch.tensor([8.0, 8.0]))
+        torch.testing.assert_close(tokens.sizes[image, 0] * pixels, torch.tensor([8.0, 8.0]))
+        torch.testing.assert_close(tokens.sizes[image, -1] * pixels, torch.tensor([16.0, 16.0]))
+    assert (~tokens.is_padding).sum(1).tolist() == [60, 4 * 6 + 2 * 3]
+    torch.testing.assert_close(tokens.spans, torch.tensor([[[8.0, 6.0], [4.0, 3.0]], [[6.0, 4.0], [3.0, 2.0]]]))

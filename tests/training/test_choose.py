@@ -1,0 +1,87 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detr_lite.config import Config, DataConfig, ModelConfig
+from detr_lite.data.coco import CocoSplit, ImageRecord
+from detr_lite.structures import Category
+from detr_lite.training.choose import choose_sizes
+
+
+def split(images: int, side: int, extents: dict[int, float], objects: int = 4) -> CocoSplit:
+    """Images of side x side / 2, each with `objects` square objects, whose labels and extents come in turn."""
+    kinds = sorted(extents)
+    records = []
+    for index in range(images):
+        labels = np.array(
+            [kinds[(index + number) % len(kinds)] for number in range(objects)] if kinds else [], np.int64
+        )
+        size = np.array([extents[label] for label in labels.tolist()], np.float32)
+        corner = np.zeros_like(size)
+        boxes_xyxy = np.stack([corner, corner, size, size], axis=1).reshape(-1, 4)
+        records.append(ImageRecord(index, Path(f"{index}.png"), side, side // 2, boxes_xyxy, labels))
+    categories = (Category(1, "ant"), Category(5, "bear"))
+    root = Path("somewhere")
+    return CocoSplit(root, "train", root, root, categories, tuple(records), {}, ())
+
+
+def chosen(train: CocoSplit, **data: object) -> Config:
+    return choose_sizes(Config(data=DataConfig(**data)), train)[0]
+
+
+def test_what_is_given_stays_and_needs_no_reason():
+    config = Config(data=DataConfig(batch_size=3, image_size=77), model=ModelConfig(num_queries=9))
+    assert choose_sizes(config, split(5, 400, {0: 20.0})) == (config, [])
+
+
+@pytest.mark.parametrize(
+    ("extents", "stride", "size"),
+    [
+        ({0: 40.0, 1: 300.0}, 8, 256),  # 16 of 640 pixels for 2 tokens of 8 pixels
+        ({0: 39.0, 1: 300.0}, 8, 288),
+        ({0: 40.0, 1: 300.0}, 16, 512),
+        ({0: 300.0}, 8, 128),
+        ({0: 5.0, 1: 300.0}, 8, 640),
+    ],
+)
+def test_the_class_with_the_smallest_objects_spans_two_tokens(extents, stride, size):
+    config = Config(model=ModelConfig(strides=(stride, 2 * stride)))
+    resolved, reasons = choose_sizes(config, split(100, 640, extents))
+    assert resolved.data.image_size == size
+    assert any(f"--data.image_size {size}" in reason for reason in reasons)
+    if len(extents) == 2:
+        assert any("ant, the class with the smallest objects" in reason for reason in reasons)
+
+
+def test_images_are_never_enlarged_and_not_all_of_a_large_photograph_is_used():
+    assert chosen(split(10, 100, {0: 4.0})).data.image_size == 128
+    assert chosen(split(10, 6000, {0: 10.0})).data.image_size == 640
+
+
+def test_the_shorter_side_is_meant_where_the_rule_is_of_the_shorter_side():
+    train = split(10, 640, {0: 20.0})
+    assert chosen(train, resize="shortest").data.image_size == 320
+    assert chosen(train).data.image_size == 640
+
+
+@pytest.mark.parametrize(("images", "batch"), [(1, 4), (200, 4), (292, 8), (600, 16), (118_000, 16)])
+def test_small_data_gets_small_batches(images, batch):
+    assert chosen(split(images, 320, {0: 50.0}, objects=1)).data.batch_size == batch
+
+
+@pytest.mark.parametrize(("objects", "queries"), [(0, 20), (1, 20), (13, 20), (14, 30), (30, 50), (900, 300)])
+def test_queries_are_enough_for_the_fullest_image(objects, queries):
+    assert chosen(split(3, 320, {0: 50.0}, objects=objects)).model.num_queries == queries
+
+
+def test_data_without_objects_gets_sizes_too():
+    config = chosen(split(3, 300, {}, objects=0))
+    assert (config.data.image_size, config.data.batch_size, config.model.num_queries) == (320, 4, 20)
+
+
+def test_choosing_again_changes_nothing():
+    train = split(50, 320, {0: 30.0})
+    once = chosen(train)
+    assert choose_sizes(replace(once), train) == (once, [])
