@@ -198,7 +198,4 @@ def _copied(coarse: Float[Tensor, "batch dim _ _"], ratio: int, grid: tuple[int,
 
     Not resized to the finer grid: where a side does not divide, that would move everything by a part of a token.
     """
-    copies = F.interpolate(coarse, scale_factor=ratio, mode="nearest")
-    # Some networks drop the pixels that do not fill a patch, and then the coarser level ends first.
-    missing = [max(0, fine - copied) for fine, copied in zip(grid, copies.shape[-2:], strict=True)]
-    return F.pad(copies, (0, missing[1], 0, missing[0]), mode="replicate")[:, :, : grid[0], : grid[1]]
+    return F.interpolate(coarse, scale_factor=ratio, mode="nearest")[:, :, : grid[0], : grid[1]]

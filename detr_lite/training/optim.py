@@ -17,7 +17,8 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = decay_all or parameter.ndim > 1
-            groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
+            # Of the network alone: a pyramid beside it is as new as the transformer.
+            groups.setdefault((name.startswith("backbone.network."), decays), []).append(parameter)
     return [
         {
             "name": ("backbone" if in_backbone else "transformer") + ("" if decays else " (no decay)"),

@@ -57,7 +57,7 @@ def test_an_unknown_name_offers_near_ones():
 
 def test_a_stride_that_the_network_lacks_is_an_error():
     with pytest.raises(
-        DetrLiteError, match=r"model.stride: resnet10t has strides 2, 4, 8, 16, 32, not 7; set --model.stride"
+        DetrLiteError, match=r"model.strides: resnet10t has strides 2, 4, 8, 16, 32, not 7; set --model.strides"
     ):
         Backbone("resnet10t", (7,))
 
@@ -86,6 +86,69 @@ def test_weights_that_cannot_be_fetched_name_the_setting(monkeypatch):
         Backbone("resnet10t", (16,), pretrained=True)
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
+def test_nothing_is_fetched_for_random_weights(name, monkeypatch):
+    monkeypatch.setattr(timm.models._builder, "load_pretrained", lambda *_args, **_kwargs: pytest.fail("a download"))
+    Backbone(name, (16,))
+
+
+def test_the_number_of_a_map_is_timms():
+    """DLA has a map at stride 1 that timm leaves out; its others are numbered from one."""
+    backbone = Backbone("dla34", (8, 16))
+    assert [feature.shape[2:] for feature in backbone(torch.randn(1, 3, 64, 96))] == [(8, 12), (4, 6)]
+
+
+def test_a_network_for_one_image_size_is_an_error():
+    with pytest.raises(DetrLiteError, match=r"model.backbone: levit_128s cannot take images of every size \(.*choose"):
+        Backbone("levit_128s", (16,))
+
+
+def test_a_network_whose_maps_do_not_fit_the_image_is_an_error():
+    """Its convolutions without padding would move every box."""
+    with pytest.raises(DetrLiteError, match=r"inception_v3 .*its maps do not fit the image"):
+        Backbone("inception_v3", (16,))
+
+
+def test_an_older_timm_that_reads_weights_while_it_makes_them(monkeypatch):
+    create = timm.create_model
+
+    def refuse(*args: object, **options: object) -> nn.Module:
+        if torch.empty(0).is_meta:
+            raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+        return create(*args, **options)
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    torch.manual_seed(0)
+    sketched_with_weights = Backbone("resnet10t", (16,))
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    expected = Backbone("resnet10t", (16,)).state_dict()
+    torch.testing.assert_close(sketched_with_weights.state_dict(), expected)
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "vit_small_patch14_dinov2", "vit_small_patch16_dinov3"])
+def test_random_layer_scales_are_open(name, monkeypatch):
+    """timm starts them at a hundred thousandth; pretrained ones stay what they are."""
+
+    def scales(pretrained: bool) -> torch.Tensor:
+        parameters = Backbone(name, (16 if "14" not in name else 14,), pretrained).named_parameters()
+        return torch.cat([values.flatten() for key, values in parameters if ".gamma" in key])
+
+    assert (scales(pretrained=False) == 1).all()
+    name = {"convnext_atto": "convnext_atto.d2_in1k"}.get(name, name)
+    monkeypatch.setattr(timm.models._builder, "load_pretrained", lambda *_args, **_kwargs: None)
+    assert (scales(pretrained=True) < 1e-4).all()
+
+
+def test_random_norms_on_residual_branches_are_open():
+    """Also those of transformers."""
+    norms = [module for module in Backbone("swinv2_cr_tiny_224", (8,)).modules() if isinstance(module, nn.LayerNorm)]
+    assert all(norm.weight.all() for norm in norms)
+
+
 def test_normalisation_is_what_the_weights_were_trained_with():
     assert normalisation_of("resnet50.tv_in1k") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert normalisation_of("vit_tiny_patch16_224")[0] == (0.5, 0.5, 0.5)
+    assert normalisation_of("vit_small_patch16_dinov3") == normalisation_of("resnet50.tv_in1k")
+    assert normalisation_of("vit_small_patch14_dinov2.lvd142m") == normalisation_of("resnet50.tv_in1k")
+    assert normalisation_of("eva02_tiny_patch14_336.mim_in22k_ft_in1k")[0] == (0.48145466, 0.4578275, 0.40821073)

@@ -27,10 +27,9 @@ def test_each_token_takes_up_the_token_above_it(height, width):
     assert (changed == middle).all(dim=1).any()
 
 
-def test_the_coarsest_level_stays_and_levels_that_end_early_are_filled_up():
-    """ConvNeXt drops the pixels that do not fill a patch: 70 pixels make 8 tokens of 8 pixels and 4 of 16."""
+def test_the_coarsest_level_stays():
     neck = TopDownNeck(32, (8, 16, 32))
-    maps = [torch.randn(2, 32, 9, 11), torch.randn(2, 32, 4, 5), torch.randn(2, 32, 2, 2)]
+    maps = [torch.randn(2, 32, 9, 11), torch.randn(2, 32, 5, 6), torch.randn(2, 32, 3, 3)]
     merged = neck(maps)
     assert [level.shape for level in merged] == [level.shape for level in maps]
     assert merged[-1] is maps[-1]

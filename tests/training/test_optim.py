@@ -13,7 +13,8 @@ from detr_lite.training.optim import make_optimizer, parameter_groups, rate_fact
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+        self.backbone = nn.ModuleDict({"network": nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))})
+        self.backbone["pyramid"] = nn.Linear(2, 2)  # as new as the transformer
         self.backbone_like = nn.Linear(2, 2)  # its name alone begins like the backbone's
         self.norm = nn.LayerNorm(2)
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
@@ -39,8 +40,9 @@ def test_rates_by_place_and_decay_by_kind() -> None:
         "transformer": (1.0, 0.01),
         "transformer (no decay)": (1.0, 0.0),
     }
-    assert [parameter.shape for parameter in groups["backbone"]["params"]] == [model.backbone[0].weight.shape]
-    assert [id(parameter) for parameter in groups["transformer"]["params"]] == [id(model.backbone_like.weight)]
+    assert [parameter.shape for parameter in groups["backbone"]["params"]] == [(2, 1, 1, 1)]
+    fully = [model.backbone["pyramid"].weight, model.backbone_like.weight]
+    assert [id(parameter) for parameter in groups["transformer"]["params"]] == [id(parameter) for parameter in fully]
     assert all(group["initial_lr"] == group["lr"] for group in groups.values())
 
 
@@ -52,13 +54,13 @@ def test_the_original_decays_all() -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_the_optimiser_moves_each_group_at_its_rate(fused: bool) -> None:
     model = Model()
-    before = [parameter.detach().clone() for parameter in (model.backbone[0].weight, model.backbone_like.weight)]
+    before = [parameter.detach().clone() for parameter in (model.backbone["network"][0].weight, model.backbone_like.weight)]
     optimizer = make_optimizer(parameter_groups(model, 1e-2, 0.1, 0.0, decay_all=False), fused)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     # AdamW's first step is the rate itself.
-    torch.testing.assert_close(before[0] - model.backbone[0].weight, torch.full((2, 1, 1, 1), 1e-3))
+    torch.testing.assert_close(before[0] - model.backbone["network"][0].weight, torch.full((2, 1, 1, 1), 1e-3))
     torch.testing.assert_close(before[1] - model.backbone_like.weight, torch.full((2, 2), 1e-2))
 
 
