@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml
 		{ echo "Python's venv module is missing; install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,loggers]"
 	@touch $(INSTALLED)
 
 format: setup

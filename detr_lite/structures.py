@@ -110,6 +110,10 @@ class AttentionMaps:
     spans: Float[Tensor, "batch level 2"] | None = None
     """(width, height) of each unpadded image in tokens of each level, not rounded: tokens may reach beyond it."""
 
+    def to(self, device: torch.device | str) -> "AttentionMaps":
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class DetrOutput:

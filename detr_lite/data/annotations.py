@@ -80,6 +80,21 @@ def _check_entry(name: str, key: str, position: int, entry: Any, fields: Sequenc
         )
 
 
+def find_placeholder(content: dict[str, Any]) -> dict[str, Any] | None:
+    """The category that only heads the list, as Roboflow writes it: number 0, supercategory of all others."""
+    entries = [entry for entry in content["categories"] if isinstance(entry, dict)]
+    heads = [entry for entry in entries if entry.get("id") == 0 and entry.get("supercategory") == "none"]
+    others = [entry for entry in entries if entry.get("id") != 0]
+    if len(heads) != 1 or not others or any(entry.get("supercategory") != heads[0].get("name") for entry in others):
+        return None
+    return heads[0]
+
+
+def uses_category(content: dict[str, Any], id: int) -> bool:
+    """Whether an annotation is of that category."""
+    return any(isinstance(entry, dict) and entry.get("category_id") == id for entry in content["annotations"])
+
+
 def read_categories(content: dict[str, Any], name: str) -> tuple[Category, ...]:
     """The categories in ascending order of id."""
     by_id: dict[int, str] = {}

@@ -9,12 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
-from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision import tv_tensors
 
 from detr_lite.boxes import xyxy_to_cxcywh
-from detr_lite.data.annotations import Objects, check_images, listed, read_categories, read_content, read_objects, shown
+from detr_lite.data.annotations import (
+    Objects,
+    check_images,
+    find_placeholder,
+    listed,
+    read_categories,
+    read_content,
+    read_objects,
+    shown,
+    uses_category,
+)
+from detr_lite.data.images import load_image
 from detr_lite.structures import Category, DetrLiteError, Target
 
 
@@ -64,26 +74,58 @@ class CocoSplit:
 
 
 def read_split(root: Path, split: str) -> CocoSplit:
-    """Read and check `annotations/instances_{split}.json` with `{split}/`, or COCO 2017's names of the two.
+    """Read and check the annotation file of a split, in whichever of the known layouts the folder has (`layouts_of`).
 
     Raises DetrLiteError for everything that training, evaluation or pycocotools would stumble over later.
     """
     if not root.is_dir():
         raise DetrLiteError(f"{root}: no such data folder; give the data set's folder with --data.root DIR")
-    layouts = {f"annotations/instances_{folder}.json": root / folder for folder in (split, f"{split}2017")}
-    name = next((name for name in layouts if (root / name).is_file()), None)
+    name = _file_of(root, split)
+    layouts = layouts_of(split)
     if name is None:
-        expected = " or ".join(f"{name} with {folder.name}/" for name, folder in layouts.items())
+        expected = " or ".join(f"{name} with {folder}/" for name, folder in layouts.items())
         raise DetrLiteError(f"{root}: no {expected} in it; give a data set in COCO layout with --data.root DIR")
-    image_folder = layouts[name]
+    image_folder = root / layouts[name]
 
     content = read_content(root / name, name)
+    note = _drop_placeholder(content, root, name)
     categories = read_categories(content, name)
     check_images(content, name)
     objects = read_objects(content, name, categories)
     paths = _image_paths(content, name, image_folder)
     images, notes = _records(content, objects, paths, name)
-    return CocoSplit(root, split, root / name, image_folder, categories, images, content, notes)
+    return CocoSplit(root, split, root / name, image_folder, categories, images, content, (*note, *notes))
+
+
+def layouts_of(split: str) -> dict[str, str]:
+    """The annotation file of a split and the folder of its images: COCO's own names, COCO 2017's, and Roboflow's."""
+    roboflow = ("valid", "val") if split == "val" else (split,)
+    return {
+        **{f"annotations/instances_{folder}.json": folder for folder in (split, f"{split}2017")},
+        **{f"{folder}/_annotations.coco.json": folder for folder in roboflow},
+    }
+
+
+def _file_of(root: Path, split: str) -> str | None:
+    return next((name for name in layouts_of(split) if (root / name).is_file()), None)
+
+
+def _drop_placeholder(content: dict[str, Any], root: Path, name: str) -> list[str]:
+    """Leave out the category that is no class, so that the number of classes is right; gives a note of it.
+
+    One that has objects in any split is a class, in all of them: training and validation must have the same.
+    """
+    placeholder = find_placeholder(content)
+    if placeholder is None or uses_category(content, placeholder["id"]):
+        return []
+    others = {_file_of(root, split) or name for split in ("train", "val", "test")} - {name}
+    if any(uses_category(read_content(root / other, other), placeholder["id"]) for other in sorted(others)):
+        return []
+    content["categories"] = [entry for entry in content["categories"] if entry is not placeholder]
+    return [
+        f"{name}: category {placeholder['id']}, {shown(placeholder.get('name'))}, has no objects and heads all others: "
+        "left out"
+    ]
 
 
 def _image_paths(content: dict[str, Any], name: str, folder: Path) -> list[Path]:
@@ -162,38 +204,6 @@ def _records(
         )
     )
     return records, tuple(notes)
-
-
-def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """Read an image file as 8-bit RGB.
-
-    `size` is the (height, width) that annotations speak of. COCO's refer to the pixels as stored, so the camera's
-    orientation tag is followed only where the sizes agree no other way. Without a `size` it is always followed, as
-    viewers do. Raises DetrLiteError if the file is no whole image or its size is not `size`.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if (image.height, image.width) != size:
-                ImageOps.exif_transpose(image, in_place=True)
-            rgb = _to_rgb(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).replace("\n", " ")
-        raise DetrLiteError(f"{path}: not readable as an image ({reason}); replace the file") from error
-    if size is not None and (rgb.height, rgb.width) != size:
-        raise DetrLiteError(
-            f"{path}: the file is {rgb.width} x {rgb.height} pixels, its annotations say {size[1]} x {size[0]} "
-            "(width x height); correct the annotations or replace the file"
-        )
-    return rgb
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion cuts everything above 255 off
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    if image.mode == "P":  # a palette may hold transparent colours, which Pillow converts by way of RGBA only
-        image = image.convert("RGBA")
-    return image.convert("RGB")
 
 
 class CocoDetection(torch.utils.data.Dataset[tuple[Tensor, Target]]):

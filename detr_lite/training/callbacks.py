@@ -33,7 +33,7 @@ class MetricsFile(Callback):
     """`metrics.csv`: losses every few steps and COCO's numbers at each evaluation, each in a row of its own.
 
     Goes on in the same file when a run is resumed; rows beyond the resumed step are dropped, as they come again.
-    Draws `curves.png` beside it at each evaluation.
+    Draws `curves.png` beside it at each evaluation. The run's loggers, if it has any, get the same rows.
     """
 
     def __init__(self, path: Path, clock: RunClock, every_steps: int = 10) -> None:
@@ -85,6 +85,8 @@ class MetricsFile(Callback):
             losses = [name for name in trainer.callback_metrics if name.startswith("loss")]
             self.columns = ["step", "epoch", "minutes", "lr", *losses, *METRICS]
         self._write([row], "w" if is_new else "a")
+        for logger in trainer.loggers:
+            logger.log_metrics({name: value for name, value in row.items() if name != "step"}, row["step"])
 
     def _write(self, rows: list[Any], mode: str) -> None:
         with self.path.open(mode, newline="") as file:

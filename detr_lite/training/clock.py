@@ -55,7 +55,7 @@ class RunClock(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.val_check_batch = NEVER
-        self._update(trainer)
+        self._update(trainer, batches=0)
         self._mark = time.monotonic()
         trainer.should_stop = self.is_over and trainer.global_step > 0  # a finished run that is resumed
 
@@ -75,7 +75,7 @@ class RunClock(Callback):
         self.seconds += step_seconds
         # A running mean, as single steps vary.
         self._step_seconds += (step_seconds - self._step_seconds) / (10 if self._step_seconds else 1)
-        self._update(trainer)
+        self._update(trainer, batches=batch_idx + 1)
         trainer.should_stop = trainer.should_stop or self.is_over
         due = int(self.progress * self.evaluations + 1e-9)
         # Lightning evaluates after every so many batches: after this one, or after none.
@@ -85,7 +85,8 @@ class RunClock(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._mark = None  # until the next step: what other callbacks write and draw now is no training either
 
-    def _update(self, trainer: L.Trainer) -> None:
+    def _update(self, trainer: L.Trainer, batches: int) -> None:
+        """`batches` of the present epoch are done."""
         if trainer.world_size > 1 and self.max_seconds is not None:
             self.seconds, self._step_seconds = trainer.strategy.broadcast((self.seconds, self._step_seconds))
         if self.max_seconds is not None:
@@ -93,7 +94,8 @@ class RunClock(Callback):
             self.progress = 1.0 if done > self.max_seconds else self.seconds / max(self.max_seconds, 1e-9)
         else:
             assert self.max_epochs is not None
-            batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+            # By epochs, not by all batches so far: an epoch that was left early is over when the run is resumed.
+            batches += trainer.current_epoch * int(trainer.num_training_batches)
             self.progress = min(1.0, batches / (self.max_epochs * trainer.num_training_batches))
 
 

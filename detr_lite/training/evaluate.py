@@ -9,10 +9,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detr_lite.build import build_postprocess
+from detr_lite.build import chosen
 from detr_lite.config import DEFAULT_ROOT, PROJECT
 from detr_lite.data.coco import CocoSplit, read_split
-from detr_lite.data.transforms import evaluation_transform
+from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import (
     CocoEvaluation,
     coco_results,
@@ -24,7 +24,6 @@ from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.structures import Batch, Category, Detections, DetrLiteError
 from detr_lite.training.datamodule import default_workers, make_loader
 from detr_lite.viz.curves import plot_pr_curves
-from detr_lite.weights.checkpoint import load_model
 
 
 def evaluate_checkpoint(
@@ -46,19 +45,18 @@ def evaluate_checkpoint(
     for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
         if value is not None and value < least:
             raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
-    model, description = load_model(checkpoint)
+    detector = Detector.from_checkpoint(checkpoint)
+    description = detector.description
     data = read_split(root or data_root(description.config.data.root), split)
-    category_ids = ids_by_name(description.categories, data)
-    names = [category.name for category in description.categories]
+    category_ids = ids_by_name(detector.categories, data)
     loader = make_loader(
         data,
-        evaluation_transform(description.resize, description.mean, description.std),
+        detector.transform,
         description.resize,
-        description.config.data.batch_size if batch_size is None else batch_size,
+        chosen("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size,
         default_workers() if workers is None else workers,
     )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = detect(model.to(device), build_postprocess(description.config.model, names), loader, device)
+    found = detect(detector.model, detector.postprocess, loader, detector.device)
     results = [
         entry
         for image, detections in sorted(found.items())

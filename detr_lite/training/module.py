@@ -40,7 +40,8 @@ class DetectionModule(L.LightningModule):
         losses = self.criterion(self.model(batch), batch.targets)
         # Tensors, not numbers: a number would wait for the device at every step. Parts are shown of the last layer.
         parts = {f"loss_{name}": part[-1].detach() for name, part in losses.parts.items()}
-        self.log_dict({"loss": losses.total.detach(), **parts}, batch_size=len(batch.targets))
+        # Loggers get them from `MetricsFile`, so that all logs say the same of a step.
+        self.log_dict({"loss": losses.total.detach(), **parts}, batch_size=len(batch.targets), logger=False)
         return losses.total
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -56,7 +57,7 @@ class DetectionModule(L.LightningModule):
         numbers = {name: torch.tensor(value, dtype=torch.float64) for name, value in evaluation.metrics.items()}
         if self.device.type == "mps":  # which knows no double precision
             numbers = {name: number.float() for name, number in numbers.items()}
-        self.log_dict(numbers)
+        self.log_dict(numbers, logger=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer(self.model)

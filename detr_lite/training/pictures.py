@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from detr_lite.boxes import cxcywh_to_xyxy
-from detr_lite.data.coco import CocoDetection, load_image
+from detr_lite.data.coco import CocoDetection
 from detr_lite.data.collate import collate
+from detr_lite.data.images import load_image
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.structures import Detections, Target
 from detr_lite.viz.attention import attention_figure

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
@@ -20,13 +21,16 @@ from detr_lite.data.synthetic import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
+from detr_lite.training.averaging import MovingAverage
 from detr_lite.training.callbacks import DescribeCheckpoint, MetricsFile, RunProgress
 from detr_lite.training.choose import choose_sizes
 from detr_lite.training.clock import NEVER, EpochSeed, RateSchedule, RunClock
 from detr_lite.training.datamodule import DetectionData, default_workers
 from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
+from detr_lite.training.loggers import make_logger, remove_logs, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
+from detr_lite.training.patience import Patience
 from detr_lite.training.pictures import draw_pictures
 from detr_lite.weights.checkpoint import Description, describe_checkpoint, load_model, read_checkpoint
 
@@ -53,8 +57,11 @@ def train(invocation: Invocation) -> None:
     model = build_model(config.model, len(train_split.categories), for_checkpoint=resumed is not None)
     mean, std = normalisation_of(config.model.backbone)
     description = Description(config, train_split.categories, resize, mean, std)
+    resumed_step = None
     if resumed is not None:
-        _compare(describe_checkpoint(read_checkpoint(resumed), resumed), description, resumed)
+        content = read_checkpoint(resumed)
+        _compare(describe_checkpoint(content, resumed), description, resumed)
+        resumed_step = int(content["global_step"])
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
     module = DetectionModule(
@@ -75,18 +82,24 @@ def train(invocation: Invocation) -> None:
         workers=default_workers() if config.data.workers is None else config.data.workers,
         seed=config.seed,
     )
-    trainer = _trainer(config, precision, folder, clock, description)
+    logger = make_logger(config.trainer.logger, folder, resumed_step)
+    trainer = _trainer(config, precision, folder, clock, description, logger)
     # All that can be refused has been: only now an old run makes way for this one.
     if _is_rank_0():
         prepare_folder(folder, invocation.overwrite)
         write_config(config, folder / "config.yaml")
         _say_model(model, config, precision)
+        if logger is not None:
+            start_logger(logger, config_to_dict(config))
     try:
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
     except SystemExit as ending:
         if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
             raise KeyboardInterrupt from ending
         raise
+    finally:
+        if logger is not None:
+            stop_logger(logger)
     if trainer.is_global_zero:
         finish(folder, data.batch_size, data.workers)
 
@@ -177,6 +190,7 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
     if overwrite:
         for name in WRITTEN:
             (folder / name).unlink(missing_ok=True)
+        remove_logs(folder)
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
@@ -192,11 +206,18 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "32-true"
 
 
-def _trainer(config: Config, precision: str, folder: Path, clock: RunClock, description: Description) -> L.Trainer:
+def _trainer(
+    config: Config, precision: str, folder: Path, clock: RunClock, description: Description, logger: Logger | None
+) -> L.Trainer:
     checkpoints = folder / "checkpoints"
     optim = config.optim
     factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
     checkpointing: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
+    asked_for: list[L.Callback] = []
+    if optim.ema:
+        asked_for.append(MovingAverage(optim.ema, optim.ema_ramp_steps))
+    if config.trainer.patience is not None:
+        asked_for.append(Patience(config.trainer.patience, clock))
     try:
         return L.Trainer(
             accelerator=config.trainer.accelerator,
@@ -209,7 +230,7 @@ def _trainer(config: Config, precision: str, folder: Path, clock: RunClock, desc
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            logger=False,
+            logger=logger or False,
             enable_model_summary=False,
             callbacks=[
                 clock,
@@ -218,6 +239,7 @@ def _trainer(config: Config, precision: str, folder: Path, clock: RunClock, desc
                 MetricsFile(folder / "metrics.csv", clock),
                 RunProgress(clock),
                 DescribeCheckpoint(description),
+                *asked_for,
                 ModelCheckpoint(
                     filename="best", monitor="AP", mode="max", save_on_train_epoch_end=False, **checkpointing
                 ),
@@ -240,7 +262,9 @@ def _compare(saved: Description, now: Description, path: Path) -> None:
         raise DetrLiteError(f"{path}: was trained for other categories than those of {now.config.data.root}")
     before, after = config_to_dict(saved.config), config_to_dict(now.config)
     kept = [f"model.{name}" for name in before["model"]]
-    for name in (*kept, "optim.lr", "optim.backbone_factor", "optim.weight_decay", "optim.decay_all"):
+    kept += ["optim.lr", "optim.backbone_factor", "optim.weight_decay", "optim.decay_all"]
+    kept += ["optim.ema", "optim.ema_ramp_steps"]
+    for name in kept:
         section, setting = name.split(".")
         old, new = before[section][setting], after[section][setting]
         if old != new:

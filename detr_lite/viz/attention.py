@@ -1,6 +1,7 @@
 """Which part of the image each query looked at, as heatmaps over the image."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -14,14 +15,18 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor
 
-from detr_lite.structures import AttentionMaps, Detections
+from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
 from detr_lite.viz.draw import class_color, class_name
 
 _COLORMAP = matplotlib.colormaps["inferno"]  # perceptually uniform, and dark where nothing is
 _LONGEST_SIDE = 384  # of a panel's picture, in pixels: more than a page shows of it
 _PANEL_AREA = 2.6  # square inches, so that upright and wide images get equal room
-_TITLE, _HEADER, _FOOTER, _GAP = 0.45, 0.3, 0.65, 0.08  # inches
+_MOST_ASPECT = 4.0  # of a panel; a longer image is shown within
+_TITLE, _HEADER, _FOOTER, _GAP = 0.45, 0.3, 0.65, 0.08  # inches; the header is of one line
+_LEAST_WIDTH = 4.8  # inches that the title needs
 _HEADS_IN_LINE = 4
+
+Heads = Literal["all", "mean"] | Sequence[int]
 
 
 def token_heatmap(
@@ -72,15 +77,36 @@ def overlay(
 
 
 def attention_figure(
-    image: Image.Image, detections: Detections, maps: AttentionMaps, index: int = 0, most: int = 6
+    image: Image.Image,
+    detections: Detections,
+    maps: AttentionMaps,
+    index: int = 0,
+    most: int | None = 6,
+    layer: int | None = None,
+    heads: Heads = "all",
+    note: str = "",
 ) -> Figure:
-    """The last decoder layer's cross-attention for the best detections of image `index` of the batch.
+    """A decoder layer's cross-attention for the best detections of image `index` of the batch.
 
     For each detection the image with its box, the mean over heads, and each head. Every heatmap is scaled to its own
     peak, which its title gives as a share of the query's whole attention, so that a head that looks at many places is
     as readable as one that looks at a single one.
+
+    Args:
+        most: so many detections are shown; None for all.
+        layer: counted from 0; by default the last.
+        heads: "all" with their mean, "mean" alone, or the heads of these numbers, counted from 0.
+        note: a line below the figure's title.
+
+    Errors: a layer or head that the model does not have.
     """
-    shown = min(most, len(detections))
+    layers, head_count = maps.cross.shape[0], maps.cross.shape[2]
+    layer = layers - 1 if layer is None else layer
+    has_mean = isinstance(heads, str)
+    needed = range(head_count) if isinstance(heads, str) else heads
+    _check_exists("decoder layer", [layer], layers)
+    _check_exists("head", needed, head_count)
+    shown = len(detections) if most is None else min(most, len(detections))
     if shown == 0:
         figure = Figure(figsize=(4, 4), layout="constrained")
         _draw_panel(figure.subplots(), "no detections", image, _reduced(image))
@@ -88,11 +114,21 @@ def attention_figure(
 
     finest = max(range(len(maps.grids)), key=lambda level: maps.grids[level][0] * maps.grids[level][1])
     span = None if maps.spans is None else tuple(maps.spans[index, finest].tolist())
-    figure, rows = _figure(image.height / image.width, shown, heads=maps.cross.shape[2])
+    which = "the last decoder layer" if layer == layers - 1 else f"decoder layer {layer} (of 0 to {layers - 1})"
+    figure, rows = _figure(
+        title=f"Cross-attention of {which}" + (f"\n{note}" if note else ""),
+        aspect=image.height / image.width,
+        detections=shown,
+        mean=has_mean,
+        heads=0 if heads == "mean" else len(needed),
+    )
     for panels, number in zip(rows, range(shown), strict=True):
         query, label = int(detections.queries[number]), int(detections.labels[number])
-        by_head = [token_heatmap(head, maps.grids, maps.is_padding[index]) for head in maps.cross[-1, index, :, query]]
-        heats = [("mean of heads", np.mean(by_head, axis=0)), *((f"head {i}", heat) for i, heat in enumerate(by_head))]
+        weights = maps.cross[layer, index, :, query]
+        by_head = [token_heatmap(weights[head], maps.grids, maps.is_padding[index]) for head in needed]
+        heats = [("mean of heads", np.mean(by_head, axis=0))] if has_mean else []
+        if heads != "mean":
+            heats += [(f"head {head}", heat) for head, heat in zip(needed, by_head, strict=True)]
 
         title = f"{class_name(label, detections.class_names)} {float(detections.scores[number]):.2f}\nquery {query}"
         _draw_panel(panels[0], title, image, _reduced(image))
@@ -105,20 +141,33 @@ def attention_figure(
     return figure
 
 
-def _figure(aspect: float, detections: int, heads: int) -> tuple[Figure, list[list[Axes]]]:
+def _check_exists(what: str, numbers: Sequence[int], count: int) -> None:
+    for number in numbers:
+        if not 0 <= number < count:
+            there = ", ".join(map(str, range(count)))
+            raise DetrLiteError(f"there is no {what} {number}; this model has {there}")
+
+
+def _figure(title: str, aspect: float, detections: int, mean: bool, heads: int) -> tuple[Figure, list[list[Axes]]]:
     """Panels for each detection: image, mean, heads. Laid out in inches, so that they fit the image's aspect.
 
     With more heads than fit beside each other, they go on in further lines, and the mean stands below the image.
     """
+    aspect = min(max(aspect, 1 / _MOST_ASPECT), _MOST_ASPECT)
     width, height = (_PANEL_AREA / aspect) ** 0.5, (_PANEL_AREA * aspect) ** 0.5
-    lines = -(-heads // _HEADS_IN_LINE)
-    first = 2 if lines == 1 else 1  # column of the first head
+    lines = max(1, -(-heads // _HEADS_IN_LINE))
+    first = 2 if mean and lines == 1 else 1  # column of the first head
     columns = first + min(heads, _HEADS_IN_LINE)
-    places = [(0, 0), (0, 1) if lines == 1 else (1, 0)]
+    places = [(0, 0)]
+    if mean:
+        places.append((0, 1) if lines == 1 else (1, 0))
     places += [(head // _HEADS_IN_LINE, first + head % _HEADS_IN_LINE) for head in range(heads)]
 
+    header = _HEADER * len(title.splitlines())
     line_height = height + _TITLE
-    size = np.array([columns * (width + _GAP) + _GAP, _HEADER + detections * lines * line_height + _FOOTER])
+    panels_width = columns * (width + _GAP) + _GAP
+    size = np.array([max(panels_width, _LEAST_WIDTH), header + detections * lines * line_height + _FOOTER])
+    left = (size[0] - panels_width) / 2 + _GAP
     figure = Figure(figsize=tuple(size))
 
     def add_axes(left: float, from_top: float, width: float, height: float) -> Axes:
@@ -127,13 +176,13 @@ def _figure(aspect: float, detections: int, heads: int) -> tuple[Figure, list[li
     panels = [
         [
             add_axes(
-                _GAP + column * (width + _GAP), _HEADER + (number * lines + line) * line_height + _TITLE, width, height
+                left + column * (width + _GAP), header + (number * lines + line) * line_height + _TITLE, width, height
             )
             for line, column in places
         ]
         for number in range(detections)
     ]
-    figure.suptitle("Cross-attention of the last decoder layer", y=1 - 0.1 / size[1], va="top", fontsize=12)
+    figure.suptitle(title, y=1 - 0.1 / size[1], va="top", fontsize=12)
     bar = add_axes(0.3 * size[0], size[1] - _FOOTER + 0.3, 0.4 * size[0], 0.1)
     figure.colorbar(ScalarMappable(cmap=_COLORMAP), cax=bar, orientation="horizontal")
     bar.set_title("attention, relative to the peak of each panel", fontsize=9)

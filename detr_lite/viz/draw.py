@@ -38,6 +38,8 @@ _PALETTE: tuple[Color, ...] = (
 )
 _PAPER: Color = (255, 255, 255)
 _INK: Color = (20, 20, 20)
+_LEGIBLE = 480
+"""Pixels that the longer side needs for labels to leave something of the image."""
 
 
 def class_color(label: int) -> Color:
@@ -68,8 +70,13 @@ def draw_boxes(
 
     rectangles = [_rectangle(box, picture.size) for box in boxes_xyxy.tolist()]
     colors = [class_color(label) for label in labels.tolist()]
-    for rectangle, color in reversed(list(zip(rectangles, colors, strict=True))):
-        draw.rectangle(rectangle, outline=color, width=line)
+    for (left, top, right, bottom), color in reversed(list(zip(rectangles, colors, strict=True))):
+        # A rim within, lest the line is lost on an image of its own colour.
+        inset, rim = line, 1 + line // 4
+        if min(right - left, bottom - top) > 2 * (inset + rim):
+            inside = (left + inset, top + inset, right - inset, bottom - inset)
+            draw.rectangle(inside, outline=_readable_on(color), width=rim)
+        draw.rectangle((left, top, right, bottom), outline=color, width=line)
 
     texts = [class_name(label, class_names) for label in labels.tolist()]
     if scores is not None:
@@ -81,6 +88,15 @@ def draw_boxes(
         draw.rectangle((left, top, right - 1, bottom - 1), fill=color)
         draw.text(((left + right) / 2, (top + bottom) / 2), text, fill=_readable_on(color), font=font, anchor="mm")
     return picture
+
+
+def annotate(image: Image.Image, found: Detections) -> Image.Image:
+    """`draw_boxes` with scores, of the image enlarged by a whole factor where it is too small to write on."""
+    factor = max(1, -(-_LEGIBLE // max(image.size)))
+    boxes_xyxy = found.boxes_xyxy
+    if factor > 1:
+        image, boxes_xyxy = fit(image, boxes_xyxy, factor * max(image.size))
+    return draw_boxes(image, boxes_xyxy, found.labels, found.class_names, found.scores)
 
 
 def fit(
@@ -161,7 +177,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 def _readable_on(color: Color) -> Color:
     red, green, blue = color
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    return _INK if luma > 140 else _PAPER
+    return _INK if luma > 120 else _PAPER
 
 
 def _rectangle(box_xyxy: Sequence[float], size: tuple[int, int]) -> Rectangle:

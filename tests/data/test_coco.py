@@ -1,7 +1,6 @@
 """The COCO reader: what it gives for sound data, and its one line for every fault."""
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from detr_lite.data.coco import CocoDetection, load_image, read_split
+from detr_lite.data.coco import CocoDetection, read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import DetrLiteError
 
@@ -270,7 +269,8 @@ def test_missing_folders_and_files(tmp_path: Path) -> None:
         read_split(tmp_path, "train")
     assert str(error.value) == (
         f"{tmp_path}: no annotations/instances_train.json with train/ or annotations/instances_train2017.json with "
-        "train2017/ in it; give a data set in COCO layout with --data.root DIR"
+        "train2017/ or train/_annotations.coco.json with train/ in it; give a data set in COCO layout with "
+        "--data.root DIR"
     )
 
     root = write_data(tmp_path / "data", content_of_two_images())
@@ -302,79 +302,9 @@ def test_a_linked_subfolder_may_not_lead_out(tmp_path: Path) -> None:
         read_split(root, "train")
 
 
-GRADIENT = np.linspace(0, 255, 16).round().astype(np.uint8).reshape(2, 8)
-"""Grey values that every mode can hold."""
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "CMYK", "I;16", "I", "1"])
-def test_every_mode_becomes_8_bit_rgb(tmp_path: Path, mode: str) -> None:
-    expected = GRADIENT
-    if mode in ("I;16", "I"):
-        image = Image.fromarray(GRADIENT.astype(np.uint16) * 257)
-        image = image.convert("I") if mode == "I" else image
-    elif mode == "1":
-        expected = np.where(GRADIENT > 127, np.uint8(255), np.uint8(0))
-        image = Image.fromarray(expected).convert("1")
-    else:
-        image = Image.fromarray(GRADIENT).convert(mode)
-    assert image.mode == mode
-    path = tmp_path / "image.tiff"
-    image.save(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        rgb = load_image(path)
-    assert rgb.mode == "RGB"
-    np.testing.assert_array_equal(np.asarray(rgb), np.repeat(expected[..., None], 3, axis=2))
-
-
-def test_a_palette_with_transparency_gives_no_warning(tmp_path: Path) -> None:
-    path = tmp_path / "palette.png"
-    Image.fromarray(GRADIENT).convert("P").save(path, transparency=bytes(range(200)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        np.testing.assert_array_equal(np.asarray(load_image(path))[..., 0], GRADIENT)
-
-
-def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
-    """A file of 40 x 30 pixels (width x height), dark at the left, with a camera's orientation tag."""
-    pixels = np.zeros((30, 40, 3), dtype=np.uint8)
-    pixels[:, 20:] = 255
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(pixels).save(path, exif=exif)
-    return pixels
-
-
-def test_orientation_is_followed_only_where_the_annotated_size_asks_for_it(tmp_path: Path) -> None:
-    path = tmp_path / "photo.png"
-    pixels = save_with_orientation(path, 6)  # to be turned by 90 degrees, clockwise
-    upright = np.rot90(pixels, k=-1)
-    np.testing.assert_array_equal(np.asarray(load_image(path, (30, 40))), pixels)
-    np.testing.assert_array_equal(np.asarray(load_image(path, (40, 30))), upright)
-    np.testing.assert_array_equal(np.asarray(load_image(path)), upright)
-    save_with_orientation(path, 3)  # upside down: both sizes agree, COCO means the stored pixels
-    np.testing.assert_array_equal(np.asarray(load_image(path, (30, 40))), pixels)
-
-
-@pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_size_that_agrees_neither_way(tmp_path: Path, orientation: int) -> None:
+def test_an_image_of_another_size_than_annotated(tmp_path: Path) -> None:
     content = content_of_two_images()
     content["images"][0] |= {"width": 41}
     split = read_split(write_data(tmp_path, content), "train")
-    save_with_orientation(split.images[0].path, orientation)
-    with pytest.raises(DetrLiteError, match=r"a\.png: the file is (40 x 30|30 x 40) pixels, .* say 41 x 30 ") as error:
+    with pytest.raises(DetrLiteError, match=r"a\.png: the file is 40 x 30 pixels, .* say 41 x 30 "):
         CocoDetection(split, evaluation_transform(ResizeRule("longest", 64)))[0]
-    assert "\n" not in str(error.value)
-
-
-def test_unreadable_images(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    whole, cut, no_image = tmp_path / "whole.jpg", tmp_path / "cut.jpg", tmp_path / "text.jpg"
-    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(whole)
-    cut.write_bytes(whole.read_bytes()[:1500])
-    no_image.write_text("not\nan image")
-    for path in (cut, no_image, tmp_path / "missing.jpg", tmp_path):
-        with pytest.raises(DetrLiteError) as error:
-            load_image(path)
-        assert str(error.value).startswith(f"{path}: not readable as an image (")
-        assert "\n" not in str(error.value)

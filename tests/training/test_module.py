@@ -116,7 +116,7 @@ def test_a_batch_trains_every_parameter_however_many_objects_it_has(
 def test_an_image_that_two_ranks_saw_counts_once(make_module: Callable[..., DetectionModule], tiny_data: Path) -> None:
     module = make_module(clip=1.0).eval()
     logged: dict[str, Tensor] = {}
-    module.log_dict = logged.update
+    module.log_dict = lambda numbers, **_: logged.update(numbers)
     loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, workers=0)
     with torch.no_grad():
         for index, batch in enumerate(loader):
@@ -134,7 +134,7 @@ def test_detections_of_all_ranks_are_gathered(
     """With a group of one: what is exchanged is the same."""
     module = make_module(clip=1.0).eval()
     logged: list[dict[str, Tensor]] = []
-    module.log_dict = logged.append
+    module.log_dict = lambda numbers, **_: logged.append(numbers)
     loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, workers=0)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
     try:
@@ -155,7 +155,7 @@ def test_a_perfect_answer_scores_one(make_module: Callable[..., DetectionModule]
     """From labels to the data set's own ids, and from relative boxes to its pixels."""
     module = make_module(clip=1.0)
     logged: dict[str, Tensor] = {}
-    module.log_dict = logged.update
+    module.log_dict = lambda numbers, **_: logged.update(numbers)
 
     class Knows(nn.Module):
         def forward(self, batch: Batch) -> DetrOutput:

@@ -54,7 +54,9 @@ def test_the_original_decays_all() -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_the_optimiser_moves_each_group_at_its_rate(fused: bool) -> None:
     model = Model()
-    before = [parameter.detach().clone() for parameter in (model.backbone["network"][0].weight, model.backbone_like.weight)]
+    before = [
+        parameter.detach().clone() for parameter in (model.backbone["network"][0].weight, model.backbone_like.weight)
+    ]
     optimizer = make_optimizer(parameter_groups(model, 1e-2, 0.1, 0.0, decay_all=False), fused)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)

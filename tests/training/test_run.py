@@ -403,7 +403,7 @@ def test_the_default_data_are_drawn_on_first_use_only(
     monkeypatch.setattr(run, "make_coco_small", draw)
     config = Config()
     for _ in range(2):
-        train_split, val_split = run.read_data(config)
+        _, train_split, val_split = run.read_data(config)
         assert (len(train_split.images), len(val_split.images)) == (8, 5)
     assert drawn == [tmp_path / "datasets/coco_small"]
     with pytest.raises(DetrLiteError, match="no such data folder"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_lite.structures import AttentionMaps, Detections
+from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
 from detr_lite.viz.attention import attention_figure, overlay, token_heatmap
 
 NAMES = ("cup", "plate")
@@ -159,3 +159,78 @@ def test_heat_lies_where_the_token_is_when_the_last_tokens_reach_beyond_the_imag
     for span, middle in (((2.5, 1.0), 150), ((3.0, 1.0), 125)):
         bright = np.asarray(overlay(image, heat, span)).sum(axis=(0, 2))
         assert abs(int(bright.argmax()) - middle) <= 6
+
+
+def marked_maps(layers, heads):
+    """Layer l and head h look at token l * heads + h, and at nothing else."""
+    cross = torch.zeros(layers, 1, heads, 2, 64)
+    for layer in range(layers):
+        for head in range(heads):
+            cross[layer, 0, head, :, layer * heads + head] = 1
+    return attention_maps(cross, ((8, 8),))
+
+
+def brightest(axes):
+    """The token where a panel is brightest."""
+    picture = np.asarray(axes.images[0].get_array()).astype(int).sum(axis=2)
+    y, x = np.unravel_index(picture.argmax(), picture.shape)
+    return int(y * 8 // picture.shape[0]) * 8 + int(x * 8 // picture.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("layer", "heads", "titles", "tokens"),
+    [
+        (None, [0, 3], ["head 0", "head 3"], [16, 19]),
+        (2, [0], ["head 0"], [16]),
+        (0, [1], ["head 1"], [1]),
+        (1, [7, 2], ["head 7", "head 2"], [15, 10]),
+        (1, "all", ["mean of heads", *(f"head {head}" for head in range(8))], [None, *range(8, 16)]),
+        (1, "mean", ["mean of heads"], [None]),
+    ],
+)
+def test_the_layer_and_the_heads_that_are_asked_for(layer, heads, titles, tokens):
+    image = Image.new("RGB", (160, 160))
+    figure = attention_figure(image, detections(2), marked_maps(3, 8), layer=layer, heads=heads)
+    first = [axes for axes in figure.axes if axes.images][1 : 1 + len(titles)]
+    assert [axes.get_title().split("\n")[0] for axes in first] == titles
+    for axes, token in zip(first, tokens, strict=True):
+        assert token is None or brightest(axes) == token
+    which = "the last decoder layer" if layer in (None, 2) else f"decoder layer {layer} (of 0 to 2)"
+    assert figure.get_suptitle() == f"Cross-attention of {which}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer": 3}, "there is no decoder layer 3; this model has 0, 1, 2"),
+        ({"layer": -1}, "there is no decoder layer -1; this model has 0, 1, 2"),
+        ({"heads": [0, 2]}, "there is no head 2; this model has 0, 1"),
+    ],
+)
+@pytest.mark.parametrize("found", [0, 1])
+def test_a_layer_or_head_that_is_not_there(options, message, found):
+    with pytest.raises(DetrLiteError, match=f"^{message}$"):
+        attention_figure(Image.new("RGB", (9, 9)), detections(found), marked_maps(3, 2), **options)
+
+
+def test_all_detections_may_be_shown():
+    maps = attention_maps(torch.rand(1, 1, 1, 20, 4).softmax(-1), ((2, 2),))
+    figure = attention_figure(Image.new("RGB", (9, 9)), detections(20), maps, most=None)
+    assert len([axes for axes in figure.axes if axes.images]) == 20 * 3
+
+
+@pytest.mark.parametrize("heads", ["mean", [0]])
+@pytest.mark.parametrize("size", [(20, 400), (400, 20), (50, 50)])
+def test_title_and_note_have_room_whatever_the_image(heads, size):
+    maps = attention_maps(torch.rand(1, 1, 2, 3, 4).softmax(-1), ((2, 2),))
+    found = detections(1)
+    figure = attention_figure(Image.new("RGB", size), found, maps, heads=heads, note="a note of some length, said here")
+    figure.canvas.draw()
+    title = figure._suptitle.get_window_extent()
+    assert "a note" in figure.get_suptitle()
+    assert title.x0 >= 0
+    assert title.x1 <= figure.bbox.width
+    assert figure.get_figwidth() < 8
+    assert figure.get_figheight() < 8
+    panel = figure.axes[0]
+    assert panel.title.get_window_extent().y1 <= title.y0

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from detr_lite.structures import Detections
-from detr_lite.viz.draw import class_color, draw_boxes, fit, samples_sheet, side_by_side
+from detr_lite.viz.draw import annotate, class_color, draw_boxes, fit, samples_sheet, side_by_side
 
 NAMES = ("cup", "plate", "a class with a rather long name")
 GRAY, WHITE = (128, 128, 128), (255, 255, 255)
@@ -172,3 +172,48 @@ def test_the_samples_show_truth_left_and_only_good_predictions_right():
     assert not is_color(pixels[:, :middle], class_color(1)).any()
     assert not is_color(pixels, class_color(2)).any()
     assert samples_sheet([], threshold=0.5).width > 0
+
+
+def test_a_box_is_seen_on_an_image_of_its_own_colour():
+    own = class_color(0)
+    picture = draw_boxes(Image.new("RGB", (300, 200), own), torch.tensor([[50.0, 60, 150, 160]]), torch.tensor([0]), ())
+    pixels = np.asarray(picture).astype(int)
+    seen = np.abs(pixels - np.array(own)).sum(axis=-1) > 150
+    assert seen[110, 50:55].any(), "left"
+    assert seen[110, 146:151].any(), "right"
+    assert seen[156:161, 100].any(), "bottom"
+    assert not seen[65:155, 55:145].any()
+
+
+@pytest.mark.parametrize("label", range(20))
+def test_the_tags_text_is_legible_on_every_colour(label):
+    picture = draw_boxes(
+        Image.new("RGB", (300, 200)), torch.tensor([[50.0, 60, 150, 160]]), torch.tensor([label]), ["HHH"] * 20
+    )
+    pixels = np.asarray(picture)[48:60, 50:80] / 255
+    linear = np.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
+    tag = ((np.array(class_color(label)) / 255 + 0.055) / 1.055) ** 2.4 @ np.array([0.2126, 0.7152, 0.0722])
+    contrast = max((luminance.max() + 0.05) / (tag + 0.05), (tag + 0.05) / (luminance.min() + 0.05))
+    assert contrast >= 3, "what WCAG asks of large text"
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn_size"),
+    [((64, 48), (512, 384)), ((1, 1), (480, 480)), ((479, 100), (958, 200)), ((480, 9), (480, 9)), ((900, 700),) * 2],
+)
+def test_small_images_are_enlarged_to_be_written_on(size, drawn_size):
+    width, height = size
+    found = detections([[0.25 * width, 0.5 * height, 0.75 * width, height]], [0], [0.9])
+    picture = annotate(Image.new("RGB", size, GRAY), found)
+    assert picture.size == drawn_size
+    below = is_color(np.asarray(picture)[-(drawn_size[1] // 4 + 1) :], class_color(0))
+    columns = np.flatnonzero(below.any(axis=0))
+    assert columns[0] == pytest.approx(0.25 * drawn_size[0], abs=2)
+    assert columns[-1] == pytest.approx(0.75 * drawn_size[0], abs=2)
+
+
+def test_labels_leave_most_of_a_small_image_to_be_seen():
+    found = detections([[6, 9, 25, 28], [32, 14, 60, 43], [3, 33, 19, 47], [38, 2, 48, 9]], [0, 1, 0, 1], [0.9] * 4)
+    picture = annotate(Image.new("RGB", (64, 48), GRAY), found)
+    assert is_color(np.asarray(picture), GRAY).mean() > 0.85

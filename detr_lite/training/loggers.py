@@ -1,0 +1,131 @@
+"""TensorBoard and Weights & Biases: what `metrics.csv` holds, there too."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning_utilities.core.imports import RequirementCache
+
+from detr_lite.evaluation.coco_map import METRICS
+from detr_lite.structures import DetrLiteError
+
+NEEDED = {"tensorboard": "tensorboard>=2.21", "wandb": "wandb>=0.31"}
+"""As the extra `loggers` in pyproject.toml says, with the reasons."""
+
+LOGGED = (
+    *("tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
+    *("wandb/run-*", "wandb/offline-run-*", "wandb/latest-run*", "wandb/debug*.log"),
+)
+"""What the loggers write into a run folder."""
+
+
+def make_logger(kind: str, folder: Path, resumed_step: int | None = None) -> Logger | None:
+    """The logger that the setting `trainer.logger` names; nothing is written yet.
+
+    Args:
+        resumed_step: what TensorBoard shows of later steps is hidden, as those steps come again.
+
+    Errors: its package is missing; W&B without a login, which would otherwise ask for one and wait.
+    """
+    if kind == "none":
+        return None
+    if not RequirementCache(NEEDED[kind]):
+        raise DetrLiteError(
+            f'trainer.logger is {kind}, which needs {NEEDED[kind]}; install it with: pip install "detr_lite[loggers]"'
+        )
+    if kind == "tensorboard":
+        purge_step = None if resumed_step is None else resumed_step + 1
+        return TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False, purge_step=purge_step)
+    _require_login()
+    logger = WandbLogger(
+        name=folder.name,
+        save_dir=folder,
+        project=os.environ.get("WANDB_PROJECT", "detr_lite"),
+        id=None if resumed_step is None else _last_wandb_id(folder),
+    )
+    logger._wandb_init.pop("anonymous")  # what W&B warns of in every run
+    return logger
+
+
+def start_logger(logger: Logger, settings: Mapping[str, Any]) -> None:
+    """Log the settings, under the names that they have on the command line."""
+    parameters: dict[str, bool | int | float | str] = {}
+    for name, value in settings.items():
+        nested = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
+        parameters.update({key: _plain(part) for key, part in nested.items()})
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        try:
+            _ = logger.experiment
+        except (wandb.errors.Error, TimeoutError) as error:
+            raise DetrLiteError(
+                f"trainer.logger is wandb: {_one_line(error)}; set WANDB_MODE=offline to log without the network"
+            ) from error
+    logger.log_hyperparams(parameters)
+    if isinstance(logger, TensorBoardLogger):
+        from torch.utils.tensorboard.summary import hparams
+
+        # Lightning's own way needs values of the metrics, which there are not yet; the page needs their names only.
+        for summary in hparams(parameters, dict.fromkeys(METRICS)):  # type: ignore[no-untyped-call]
+            logger.experiment.file_writer.add_summary(summary)
+
+
+@rank_zero_only
+def stop_logger(logger: Logger) -> None:
+    """End W&B's run, as a success if no exception is on its way. TensorBoard's files are closed by Lightning."""
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        wandb.finish(exit_code=int(sys.exception() is not None))
+
+
+def remove_logs(folder: Path) -> None:
+    """Remove what an earlier run's loggers wrote, and nothing else that may lie there."""
+    for pattern in LOGGED:
+        for path in folder.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@rank_zero_only
+def _require_login() -> None:
+    import wandb
+
+    if wandb.setup().settings.mode in ("offline", "dryrun", "disabled"):
+        return
+    try:
+        is_known = wandb.login(prompt=False)
+    except wandb.errors.Error as error:
+        raise DetrLiteError(
+            f"trainer.logger is wandb: {_one_line(error)}; run `wandb login`, or set WANDB_MODE=offline"
+        ) from error
+    if not is_known:
+        raise DetrLiteError(
+            "trainer.logger is wandb, but nobody is logged in; run `wandb login` first, or set WANDB_MODE=offline to "
+            "log to the run folder alone"
+        )
+
+
+def _last_wandb_id(folder: Path) -> str | None:
+    """W&B's name of the run that is resumed: its folder is called run-TIME-ID."""
+    runs = [*folder.glob("wandb/run-*"), *folder.glob("wandb/offline-run-*")]
+    latest = max(runs, key=lambda path: path.name.removeprefix("offline-"), default=None)
+    return None if latest is None else latest.name.rsplit("-", 1)[1]
+
+
+def _plain(value: object) -> bool | int | float | str:
+    if isinstance(value, bool | int | float | str):
+        return value
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,203 @@
+"""Images of every kind become the same 8-bit RGB, and what is none is named with what is expected."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detr_lite.data.images import as_image, load_image
+from detr_lite.structures import DetrLiteError
+
+GRADIENT = np.linspace(0, 255, 16).round().astype(np.uint8).reshape(2, 8)
+"""Grey values that every mode can hold."""
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "CMYK", "I;16", "I", "1"])
+def test_every_mode_becomes_8_bit_rgb(tmp_path: Path, mode: str) -> None:
+    expected = GRADIENT
+    if mode in ("I;16", "I"):
+        image = Image.fromarray(GRADIENT.astype(np.uint16) * 257)
+        image = image.convert("I") if mode == "I" else image
+    elif mode == "1":
+        expected = np.where(GRADIENT > 127, np.uint8(255), np.uint8(0))
+        image = Image.fromarray(expected).convert("1")
+    else:
+        image = Image.fromarray(GRADIENT).convert(mode)
+    assert image.mode == mode
+    path = tmp_path / "image.tiff"
+    image.save(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rgb = load_image(path)
+    assert rgb.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(rgb), np.repeat(expected[..., None], 3, axis=2))
+
+
+def test_a_palette_with_transparency_gives_no_warning(tmp_path: Path) -> None:
+    path = tmp_path / "palette.png"
+    Image.fromarray(GRADIENT).convert("P").save(path, transparency=bytes(range(200)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(np.asarray(load_image(path))[..., 0], GRADIENT)
+
+
+def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
+    """A file of 40 x 30 pixels (width x height), dark at the left, with a camera's orientation tag."""
+    pixels = np.zeros((30, 40, 3), dtype=np.uint8)
+    pixels[:, 20:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+    return pixels
+
+
+def test_orientation_is_followed_only_where_the_annotated_size_asks_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    pixels = save_with_orientation(path, 6)  # to be turned by 90 degrees, clockwise
+    upright = np.rot90(pixels, k=-1)
+    np.testing.assert_array_equal(np.asarray(load_image(path, (30, 40))), pixels)
+    np.testing.assert_array_equal(np.asarray(load_image(path, (40, 30))), upright)
+    np.testing.assert_array_equal(np.asarray(load_image(path)), upright)
+    save_with_orientation(path, 3)  # upside down: both sizes agree, COCO means the stored pixels
+    np.testing.assert_array_equal(np.asarray(load_image(path, (30, 40))), pixels)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_size_that_agrees_neither_way(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.png"
+    save_with_orientation(path, orientation)
+    with pytest.raises(DetrLiteError, match=r"a\.png: the file is (40 x 30|30 x 40) pixels, .* say 41 x 30 ") as error:
+        load_image(path, (30, 41))
+    assert "\n" not in str(error.value)
+
+
+def test_unreadable_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    whole, cut, no_image = tmp_path / "whole.jpg", tmp_path / "cut.jpg", tmp_path / "text.jpg"
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(whole)
+    cut.write_bytes(whole.read_bytes()[:1500])
+    no_image.write_text("not\nan image")
+    for path in (cut, no_image, tmp_path / "missing.jpg", tmp_path):
+        with pytest.raises(DetrLiteError) as error:
+            load_image(path)
+        assert str(error.value).startswith(f"{path}: not readable as an image (")
+        assert "\n" not in str(error.value)
+
+
+def test_a_damaged_file_is_unreadable_in_whatever_way_pillow_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    monkeypatch.setattr(Image, "open", lambda _: (_ for _ in ()).throw(RuntimeError("no such\nplane")))
+    with pytest.raises(DetrLiteError, match=r"a\.png: not readable as an image \(no such plane\)"):
+        load_image(path)
+
+
+def test_pillows_limit_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At twice the limit it refuses; from the limit on it warns, which is nobody's concern here."""
+    path = tmp_path / "large.png"
+    Image.new("1", (40, 30)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(DetrLiteError, match=r"large\.png: not readable as an image \(Image size"):
+        load_image(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(path).size == (40, 30)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+TENSOR = torch.from_numpy(PIXELS).permute(2, 0, 1)
+
+
+def alpha(pixels: np.ndarray) -> np.ndarray:
+    return np.concatenate([pixels, np.full((5, 7, 1), 9, np.uint8)], axis=2)
+
+
+FORMS: dict[str, Any] = {
+    "Pillow": Image.fromarray(PIXELS),
+    "with alpha": Image.fromarray(alpha(PIXELS)),
+    "array": PIXELS,
+    "array with alpha": alpha(PIXELS),
+    "not contiguous": PIXELS[:, ::-1].copy()[:, ::-1],
+    "16 bits": PIXELS.astype(np.uint16) * 257,
+    "big-endian 16 bits": (PIXELS.astype(np.uint16) * 257).astype(">u2"),
+    "float64": PIXELS / 255,
+    "float32": (PIXELS / 255).astype(np.float32),
+    "float a little beyond": PIXELS / 255 * 1.0005,
+    "tensor": TENSOR,
+    "float tensor": TENSOR / 255,
+    "tensor with gradient": (TENSOR / 255).requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_pixels(form: str) -> None:
+    image = as_image(FORMS[form])
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image), PIXELS)
+
+
+@pytest.mark.parametrize("gray", [GRADIENT, GRADIENT[..., None], GRADIENT.astype(np.uint16) * 257, GRADIENT / 255])
+def test_gray_arrays(gray: np.ndarray) -> None:
+    np.testing.assert_array_equal(np.asarray(as_image(gray)), np.repeat(GRADIENT[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_of_other_precisions(dtype: torch.dtype) -> None:
+    found = np.asarray(as_image((TENSOR / 255).to(dtype))).astype(int)
+    assert np.abs(found - PIXELS).max() <= 1
+
+
+def test_paths_and_open_files_are_turned_upright(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    upright = np.rot90(save_with_orientation(path, 6), k=-1)
+    with Image.open(path) as opened:
+        for given in (path, str(path), opened):
+            np.testing.assert_array_equal(np.asarray(as_image(given)), upright)
+        assert opened.size == (40, 30), "the caller's image stays as it is"
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "La", "P", "PA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"])
+def test_pillows_images_of_any_mode(mode: str) -> None:
+    assert as_image(Image.new(mode, (8, 2))).mode == "RGB"
+
+
+def test_a_pillow_image_that_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with Image.open(path) as opened, pytest.raises(DetrLiteError, match="a Pillow image that is not readable"):
+        as_image(opened)
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        (None, ["NoneType is no image", "give a path"]),
+        (b"bytes", ["bytes is no image"]),
+        (PIXELS.astype(int), ["a numpy array (5, 7, 3) of int64 is no image", "uint8, uint16 or float 0 .. 1"]),
+        (PIXELS > 9, ["of bool is no image"]),
+        (np.zeros((5, 7, 2), np.uint8), ["a numpy array (5, 7, 2)", "(height, width[, 1 | 3 | 4])"]),
+        (np.zeros((3, 5, 7), np.uint8), ["(3, height, width) is a tensor's order"]),
+        (np.zeros((0, 7, 3), np.uint8), ["a numpy array (0, 7, 3)"]),
+        (PIXELS.astype(float), ["of float64 has values from", "a float image has 0 .. 1"]),
+        (np.full((2, 2), np.nan), ["has values from nan to nan"]),
+        (TENSOR[None], ["a tensor (1, 3, 5, 7) of uint8 is no image", "for a batch give list(batch)"]),
+        (TENSOR[:2], ["a tensor (2, 5, 7) of uint8"]),
+        (torch.zeros(3, 0, 4), ["a tensor (3, 0, 4) of float32"]),
+        (TENSOR.long(), ["a tensor (3, 5, 7) of int64"]),
+        (TENSOR / 255 - 0.5, ["values from -0.5", "the detector normalises by itself"]),
+    ],
+)
+def test_what_is_no_image(given: Any, parts: list[str]) -> None:
+    with pytest.raises(DetrLiteError) as error:
+        as_image(given)
+    for part in parts:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,194 @@
+"""Which files a command line means, and reading them."""
+
+from collections.abc import Callable
+from pathlib import Path, PurePath
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_lite.data import sources
+from detr_lite.data.results import check_output, drawing_names, write_whole
+from detr_lite.data.sources import ImageFile, find_images, read_batches, refuse_unreadable
+from detr_lite.structures import DetrLiteError
+
+Found = Callable[..., list[str]]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the current one, with images, other files and hidden ones; nothing here is ever opened."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        *("photos/b.JPG", "photos/a.png", "photos/one/a.png", "photos/one/two/c.tif", "photos/notes.txt"),
+        *("photos/.hidden.png", "photos/.cache/d.png", "photos/out/a.png", "other/a.png", "empty.d/readme.md"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "photos"
+
+
+def names(*given: str, output: str = "photos/out") -> list[str]:
+    return [file.name.as_posix() for file in find_images(given, Path(output))]
+
+
+IN_PHOTOS = ["a.png", "b.JPG", "one/a.png", "one/two/c.tif"]
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["photos/a.png"], ["a.png"]),
+        (["photos/notes.txt"], ["notes.txt"]),  # asked for by name: told when it is read
+        (["photos"], IN_PHOTOS),
+        (["./photos/../photos/"], IN_PHOTOS),
+        (["photos", "photos/a.png", "photos/one"], IN_PHOTOS),  # each once
+        (["photos/*.png"], ["a.png"]),
+        (["photos/*"], IN_PHOTOS),
+        (["photos/**/*.png"], ["a.png", "one/a.png"]),
+        (["photos/[ab].*"], ["a.png", "b.JPG"]),
+        (["photos/on?/*.png"], ["one/a.png"]),
+        (["*/a.png"], ["other/a.png", "photos/a.png"]),
+        (["other", "photos/one"], ["other/a.png", "photos/one/a.png", "photos/one/two/c.tif"]),
+        (["photos/a.png", "photos/one/a.png"], ["a.png", "one/a.png"]),
+        (["other", "photos/b.JPG"], ["a.png", "b.JPG"]),  # nothing is alike, so names stay short
+    ],
+)
+def test_what_is_found_and_how_it_is_named(given: list[str], expected: list[str]) -> None:
+    assert names(*given) == expected
+
+
+def test_absolute_and_relative_sources_are_the_same(photos: Path) -> None:
+    assert names(str(photos), "photos") == IN_PHOTOS
+    assert names(str(photos / "**/*")) == IN_PHOTOS
+
+
+def test_a_file_whose_name_looks_like_a_pattern(photos: Path) -> None:
+    (photos / "a[1].png").touch()
+    assert names("photos/a[1].png") == ["a[1].png"]
+
+
+def test_names_that_differ_in_letters_case_only_are_taken_as_equal(photos: Path) -> None:
+    (photos.parent / "other/A.PNG").touch()
+    assert names("photos/a.png", "other/A.PNG") == ["photos/a.png", "other/A.PNG"]
+
+
+def test_linked_folders_are_searched_once_and_never_in_a_circle(photos: Path) -> None:
+    (photos / "circle").symlink_to(photos)
+    (photos / "elsewhere").symlink_to(photos.parent / "other")
+    assert names("photos") == ["a.png", "b.JPG", "elsewhere/a.png", "one/a.png", "one/two/c.tif"]
+
+
+def test_results_in_the_source_are_no_source(photos: Path) -> None:
+    assert names("photos", output="photos/out") == IN_PHOTOS
+    assert names("photos/**/a.png", output="photos/out") == ["a.png", "one/a.png"]
+    (photos / "link.png").symlink_to(photos / "out/a.png")
+    assert names("photos", output=str(photos / "out")) == IN_PHOTOS
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nowhere", "--source nowhere: no such file or folder"),
+        ("", "--source '': no such file or folder"),
+        ("empty.d", "--source empty.d: no images in it"),
+        ("photos/*.bmp", "--source photos/*.bmp: no file matches this pattern"),
+        ("photos/*.txt", "--source photos/*.txt: no images in it"),
+        ("photos/**x", "--source photos/**x: no valid pattern"),
+        ("photos/*/../../other/a.png", "no valid pattern"),
+        ("photos/out", "--source photos/out lies in the output folder"),
+        ("photos/out/a.png", "give another --output"),
+    ],
+)
+def test_a_source_that_gives_nothing_is_named(given: str, message: str) -> None:
+    with pytest.raises(DetrLiteError) as error:
+        names("photos/a.png", given)
+    assert message in str(error.value)
+
+
+def write_images(folder: Path, sizes: list[tuple[int, int] | None]) -> list[ImageFile]:
+    """Images of these (width, height); None is a file that is no image."""
+    files = []
+    for index, size in enumerate(sizes):
+        path = folder / f"{index}.png"
+        if size is None:
+            path.write_text("no image")
+        else:
+            Image.new("RGB", size).save(path)
+        files.append(ImageFile(path, PurePath(path.name)))
+    return files
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_batches_hold_all_in_order(tmp_path: Path, count: int) -> None:
+    files = write_images(tmp_path, [(index + 1, 2) for index in range(count)])
+    unreadable: list[ImageFile] = []
+    batches = list(read_batches(files, 3, unreadable, "testing"))
+    assert [len(batch) for batch in batches] == {0: [], 1: [1], 7: [3, 3, 1]}[count]
+    assert [file for batch in batches for file, _ in batch] == files
+    assert [image.width for batch in batches for _, image in batch] == list(range(1, count + 1))
+    assert unreadable == []
+    refuse_unreadable(unreadable, count, tmp_path)
+
+
+def test_unreadable_files_are_named_and_skipped(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    files = write_images(tmp_path, [(2, 2), None, (2, 2), None])
+    unreadable: list[ImageFile] = []
+    batches = list(read_batches(files, 2, unreadable, "testing"))
+    assert [file for batch in batches for file, _ in batch] == [files[0], files[2]]
+    assert unreadable == [files[1], files[3]]
+    out, err = capfd.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == [f"skipped    {tmp_path / name}.png" for name in "13"]
+    assert err == "", "no progress bar without a terminal"
+    with pytest.raises(DetrLiteError, match=r"2 of 4 files could not be read .*1\.png, .*3\.png\); .* other 2 are in "):
+        refuse_unreadable(unreadable, 4, tmp_path)
+    with pytest.raises(DetrLiteError, match="nothing is written"):
+        refuse_unreadable(unreadable, 2, tmp_path)
+
+
+def test_large_images_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_MOST_PIXELS", 100)
+    files = write_images(tmp_path, [(20, 20), (8, 8), (8, 8), (2, 2)])
+    assert [len(batch) for batch in read_batches(files, 8, [], "testing")] == [1, 2, 1]
+
+
+def test_an_output_folder_is_new_or_empty_unless_told(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    check_output(folder, overwrite=False)
+    assert not folder.exists(), "nothing is made yet"
+    folder.mkdir()
+    (folder / ".DS_Store").touch()
+    check_output(folder, overwrite=False)
+    (folder / "a.png").touch()
+    with pytest.raises(DetrLiteError, match="is not empty; name another folder, or give --overwrite"):
+        check_output(folder, overwrite=False)
+    check_output(folder, overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(DetrLiteError, match=r"a\.png is a file; name a folder"):
+            check_output(folder / "a.png", overwrite)
+
+
+def test_drawings_never_share_a_name() -> None:
+    given = ["a.png", "a.tif", "a.gif", "a.tif.png", "b.JPG", "sub/a.tif", "scan", "B.png"]
+    drawn = [name.as_posix() for name in drawing_names(map(PurePath, given), keep=(".png", ".jpg"))]
+    assert drawn == ["a.png", "a.tif-2.png", "a.gif.png", "a.tif.png", "b.JPG", "sub/a.png", "scan.png", "B.png"]
+    drawn = [name.as_posix() for name in drawing_names(map(PurePath, given), keep=(".png",))]
+    assert drawn == ["a.png", "a.tif-2.png", "a.gif.png", "a.tif.png", "b.JPG.png", "sub/a.png", "scan.png", "B.png"]
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "sub" / "a.txt", tmp_path / "elsewhere.txt"
+    elsewhere.write_text("theirs")
+    write_whole(path, lambda file: file.write(b"first"))
+    with pytest.raises(ZeroDivisionError):
+        write_whole(path, lambda file: file.write(b"half") / 0)
+    assert path.read_text() == "first"
+    path.unlink()
+    path.symlink_to(elsewhere)
+    write_whole(path, lambda file: file.write(b"second"))
+    assert (path.read_text(), elsewhere.read_text()) == ("second", "theirs")
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
+    assert np.bitwise_and(path.stat().st_mode, 0o600) == 0o600

@@ -1,0 +1,170 @@
+"""tools/visualize.py: a figure for each image, of the layer and the heads that are asked for."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_lite import visualize as module
+from detr_lite.detector import Detector
+from detr_lite.viz.attention import attention_figure
+
+Tool = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(finished_run: Path) -> Path:
+    """Of one decoder layer with two heads."""
+    return finished_run / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture
+def photos(tiny_data: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(tiny_data / "val" / "000.png", folder / "a.png")
+    shutil.copy(tiny_data / "val" / "003.png", folder / "sub" / "a.png")
+    with Image.open(tiny_data / "val" / "004.png") as image:
+        image.convert("L").save(folder / "a.jpg")
+    return folder
+
+
+@pytest.fixture
+def visualize(run_tool: Tool, checkpoint: Path, tmp_path: Path) -> Tool:
+    return lambda *words: run_tool("visualize", "--checkpoint", checkpoint, "--output", tmp_path / "out", *words)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is handed to `attention_figure`, and its figure."""
+    calls: list[Any] = []
+
+    def record(image: Any, found: Any, maps: Any, **options: Any) -> Any:
+        calls.append((found, options, attention_figure(image, found, maps, **options)))
+        return calls[-1][-1]
+
+    monkeypatch.setattr(module, "attention_figure", record)
+    return calls
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def titles_of(figure: Any) -> list[str]:
+    return [axes.get_title() for axes in figure.axes if axes.images]
+
+
+def test_a_figure_for_each_image(
+    visualize: Tool, figures: list[Any], checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    ended = visualize("--source", photos, "--threshold", 0.05)
+    assert (ended.code, ended.err) == (0, ""), ended
+    assert files_in(tmp_path / "out") == ["a.jpg.png", "a.png", "sub/a.png"]
+    assert "written    3 figures to" in ended.out
+    detector = Detector.from_checkpoint(checkpoint, "cpu")
+    for name, (found, _, figure) in zip(("a.jpg", "a.png", "sub/a.png"), figures, strict=True):
+        expected = detector(photos / name).above(0.05)
+        assert found.queries.tolist() == expected.queries.tolist()
+        titles = titles_of(figure)
+        assert len(titles) == 4 * len(expected), "every detection: image, mean and both heads"
+        rows = zip(expected.labels.tolist(), expected.scores.tolist(), expected.queries.tolist(), strict=True)
+        assert titles[::4] == [f"{found.class_names[label]} {score:.2f}\nquery {query}" for label, score, query in rows]
+    for name in files_in(tmp_path / "out"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert picture.format == "PNG"
+            assert min(picture.size) > 250
+            assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_best_guesses_where_nothing_reaches_the_threshold(visualize: Tool, figures: list[Any], photos: Path) -> None:
+    ended = visualize("--source", photos, "--threshold", 1)
+    assert (ended.code, ended.err) == (0, "")
+    assert f"no score reaches 1 in 3 of 3 images ({photos}/a.jpg, {photos}/a.png, {photos}/sub/a.png)" in ended.out
+    assert "best guesses are shown" in ended.out
+    for _, _, figure in figures:
+        assert figure.get_suptitle().endswith("\nbest guesses: no score reaches 1")
+        assert len(titles_of(figure)) == 4 * module.GUESSES
+
+
+@pytest.mark.parametrize(
+    ("words", "panels"),
+    [
+        (["--heads", "mean"], ["mean of heads"]),
+        (["--heads", "1"], ["head 1"]),
+        (["--heads", "1,0", "--layer", "0"], ["head 1", "head 0"]),
+        (["--heads", "1, 1"], ["head 1"]),
+        (["--layer", "last"], ["mean of heads", "head 0", "head 1"]),
+    ],
+)
+def test_the_layer_and_heads_that_are_asked_for(
+    visualize: Tool, figures: list[Any], photos: Path, words: list[str], panels: list[str]
+) -> None:
+    ended = visualize("--source", photos / "a.png", "--threshold", 1, *words)
+    assert ended.code == 0, ended
+    ((_, _, figure),) = figures
+    assert [title.split("\n")[0] for title in titles_of(figure)][1 : 1 + len(panels)] == panels
+    assert len(titles_of(figure)) == module.GUESSES * (1 + len(panels))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--layer", "3"], "there is no decoder layer 3; this model has 0"),
+        (["--layer", "-1"], "--layer is '-1'; it must be \"last\" or a number"),
+        (["--layer", "first"], "--layer is 'first'; it must be \"last\" or a number, counted from 0"),
+        (["--heads", "0,2"], "there is no head 2; this model has 0, 1"),
+        (["--heads", "some"], '--heads is \'some\'; it must be "all", "mean" or numbers such as 0,3'),
+        (["--heads", ""], "--heads is ''"),
+        (["--heads", "0,"], "--heads is '0,'"),
+        (["--threshold", "2"], "--threshold is 2.0; it must be from 0 to 1"),
+        (["--device", "cuda:99"], 'device "cuda:99" cannot be used here'),
+        (["--source", "nowhere"], "--source nowhere: no such file or folder"),
+        (["--checkpoint", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
+    ],
+)
+def test_a_wrong_command_line(
+    refusal: Callable[..., str], checkpoint: Path, photos: Path, tmp_path: Path, words: list[str], part: str
+) -> None:
+    all_words = ("--checkpoint", checkpoint, "--output", tmp_path / "out", "--source", photos, *words)
+    assert part in refusal("visualize", *all_words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_read_is_named_and_the_others_are_done(visualize: Tool, photos: Path, tmp_path: Path) -> None:
+    (photos / "b.png").write_text("no image")
+    ended = visualize("--source", photos)
+    assert ended.code == 2
+    assert f"skipped    {photos}/b.png: not readable as an image" in ended.out
+    assert ended.err.startswith(f"error: 1 of 4 files could not be read as images ({photos}/b.png); the results of")
+    assert files_in(tmp_path / "out") == ["a.jpg.png", "a.png", "sub/a.png"]
+
+
+def test_a_second_time_into_the_same_folder(
+    visualize: Tool, refusal: Callable[..., str], checkpoint: Path, photos: Path
+) -> None:
+    words = ("--source", photos, "--output", photos / "looked")
+    assert visualize(*words).code == 0
+    before = files_in(photos)
+    assert "give --overwrite" in refusal("visualize", "--checkpoint", checkpoint, *words)
+    assert visualize(*words, "--overwrite").code == 0
+    assert files_in(photos) == before
+
+
+def test_many_detections_make_a_figure_that_can_be_saved(
+    visualize: Tool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PIXELS", 600)
+    assert visualize("--source", photos / "a.png", "--threshold", 0).code == 0
+    with Image.open(tmp_path / "out" / "a.png") as picture:
+        assert picture.height <= 601
+
+
+def test_help_ends_well(run_tool: Tool) -> None:
+    ended = run_tool("visualize", "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert "--layer" in ended.out
