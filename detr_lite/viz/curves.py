@@ -120,8 +120,7 @@ def _plot_losses(axes: Axes, columns: Columns) -> None:
     if np.concatenate(values_of_all).min() > 0:
         axes.set_yscale("log")
     axes.set_title("training loss")
-    axes.legend(fontsize=8, ncols=3, loc="upper right")
-    _leave_room(axes, 0.05 + 0.09 * math.ceil(len(values_of_all) / 3))
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
 def _plot_average_precision(axes: Axes, columns: Columns) -> None:
