@@ -57,7 +57,8 @@ def predict(
     if found.images:
         found.save(output / "detections.json")
         print(f"found      {found.summary()} (score at least {threshold:g})")
-        print(f"written    {output}/detections.json and {len(found.images):,} annotated images beside it")
+        count = len(found.images)
+        print(f"written    {output}/detections.json and {count:,} annotated image{'s' if count != 1 else ''} beside it")
     refuse_unreadable(unreadable, len(images), output)
 
 

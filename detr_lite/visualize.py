@@ -65,7 +65,7 @@ def visualize(
         print(f"note       no score reaches {threshold:g} in {len(guessed):,} of {done:,} images ({which}):")
         print("           there the best guesses are shown")
     if done:
-        print(f"written    {done:,} figures to {output}")
+        print(f"written    {done:,} figure{'s' if done != 1 else ''} to {output}")
     refuse_unreadable(unreadable, len(images), output)
 
 

@@ -29,10 +29,12 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         reasons.append(f"--data.batch_size {size}: {images:,} images make {ceil(images / size):,} steps an epoch")
     if model.num_queries is None:
         most = max(len(image.labels) for image in train.images)
-        count = int(np.clip(10 * ceil(1.5 * most / 10), 20, 300))
+        # Of lite's tokens several stand for one object; with fewer places than that, some objects would have none.
+        each = float(config.loss.tokens_per_object) if model.name == "lite" else 1.5
+        count = int(np.clip(10 * ceil(each * most / 10), 20, 300))
         model = replace(model, num_queries=count)
         reasons.append(
-            f"--model.num_queries {count}: the fullest image holds {most} objects; half as many again to spare"
+            f"--model.num_queries {count}: the fullest image holds {most} objects, {each:g} queries for each"
         )
     return replace(config, data=data, model=model), reasons
 

@@ -71,9 +71,15 @@ def test_small_data_gets_small_batches(images, batch):
     assert chosen(split(images, 320, {0: 50.0}, objects=1)).data.batch_size == batch
 
 
-@pytest.mark.parametrize(("objects", "queries"), [(0, 20), (1, 20), (13, 20), (14, 30), (30, 50), (900, 300)])
-def test_queries_are_enough_for_the_fullest_image(objects, queries):
+@pytest.mark.parametrize(("objects", "queries"), [(0, 20), (1, 20), (12, 50), (30, 120), (900, 300)])
+def test_lite_has_a_query_for_each_token_that_learns_an_object(objects, queries):
     assert chosen(split(3, 320, {0: 50.0}, objects=objects)).model.num_queries == queries
+
+
+@pytest.mark.parametrize(("objects", "queries"), [(0, 20), (13, 20), (14, 30), (30, 50)])
+def test_the_original_has_half_as_many_queries_again_as_the_fullest_image_has_objects(objects, queries):
+    config = Config(model=ModelConfig(name="detr"))
+    assert choose_sizes(config, split(3, 320, {0: 50.0}, objects=objects))[0].model.num_queries == queries
 
 
 def test_data_without_objects_gets_sizes_too():
