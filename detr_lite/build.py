@@ -28,6 +28,9 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
         strides=config.strides,
         pretrained=config.pretrained and not for_checkpoint,
         freeze_batch_norm=config.pretrained,
+        dilation=config.dilation,
+        freeze_first_stage=config.freeze_first_stage,
+        channels_last=config.name != "detr",  # `detr` is the original to the number
     )
     sizes = (config.dim, config.decoder_layers, config.heads, config.feedforward_dim, config.dropout)
 

@@ -25,8 +25,8 @@ class DataConfig:
     """What to learn from."""
 
     root: str = DEFAULT_ROOT
-    """Folder of a COCO-format data set: annotations/instances_{train,val}.json beside train/ and val/, or COCO 2017's
-    names. The default one is drawn by the program on first use."""
+    """Folder of a COCO-format data set: annotations/instances_{train,val}.json beside train/ and val/, COCO 2017's
+    names, or Roboflow's export (train/, valid/). The default one is drawn by the program on first use."""
     batch_size: int | None = None
     """Images in a step, on each device; by default chosen from the number of training images."""
     image_size: int | None = None
@@ -54,6 +54,15 @@ class ModelConfig:
     strides: tuple[int, ...] = (16,)
     """Pixels between neighbouring tokens, the keys and values of attention. With several, such as [8, 16, 32], every
     level is asked; the encoder's self-attention is on the coarsest, and a top-down neck hands its result down."""
+    dilation: bool = False
+    """The backbone's last stage keeps the stride of the one before and dilates instead, as the original's DC5 models;
+    its map is then that of the last of strides."""
+    freeze_first_stage: bool = False
+    """Do not train the backbone's stem and first stage, as the original (ResNets)."""
+    init_from: str | None = None
+    """Start from the weights in this checkpoint, of ours or of others; what does not fit, such as the classes of
+    another data set, is made anew, and the log says what. timm's weights are fetched only if its backbone does not
+    fit; batch norm is frozen as with pretrained."""
     dim: int = 128
     """Width of tokens and queries."""
     heads: int = 4
@@ -194,10 +203,10 @@ class Config:
                 f"model.strides is {list(strides)}; give one or more in ascending order, each a multiple of the one "
                 "before: [8, 16, 32]"
             )
-        # GroupNorm takes 32 groups, the sine codes of two coordinates pairs of numbers.
-        if self.model.dim % 32 or self.model.dim % self.model.heads:
+        # The sine codes of two coordinates are pairs of numbers.
+        if self.model.dim % 4 or self.model.dim % self.model.heads:
             raise DetrLiteError(
-                f"model.dim is {self.model.dim}; it must divide by 32 and by model.heads, {self.model.heads}"
+                f"model.dim is {self.model.dim}; it must divide by 4 and by model.heads, {self.model.heads}"
             )
         if not 0 <= self.seed < 2**32:
             raise DetrLiteError(f"seed is {self.seed}; it must be at least 0 and less than 2^32")
@@ -278,7 +287,14 @@ def write_config(config: Config, path: Path) -> None:
 
 
 def _config(settings: Mapping[str, Any]) -> Config:
-    return Config(**{name: section(**settings[name]) for name, section in SECTIONS.items()}, seed=settings["seed"])
+    return Config(
+        **{name: section(**_with_tuples(settings[name])) for name, section in SECTIONS.items()}, seed=settings["seed"]
+    )
+
+
+def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON gives lists, and settings that are equal must compare so."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
 
 
 def _parser(program: str) -> SettingsParser:

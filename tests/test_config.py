@@ -154,7 +154,7 @@ def test_a_missing_file_lists_what_exists() -> None:
         ("--trainer.max_minutes .inf", ["trainer.max_minutes is inf"]),
         ("--model.dropout 1.5", ["model.dropout is 1.5", "at most 1"]),
         ("--optim.flat 2", ["optim.flat is 2", "at most 1"]),
-        ("--model.dim 100", ["model.dim is 100", "divide by 32"]),
+        ("--model.dim 98", ["model.dim is 98", "divide by 4"]),
         ("--model.dim 96 --model.heads 5", ["model.dim is 96", "model.heads, 5"]),
         ("--seed -1", ["seed is -1"]),
         ("--seed 4294967296", ["seed is 4294967296"]),

@@ -317,8 +317,15 @@ def test_ctrl_c_ends_a_run_with_130_and_leaves_its_last_checkpoint(tiny_file: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("length", [("--trainer.max_epochs", 2), ("--trainer.max_minutes", 0.02)])
-def test_two_processes_train_one_model(tiny_file: Path, tmp_path: Path, length: tuple[str, float]) -> None:
+@pytest.mark.parametrize(
+    "length",
+    [
+        ("--trainer.max_epochs", 2),
+        ("--trainer.max_minutes", 0.02),
+        ("--trainer.max_epochs", 2, "--model.freeze_first_stage", "true"),  # parameters that no process trains
+    ],
+)
+def test_two_processes_train_one_model(tiny_file: Path, tmp_path: Path, length: tuple[object, ...]) -> None:
     words = ("--config", tiny_file, "--trainer.devices", 2, "--data.batch_size", 2, *length)
     process = start("train", *words, cwd=tmp_path)
     out, err = process.communicate(timeout=300)

@@ -13,35 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detr_lite.model.frozen import freeze_batch_norms, freeze_first_layers
 from detr_lite.model.vit import SimplePyramid, pyramid_strides
 from detr_lite.structures import DetrLiteError
-
-
-class FrozenBatchNorm(nn.Module):
-    """Batch norm with fixed statistics and scales, as the original's for pretrained weights.
-
-    Same keys as `nn.BatchNorm2d` but for the step counter, so that weights load either way.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.eps = norm.eps
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            self.register_buffer(name, getattr(norm, name).detach().clone())
-        # timm folds activation (and drop-block) into some of its norms; what follows the normalisation must stay.
-        self.drop = getattr(norm, "drop", None) or nn.Identity()
-        self.act = getattr(norm, "act", None) or nn.Identity()
-
-    def forward(self, features: Float[Tensor, "batch channel height width"]) -> Tensor:
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        normalised = features * scale[:, None, None].to(features.dtype) + shift[:, None, None].to(features.dtype)
-        return self.act(self.drop(normalised))  # type: ignore[no-any-return]
 
 
 class Backbone(nn.Module):
@@ -58,29 +32,47 @@ class Backbone(nn.Module):
     Freeze batch norm only where pretrained weights are loaded: with random weights that trains a network without
     normalisation (and timm starts each residual branch at scale zero, which freezing would keep there).
 
-    Errors: an unknown name, strides that the network does not have, a network that cannot take images of every size,
-    or pretrained weights that cannot be had.
+    With `dilation` the last stage keeps the stride of the one before, and its kernels are spread instead (DC5 of DETR,
+    section 4.1); its map is then the one at that stride.
+
+    Convolutions are faster with `channels_last` (a tenth of the step on a processor) and round otherwise. That is next
+    to nothing in the maps, but where it turns a ReLU on or off it is a hundredth of some gradients: without it, a
+    network on the processor is the original's to the last bit.
+
+    Errors: an unknown name, strides that the network does not have, a network that cannot take images of every size or
+    cannot be dilated, a first stage to freeze where there is none, or pretrained weights that cannot be had.
     """
 
     def __init__(
-        self, name: str, strides: Sequence[int] = (32,), pretrained: bool = False, freeze_batch_norm: bool = False
+        self,
+        name: str,
+        strides: Sequence[int] = (32,),
+        pretrained: bool = False,
+        freeze_batch_norm: bool = False,
+        dilation: bool = False,
+        freeze_first_stage: bool = False,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         _check_name(name, pretrained)
-        plan = _plan(name)
+        plan = _dilated(name, _plan(name)) if dilation else _plan(name)
         coarsest = max(plan.levels)
         available = pyramid_strides(coarsest) if plan.is_plain else list(plan.levels)
         missing = [stride for stride in strides if stride not in available]
         if missing:
             known = ", ".join(map(str, available))
-            raise DetrLiteError(f"model.strides: {name} has strides {known}, not {missing[0]}; set --model.strides")
+            how = " with model.dilation" if dilation else ""
+            raise DetrLiteError(
+                f"model.strides: {name}{how} has strides {known}, not {missing[0]}; set --model.strides"
+            )
         self.strides: tuple[int, ...] = tuple(strides)
         own_strides = (coarsest,) if plan.is_plain else self.strides
         # Stages beyond the coarsest wanted one are not made; they would get no gradient.
         out_indices = [plan.levels[stride] for stride in own_strides]
         self.network = _create(name, pretrained, out_indices=out_indices, **plan.options)
-        # Convolutions are faster with channels last (a tenth of the step on a processor); the numbers are the same.
-        self.network.to(memory_format=torch.channels_last)
+        self.channels_last = channels_last
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)
         self.habits = _try_out(name, self.network, own_strides, coarsest)
         self.channels: tuple[int, ...] = self.habits.channels
         self.pyramid: SimplePyramid | None = None
@@ -90,13 +82,16 @@ class Backbone(nn.Module):
         if not pretrained:
             _open_residual_branches(self.network)
         if freeze_batch_norm:
-            _freeze_batch_norms(self.network)
+            freeze_batch_norms(self.network)
+        if freeze_first_stage:
+            freeze_first_layers(name, self.network)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """One (batch channel height width) map for each stride."""
         height, width = images.shape[-2:]
         padded = _padded(images, self.habits.multiple)
-        maps: list[Tensor] = list(self.network(padded.contiguous(memory_format=torch.channels_last)))
+        order = torch.channels_last if self.channels_last or images.is_cuda else torch.contiguous_format
+        maps: list[Tensor] = list(self.network(padded.contiguous(memory_format=order)))
         if self.habits.gives_channels_last:
             maps = [features.permute(0, 3, 1, 2) for features in maps]
         if self.pyramid is not None:
@@ -163,14 +158,34 @@ def _plan(name: str) -> _Plan:
         except DetrLiteError:  # most networks know neither option, and need none
             if not options:
                 raise
-    info = sketch.feature_info
-    plan = _Plan(dict(zip(map(int, info.reduction()), info.out_indices, strict=True)), options)
+    plan = _Plan(_levels(sketch), options)
     if plan.is_plain and getattr(sketch, "norm", None) is False:
         # With the network's own last norm on its map: so were its features learned, and without it a few channels of a
         # pretrained one dwarf all others.
         getter: Any = type(sketch)
         plan.options["feature_cls"] = partial(getter, norm=True)
     return plan
+
+
+def _dilated(name: str, plan: _Plan) -> _Plan:
+    """The plan of the same network with its last stage dilated.
+
+    Errors: a network that cannot. Some refuse the word, some take it and do nothing.
+    """
+    stride = max(plan.levels) // 2
+    options = {**plan.options, "output_stride": stride}
+    try:
+        levels = {} if plan.is_plain else _levels(_sketch(name, options))
+    except DetrLiteError:
+        levels = {}
+    if max(levels, default=0) != stride:
+        raise DetrLiteError(f"model.dilation: {name} cannot dilate its last stage; set --model.dilation false")
+    return _Plan(levels, options)
+
+
+def _levels(sketch: Any) -> dict[int, int]:
+    info = sketch.feature_info
+    return dict(zip(map(int, info.reduction()), info.out_indices, strict=True))
 
 
 def _sketch(name: str, options: dict[str, Any]) -> Any:
@@ -271,11 +286,3 @@ def _open_residual_branches(network: nn.Module) -> None:
         first = parameter.flatten()[0]
         if parameter.numel() > 1 and 0 < first < 0.01 and (parameter == first).all():
             nn.init.ones_(parameter)
-
-
-def _freeze_batch_norms(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, FrozenBatchNorm(child))
-        else:
-            _freeze_batch_norms(child)

@@ -44,6 +44,13 @@ class FeedForward(nn.Sequential):
         super().__init__(widen, nn.ReLU(), nn.Dropout(dropout), narrow)
 
 
+class TokenNorm(nn.LayerNorm):
+    """Normalises each token of a map by itself, so that what an image is padded with changes none of its tokens."""
+
+    def forward(self, features: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch dim height width"]:
+        return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class EncoderLayer(nn.Module):
     """Tokens look at each other. Post-norm, positions added to queries and keys alone (DETR, appendix A.3)."""
 
@@ -97,7 +104,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.strides = tuple(strides)
         self.projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channel, dim, kernel_size=1), nn.GroupNorm(32, dim))
+            nn.Sequential(nn.Conv2d(channel, dim, kernel_size=1), TokenNorm(dim))
             if normalise_projection
             else nn.Conv2d(channel, dim, kernel_size=1)
             for channel in channels
@@ -151,8 +158,7 @@ class TopDownNeck(nn.Module):
         super().__init__()
         self.ratios = [coarse // fine for fine, coarse in pairwise(strides)]
         self.smooth = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(dim, dim, kernel_size=3, padding=1), nn.GroupNorm(32, dim), nn.ReLU())
-            for _ in self.ratios
+            nn.Sequential(nn.Conv2d(dim, dim, kernel_size=3, padding=1), TokenNorm(dim), nn.ReLU()) for _ in self.ratios
         )
 
     def forward(self, maps: Sequence[Float[Tensor, "batch dim _ _"]]) -> list[Tensor]:

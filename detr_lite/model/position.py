@@ -17,8 +17,8 @@ def encode_coordinates(
             section 4.4), whose coordinates are boxes and want less spread.
     """
     pair = torch.arange(dim, device=coordinates.device) // 2
-    frequency = temperature ** (-2 * pair / dim)
-    angle = coordinates.float()[..., None] * (2 * math.pi) * frequency
+    # In the original's order, so that it rounds alike: a bit more or less here turns some ReLU behind it on or off.
+    angle = coordinates.float()[..., None] * (2 * math.pi) / temperature ** (2 * pair / dim)
     code = torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1)
     return code.flatten(-3)
 

@@ -49,9 +49,10 @@ def rate_factor(
         flat: share of the run at the full rate, before the schedule sets in.
     """
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    if schedule == "step":
+        # From the first step after that share on: after 200 of 300 epochs, epoch 201 has the small rate as a whole.
+        return warmup * (0.1 if progress >= flat else 1.0)
     if schedule == "constant" or progress <= flat:
         return warmup
-    if schedule == "step":
-        return warmup * 0.1
     fading = min(1.0, (progress - flat) / (1 - flat))
     return warmup * (1 + math.cos(math.pi * fading)) / 2

@@ -3,6 +3,7 @@
 import functools
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from detr_lite.training.optim import make_optimizer, parameter_groups, rate_fact
 from detr_lite.training.patience import Patience
 from detr_lite.training.pictures import draw_pictures
 from detr_lite.weights.checkpoint import Description, describe_checkpoint, load_model, read_checkpoint
+from detr_lite.weights.start import initial_model
 
 THRESHOLD = 0.4
 """Score from which a detection is drawn in a run's pictures."""
@@ -54,11 +56,13 @@ def train(invocation: Invocation) -> None:
 
     L.seed_everything(config.seed, workers=True, verbose=False)
     resize = build_resize(config.data)
-    model = build_model(config.model, len(train_split.categories), for_checkpoint=resumed is not None)
     mean, std = normalisation_of(config.model.backbone)
     description = Description(config, train_split.categories, resize, mean, std)
     resumed_step = None
-    if resumed is not None:
+    if resumed is None:
+        model, origin = initial_model(description)
+    else:
+        model, origin = build_model(config.model, len(train_split.categories), for_checkpoint=True), []
         content = read_checkpoint(resumed)
         _compare(describe_checkpoint(content, resumed), description, resumed)
         resumed_step = int(content["global_step"])
@@ -88,7 +92,7 @@ def train(invocation: Invocation) -> None:
     if _is_rank_0():
         prepare_folder(folder, invocation.overwrite)
         write_config(config, folder / "config.yaml")
-        _say_model(model, config, precision)
+        _say_model(model, config, precision, origin)
         if logger is not None:
             start_logger(logger, config_to_dict(config))
     try:
@@ -261,7 +265,8 @@ def _compare(saved: Description, now: Description, path: Path) -> None:
     if saved.categories != now.categories:
         raise DetrLiteError(f"{path}: was trained for other categories than those of {now.config.data.root}")
     before, after = config_to_dict(saved.config), config_to_dict(now.config)
-    kept = [f"model.{name}" for name in before["model"]]
+    # Where a run's first weights came from does not matter any more.
+    kept = [f"model.{name}" for name in before["model"] if name != "init_from"]
     kept += ["optim.lr", "optim.backbone_factor", "optim.weight_decay", "optim.decay_all"]
     kept += ["optim.ema", "optim.ema_ramp_steps"]
     for name in kept:
@@ -279,11 +284,15 @@ def _holds_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in WRITTEN)
 
 
-def _say_model(model: nn.Module, config: Config, precision: str) -> None:
+def _say_model(model: nn.Module, config: Config, precision: str, origin: Sequence[str]) -> None:
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    weights = "pretrained" if config.model.pretrained else "random"
+    still = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad) / 1e6
+    weights = "given" if config.model.init_from else "pretrained" if config.model.pretrained else "random"
     name = f"{config.model.name} on {config.model.backbone} ({weights} weights)"
-    print(f"model      {name}, {millions:.1f} M parameters, {precision}", flush=True)
+    frozen = f" ({still:.1f} M of them frozen)" if still else ""
+    print(f"model      {name}, {millions:.1f} M parameters{frozen}, {precision}", flush=True)
+    for line in origin:
+        print(f"init       {line}", flush=True)
 
 
 def _quieten() -> None:

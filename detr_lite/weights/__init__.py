@@ -1,0 +1,15 @@
+"""Weights: our checkpoints, other people's, and what we hand out."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detr_lite.weights.imports import import_checkpoint as import_checkpoint
+
+
+def __getattr__(name: str) -> Any:
+    """`detr_lite.weights.import_checkpoint`, loaded when it is first asked for."""
+    if name == "import_checkpoint":
+        from detr_lite.weights.imports import import_checkpoint
+
+        return import_checkpoint
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

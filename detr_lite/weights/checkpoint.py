@@ -1,8 +1,5 @@
 """Our checkpoints: tensors and plain types only, with all that is needed to use the model anywhere."""
 
-import pickle
-import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +10,11 @@ from torch import Tensor
 
 from detr_lite.build import build_model
 from detr_lite.config import Config, config_from_dict, config_to_dict
+from detr_lite.data.results import write_whole
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
+from detr_lite.weights.files import first_line, is_state, read_json, read_safetensors, read_torch
 
 KEY = "detr_lite"
 """Where our description stands in a checkpoint of Lightning's."""
@@ -58,23 +57,15 @@ class Description:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file; nothing in it is run.
+    """The content of a checkpoint; nothing in it is run.
+
+    Args:
+        path: a file of `torch.save`'s, or an exported one: NAME.safetensors with NAME.json beside it, or their folder.
 
     Errors: a missing file, one that is no checkpoint of ours or is cut off, one that holds more than plain data.
     """
-    if not path.is_file():
-        raise DetrLiteError(f"{path}: no such checkpoint")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of unusual pickles; what is wrong with one is told below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DetrLiteError(
-            f"{path}: not a checkpoint of tensors and plain types; it may ask to run code, so it is not opened"
-        ) from error
-    except Exception as error:  # a damaged file fails in as many ways as there are bytes
-        raise DetrLiteError(f"{path}: not a checkpoint, or cut off ({_first_line(error)})") from error
-    if not isinstance(content, dict) or KEY not in content or not _is_state(content.get("state_dict")):
+    content = _read_exported(path) if path.is_dir() or path.suffix == ".safetensors" else read_torch(path)
+    if not isinstance(content, dict) or KEY not in content or not is_state(content.get("state_dict")):
         raise DetrLiteError(f"{path}: not a checkpoint that detr_lite wrote")
     version = content[KEY].get("format") if isinstance(content[KEY], dict) else None
     if version != FORMAT:
@@ -89,7 +80,7 @@ def describe_checkpoint(content: dict[str, Any], path: Path) -> Description:
     try:
         return Description.from_dict(content[KEY])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DetrLiteError(f"{path}: its description is not complete ({_first_line(error)})") from error
+        raise DetrLiteError(f"{path}: its description is not complete ({first_line(error)})") from error
     except DetrLiteError as error:
         raise DetrLiteError(f"{path}: {error}") from error
 
@@ -111,8 +102,30 @@ def load_model(path: Path) -> tuple[Detr, Description]:
     return model.eval(), description
 
 
-def _is_state(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(tensor, Tensor) for tensor in value.values())
+def write_checkpoint(path: Path, model: Detr, description: Description) -> None:
+    """The model as a checkpoint like those of a run, without what only training needs."""
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    content = {KEY: description.to_dict(), "state_dict": state}
+    write_whole(path, lambda file: torch.save(content, file))
+
+
+def find_exported(path: Path) -> Path | None:
+    """The NAME.safetensors that a path means, a file or a folder that holds just one."""
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    return files[0] if len(files) == 1 and files[0].is_file() else None
+
+
+def _read_exported(path: Path) -> dict[str, Any]:
+    file = find_exported(path)
+    if file is None:
+        raise DetrLiteError(f"{path}: no such checkpoint")
+    beside = file.with_suffix(".json")
+    if not beside.is_file():
+        raise DetrLiteError(
+            f"{file}: {beside.name} is not beside it, which says what the weights are; if they are other people's, "
+            "tools/import_checkpoint.py makes a checkpoint of them"
+        )
+    return {**read_json(beside), "state_dict": read_safetensors(file)}
 
 
 def _shape(state: dict[str, Tensor], name: str) -> torch.Size | None:
@@ -121,7 +134,3 @@ def _shape(state: dict[str, Tensor], name: str) -> torch.Size | None:
 
 def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 120, placeholder=" ...")

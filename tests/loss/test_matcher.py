@@ -99,6 +99,31 @@ def test_candidates_lie_in_the_box_or_hold_its_middle():
     assert candidates[:, 2].tolist() == [False, False, True, False]  # the nearest one is padding
 
 
+def test_candidates_of_two_levels_are_asked_alike():
+    """A grid of 2 x 2 tokens and one coarse token: the middle of the object's box decides nothing, its edges do."""
+    fine = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+    centers = torch.tensor([[*fine, [0.5, 0.5]]])
+    sizes = torch.tensor([[[0.5, 0.5]] * 4 + [[1.0, 1.0]]])
+    boxes = torch.tensor(
+        [
+            [0.5, 0.25, 0.6, 0.4],  # holds the upper two middles; its own middle lies in the coarse token's patch
+            [0.3, 0.8, 0.1, 0.1],  # smaller than a token: the fine and the coarse one that hold its middle
+            [0.5, 0.5, 1.0, 1.0],
+        ]
+    )
+    targets = pad_targets([Target(boxes, torch.tensor([0, 1, 2]), 0, (10, 10))])
+    candidates = token_candidates(centers, sizes, torch.zeros(1, 5, dtype=torch.bool), targets)[0]
+    assert candidates.T.int().tolist() == [[1, 1, 0, 0, 1], [0, 0, 1, 0, 1], [1, 1, 1, 1, 1]]
+
+
+def test_what_one_object_loses_it_does_not_replace():
+    """Both want tokens 0 and 1; object 1 is cheaper there, and object 0 must not take what it did not choose."""
+    cost = torch.tensor([[[2.0, 1.0], [3.0, 2.0], [4.0, 9.0]]])
+    objects, is_assigned = assign_tokens(cost, torch.ones(1, 3, 2, dtype=torch.bool), per_object=2)
+    assert is_assigned.tolist() == [[True, True, False]]
+    assert objects[0, :2].tolist() == [1, 1]
+
+
 def test_without_objects_there_are_no_candidates():
     targets = pad_targets([make_target(0)])
     candidates = token_candidates(torch.rand(1, 4, 2), torch.ones(1, 4, 2), torch.zeros(1, 4).bool(), targets)

@@ -3,7 +3,8 @@ import timm
 import torch
 from torch import nn
 
-from detr_lite.model.backbone import Backbone, FrozenBatchNorm, normalisation_of
+from detr_lite.model.backbone import Backbone, normalisation_of
+from detr_lite.model.frozen import FrozenBatchNorm
 from detr_lite.structures import DetrLiteError
 
 

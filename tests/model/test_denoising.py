@@ -31,6 +31,35 @@ def test_without_noise_the_copies_are_the_objects():
     assert torch.equal(noisy.labels[0], truth.labels.repeat(2))
 
 
+def test_noise_by_hand(monkeypatch):
+    """Centres move by a share of half the size, then sizes scale; what leaves the image is cut off (DN-DETR, 4.2)."""
+    truth = Target(torch.tensor([[0.5, 0.4, 0.2, 0.1], [0.05, 0.5, 0.1, 0.2]]), torch.tensor([2, 0]), 1, (10, 10))
+    drawn = iter(
+        [
+            torch.tensor(
+                [[[1.0, 0.0], [0.0, 0.5], [0.5, 0.75], [0.5, 0.5]]]
+            ),  # centres: 1 is right or down, 0 left or up
+            torch.tensor([[[0.5, 1.0], [0.5, 0.0], [0.0, 0.5], [0.5, 0.5]]]),  # sizes: 1 is larger, 0 smaller
+        ]
+    )
+    monkeypatch.setattr(torch, "rand_like", lambda like: next(drawn))
+    monkeypatch.setattr(torch, "rand", lambda shape, device=None: torch.tensor([[0.19, 0.2, 0.9, 0.0]]))
+    monkeypatch.setattr(torch, "randint_like", lambda like, high: torch.full_like(like, high - 1))
+    noisy = make_noisy_objects([truth], classes=5, most_queries=5, box_noise=0.4, label_noise=0.2)
+    assert noisy.groups == 2
+    assert noisy.objects.tolist() == [[0, 1, 0, 1]]
+    assert noisy.labels.tolist() == [[4, 0, 2, 4]]  # drawn anew where the number is below 0.2
+    expected = torch.tensor(
+        [
+            [0.5 + 0.04, 0.4 - 0.02, 0.2, 0.1 * 1.4],
+            [0.04, 0.5, 0.08, 0.2 * 0.6],  # moved to 0.03, from -0.02 to 0.08: its left fifth is cut off
+            [0.5, 0.4 + 0.01, 0.2 * 0.6, 0.1],
+            [0.05, 0.5, 0.1, 0.2],
+        ]
+    )
+    torch.testing.assert_close(noisy.boxes_cxcywh[0], expected, atol=1e-6, rtol=0)
+
+
 def test_noise_stays_in_its_bounds_and_in_the_image():
     torch.manual_seed(0)
     truth = target(6)
@@ -47,6 +76,19 @@ def test_noise_stays_in_its_bounds_and_in_the_image():
     corner = Target(torch.tensor([[0.05, 0.05, 0.1, 0.1]]), torch.tensor([0]), 1, (10, 10))
     edges = cxcywh_to_xyxy(make_noisy_objects([corner], 3, 200).boxes_cxcywh)
     assert edges.min() >= -1e-6
+
+
+@pytest.mark.parametrize(
+    ("noisy", "groups", "queries", "rows"),
+    [
+        (2, 1, 1, ["111", "111", "001"]),  # one group
+        (3, 3, 1, ["1001", "0101", "0011", "0001"]),  # groups of one
+        (2, 2, 0, ["10", "01"]),
+    ],
+)
+def test_groups_by_hand(noisy, groups, queries, rows):
+    may_attend = group_visibility(noisy=noisy, groups=groups, queries=queries)
+    assert ["".join(str(int(may)) for may in row) for row in may_attend] == rows
 
 
 def test_who_may_attend_to_whom():

@@ -120,6 +120,17 @@ def test_padding_moves_no_token():
     torch.testing.assert_close(beside.tokens.sizes[0, real], alone.tokens.sizes[0])
 
 
+@pytest.mark.parametrize("strides", [(16,), (8, 16)])
+def test_padding_hardly_changes_what_a_token_says(strides):
+    """Convolutions see a little of it at the border; a norm over the whole map would tell every token of it."""
+    torch.manual_seed(0)
+    model = build_model(settings("lite", strides=strides, encoder_layers=0), classes=5).eval()
+    image = torch.randn(3, 128, 96)
+    alone, beside = model(Batch.from_images([image])), model(Batch.from_images([image, torch.randn(3, 192, 192)]))
+    before, after = alone.tokens.logits[0], beside.tokens.logits[0, ~beside.tokens.is_padding[0]]
+    assert (after - before).abs().median() < 0.03 * before.std()
+
+
 def test_noisy_copies_do_not_reach_the_real_queries():
     """Truth must not leak: answers of the real queries are the same whatever the targets are."""
     torch.manual_seed(0)

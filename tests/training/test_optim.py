@@ -90,8 +90,8 @@ def test_cosine_is_flat_then_falls_to_zero() -> None:
 
 
 def test_step_falls_to_a_tenth_at_once() -> None:
-    assert rate_factor(0.7, 1000, "step", flat=0.7, warmup_steps=1) == 1.0
-    assert rate_factor(0.71, 1000, "step", flat=0.7, warmup_steps=1) == pytest.approx(0.1)
+    assert rate_factor(0.69, 1000, "step", flat=0.7, warmup_steps=1) == 1.0
+    assert rate_factor(0.7, 1000, "step", flat=0.7, warmup_steps=1) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])

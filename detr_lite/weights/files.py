@@ -1,0 +1,73 @@
+"""Files of weights and of settings, read without running any code in them."""
+
+import json
+import pickle
+import textwrap
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from detr_lite.structures import DetrLiteError
+
+
+def read_torch(path: Path, allowed: Sequence[type] = ()) -> Any:
+    """What `torch.save` wrote: tensors, plain types, and instances of the `allowed` classes.
+
+    Errors: a missing file, one that is cut off, one that holds more.
+    """
+    if not path.is_file():
+        raise DetrLiteError(f"{path}: no such checkpoint")
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
+            warnings.simplefilter("ignore")  # of unusual pickles; what is wrong with one is told below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DetrLiteError(
+            f"{path}: not a checkpoint of tensors and plain types; it may ask to run code, so it is not opened"
+        ) from error
+    except Exception as error:  # a damaged file fails in as many ways as there are bytes
+        raise DetrLiteError(f"{path}: not a checkpoint, or cut off ({first_line(error)})") from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Errors: a missing or unreadable file, one that is cut off."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DetrLiteError(f"{path}: not a safetensors file, or cut off ({first_line(error)})") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Errors: no readable JSON, or not an object."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DetrLiteError(f"{path}: not readable as JSON ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise DetrLiteError(f"{path}: it holds a {type(content).__name__}, not an object with settings")
+    return content
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Errors: a folder where a file is to be written; a file, unless `overwrite`."""
+    if path.is_dir():
+        raise DetrLiteError(f"{path} is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise DetrLiteError(f"{path} exists; name another file, or give --overwrite to replace it")
+
+
+def is_state(value: Any) -> TypeGuard[dict[str, Tensor]]:
+    """Whether it is named tensors and nothing else."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    )
+
+
+def first_line(error: BaseException) -> str:
+    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 120, placeholder=" ...")

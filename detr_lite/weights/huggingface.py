@@ -1,0 +1,162 @@
+"""DETR as `transformers` saves it, in version 4 and 5: its names for our weights, and what its config.json says."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from detr_lite.structures import DetrLiteError
+from detr_lite.weights.facts import Facts, facts_of_settings
+from detr_lite.weights.files import read_json
+from detr_lite.weights.layout import Layout
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+SETTINGS = {
+    "dim": "d_model",
+    "heads": "encoder_attention_heads",
+    "encoder_layers": "encoder_layers",
+    "decoder_layers": "decoder_layers",
+    "feedforward_dim": "encoder_ffn_dim",
+    "num_queries": "num_queries",
+    "dropout": "dropout",
+}
+"""Our name of what a config.json says -> theirs."""
+
+REQUIRED = {
+    "position_embedding_type": "sine",
+    "activation_function": "relu",
+    "num_channels": 3,
+    "auxiliary_loss": False,  # with it their decoder norms its states between layers, too
+}
+REQUIRED_OF_RESNET = {"hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False}
+"""Settings that change what a model computes without showing in its weights, and the only values that ours knows."""
+
+
+def layout_of(names: Collection[str]) -> Layout:
+    """The layout of a file: versions 4 and 5 differ in three names, and there are two kinds of ResNet."""
+    output = "o_proj" if any(".o_proj." in name for name in names) else "out_proj"
+    hidden = "mlp.fc" if any(".mlp.fc" in name for name in names) else "fc"
+    backbone = "model.backbone.model"
+    if any(name.startswith("model.backbone.conv_encoder.") for name in names):
+        backbone = "model.backbone.conv_encoder.model"
+    is_timms = not any(name.startswith(f"{backbone}.embedder.") for name in names)
+    modules = {
+        **({"backbone.network": backbone} if is_timms else _own_resnet(backbone)),
+        "encoder.projections.0": "model.input_projection",
+        "queries.position": "model.query_position_embeddings",
+        "decoder.norm": "model.decoder.layernorm",
+        "heads.label": "class_labels_classifier",
+        "heads.box.0": "bbox_predictor.layers.0",
+        "heads.box.2": "bbox_predictor.layers.1",
+        "heads.box.4": "bbox_predictor.layers.2",
+    }
+    for stack, attention, attention_norm, their_attention in (
+        ("encoder", "attention", "attention_norm", "self_attn"),
+        ("decoder", "self_attention", "self_norm", "self_attn"),
+        ("decoder", "cross_attention", "cross_norm", "encoder_attn"),
+    ):
+        ours, theirs = f"{stack}.layers.*", f"model.{stack}.layers.*"
+        modules |= {
+            f"{ours}.{attention}.query": f"{theirs}.{their_attention}.q_proj",
+            f"{ours}.{attention}.key": f"{theirs}.{their_attention}.k_proj",
+            f"{ours}.{attention}.value": f"{theirs}.{their_attention}.v_proj",
+            f"{ours}.{attention}.output": f"{theirs}.{their_attention}.{output}",
+            f"{ours}.{attention_norm}": f"{theirs}.{their_attention}_layer_norm",
+            f"{ours}.feedforward.0": f"{theirs}.{hidden}1",
+            f"{ours}.feedforward.3": f"{theirs}.{hidden}2",
+            f"{ours}.feedforward_norm": f"{theirs}.final_layer_norm",
+        }
+    return Layout(modules)
+
+
+def _own_resnet(backbone: str) -> dict[str, str]:
+    """The names of the ResNet of `transformers` itself, for those of timm's."""
+    modules = {
+        "backbone.network.conv1": f"{backbone}.embedder.embedder.convolution",
+        "backbone.network.bn1": f"{backbone}.embedder.embedder.normalization",
+    }
+    for stage in range(4):
+        ours, theirs = f"backbone.network.layer{stage + 1}.*", f"{backbone}.encoder.stages.{stage}.layers.*"
+        modules[f"{ours}.downsample.0"] = f"{theirs}.shortcut.convolution"
+        modules[f"{ours}.downsample.1"] = f"{theirs}.shortcut.normalization"
+        for part in range(3):
+            modules[f"{ours}.conv{part + 1}"] = f"{theirs}.layer.{part}.convolution"
+            modules[f"{ours}.bn{part + 1}"] = f"{theirs}.layer.{part}.normalization"
+    return modules
+
+
+def find_weights(folder: Path) -> Path:
+    """Errors: a folder without weights, or with weights in several files."""
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+        if (folder / f"{name}.index.json").is_file():
+            raise DetrLiteError(
+                'its weights are in several files; save them in one, with save_pretrained(folder, max_shard_size="5GB")'
+            )
+    raise DetrLiteError(f"no weights in it, neither {' nor '.join(WEIGHT_FILES)}")
+
+
+def facts_of_config(path: Path) -> Facts:
+    """What the config.json beside the weights says.
+
+    Errors: a model that is no DETR for detection, or differs from ours in what weights do not show.
+    """
+    config = read_json(path)
+    kind = config.get("model_type")
+    if kind != "detr":
+        raise DetrLiteError(f'{path}: model_type is {kind!r}; only "detr" is read')
+    heads = config.get("architectures") or ["DetrForObjectDetection"]
+    if heads != ["DetrForObjectDetection"]:
+        raise DetrLiteError(f"{path}: architectures is {heads!r}; only DetrForObjectDetection is read")
+    _require(config, REQUIRED, path)
+    for setting in ("attention_heads", "ffn_dim"):
+        if config.get(f"encoder_{setting}") != config.get(f"decoder_{setting}"):
+            raise DetrLiteError(f"{path}: encoder_{setting} and decoder_{setting} differ; ours are one")
+    backbone = config.get("backbone_config")
+    if isinstance(backbone, dict) and backbone.get("model_type") == "resnet":
+        _require(backbone, REQUIRED_OF_RESNET, path)
+    said = facts_of_settings(config, SETTINGS, str(path))
+    names = _names(config, path)
+    classes = None if names is None else len(config["id2label"])
+    return said.or_else(Facts(_backbone(config), _dilation(config, path), classes=classes, names=names))
+
+
+def _require(settings: dict[str, Any], required: dict[str, Any], path: Path) -> None:
+    for key, value in required.items():
+        if settings.get(key, value) != value:
+            raise DetrLiteError(f"{path}: {key} is {settings[key]!r}; only {value!r} is read")
+
+
+def _dilation(config: dict[str, Any], path: Path) -> bool | None:
+    """Whether `transformers` dilates; None where the file asks for it in vain.
+
+    A backbone with settings of its own, and the ResNet of `transformers` itself, do not listen to `dilation`.
+    """
+    own = config.get("backbone_config") or config.get("backbone_kwargs")
+    if isinstance(own, dict):
+        stride = own.get("output_stride")
+        if stride not in (None, 16, 32):
+            raise DetrLiteError(f"{path}: the backbone's output_stride is {stride!r}; only 16 and 32 are read")
+        if stride == 16:
+            return True
+    elif config.get("use_timm_backbone", True):
+        return bool(config.get("dilation"))
+    return None if config.get("dilation") else False
+
+
+def _backbone(config: dict[str, Any]) -> str | None:
+    own = config.get("backbone_config")
+    name = own.get("backbone") if isinstance(own, dict) else config.get("backbone")
+    return name if isinstance(name, str) else None
+
+
+def _names(config: dict[str, Any], path: Path) -> dict[int, str] | None:
+    """The class of each label; those of "N/A" stand for nothing."""
+    labels = config.get("id2label")
+    if labels is None:
+        return None
+    try:
+        return {int(label): name for label, name in labels.items() if name.upper() != "N/A"}
+    except (AttributeError, ValueError) as error:
+        raise DetrLiteError(f"{path}: id2label does not give a name for each number") from error

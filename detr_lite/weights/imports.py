@@ -1,0 +1,182 @@
+"""Weights of any kind, ours and other people's: which kind a file is, and the model in it."""
+
+from argparse import Namespace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from detr_lite.build import build_model
+from detr_lite.data.coco_names import COCO_NAMES
+from detr_lite.model.detr import Detr
+from detr_lite.structures import DetrLiteError
+from detr_lite.weights.checkpoint import KEY, Description, find_exported, load_model, write_checkpoint
+from detr_lite.weights.facts import ORIGINAL, RESNETS, Facts, describe, facts_of_weights
+from detr_lite.weights.files import is_state, read_safetensors, read_torch, refuse_existing
+from detr_lite.weights.huggingface import facts_of_config, find_weights, layout_of
+from detr_lite.weights.layout import Layout, State, differences
+from detr_lite.weights.official import OfficialLayout, facts_of_arguments
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model with its weights, in evaluation mode, and what is known of it."""
+
+    model: Detr
+    description: Description
+    notes: tuple[str, ...]
+    """What was recognised and what was assumed, a line each."""
+
+
+def import_checkpoint(path: Path | str, dc5: bool | None = None, heads: int | None = None) -> Detr:
+    """The model in a checkpoint of any kind; see `read_foreign`."""
+    return read_foreign(Path(path), dc5, heads).model
+
+
+def convert_checkpoint(
+    source: Path, output: Path, dc5: bool | None = None, heads: int | None = None, overwrite: bool = False
+) -> None:
+    """Write a checkpoint of any kind as one of ours, and print what it was."""
+    if output.suffix == ".safetensors":
+        raise DetrLiteError(f"{output}: name a .ckpt file; tools/export.py makes .safetensors of it")
+    refuse_existing(output, overwrite)
+    imported = read_foreign(source, dc5, heads)
+    write_checkpoint(output, imported.model, imported.description)
+    print("\n".join((*imported.notes, f"written    {output}")))
+
+
+def read_foreign(path: Path, dc5: bool | None = None, heads: int | None = None) -> Imported:
+    """Read a checkpoint of ours, the original DETR's `.pth`, or a DETR of `transformers`; no code in it is run.
+
+    The outputs are those of the model in its own program: every row of the class layer is kept, also those that stand
+    for no class.
+
+    Args:
+        path: a file, or a folder of `transformers` or of `tools/export.py`.
+        dc5, heads: what weights do not tell, for files that do not say it either; by default no, and 8.
+
+    Errors: another kind of file or of model; a key that is missing, surplus or of another shape: all are named.
+    """
+    if not path.exists():
+        raise DetrLiteError(f"{path}: no such file or folder")
+    try:
+        exported = find_exported(path)
+        if exported is not None and exported.with_suffix(".json").is_file():
+            return _read_own(path, dc5, heads)
+        content, config = _open(path)
+        if isinstance(content, dict) and KEY in content:
+            return _read_own(path, dc5, heads)
+        return _read(_recognise(content, config), dc5, heads)
+    except DetrLiteError as error:  # of any depth: what was given always stands before it, once
+        reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")
+        raise DetrLiteError(f"{path}: {reason}") from error
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Somebody's weights, and what is known of them."""
+
+    kind: str
+    layout: Layout
+    state: State
+    said: Facts
+
+
+def _open(path: Path) -> tuple[Any, Path | None]:
+    """What is in the file, and the config.json beside it."""
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise DetrLiteError(
+            "a folder without config.json, as transformers writes it, or a .safetensors with its .json, as "
+            "tools/export.py does"
+        )
+    file = find_weights(path) if path.is_dir() else path
+    config = file.parent / "config.json"
+    content = read_safetensors(file) if file.suffix == ".safetensors" else read_torch(file, allowed=[Namespace])
+    return content, config if config.is_file() else None
+
+
+def _recognise(content: Any, config: Path | None) -> _Source:
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not is_state(state):
+        raise DetrLiteError("neither a checkpoint of detr_lite, nor the weights of a DETR")
+    # Frozen batch norm does not count its steps; where they are in a file, they mean nothing.
+    state = {name: value for name, value in state.items() if not name.endswith(".num_batches_tracked")}
+    _refuse_relatives(state)
+    if any(name.startswith("transformer.") for name in state):
+        said = facts_of_arguments(content.get("args"))
+        return _Source("the original DETR", OfficialLayout(), state, said)
+    if any(name.startswith(("model.encoder.", "model.decoder.", "class_labels_classifier.")) for name in state):
+        said = Facts() if config is None else facts_of_config(config)
+        return _Source("DETR of transformers", layout_of(state), state, said)
+    raise DetrLiteError("its weights are not those of a DETR as the original, transformers or detr_lite name them")
+
+
+def _refuse_relatives(names: Collection[str]) -> None:
+    """Models that have most of a DETR's names, so that a list of what differs would hide what they are."""
+    if any(".sampling_offsets." in name for name in names):
+        raise DetrLiteError("a deformable DETR; only the original architecture is read")
+    if any(name.startswith(("detr.", "mask_head.", "bbox_attention.")) for name in names):
+        raise DetrLiteError("a DETR for segmentation; only those for detection are read")
+
+
+def _read(source: _Source, dc5: bool | None, heads: int | None) -> Imported:
+    _refuse_contradiction(source.said, dc5, heads)
+    told = source.said.or_else(Facts(dilation=dc5, heads=heads))
+    seen = facts_of_weights({source.layout.our_name(name): tuple(value.shape) for name, value in source.state.items()})
+    if seen.backbone is None and told.backbone is None:
+        raise DetrLiteError(f"its backbone is none of {', '.join(RESNETS.values())}")
+    facts = replace(told, backbone=seen.backbone or told.backbone).or_else(seen).or_else(ORIGINAL)
+
+    description = describe(facts)
+    model = build_model(description.config.model, len(description.categories), for_checkpoint=True)
+    faults = differences(source.layout.to_theirs(model.state_dict()), source.state)
+    if faults:
+        raise DetrLiteError(f"not the weights of the {facts.backbone} DETR that they seem to be; {'; '.join(faults)}")
+    model.load_state_dict(source.layout.to_ours(source.state))
+    return Imported(model.eval(), description, _notes(source.kind, description, told))
+
+
+def _read_own(path: Path, dc5: bool | None, heads: int | None) -> Imported:
+    model, description = load_model(path)
+    told = Facts(dilation=description.config.model.dilation, heads=description.config.model.heads)
+    _refuse_contradiction(told, dc5, heads)
+    return Imported(model, description, _notes("detr_lite", description, told))
+
+
+def _refuse_contradiction(told: Facts, dc5: bool | None, heads: int | None) -> None:
+    for option, given, said in (("DC5", dc5, told.dilation), ("heads", heads, told.heads)):
+        if None not in (given, said) and given != said:
+            raise DetrLiteError(f"{option}: {_word(given)}, as asked for, but the file says {_word(said)}")
+
+
+def _notes(kind: str, description: Description, told: Facts) -> tuple[str, ...]:
+    model, names = description.config.model, [category.name for category in description.categories]
+    dc5_assumed = " (assumed; weights do not tell: --dc5)" if told.dilation is None else ""
+    heads_assumed = " (assumed; weights do not tell: --heads)" if told.heads is None else ""
+    unused = sum(name.startswith("unused ") for name in names)
+    if set(COCO_NAMES.values()) <= set(names):
+        classes = "COCO's names"
+    elif names[0] in ("class 0", "LABEL_0"):
+        classes = "their names are not known"
+    else:
+        classes = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    return (
+        f"kind       {kind}",
+        f"backbone   {model.backbone}; DC5: {_word(model.dilation)}{dc5_assumed}",
+        f"layers     {model.encoder_layers} in the encoder, {model.decoder_layers} in the decoder, {model.dim} wide; "
+        f"heads: {model.heads}{heads_assumed}",
+        f"queries    {model.num_queries}",
+        f"images     {_images(description)}",
+        f"classes    {len(names) - unused}: {classes}" + (f"; {unused} more rows stand for nothing" if unused else ""),
+    )
+
+
+def _images(description: Description) -> str:
+    resize = description.resize
+    if resize.kind == "longest":
+        return f"longer side at most {resize.size} pixels"
+    return f"shorter side {resize.size} pixels, longer side at most {resize.max_size}"
+
+
+def _word(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,79 @@
+"""The loss of `detr`, its matches and its gradients are transformers'."""
+
+import pytest
+import torch
+
+from detr_lite.benchmark.oracle import gradient_differences, our_matches
+from detr_lite.benchmark.theirs import random_batch, their_answer, their_losses, their_matches
+from detr_lite.benchmark.twin import Sizes, make_twins
+from detr_lite.build import build_criterion
+from detr_lite.config import Config, ModelConfig
+from detr_lite.loss import Losses, official_criterion
+from detr_lite.structures import DetrOutput
+
+SMALL = Sizes(body="resnet18", dim=64, heads=4, layers=2, feedforward_dim=96, queries=12, classes=5)
+OBJECTS = [(0, 0), (1,), (3, 0, 7), (15, 2)]  # the last: more objects than queries
+
+
+def assert_same_losses(losses: Losses, expected: Losses) -> None:
+    assert losses.parts.keys() == {"ce", "l1", "giou"}
+    for name, values in losses.parts.items():
+        torch.testing.assert_close(values, expected.parts[name], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(losses.total, expected.total, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("objects", OBJECTS)
+@pytest.mark.parametrize("layers", [1, 6])
+def test_loss_and_matches_of_the_same_answers(objects, layers):
+    """Answers straight from the dice, which no two models can disagree about."""
+    theirs, _ = make_twins(Sizes("resnet18", 32, 1, layers, 32, queries=12, classes=5), seed=0)
+    generator = torch.Generator().manual_seed(len(objects))
+    batch = random_batch([(32, 32)] * len(objects), objects, 5, generator)
+    logits = torch.randn(layers, len(objects), 12, 6, generator=generator)
+    boxes = torch.rand(layers, len(objects), 12, 4, generator=generator) * 0.4 + 0.1
+    gradients = []
+    for is_ours in (True, False):
+        leaves = logits.clone().requires_grad_(), boxes.clone().requires_grad_()
+        output = DetrOutput(*leaves)
+        of_theirs = their_losses(theirs, output, batch.targets)
+        of_ours = official_criterion(5)(output, batch.targets)
+        assert_same_losses(of_ours, of_theirs)
+        (of_ours if is_ours else of_theirs).total.backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    pairs = our_matches(DetrOutput(logits, boxes), batch.targets)
+    assert pairs == their_matches(theirs, DetrOutput(logits, boxes), batch.targets)
+    assert len(pairs) == layers * sum(min(count, 12) for count in objects)
+    for gradient, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("objects", OBJECTS)
+def test_loss_and_gradients_through_the_whole_model(objects):
+    sides = [(70, 101), (129, 33), (31, 47)][: len(objects)]
+    theirs, ours = make_twins(SMALL, seed=1)
+    batch = random_batch(sides, objects, 5, torch.Generator().manual_seed(0))
+    assert_gradients_agree(theirs, ours, batch)
+
+
+@pytest.mark.slow
+def test_loss_and_gradients_of_the_original_at_its_size():
+    theirs, ours = make_twins(Sizes(), seed=1)
+    batch = random_batch([(200, 300), (321, 150)], (6, 2), 91, torch.Generator().manual_seed(0))
+    assert_gradients_agree(theirs, ours, batch)
+
+
+def assert_gradients_agree(theirs, ours, batch) -> None:
+    expected, output = their_answer(theirs, batch), ours(batch)
+    of_theirs = their_losses(theirs, expected, batch.targets)
+    of_ours = official_criterion(ours.heads.label.out_features - 1)(output, batch.targets)
+    assert our_matches(output, batch.targets) == their_matches(theirs, expected, batch.targets)
+    assert_same_losses(of_ours, of_theirs)
+    of_theirs.total.backward()
+    of_ours.total.backward()
+    differences = gradient_differences(theirs, ours)
+    assert differences.keys() == dict(ours.named_parameters()).keys()
+    assert {name: value for name, value in differences.items() if not value < 1e-4} == {}
+
+
+def test_the_settings_of_detr_are_the_official_loss():
+    assert build_criterion(Config(model=ModelConfig(name="detr")), classes=7) == official_criterion(7)

@@ -1,0 +1,175 @@
+"""Parts of `lite` whose mathematics is public, against transformers' Conditional, DAB and Deformable DETR."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import generalized_box_iou
+from transformers import ConditionalDetrConfig, DabDetrConfig
+from transformers.loss.loss_deformable_detr import DeformableDetrHungarianMatcher
+from transformers.models.conditional_detr.modeling_conditional_detr import ConditionalDetrDecoderCrossAttention
+from transformers.models.dab_detr.modeling_dab_detr import (
+    DabDetrDecoderLayerCrossAttention,
+    encode_sinusoidal_position_embedding,
+    inverse_sigmoid,
+)
+
+from detr_lite.benchmark.theirs import random_batch
+from detr_lite.boxes import cxcywh_to_xyxy, paired_iou_and_giou
+from detr_lite.loss.matcher import MatchingCost, match
+from detr_lite.loss.targets import pad_targets
+from detr_lite.model.attention import PositionGuidedAttention
+from detr_lite.model.decoder import Guide, GuidedDecoderLayer
+from detr_lite.model.encoder import Tokens
+from detr_lite.model.heads import RefiningHeads
+from detr_lite.model.position import encode_coordinates
+
+DIM, HEADS = 32, 4
+
+
+@pytest.fixture
+def asked() -> dict[str, torch.Tensor]:
+    """Queries and tokens with their positions, a bias, and padding."""
+    torch.manual_seed(0)
+    is_padding = torch.zeros(2, 9, dtype=torch.bool)
+    is_padding[1, 6:] = True
+    return {
+        "query": torch.randn(2, 5, DIM),
+        "query_position": torch.randn(2, 5, DIM),
+        "key": torch.randn(2, 9, DIM),
+        "key_position": torch.randn(2, 9, DIM),
+        "bias": torch.randn(2, HEADS, 5, 9),
+        "is_padding": is_padding,
+    }
+
+
+def copy_attention(ours: PositionGuidedAttention, **theirs: nn.Module) -> None:
+    """Their random weights in ours; every projection of ours must be named."""
+    assert theirs.keys() == dict(ours.named_children()).keys()
+    for name, linear in theirs.items():
+        assert isinstance(linear, nn.Linear)
+        nn.init.normal_(linear.bias, std=0.3)  # zero biases would hide a forgotten one
+        ours.get_submodule(name).load_state_dict(linear.state_dict())
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_guided_attention_is_conditional_detrs(asked, need_weights):
+    """From the second layer on; in the first, theirs adds the position to the content, too."""
+    config = ConditionalDetrConfig(d_model=DIM, decoder_attention_heads=HEADS, attn_implementation="eager")
+    theirs = ConditionalDetrDecoderCrossAttention(config, DIM, HEADS).eval()
+    ours = PositionGuidedAttention(DIM, HEADS).eval()
+    copy_attention(
+        ours,
+        query_content=theirs.q_content_proj,
+        query_position=theirs.q_pos_sine_proj,
+        key_content=theirs.k_content_proj,
+        key_position=theirs.k_pos_proj,
+        value=theirs.v_proj,
+        output=theirs.o_proj,
+    )
+    inputs = {name: asked[name].requires_grad_() for name in ("query", "query_position", "key", "key_position")}
+    expected, weights = theirs(
+        hidden_states=inputs["query"],
+        encoder_hidden_states=inputs["key"],
+        query_sine_embed=inputs["query_position"],
+        encoder_position_embeddings=inputs["key_position"],
+        attention_mask=asked["bias"].masked_fill(asked["is_padding"][:, None, None], -math.inf),
+    )
+    attended = ours(
+        **inputs,
+        value=inputs["key"],
+        may_attend=~asked["is_padding"][:, None],
+        bias=asked["bias"],
+        need_weights=need_weights,
+    )
+    torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
+    if need_weights:
+        torch.testing.assert_close(attended.weights, weights, atol=1e-6, rtol=1e-5)
+    direction = torch.randn_like(expected)
+    gradients, wanted = (
+        torch.autograd.grad(values, list(inputs.values()), direction) for values in (attended.values, expected)
+    )
+    torch.testing.assert_close(gradients, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_asking_the_image_is_dab_detrs(asked):
+    """The whole step of a layer: what is query, key, value and position, the way around, and the norm."""
+    theirs = DabDetrDecoderLayerCrossAttention(DabDetrConfig(hidden_size=DIM, decoder_attention_heads=HEADS)).eval()
+    ours = GuidedDecoderLayer(DIM, HEADS, feedforward_dim=DIM, dropout=0.0).eval()
+    copy_attention(
+        ours.cross_attention,
+        query_content=theirs.cross_attn_query_content_proj,
+        query_position=theirs.cross_attn_query_pos_sine_proj,
+        key_content=theirs.cross_attn_key_content_proj,
+        key_position=theirs.cross_attn_key_pos_proj,
+        value=theirs.cross_attn_value_proj,
+        output=theirs.cross_attn.output_proj,
+    )
+    nn.init.normal_(theirs.cross_attn_layer_norm.weight)
+    nn.init.normal_(theirs.cross_attn_layer_norm.bias)
+    ours.cross_norm.load_state_dict(theirs.cross_attn_layer_norm.state_dict())
+    expected, _ = theirs(
+        hidden_states=asked["query"],
+        encoder_hidden_states=asked["key"],
+        object_queries=asked["key_position"],
+        query_sine_embed=asked["query_position"],
+        encoder_attention_mask=asked["bias"].masked_fill(asked["is_padding"][:, None, None], -math.inf),
+    )
+    tokens = Tokens(
+        values=asked["key"],
+        position=asked["key_position"],
+        centers=torch.zeros(2, 9, 2),
+        sizes=torch.zeros(2, 9, 2),
+        is_padding=asked["is_padding"],
+        grids=((3, 3),),
+        spans=torch.zeros(2, 1, 2),
+    )
+    # What is added in self-attention has no part here.
+    guide = Guide(position=torch.randn(2, 5, DIM), place=asked["query_position"], bias=asked["bias"])
+    attended = ours.ask_image(asked["query"], guide, tokens, need_weights=False)
+    torch.testing.assert_close(ours.cross_norm(asked["query"] + attended.values), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_codes_of_anchors_are_dab_detrs():
+    """y before x, then width and height, each with the temperature of section 4.4."""
+    anchors_cxcywh = torch.rand(2, 5, 4)
+    code = encode_coordinates(anchors_cxcywh[..., [1, 0, 2, 3]], DIM // 2, temperature=20.0)
+    expected = encode_sinusoidal_position_embedding(anchors_cxcywh, num_pos_feats=DIM // 2, temperature=20)
+    torch.testing.assert_close(code, expected, atol=1e-5, rtol=0)
+
+
+def test_anchors_are_refined_as_dab_detrs():
+    torch.manual_seed(0)
+    heads = RefiningHeads(DIM, classes=3, layers=2)
+    for parameter in heads.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    states, anchors_cxcywh = torch.randn(2, 5, DIM), torch.rand(2, 5, 4) * 0.9 + 0.05
+    _, boxes_cxcywh = heads(1, states, anchors_cxcywh)
+    expected = (heads.box[1](states) + inverse_sigmoid(anchors_cxcywh)).sigmoid()
+    torch.testing.assert_close(boxes_cxcywh, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("objects", [(0, 0), (1,), (3, 0, 7), (15, 2)])
+def test_matching_is_deformable_detrs(objects):
+    generator = torch.Generator().manual_seed(len(objects))
+    targets = random_batch([(32, 32)] * len(objects), objects, 5, generator).targets
+    logits = 3 * torch.randn(2, len(objects), 12, 5, generator=generator)
+    boxes_cxcywh = torch.rand(2, len(objects), 12, 4, generator=generator) * 0.4 + 0.1
+    matches = match(MatchingCost("sigmoid", 2.0, 5.0, 2.0), logits, boxes_cxcywh, pad_targets(targets))
+    found = zip(*(vars(matches)[name].tolist() for name in ("layer", "image", "query", "object")), strict=True)
+    matcher = DeformableDetrHungarianMatcher(class_cost=2, bbox_cost=5, giou_cost=2)
+    labels = [{"class_labels": target.labels, "boxes": target.boxes_cxcywh} for target in targets]
+    expected = set()
+    for layer in range(2):
+        pairs = matcher({"logits": logits[layer], "pred_boxes": boxes_cxcywh[layer]}, labels)
+        for image, (queries, its_objects) in enumerate(pairs):
+            expected |= {(layer, image, *pair) for pair in zip(queries.tolist(), its_objects.tolist(), strict=True)}
+    assert set(found) == expected
+
+
+def test_all_pairs_of_boxes_overlap_as_torchvisions():
+    torch.manual_seed(0)
+    first, second = (cxcywh_to_xyxy(torch.rand(count, 4) * 0.5 + 0.2) for count in (6, 4))
+    _, giou = paired_iou_and_giou(first[:, None], second[None])
+    torch.testing.assert_close(giou, generalized_box_iou(first, second), atol=1e-6, rtol=1e-5)

@@ -1,0 +1,64 @@
+"""Files of other people's models, and batches to compare answers on."""
+
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from foreign_models import OriginalDetr, original_detr, save_pth, their_detr
+
+from detr_lite.structures import Batch
+
+BATCHES = {
+    "one image": [(64, 96)],
+    "equal sizes": [(64, 64), (64, 64)],
+    "padded": [(70, 101), (129, 45)],
+}
+
+
+@pytest.fixture(params=BATCHES)
+def batch(request: pytest.FixtureRequest) -> Batch:
+    torch.manual_seed(2)
+    return Batch.from_images([torch.randn(3, *size) for size in BATCHES[request.param]])
+
+
+@pytest.fixture(scope="session")
+def original() -> tuple[OriginalDetr, Namespace]:
+    """The original and its arguments, to be read only."""
+    return original_detr()
+
+
+@pytest.fixture(scope="session")
+def theirs() -> Any:
+    """The model of `transformers`, to be read only."""
+    return their_detr()
+
+
+@pytest.fixture
+def pth(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> Path:
+    """A training file of the original, as its repository writes it."""
+    model, said = original
+    return save_pth(tmp_path / "checkpoint.pth", model, said)
+
+
+@pytest.fixture
+def folder(theirs: Any, tmp_path: Path) -> Path:
+    """A folder as `transformers` saves it."""
+    theirs.save_pretrained(tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+@pytest.fixture
+def edit_config(folder: Path) -> Callable[..., Path]:
+    """Change the config.json of `folder`; a value of None takes a key away."""
+
+    def edit(**changes: Any) -> Path:
+        file = folder / "config.json"
+        config = {**json.loads(file.read_text()), **changes}
+        file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+        return folder
+
+    return edit

@@ -1,0 +1,288 @@
+"""An import is total, runs nothing, and what it writes is used like any checkpoint."""
+
+import json
+import os
+import pickle
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from foreign_models import OriginalDetr, assert_answers_as_the_original
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from detr_lite.data.coco_names import COCO_NAMES
+from detr_lite.structures import Batch, DetrLiteError
+from detr_lite.weights import import_checkpoint
+from detr_lite.weights.checkpoint import load_model, read_checkpoint
+from detr_lite.weights.imports import read_foreign
+
+State = dict[str, Tensor]
+
+
+def refused(path: Path) -> str:
+    """The one line, which names the file once."""
+    with pytest.raises(DetrLiteError) as caught:
+        read_foreign(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    assert message.count(str(path)) == 1
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.fixture
+def edit_pth(pth: Path) -> Callable[[Callable[[State], object]], Path]:
+    """Change the weights of the original's file in place."""
+
+    def edit(change: Callable[[State], object]) -> Path:
+        with torch.serialization.safe_globals([Namespace]):
+            content = torch.load(pth, weights_only=True)
+        content["model"] = dict(content["model"])
+        change(content["model"])
+        torch.save(content, pth)
+        return pth
+
+    return edit
+
+
+def test_every_fault_of_the_originals_weights_is_named(edit_pth: Callable[..., Path]) -> None:
+    def spoil(state: State) -> None:
+        for name in (
+            "transformer.decoder.norm.weight",
+            "backbone.0.body.layer2.1.bn1.running_var",
+            "query_embed.weight",
+        ):
+            del state[name]
+        del state["transformer.encoder.layers.1.self_attn.in_proj_bias"]
+        state["transformer.encoder.norm.weight"] = torch.zeros(32)
+        state["something.else"] = torch.zeros(1)
+        state["class_embed.bias"] = torch.zeros(91)
+        state["transformer.decoder.layers.0.multihead_attn.in_proj_weight"] = torch.zeros(95, 32)
+        state["input_proj.bias"] = torch.zeros(32, dtype=torch.int8)
+
+    assert refused(edit_pth(spoil)) == (
+        "not the weights of the resnet18 DETR that they seem to be; "
+        "missing: backbone.0.body.layer2.1.bn1.running_var, query_embed.weight, transformer.decoder.norm.weight, "
+        "transformer.encoder.layers.1.self_attn.in_proj_bias; "
+        "surplus: something.else, transformer.encoder.norm.weight; "
+        "of another shape: class_embed.bias (91,) instead of (92,), "
+        "transformer.decoder.layers.0.multihead_attn.in_proj_weight (95, 32) instead of (96, 32); "
+        "not of real numbers: input_proj.bias torch.int8"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "class_embed.weight",
+        "query_embed.weight",
+        "input_proj.weight",
+        "backbone.0.body.conv1.weight",
+        "backbone.0.body.layer4.1.bn2.weight",
+        "transformer.encoder.layers.0.linear1.weight",
+        "transformer.decoder.layers.2.norm3.weight",
+    ],
+)
+def test_a_key_that_tells_a_size_is_missed_too(
+    original: tuple[OriginalDetr, Namespace], tmp_path: Path, name: str
+) -> None:
+    """In a file of weights alone; what can be seen elsewhere is, and the rest is the original's."""
+    state = {key: value for key, value in original[0].state_dict().items() if key != name}
+    torch.save({"model": state}, tmp_path / "some.pth")
+    assert f"seem to be; missing: {name}" in refused(tmp_path / "some.pth")
+
+
+def test_every_fault_of_their_weights_is_named(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    state = load_file(file)
+    (conv,) = [name for name in state if name.endswith("layer3.0.downsample.0.weight")]
+    del state[conv]
+    del state["class_labels_classifier.bias"]
+    state["model.decoder.layers.0.self_attn.q_proj.bias"] = torch.zeros(31)
+    state["model.decoder.layers.3.fc1.bias"] = torch.zeros(48)
+    save_file(state, file)
+    assert refused(folder) == (
+        "not the weights of the resnet18 DETR that they seem to be; "
+        f"missing: class_labels_classifier.bias, {conv}; surplus: model.decoder.layers.3.fc1.bias; "
+        "of another shape: model.decoder.layers.0.self_attn.q_proj.bias (31,) instead of (32,)"
+    )
+
+
+def test_relatives_are_told_by_their_name(edit_pth: Callable[..., Path]) -> None:
+    def make_deformable(state: State) -> None:
+        state["transformer.decoder.layers.0.cross_attn.sampling_offsets.weight"] = torch.zeros(1)
+
+    assert refused(edit_pth(make_deformable)) == "a deformable DETR; only the original architecture is read"
+    assert "a DETR for segmentation" in refused(
+        edit_pth(lambda state: [state.clear(), state.update({"detr.class_embed.weight": torch.zeros(1)})])
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"model": 3}, "neither a checkpoint of detr_lite, nor the weights of a DETR"),
+        ({"state_dict": {"weight": torch.zeros(2)}}, "neither a checkpoint of detr_lite, nor the weights of a DETR"),
+        ([torch.zeros(2)], "neither a checkpoint of detr_lite, nor the weights of a DETR"),
+        ({"model": {}}, "its weights are not those of a DETR"),
+        ({"fc.weight": torch.zeros(2)}, "its weights are not those of a DETR"),
+    ],
+)
+def test_what_others_saved_is_told(tmp_path: Path, content: Any, reason: str) -> None:
+    torch.save(content, tmp_path / "some.pth")
+    assert refused(tmp_path / "some.pth").startswith(reason)
+
+
+@pytest.mark.parametrize("name", ["some.pth", "some.bin", "some.safetensors"])
+@pytest.mark.parametrize("data", [b"", b"just some text\n", bytes(range(256)) * 50])
+def test_what_is_no_file_of_weights_is_told(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert refused(tmp_path / name).startswith("not a ")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
+def test_a_file_that_is_cut_off_is_told(pth: Path, folder: Path, share: float) -> None:
+    for path in (pth, folder / "model.safetensors"):
+        data = path.read_bytes()
+        path.write_bytes(data[: int(share * len(data))])
+        assert "cut off" in refused(path)
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    assert refused(tmp_path / "nothing") == "no such file or folder"
+    assert refused(tmp_path).startswith("a folder without config.json, as transformers writes it, or a .safetensors")
+
+
+class Payload:
+    """Unpickled by a careless reader, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+class Disguised(Namespace):
+    """One class is allowed, and none that is made of it."""
+
+
+@pytest.mark.parametrize("how", ["pickle", "args", "weights", "pytorch_model.bin", "another class"])
+def test_code_in_a_file_does_not_run(pth: Path, folder: Path, tmp_path: Path, how: str) -> None:
+    made, path = tmp_path / "made_by_payload", pth
+    if how == "pickle":
+        path.write_bytes(pickle.dumps({"model": Payload(made)}))
+    elif how == "args":
+        torch.save({"model": {"transformer.a": torch.zeros(1)}, "args": Namespace(backbone=Payload(made))}, path)
+    elif how == "weights":
+        torch.save({"model": {"transformer.a": Payload(made)}}, path)
+    elif how == "another class":
+        torch.save({"model": {"transformer.a": torch.zeros(1)}, "args": Disguised(backbone="resnet50")}, path)
+    else:
+        (folder / "model.safetensors").unlink()
+        torch.save({"model.decoder.a": Payload(made)}, folder / "pytorch_model.bin")
+        path = folder
+    assert "it may ask to run code, so it is not opened" in refused(path)
+    assert not made.exists()
+
+
+def test_no_class_stays_allowed(pth: Path) -> None:
+    read_foreign(pth)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(pth, weights_only=True)
+
+
+def test_our_own_checkpoint_is_read_too(finished_run: Path) -> None:
+    path = finished_run / "checkpoints" / "best.ckpt"
+    imported = read_foreign(path)
+    model, description = load_model(path)
+    assert imported.description == description
+    state = model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in import_checkpoint(path).state_dict().items())
+    assert imported.notes[0] == "kind       detr_lite"
+    assert imported.notes[-2:] == (
+        "images     longer side at most 64 pixels",
+        "classes    3: blue thing, red thing, green thing",
+    )
+
+
+def test_the_tool_writes_a_checkpoint_that_is_used_like_any_other(
+    run_tool: Callable[..., Any],
+    refusal: Callable[..., str],
+    original: tuple[OriginalDetr, Namespace],
+    pth: Path,
+    batch: Batch,
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "new folder" / "detr.ckpt"
+    ended = run_tool("import_checkpoint", pth, output)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "kind       the original DETR",
+        "backbone   resnet18; DC5: no",
+        "layers     2 in the encoder, 3 in the decoder, 32 wide; heads: 4",
+        "queries    7",
+        "images     shorter side 800 pixels, longer side at most 1333",
+        "classes    80: COCO's names; 11 more rows stand for nothing",
+        f"written    {output}",
+    ]
+    assert [entry.name for entry in output.parent.iterdir()] == ["detr.ckpt"]
+    assert all(name.startswith("model.") for name in read_checkpoint(output)["state_dict"])
+    assert_answers_as_the_original(load_model(output)[0], original[0], batch)
+
+    assert refusal("import_checkpoint", pth, output).endswith("give --overwrite to replace it")
+    assert run_tool("import_checkpoint", pth, output, "--overwrite").code == 0
+
+
+def test_an_imported_model_is_evaluated_by_name_and_finds_things(
+    run_tool: Callable[..., Any], edit_annotations: Callable[..., Path], pth: Path, tmp_path: Path
+) -> None:
+    """On COCO's 80 categories under other ids, in another order; with the rows that stand for nothing left out."""
+
+    def use_coco_names(content: dict[str, Any]) -> None:
+        names = sorted(COCO_NAMES.values())
+        content["categories"] = [{"id": 100 + place, "name": name} for place, name in enumerate(names)]
+        content["images"] = content["images"][:1]  # at the original's size each takes a second
+        content["annotations"] = content["annotations"][:1]
+        content["annotations"][0]["category_id"] = 100
+
+    root, output = edit_annotations("val", use_coco_names), tmp_path / "detr.ckpt"
+    assert run_tool("import_checkpoint", pth, output).code == 0
+    ended = run_tool("evaluate", "--checkpoint", output, "--data.root", root, "--workers", 0)
+    assert (ended.code, ended.err) == (0, "")
+    results = json.loads((tmp_path / "evaluation" / "detections.json").read_text())
+    assert 0 < len(results) <= 7
+    assert {result["category_id"] for result in results} <= set(range(100, 180))
+
+    (image,) = sorted((root / "val").glob("000.*"))
+    words = ("--source", image, "--output", tmp_path / "found", "--threshold", 0)
+    assert run_tool("predict", "--checkpoint", output, *words).code == 0
+    found = json.loads((tmp_path / "found" / "detections.json").read_text())
+    assert len(found["annotations"]) == 7
+    assert {"id": 90, "name": "toothbrush"} in found["categories"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["nothing.pth", "out.ckpt"], "nothing.pth: no such file or folder"),
+        (["nothing.pth", "out.safetensors"], "out.safetensors: name a .ckpt file; tools/export.py makes .safetensors"),
+        (["nothing.pth", "."], ". is a folder; name a file"),
+        (["nothing.pth"], "the following arguments are required: OUTPUT.ckpt; see --help"),
+        (["nothing.pth", "out.ckpt", "--heads", "many"], "argument --heads: invalid int value: 'many'; see --help"),
+    ],
+)
+def test_the_tool_on_a_wrong_command_line(refusal: Callable[..., str], words: list[str], reason: str) -> None:
+    assert refusal("import_checkpoint", *words).startswith(reason)
+
+
+def test_the_tool_writes_nothing_for_a_file_that_is_refused(
+    refusal: Callable[..., str], edit_pth: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = edit_pth(lambda state: state.pop("class_embed.bias"))
+    assert "missing: class_embed.bias" in refusal("import_checkpoint", path, tmp_path / "out" / "detr.ckpt")
+    assert not (tmp_path / "out").exists()

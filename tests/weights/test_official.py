@@ -1,0 +1,174 @@
+"""The original's files: the same answers, every number in its place, and nothing lost on the way back."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from foreign_models import OriginalDetr, assert_answers_as_the_original, original_detr, save_pth
+
+from detr_lite.data.coco_names import COCO_NAMES
+from detr_lite.structures import Batch, Category, DetrLiteError
+from detr_lite.weights import import_checkpoint
+from detr_lite.weights.facts import RESNETS, facts_of_weights
+from detr_lite.weights.imports import read_foreign
+from detr_lite.weights.official import OfficialLayout
+
+
+def test_the_import_answers_as_the_original(original: tuple[OriginalDetr, Namespace], pth: Path, batch: Batch) -> None:
+    """In every layer."""
+    imported = read_foreign(pth)
+    assert not imported.model.training
+    assert_answers_as_the_original(imported.model, original[0], batch)
+
+
+def test_dc5_answers_as_the_original(tmp_path: Path, batch: Batch) -> None:
+    """`args` say that the last stage is dilated; its map has a token for every 16 pixels."""
+    model, said = original_detr(backbone="resnet50", dilation=True)
+    imported = read_foreign(save_pth(tmp_path / "dc5.pth", model, said))
+    assert imported.description.config.model.strides == (16,)
+    assert_answers_as_the_original(imported.model, model, batch)
+
+
+@pytest.mark.slow
+def test_the_published_size_answers_as_the_original(tmp_path: Path) -> None:
+    published = {"enc_layers": 6, "dec_layers": 6, "dim_feedforward": 2048, "hidden_dim": 256, "nheads": 8}
+    model, _ = original_detr(backbone="resnet50", num_queries=100, **published)
+    torch.save({"model": model.state_dict()}, tmp_path / "detr-r50.pth")
+    batch = Batch.from_images([torch.randn(3, 96, 140), torch.randn(3, 130, 101)])
+    assert_answers_as_the_original(import_checkpoint(tmp_path / "detr-r50.pth"), model, batch)
+
+
+def test_every_number_goes_there_and_back(original: tuple[OriginalDetr, Namespace], pth: Path) -> None:
+    """Bit by bit, from their names to ours, into a model and out of it."""
+    state = original[0].state_dict()
+    back = OfficialLayout().to_theirs(import_checkpoint(str(pth)).state_dict())
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_names_of_the_published_files() -> None:
+    """Written down from them: a map that is wrong both ways would go there and back as well."""
+    layout = OfficialLayout()
+    for ours, theirs in {
+        "backbone.network.layer1.0.downsample.0.weight": "backbone.0.body.layer1.0.downsample.0.weight",
+        "encoder.projections.0.bias": "input_proj.bias",
+        "encoder.layers.5.attention.output.bias": "transformer.encoder.layers.5.self_attn.out_proj.bias",
+        "decoder.layers.11.cross_norm.weight": "transformer.decoder.layers.11.norm2.weight",
+        "decoder.norm.weight": "transformer.decoder.norm.weight",
+        "queries.position.weight": "query_embed.weight",
+        "heads.label.weight": "class_embed.weight",
+        "heads.box.4.bias": "bbox_embed.layers.2.bias",
+    }.items():
+        assert layout.their_name(ours) == theirs
+        assert layout.our_name(theirs) == ours
+    projections = {f"decoder.layers.0.cross_attention.{part}.bias": torch.rand(4) for part in ("query", "key", "value")}
+    (name,) = layout.to_theirs(projections)
+    assert name == "transformer.decoder.layers.0.multihead_attn.in_proj_bias"
+
+
+def test_labels_are_cocos_own_ids(pth: Path) -> None:
+    """Softmax is over all 92 rows, so the unused ones stay; they bear names that no data set has."""
+    imported = read_foreign(pth)
+    assert imported.model.heads.label.weight.shape[0] == 92
+    categories = imported.description.categories
+    assert [category.id for category in categories] == list(range(91))
+    assert {category.id: category.name for category in categories if category.id in COCO_NAMES} == COCO_NAMES
+    unused = [category for category in categories if category.id not in COCO_NAMES]
+    assert len(unused) == 11
+    assert unused[1] == Category(12, "unused 12")
+    assert len({category.name for category in categories}) == 91
+
+
+def test_other_classes_have_no_names(tmp_path: Path) -> None:
+    imported = read_foreign(save_pth(tmp_path / "tuned.pth", *original_detr(classes=3)))
+    assert imported.description.categories == (Category(0, "class 0"), Category(1, "class 1"), Category(2, "class 2"))
+    assert "classes    3: their names are not known" in imported.notes
+
+
+def test_images_are_prepared_as_the_originals(pth: Path) -> None:
+    description = read_foreign(pth).description
+    assert description.resize.to_dict() == {"kind": "shortest", "size": 800, "max_size": 1333}
+    assert description.mean == (0.485, 0.456, 0.406)
+    assert description.std == (0.229, 0.224, 0.225)
+
+
+def test_what_weights_do_not_tell_is_taken_from_the_options_and_said(
+    original: tuple[OriginalDetr, Namespace], tmp_path: Path
+) -> None:
+    """The published files hold weights alone."""
+    path = tmp_path / "hub.pth"
+    torch.save({"model": original[0].state_dict()}, path)
+    imported = read_foreign(path)
+    assert (imported.description.config.model.dilation, imported.description.config.model.heads) == (False, 8)
+    text = "\n".join(imported.notes)
+    assert "DC5: no (assumed; weights do not tell: --dc5)" in text
+    assert "heads: 8 (assumed; weights do not tell: --heads)" in text
+
+    imported = read_foreign(path, dc5=True, heads=4)
+    model = imported.description.config.model
+    assert (model.dilation, model.strides, model.heads) == (True, (16,), 4)
+    assert "assumed" not in "\n".join(imported.notes)
+
+
+def test_an_option_that_contradicts_the_file_is_an_error(pth: Path) -> None:
+    with pytest.raises(DetrLiteError, match=r"checkpoint.pth: heads: 2, as asked for, but the file says 4"):
+        read_foreign(pth, heads=2)
+    with pytest.raises(DetrLiteError, match=r"checkpoint.pth: DC5: yes, as asked for, but the file says no"):
+        read_foreign(pth, dc5=True)
+    assert read_foreign(pth, dc5=False, heads=4).description.config.model.heads == 4
+
+
+def test_heads_that_do_not_divide_the_width_are_an_error(
+    original: tuple[OriginalDetr, Namespace], tmp_path: Path
+) -> None:
+    path = tmp_path / "hub.pth"
+    torch.save({"model": original[0].state_dict()}, path)
+    with pytest.raises(DetrLiteError, match=r"hub.pth: model.dim is 32; it must divide by .* model.heads, 5"):
+        read_foreign(path, heads=5)
+
+
+@pytest.mark.parametrize("how", ["bare", "older format", "counting norms", "half precision"])
+def test_other_ways_to_save_the_same(original: tuple[OriginalDetr, Namespace], tmp_path: Path, how: str) -> None:
+    state, path = dict(original[0].state_dict()), tmp_path / "some.pth"
+    if how == "counting norms":
+        state["backbone.0.body.bn1.num_batches_tracked"] = torch.tensor(7)
+    if how == "half precision":
+        state = {name: value.half() for name, value in state.items()}
+    torch.save(state if how == "bare" else {"model": state}, path, _use_new_zipfile_serialization=how != "older format")
+    answer = import_checkpoint(path, heads=4).state_dict()["queries.position.weight"]
+    assert torch.equal(answer, state["query_embed.weight"].float())
+
+
+@pytest.mark.parametrize("name", RESNETS.values())
+def test_the_kind_of_resnet_is_seen(name: str) -> None:
+    with torch.device("meta"):
+        state = getattr(torchvision.models, name)().state_dict()
+    shapes = {f"backbone.network.{key}": tuple(value.shape) for key, value in state.items()}
+    assert facts_of_weights(shapes).backbone == name
+
+
+def test_another_backbone_is_told(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> None:
+    state = {name: value for name, value in original[0].state_dict().items() if "layer3" not in name}
+    torch.save({"model": state}, tmp_path / "some.pth")
+    with pytest.raises(
+        DetrLiteError, match=r"its backbone is none of resnet18, resnet34, resnet50, resnet101, resnet152"
+    ):
+        read_foreign(tmp_path / "some.pth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pre_norm": True}, "args: pre_norm is set"),
+        ({"nheads": "eight"}, "args: nheads is 'eight'; it must be a number"),
+        ({"enc_layers": True}, "args: enc_layers is True; it must be a number"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told(
+    original: tuple[OriginalDetr, Namespace], tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    model, said = original
+    with pytest.raises(DetrLiteError, match=reason):
+        read_foreign(save_pth(tmp_path / "some.pth", model, Namespace(**{**vars(said), **changes})))

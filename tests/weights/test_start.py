@@ -1,0 +1,189 @@
+"""The model of a new run: what is fetched, what is frozen, and what the log says."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from foreign_models import original_detr, save_pth, their_detr
+from torch import nn
+
+from detr_lite.build import build_model
+from detr_lite.config import Config
+from detr_lite.data.transforms import MEAN, STD, ResizeRule
+from detr_lite.model.detr import Detr
+from detr_lite.model.frozen import FrozenBatchNorm
+from detr_lite.structures import Category, DetrLiteError
+from detr_lite.weights import start
+from detr_lite.weights.checkpoint import KEY, Description
+from detr_lite.weights.start import initial_model
+
+CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"), Category(90, "green thing"))
+
+
+def described(config: Config, categories: tuple[Category, ...] = CATEGORIES, **model: Any) -> Description:
+    config = replace(config, model=replace(config.model, **model))
+    return Description(config, categories, ResizeRule("longest", 64), MEAN, STD)
+
+
+@pytest.fixture
+def save(tiny_config: Config, tmp_path: Path) -> Callable[..., tuple[str, Detr]]:
+    """A checkpoint of an untrained model with these settings."""
+
+    def make(**changes: Any) -> tuple[str, Detr]:
+        torch.manual_seed(5)
+        description = described(tiny_config, **changes)
+        model = build_model(description.config.model, len(description.categories), for_checkpoint=True)
+        path = tmp_path / "source.ckpt"
+        state = {f"model.{name}": value for name, value in model.state_dict().items()}
+        torch.save({KEY: description.to_dict(), "state_dict": state}, path)
+        return str(path), model
+
+    return make
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The backbones whose pretrained weights were asked for; ones stand for them."""
+    asked: list[str] = []
+
+    def build(config: Any, classes: int, for_checkpoint: bool = False) -> Detr:
+        model = build_model(config, classes, for_checkpoint=True)
+        if config.pretrained and not for_checkpoint:
+            asked.append(config.backbone)
+            for values in model.backbone.network.state_dict().values():
+                values.fill_(1)
+        return model
+
+    monkeypatch.setattr(start, "build_model", build)
+    return asked
+
+
+def test_without_a_checkpoint_the_model_is_fresh(tiny_config: Config, fetched: list[str]) -> None:
+    _, lines = initial_model(described(tiny_config, pretrained=True))
+    assert lines == []
+    assert fetched == ["resnet10t"]
+
+
+@pytest.mark.parametrize("was_pretrained", [False, True])
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_the_backbone_of_a_checkpoint_is_not_fetched_and_frozen_as_asked(
+    tiny_config: Config, save: Any, fetched: list[str], was_pretrained: bool, pretrained: bool
+) -> None:
+    path, given = save(pretrained=was_pretrained)
+    model, lines = initial_model(described(tiny_config, init_from=path, pretrained=pretrained))
+    assert fetched == []
+    state = given.state_dict()
+    for name, value in model.state_dict().items():
+        assert name.endswith("num_batches_tracked") or torch.equal(value, state[name])
+    norms = FrozenBatchNorm if pretrained else nn.BatchNorm2d
+    assert sum(isinstance(module, norms) for module in model.modules()) > 5
+    other = nn.BatchNorm2d if pretrained else FrozenBatchNorm
+    assert not any(isinstance(module, other) for module in model.modules())
+    assert re.fullmatch(rf"from {re.escape(path)}: \d+ tensors kept", lines[0])
+    assert "class head: 3 of 3 rows by name (blue thing, red thing, green thing)" in lines
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"backbone": "resnet18"}, "reset: backbone ("), ({"strides": (16, 32)}, "reset: backbone.network.layer4 (")],
+)
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_what_the_checkpoint_lacks_of_the_backbone_is_as_in_any_run(
+    tiny_config: Config, save: Any, fetched: list[str], change: dict[str, Any], what: str, pretrained: bool
+) -> None:
+    """Frozen batch norm over random weights would be a network without normalisation."""
+    path, given = save()
+    model, lines = initial_model(described(tiny_config, init_from=path, pretrained=pretrained, **change))
+    assert fetched == ([change.get("backbone", "resnet10t")] if pretrained else [])
+    assert ("what is reset of the backbone has timm's pretrained weights" in lines) == pretrained
+    (reset,) = [line for line in lines if line.startswith("reset: ")]
+    assert what in reset
+    state = model.backbone.network.state_dict()
+    if pretrained:
+        assert state["layer4.0.bn1.weight" if "strides" in change else "conv1.weight"].eq(1).all()
+    if "strides" in change:
+        before = given.backbone.network.state_dict()
+        assert torch.equal(state["layer1.0.conv1.weight"], before["layer1.0.conv1.weight"])
+
+
+def test_settings_that_differ_are_told(tiny_config: Config, save: Any) -> None:
+    path, _ = save()
+    _, lines = initial_model(described(tiny_config, init_from=path, heads=4, strides=(8, 16)))
+    assert "settings that differ: strides [8, 16] (there [16]), heads 4 (there 2)" in lines
+    for change in ({}, {"backbone": "resnet10t.c3_in1k"}):  # a tag is of the weights that the other run started from
+        _, lines = initial_model(described(tiny_config, init_from=path, **change))
+        assert not any(line.startswith("settings that differ") for line in lines)
+
+
+def test_another_normalisation_is_told(tiny_config: Config, save: Any) -> None:
+    path, _ = save()
+    description = replace(described(tiny_config, init_from=path), mean=(0.5, 0.5, 0.5))
+    _, lines = initial_model(description)
+    assert lines[-1].startswith("pixels are normalised with mean (0.5, 0.5, 0.5)")
+    assert str(MEAN) in lines[-1]
+
+
+def test_nothing_that_fits_is_an_error_that_tells_why(tiny_config: Config, save: Any) -> None:
+    path, _ = save()
+    with pytest.raises(DetrLiteError) as caught:
+        initial_model(described(tiny_config, init_from=path, dim=64, heads=4))
+    assert str(caught.value) == (
+        f"--model.init_from {path}: nothing of its transformer fits (dim 64 (there 32), heads 4 (there 2)); "
+        "give the settings that it was trained with"
+    )
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
+def test_no_checkpoint_is_one_line(tiny_config: Config, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "some.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DetrLiteError, match=rf"^--model.init_from: {path}: ") as caught:
+        initial_model(described(tiny_config, init_from=str(path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_first_stage_frozen_at_random_is_told(tiny_config: Config, save: Any, fetched: list[str]) -> None:
+    def tells(**changes: Any) -> bool:
+        _, lines = initial_model(described(tiny_config, freeze_first_stage=True, **changes))
+        return any("frozen with random weights" in line for line in lines)
+
+    path, _ = save()
+    assert tells()
+    assert not tells(pretrained=True)
+    assert not tells(init_from=path)
+    assert tells(init_from=path, backbone="resnet18")
+    assert not tells(init_from=path, backbone="resnet18", pretrained=True)
+
+
+@pytest.mark.parametrize("kind", ["original", "transformers"])
+def test_other_peoples_weights_start_a_run_on_other_classes(tiny_config: Config, tmp_path: Path, kind: str) -> None:
+    """The original's label of a COCO category is its id; rows that stand for nothing are not taken for any."""
+    if kind == "original":
+        original, said = original_detr()
+        path = save_pth(tmp_path / "detr.pth", original, said)
+        rows, background = original.class_embed.weight, original.class_embed.weight[91]
+        places = original.query_embed.weight
+    else:
+        theirs = their_detr()
+        path = tmp_path / "detr"
+        theirs.save_pretrained(path)
+        rows, background = theirs.class_labels_classifier.weight, theirs.class_labels_classifier.weight[91]
+        places = theirs.model.query_position_embeddings.weight
+    sizes = {"dim": 32, "heads": 4, "encoder_layers": 2, "decoder_layers": 3, "feedforward_dim": 48, "num_queries": 5}
+    categories = (Category(0, "Dog"), Category(5, "balloon"), Category(9, "person"), Category(12, "N/A"))
+    settings = {"name": "detr", "backbone": "resnet18", "strides": (32,), **sizes}
+    model, lines = initial_model(described(tiny_config, categories, init_from=str(path), **settings))
+
+    state = model.state_dict()
+    assert torch.equal(state["heads.label.weight"][[0, 2, 4]], torch.stack([rows[18], rows[1], background]))
+    assert not any(torch.equal(state["heads.label.weight"][1], row) for row in rows)
+    assert torch.equal(state["queries.position.weight"], places[:5])
+    assert "class head: 2 of 4 rows by name (Dog, person), 2 new" in lines
+    assert "queries: 5 of 5 kept, 2 left out" in lines
+    assert any(line.startswith("kind ") for line in lines)
+    assert not any(line.startswith(("reset", "not used", "settings that differ")) for line in lines), lines
