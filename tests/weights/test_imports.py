@@ -14,6 +14,7 @@ from foreign_models import OriginalDetr, assert_answers_as_the_original
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import detr_lite.weights
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.structures import Batch, DetrLiteError
 from detr_lite.weights import import_checkpoint
@@ -286,3 +287,9 @@ def test_the_tool_writes_nothing_for_a_file_that_is_refused(
     path = edit_pth(lambda state: state.pop("class_embed.bias"))
     assert "missing: class_embed.bias" in refusal("import_checkpoint", path, tmp_path / "out" / "detr.ckpt")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_package_offers_the_import_alone() -> None:
+    assert detr_lite.weights.import_checkpoint is import_checkpoint
+    with pytest.raises(AttributeError, match=r"module 'detr_lite.weights' has no attribute 'export_everything'"):
+        _ = detr_lite.weights.export_everything
