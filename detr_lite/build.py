@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from detr_lite.config import Config, DataConfig, ModelConfig
 from detr_lite.data.transforms import ResizeRule
-from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.evaluation.postprocess import Activation, Postprocess
 from detr_lite.loss.criterion import Criterion, QualityCriterion, SoftmaxCriterion
 from detr_lite.loss.matcher import MatchingCost
 from detr_lite.model.backbone import Backbone
@@ -90,7 +90,11 @@ def build_criterion(config: Config, classes: int) -> Criterion:
 
 def build_postprocess(config: ModelConfig, class_names: Sequence[str]) -> Postprocess:
     """The reading of the model's outputs that goes with its class layer."""
-    return Postprocess("softmax" if config.name == "detr" else "sigmoid", class_names)
+    activation: Activation = "softmax" if config.name == "detr" else "sigmoid"
+    # COCO's metric looks at 100; a user with more objects in an image than that wants them all.
+    return Postprocess(
+        activation, class_names, max_detections=max(100, chosen("model.num_queries", config.num_queries))
+    )
 
 
 def build_resize(config: DataConfig) -> ResizeRule:

@@ -107,8 +107,8 @@ class OptimConfig:
 
     lr: float = 1.5e-3
     """AdamW's learning rate, for the batch size as given."""
-    backbone_factor: float = 1.0
-    """The backbone's share of the rate; 0.1 is the custom for pretrained weights."""
+    backbone_factor: float | None = None
+    """The backbone's share of the rate; by default 0.1, the custom, with pretrained weights, and 1 with random ones."""
     weight_decay: float = 1e-4
     """AdamW's weight decay."""
     decay_all: bool = False

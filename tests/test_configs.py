@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
-from detr_lite.config import PROJECT, read_config, write_config
+from detr_lite.config import PROJECT, ModelConfig, read_config, write_config
 from detr_lite.data.coco import read_split
 from detr_lite.data.transforms import training_transform
 from detr_lite.training.choose import choose_sizes
@@ -33,3 +33,9 @@ def test_the_resolved_file_of_a_run_gives_the_same_settings(path: Path, tmp_path
     config = read_config(["--config", str(path)]).config
     write_config(config, tmp_path / "config.yaml")
     assert read_config(["--config", str(tmp_path / "config.yaml")]).config == config
+
+
+def test_as_many_detections_come_back_as_there_are_queries() -> None:
+    many, few = ModelConfig(num_queries=250), ModelConfig(num_queries=20)
+    assert build_postprocess(many, ["a"]).max_detections == 250
+    assert build_postprocess(few, ["a", "b"]).max_detections == 100

@@ -34,6 +34,10 @@ def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
             if (image.height, image.width) != size:
                 ImageOps.exif_transpose(image, in_place=True)
             rgb = _to_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise DetrLiteError(
+            f"{path}: more pixels than are safe to read ({_reason(error)}); reduce the image"
+        ) from error
     except Exception as error:  # a damaged file fails in as many ways as there are formats
         raise DetrLiteError(f"{path}: not readable as an image ({_reason(error)}); replace the file") from error
     if size is not None and (rgb.height, rgb.width) != size:
@@ -97,6 +101,8 @@ def _from_array(pixels: np.ndarray, what: str) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion cuts everything above 255 off
         image = Image.fromarray(_from_16_bits(np.asarray(image)))
+    if image.mode == "F":
+        return _from_array(np.asarray(image), "a Pillow image of mode F")
     if image.mode == "P":  # a palette may hold transparent colours, which Pillow converts by way of RGBA only
         image = image.convert("RGBA")
     if image.mode == "La":  # and this one by way of LA

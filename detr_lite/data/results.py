@@ -56,6 +56,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         with part.open("wb") as file:
             write(file)
         part.replace(path)
+    except OSError as error:  # a full disk's error names no file
+        raise DetrLiteError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         part.unlink(missing_ok=True)
 

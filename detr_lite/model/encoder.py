@@ -103,6 +103,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
+        self.is_original = not normalise_projection
         self.projections = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channel, dim, kernel_size=1), TokenNorm(dim))
             if normalise_projection
@@ -118,7 +119,7 @@ class Encoder(nn.Module):
     ) -> Tokens:
         maps = [projection(feature) for projection, feature in zip(self.projections, features, strict=True)]
         places = [
-            _place(is_padding, (feature.shape[-2], feature.shape[-1]), stride)
+            _place(is_padding, (feature.shape[-2], feature.shape[-1]), stride, self.is_original)
             for feature, stride in zip(maps, self.strides, strict=True)
         ]
         positions = [self.position(place.is_padding, place.centers).flatten(1, 2) for place in places]
@@ -182,7 +183,9 @@ class _Place:
     span: Float[Tensor, "batch 2"]
 
 
-def _place(is_padding: Bool[Tensor, "batch image_height image_width"], grid: tuple[int, int], stride: int) -> _Place:
+def _place(
+    is_padding: Bool[Tensor, "batch image_height image_width"], grid: tuple[int, int], stride: int, is_original: bool
+) -> _Place:
     # Images are padded at the right and bottom, so the first row and column tell their sizes.
     image_sizes = torch.stack([(~is_padding[:, 0, :]).sum(1), (~is_padding[:, :, 0]).sum(1)], dim=1)
     height, width = grid
@@ -191,7 +194,10 @@ def _place(is_padding: Bool[Tensor, "batch image_height image_width"], grid: tup
     x = torch.arange(width, device=is_padding.device) + 0.5
     y = torch.arange(height, device=is_padding.device) + 0.5
     center = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1) * size
-    padding = F.interpolate(is_padding[:, None].float(), size=grid)[:, 0].bool()
+    if is_original:  # which takes the image's mask where a grid of evenly spread tokens would lie
+        padding = F.interpolate(is_padding[:, None].float(), size=grid)[:, 0].bool()
+    else:
+        padding = is_padding[:, ::stride, ::stride]
     return _Place(center, size, padding, span)
 
 

@@ -48,7 +48,7 @@ def make_logger(kind: str, folder: Path, resumed_step: int | None = None) -> Log
         project=os.environ.get("WANDB_PROJECT", "detr_lite"),
         id=None if resumed_step is None else _last_wandb_id(folder),
     )
-    logger._wandb_init.pop("anonymous")  # what W&B warns of in every run
+    logger._wandb_init.pop("anonymous", None)  # what W&B warns of in every run
     return logger
 
 
@@ -118,7 +118,7 @@ def _last_wandb_id(folder: Path) -> str | None:
     """W&B's name of the run that is resumed: its folder is called run-TIME-ID."""
     runs = [*folder.glob("wandb/run-*"), *folder.glob("wandb/offline-run-*")]
     latest = max(runs, key=lambda path: path.name.removeprefix("offline-"), default=None)
-    return None if latest is None else latest.name.rsplit("-", 1)[1]
+    return None if latest is None else latest.name.removeprefix("offline-").split("-", 2)[2]
 
 
 def _plain(value: object) -> bool | int | float | str:

@@ -32,7 +32,7 @@ def draw_pictures(
         assert batch.targets is not None
         output = model.eval()(batch, need_attention=True)
         (found,) = postprocess(output, [batch.targets[0].original_size])
-        picture = load_image(records[index].path)
+        picture = load_image(records[index].path, (records[index].height, records[index].width))
         items.append((picture, _truth(batch.targets[0], postprocess.class_names), found))
         sure = found.above(threshold)
         if figure is None or (len(sure) and not is_sure):

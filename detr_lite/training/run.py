@@ -20,11 +20,12 @@ from detr_lite.config import DEFAULT_ROOT, Config, Invocation, OptimConfig, conf
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.data.synthetic import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
+from detr_lite.detector import Detector
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.averaging import MovingAverage
 from detr_lite.training.callbacks import DescribeCheckpoint, MetricsFile, RunProgress
-from detr_lite.training.choose import choose_sizes
+from detr_lite.training.choose import choose_sizes, keep_choices
 from detr_lite.training.clock import NEVER, EpochSeed, RateSchedule, RunClock
 from detr_lite.training.datamodule import DetectionData, default_workers
 from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
@@ -33,7 +34,8 @@ from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
 from detr_lite.training.patience import Patience
 from detr_lite.training.pictures import draw_pictures
-from detr_lite.weights.checkpoint import Description, describe_checkpoint, load_model, read_checkpoint
+from detr_lite.training.resume import check_unchanged, find_resumed, read_resumed
+from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.start import initial_model
 
 THRESHOLD = 0.4
@@ -50,22 +52,21 @@ WRITTEN = (
 def train(invocation: Invocation) -> None:
     """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
     _quieten()
-    resumed = find_resumed(invocation)
-    folder = choose_folder(invocation, resumed)
-    config, train_split, val_split = read_data(invocation.config)
+    path = find_resumed(invocation)
+    folder = choose_folder(invocation, path)
+    resumed = None if path is None else read_resumed(path)
+    config = invocation.config if resumed is None else keep_choices(invocation.config, resumed.description.config)
+    config, train_split, val_split = read_data(config)
 
     L.seed_everything(config.seed, workers=True, verbose=False)
     resize = build_resize(config.data)
     mean, std = normalisation_of(config.model.backbone)
     description = Description(config, train_split.categories, resize, mean, std)
-    resumed_step = None
     if resumed is None:
         model, origin = initial_model(description)
     else:
+        check_unchanged(resumed, description)
         model, origin = build_model(config.model, len(train_split.categories), for_checkpoint=True), []
-        content = read_checkpoint(resumed)
-        _compare(describe_checkpoint(content, resumed), description, resumed)
-        resumed_step = int(content["global_step"])
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
     module = DetectionModule(
@@ -86,8 +87,12 @@ def train(invocation: Invocation) -> None:
         workers=default_workers() if config.data.workers is None else config.data.workers,
         seed=config.seed,
     )
-    logger = make_logger(config.trainer.logger, folder, resumed_step)
+    logger = make_logger(config.trainer.logger, folder, None if resumed is None else resumed.step)
     trainer = _trainer(config, precision, folder, clock, description, logger)
+    start = Path(config.model.init_from or "nowhere").resolve()
+    if invocation.overwrite and trainer.world_size > 1 and start.is_relative_to(folder.resolve()):
+        # It would be gone before the other processes have read it.
+        raise DetrLiteError(f"--model.init_from {start} is in the run that --overwrite removes; move it elsewhere")
     # All that can be refused has been: only now an old run makes way for this one.
     if _is_rank_0():
         prepare_folder(folder, invocation.overwrite)
@@ -96,7 +101,7 @@ def train(invocation: Invocation) -> None:
         if logger is not None:
             start_logger(logger, config_to_dict(config))
     try:
-        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
     except SystemExit as ending:
         if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
             raise KeyboardInterrupt from ending
@@ -112,11 +117,10 @@ def finish(folder: Path, batch_size: int, workers: int) -> None:
     """The evaluation of the best checkpoint, the pictures, and where to look."""
     best = folder / "checkpoints" / "best.ckpt"
     evaluate_checkpoint(best, output=folder / "evaluation", batch_size=batch_size, workers=workers)
-    model, description = load_model(best)
-    split = read_split(data_root(description.config.data.root), "val")
-    images = CocoDetection(split, evaluation_transform(description.resize, description.mean, description.std))
-    names = [category.name for category in description.categories]
-    draw_pictures(model, build_postprocess(description.config.model, names), images, folder, THRESHOLD)
+    detector = Detector.from_checkpoint(best, device="cpu")
+    split = read_split(data_root(detector.description.config.data.root), "val")
+    images = CocoDetection(split, detector.transform)
+    draw_pictures(detector.model, detector.postprocess, images, folder, THRESHOLD)
     print(f"look at    {folder}/curves.png, samples.png, attention.png, evaluation/pr_curves.png")
     print(f"use        {best}")
 
@@ -153,19 +157,6 @@ def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
                 f"set --model.num_queries {most} or more"
             )
     return config, train_split, val_split
-
-
-def find_resumed(invocation: Invocation) -> Path | None:
-    """The checkpoint that `--resume` means."""
-    if invocation.resume is None:
-        return None
-    if invocation.resume != "last":
-        path = Path(invocation.resume)
-    else:
-        path = (invocation.run_dir or Path("runs") / invocation.config_name) / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        raise DetrLiteError(f"--resume: {path} does not exist; name the run with --run_dir, or a checkpoint")
-    return path
 
 
 def choose_folder(invocation: Invocation, resumed: Path | None) -> Path:
@@ -256,24 +247,9 @@ def _trainer(
 
 
 def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, config.lr, config.backbone_factor, config.weight_decay, config.decay_all)
+    share = 1.0 if config.backbone_factor is None else config.backbone_factor
+    groups = parameter_groups(model, config.lr, share, config.weight_decay, config.decay_all)
     return make_optimizer(groups, fused)
-
-
-def _compare(saved: Description, now: Description, path: Path) -> None:
-    """A resumed run keeps what its weights and its optimiser were made for."""
-    if saved.categories != now.categories:
-        raise DetrLiteError(f"{path}: was trained for other categories than those of {now.config.data.root}")
-    before, after = config_to_dict(saved.config), config_to_dict(now.config)
-    # Where a run's first weights came from does not matter any more.
-    kept = [f"model.{name}" for name in before["model"] if name != "init_from"]
-    kept += ["optim.lr", "optim.backbone_factor", "optim.weight_decay", "optim.decay_all"]
-    kept += ["optim.ema", "optim.ema_ramp_steps"]
-    for name in kept:
-        section, setting = name.split(".")
-        old, new = before[section][setting], after[section][setting]
-        if old != new:
-            raise DetrLiteError(f"{path}: was trained with {name} {old}, not {new}; a resumed run keeps it")
 
 
 def _is_rank_0() -> bool:

@@ -1,6 +1,7 @@
 """Which part of the image each query looked at, as heatmaps over the image."""
 
 from collections.abc import Sequence
+from math import ceil, log2
 from typing import Literal
 
 import matplotlib
@@ -34,8 +35,8 @@ def token_heatmap(
 ) -> Float[np.ndarray, "height width"]:
     """Tokens' weights as a picture of the unpadded image, one value for each token of the finest level.
 
-    Coarser levels are resized to the finest and added, a token's weight spread over the cells it covers, so that the
-    sum over the picture is the sum over the tokens that are not padding.
+    Coarser levels are enlarged and added, a token's weight spread over the cells it covers, so that the sum over the
+    picture is the sum over the tokens that are not padding.
     """
     shares = torch.split(weights.detach().float().cpu(), [height * width for height, width in grids])
     paddings = torch.split(is_padding.cpu(), [height * width for height, width in grids])
@@ -47,7 +48,11 @@ def token_heatmap(
     finest = max(levels, key=Tensor.numel)
     heat = torch.zeros_like(finest)
     for level in levels:
-        resized = torch.nn.functional.interpolate(level[None, None], finest.shape, mode="bilinear")[0, 0]
+        # Enlarged by the strides' ratio, then cut: a coarse grid reaches beyond the fine one where a side does not
+        # divide. The ratio is a power of two, and the grids' sizes tell it, as one is less than a token too large.
+        ratio = max(2 ** ceil(log2(fine / coarse)) for fine, coarse in zip(finest.shape, level.shape, strict=True))
+        resized = torch.nn.functional.interpolate(level[None, None], scale_factor=ratio, mode="bilinear")[0, 0]
+        resized = resized[: finest.shape[0], : finest.shape[1]]
         heat += resized * (level.sum() / resized.sum().clamp(min=1e-12))
     return heat.numpy()
 
@@ -112,6 +117,7 @@ def attention_figure(
         _draw_panel(figure.subplots(), "no detections", image, _reduced(image))
         return figure
 
+    picture = _reduced(image)  # once: of a large photograph it takes longer than all the rest
     finest = max(range(len(maps.grids)), key=lambda level: maps.grids[level][0] * maps.grids[level][1])
     span = None if maps.spans is None else tuple(maps.spans[index, finest].tolist())
     which = "the last decoder layer" if layer == layers - 1 else f"decoder layer {layer} (of 0 to {layers - 1})"
@@ -131,9 +137,9 @@ def attention_figure(
             heats += [(f"head {head}", heat) for head, heat in zip(needed, by_head, strict=True)]
 
         title = f"{class_name(label, detections.class_names)} {float(detections.scores[number]):.2f}\nquery {query}"
-        _draw_panel(panels[0], title, image, _reduced(image))
+        _draw_panel(panels[0], title, image, picture)
         for axes, (title, heat) in zip(panels[1:], heats, strict=True):
-            _draw_panel(axes, f"{title}\npeak {heat.max():.1%}", image, overlay(image, heat, span))
+            _draw_panel(axes, f"{title}\npeak {heat.max():.1%}", image, overlay(picture, heat, span))
         box_xyxy = detections.boxes_xyxy[number].tolist()
         _draw_box(panels[0], box_xyxy, [channel / 255 for channel in class_color(label)], rim="white")
         for axes in panels[1:]:  # a class's colour may be one of the heatmap's, where this is none

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
+import matplotlib
 from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -169,9 +171,8 @@ def samples_sheet(
 
 @lru_cache(maxsize=32)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
-    return font
+    # Matplotlib's, not Pillow's own, which has no letters but ASCII's.
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def _readable_on(color: Color) -> Color:

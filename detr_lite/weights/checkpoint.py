@@ -19,7 +19,7 @@ from detr_lite.weights.files import first_line, is_state, read_json, read_safete
 KEY = "detr_lite"
 """Where our description stands in a checkpoint of Lightning's."""
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when an older reader would misread a newer file."""
 
 

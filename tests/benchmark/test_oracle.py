@@ -20,7 +20,7 @@ def test_all_parts_are_compared():
     compare(SMALL, 0, differences)
     assert list(differences.largest) == [
         "decoder layer 1", "decoder layer 2", "backbone", "projection and queries", "encoder layer 1",
-        "encoder layer 2", "heads, and the norm before them",
+        "encoder layer 2", "heads and their norm",
     ]  # fmt: skip
     for part, of_part in differences.largest.items():
         assert list(of_part) == (list(oracle.COLUMNS) if part.startswith("decoder") else ["gradients"])
@@ -30,8 +30,8 @@ def test_all_parts_are_compared():
 
 
 def test_a_wrong_number_is_seen(monkeypatch):
-    def make_unlike_twins(*given):
-        theirs, ours = make_twins(*given)
+    def make_unlike_twins(*given, **named):
+        theirs, ours = make_twins(*given, **named)
         with torch.no_grad():
             ours.decoder.layers[1].feedforward[0].bias[0] += 1
         return theirs, ours
@@ -88,6 +88,11 @@ def test_the_table_of_the_tool(run_tool, tmp_path, monkeypatch):
     assert "| `resnet50-dc5`, 1 seed |" in done.out
     assert "Matched otherwise: 0 of " in done.out
     assert done.out.count("| decoder layer 2 |") == 2
+    rows = [line.split("|")[1].strip() for line in done.out.splitlines()[2:9]]
+    assert rows == [
+        "backbone", "projection and queries", "encoder layer 1", "encoder layer 2",
+        "decoder layer 1", "decoder layer 2", "heads and their norm",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_pillows_limit_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = tmp_path / "large.png"
     Image.new("1", (40, 30)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(DetrLiteError, match=r"large\.png: not readable as an image \(Image size"):
+    with pytest.raises(DetrLiteError, match=r"large\.png: more pixels than are safe to read \(Image size"):
         load_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with warnings.catch_warnings():
@@ -201,3 +201,10 @@ def test_what_is_no_image(given: Any, parts: list[str]) -> None:
     for part in parts:
         assert part in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_pillow_image_of_floats_is_read_as_an_array_of_floats() -> None:
+    pixels = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(np.asarray(as_image(Image.fromarray(pixels))), np.asarray(as_image(pixels)))
+    with pytest.raises(DetrLiteError, match="mode F has values from 0 to 255"):
+        as_image(Image.fromarray(pixels * 255))

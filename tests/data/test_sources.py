@@ -192,3 +192,12 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert (path.read_text(), elsewhere.read_text()) == ("second", "theirs")
     assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
     assert np.bitwise_and(path.stat().st_mode, 0o600) == 0o600
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    def write(file: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DetrLiteError, match=r"a\.json: cannot be written \(No space left on device\)"):
+        write_whole(tmp_path / "a.json", write)
+    assert list(tmp_path.iterdir()) == []

@@ -35,6 +35,18 @@ def test_the_coarsest_level_stays():
     assert merged[-1] is maps[-1]
 
 
+@pytest.mark.parametrize(("height", "image", "stride"), [(250, 240, 16), (613, 576, 32), (47, 32, 16)])
+def test_a_token_that_lies_in_padding_alone_is_padding(height, image, stride):
+    """Tokens are `stride` pixels apart; the original looks where a grid of evenly spread ones would lie."""
+    rows = -(-height // stride)
+    is_padding = torch.zeros(1, height, stride, dtype=torch.bool)
+    is_padding[:, image:] = True
+    for is_lite in (True, False):
+        encoder = Encoder((4,), (stride,), 32, 0, 4, 32, 0.0, CenterSine(32), normalise_projection=is_lite)
+        real = (~encoder([torch.randn(1, 4, rows, 1)], is_padding).is_padding).sum().item()
+        assert real == (image // stride if is_lite else image // stride + 1)
+
+
 def test_tokens_of_all_levels_share_the_coordinates_of_the_image():
     encoder = Encoder((4, 8), (8, 16), 32, 1, 4, 32, 0.0, CenterSine(32), normalise_projection=True)
     is_padding = torch.zeros(2, 48, 64, dtype=torch.bool)

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detr_lite.config import Config, DataConfig, ModelConfig
+from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig
 from detr_lite.data.coco import CocoSplit, ImageRecord
 from detr_lite.structures import Category
-from detr_lite.training.choose import choose_sizes
+from detr_lite.training.choose import choose_sizes, keep_choices
 
 
 def split(images: int, side: int, extents: dict[int, float], objects: int = 4) -> CocoSplit:
@@ -32,7 +32,11 @@ def chosen(train: CocoSplit, **data: object) -> Config:
 
 
 def test_what_is_given_stays_and_needs_no_reason():
-    config = Config(data=DataConfig(batch_size=3, image_size=77), model=ModelConfig(num_queries=9))
+    config = Config(
+        data=DataConfig(batch_size=3, image_size=77),
+        model=ModelConfig(num_queries=9),
+        optim=OptimConfig(backbone_factor=0.5),
+    )
     assert choose_sizes(config, split(5, 400, {0: 20.0})) == (config, [])
 
 
@@ -58,6 +62,46 @@ def test_the_class_with_the_smallest_objects_spans_two_tokens(extents, stride, s
 def test_images_are_never_enlarged_and_not_all_of_a_large_photograph_is_used():
     assert chosen(split(10, 100, {0: 4.0})).data.image_size == 128
     assert chosen(split(10, 6000, {0: 10.0})).data.image_size == 640
+
+
+def test_small_images_among_large_ones_do_not_set_the_size():
+    mixed = split(60, 100, {0: 30.0}).images + split(40, 4000, {1: 160.0}).images
+    train = replace(split(1, 100, {0: 30.0}), images=mixed)
+    assert chosen(train).data.image_size > 128
+
+
+def test_the_reason_says_what_limits():
+    def reasons(train):
+        return " ".join(choose_sizes(Config(), train)[1])
+
+    assert "images are no larger" in reasons(split(10, 96, {0: 5.0}))
+    assert "cost more" in reasons(split(10, 4000, {0: 20.0}))
+    assert "at most 300" in reasons(split(3, 320, {0: 50.0}, objects=120))
+    assert "at least 20" in reasons(split(3, 320, {0: 50.0}, objects=0))
+
+
+def test_a_class_of_boxes_next_to_nothing_still_gives_a_size():
+    assert chosen(split(3, 320, {0: 1e-25})).data.image_size == 320
+
+
+@pytest.mark.parametrize(
+    ("settings", "factor"),
+    [
+        (ModelConfig(), 0.1),
+        (ModelConfig(pretrained=False), 1.0),
+        (ModelConfig(pretrained=False, init_from="best.ckpt"), 0.1),
+    ],
+)
+def test_a_backbone_that_has_learned_is_trained_gently(settings, factor):
+    config, reasons = choose_sizes(Config(model=settings), split(3, 320, {0: 50.0}))
+    assert config.optim.backbone_factor == factor
+    assert any("has learned already" in reason for reason in reasons) == (factor < 1)
+
+
+def test_a_resumed_run_keeps_what_was_chosen_and_what_is_given_now_wins():
+    before = choose_sizes(Config(), split(50, 320, {0: 30.0}))[0]
+    assert keep_choices(Config(), before) == before
+    assert keep_choices(Config(data=DataConfig(batch_size=3)), before).data.batch_size == 3
 
 
 def test_the_shorter_side_is_meant_where_the_rule_is_of_the_shorter_side():

@@ -22,6 +22,7 @@ from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
 from detr_lite.training.module import DetectionModule
+from detr_lite.weights.checkpoint import KEY
 
 FILES = {
     "config.yaml",
@@ -84,6 +85,7 @@ def test_the_settings_in_the_folder_give_the_same_run(finished_run: Path, tiny_f
         "--optim.lr",
         "1.5e-3",
         "--trainer.evaluations=3",
+        "--optim.backbone_factor=1",
     ]
     assert read_config(["--config", str(finished_run / "config.yaml")]).config == read_config(words).config
 
@@ -347,6 +349,7 @@ def test_a_finished_run_can_go_on_for_longer(run_tool: Callable[..., Any], copy_
         (["--model.dim", "64"], "was trained with model.dim 32, not 64"),
         (["--model.num_queries", "9"], "was trained with model.num_queries 6, not 9"),
         (["--optim.lr", "0.1"], "was trained with optim.lr 0.0015, not 0.1"),
+        (["--data.image_size", "96"], "was trained with data.image_size 64, not 96"),
         (["--optim.decay_all", "true"], "was trained with optim.decay_all False, not True"),
     ],
 )
@@ -355,6 +358,15 @@ def test_settings_that_a_resumed_run_must_keep(
 ) -> None:
     words = ("--config", finished_run / "config.yaml", "--run_dir", finished_run, "--resume")
     assert expected in refusal("train", *words, *change)
+
+
+def test_weights_alone_are_not_resumed(refusal: Callable[..., str], finished_run: Path, tmp_path: Path) -> None:
+    content = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)
+    torch.save({name: content[name] for name in ("state_dict", KEY)}, tmp_path / "weights.ckpt")
+    words = ("--config", finished_run / "config.yaml", "--run_dir", tmp_path / "run")
+    told = refusal("train", *words, "--resume", tmp_path / "weights.ckpt")
+    assert "holds weights alone" in told
+    assert "--model.init_from" in told
 
 
 def test_a_run_is_not_resumed_on_other_categories(

@@ -234,3 +234,15 @@ def test_title_and_note_have_room_whatever_the_image(heads, size):
     assert figure.get_figheight() < 8
     panel = figure.axes[0]
     assert panel.title.get_window_extent().y1 <= title.y0
+
+
+@pytest.mark.parametrize(("width", "ratio"), [(161, 4), (33, 4), (129, 4), (40, 2)])
+def test_a_coarse_tokens_heat_lies_where_the_token_is(width, ratio):
+    """Grids of strides 8 and 8 * ratio; all weight on the last coarse token, which reaches beyond the image."""
+    fine, coarse = -(-width // 8), -(-width // (8 * ratio))
+    weights = torch.zeros(fine + coarse)
+    weights[-1] = 1.0
+    heat = token_heatmap(weights, [(1, fine), (1, coarse)], torch.zeros(fine + coarse, dtype=torch.bool))
+    assert heat.sum() == pytest.approx(1.0)
+    assert heat[0].argmax() >= (coarse - 1) * ratio
+    assert heat[0, : max(0, (coarse - 2) * ratio)].sum() == pytest.approx(0.0, abs=1e-6)

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from detr_lite.structures import Detections
+from detr_lite.viz import draw as draw_module
 from detr_lite.viz.draw import annotate, class_color, draw_boxes, fit, samples_sheet, side_by_side
 
 NAMES = ("cup", "plate", "a class with a rather long name")
@@ -217,3 +218,11 @@ def test_labels_leave_most_of_a_small_image_to_be_seen():
     found = detections([[6, 9, 25, 28], [32, 14, 60, 43], [3, 33, 19, 47], [38, 2, 48, 9]], [0, 1, 0, 1], [0.9] * 4)
     picture = annotate(Image.new("RGB", (64, 48), GRAY), found)
     assert is_color(np.asarray(picture), GRAY).mean() > 0.85
+
+
+@pytest.mark.parametrize("name", ["Ölfleck", "кот", "ñandú"])
+def test_names_are_written_in_other_letters_than_asciis(name):
+    """A letter that the font lacks would be drawn as the same box as any other such letter."""
+    missing = draw_module._font(20).getmask("\U0010fffe")
+    for letter in name:
+        assert bytes(draw_module._font(20).getmask(letter)) != bytes(missing)
