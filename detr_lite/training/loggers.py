@@ -36,7 +36,7 @@ def make_logger(kind: str, folder: Path, resumed_step: int | None = None) -> Log
         return None
     if not RequirementCache(NEEDED[kind]):
         raise DetrLiteError(
-            f'trainer.logger is {kind}, which needs {NEEDED[kind]}; install it with: pip install "detr_lite[loggers]"'
+            f"trainer.logger is {kind}, which needs {NEEDED[kind]}; install it with: pip install -e '.[loggers]'"
         )
     if kind == "tensorboard":
         purge_step = None if resumed_step is None else resumed_step + 1

@@ -112,7 +112,17 @@ def write_checkpoint(path: Path, model: Detr, description: Description) -> None:
 def find_exported(path: Path) -> Path | None:
     """The NAME.safetensors that a path means, a file or a folder that holds just one."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    return files[0] if len(files) == 1 and files[0].is_file() else None
+    return files[0] if len(files) == 1 and files[0].is_file() and files[0].suffix == ".safetensors" else None
+
+
+def is_exported(path: Path) -> bool:
+    """Whether `tools/export.py` wrote it; other people's weights may have a .json of their own beside them.
+
+    Errors: a .json beside it that is none.
+    """
+    file = find_exported(path)
+    beside = None if file is None else file.with_suffix(".json")
+    return beside is not None and beside.is_file() and KEY in read_json(beside)
 
 
 def _read_exported(path: Path) -> dict[str, Any]:

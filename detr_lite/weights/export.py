@@ -36,9 +36,11 @@ def export_checkpoint(checkpoint: Path, output: Path, format: Format = "safetens
         write_safetensors(output, model, description)
     else:
         write_official(output, model, description)
-        config = description.config.model
+        config, rows = description.config.model, len(description.categories) + 1
         print(
-            f"note       the file does not tell DC5 ({'yes' if config.dilation else 'no'}) and heads ({config.heads})"
+            f"note       the file does not tell DC5 ({'yes' if config.dilation else 'no'}) and heads ({config.heads})\n"
+            f"note       its class layer has {rows} rows, without their names; the original's code makes as many with "
+            f"num_classes = {rows - 1}"
         )
     print(f"written    {' and '.join(map(str, files))}")
 

@@ -3,13 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from detr_lite.build import build_resize
 from detr_lite.config import Config, DataConfig, ModelConfig
 from detr_lite.data.coco_names import COCO_NAMES
-from detr_lite.data.transforms import MEAN, STD
+from detr_lite.data.transforms import MEAN, STD, ResizeRule
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.weights.checkpoint import Description
 
@@ -42,6 +42,9 @@ class Facts:
     classes: int | None = None
     names: Mapping[int, str] | None = None
     """The class of each label, as far as they are told."""
+    resize: ResizeRule | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def or_else(self, other: "Facts") -> "Facts":
         """What is not known here, from there."""
@@ -62,6 +65,12 @@ ORIGINAL = Facts(
     classes=COCO_LABELS,
 )
 """The original's sizes, where neither weights nor file tell them."""
+
+SIZES = ("dim", "encoder_layers", "decoder_layers", "feedforward_dim", "num_queries", "classes")
+"""Facts that both weights and settings tell."""
+
+NOT_OF_THE_MODEL = ("classes", "names", "resize", "mean", "std")
+"""Facts that are no settings of the model."""
 
 
 def facts_of_weights(shapes: Mapping[str, tuple[int, ...]]) -> Facts:
@@ -102,11 +111,13 @@ def describe(facts: Facts) -> Description:
     """Our description of a model of which all is known but, perhaps, the names of its classes."""
     # One image at a time, as the original's DC5 models were measured: none is padded.
     data = DataConfig(root="datasets/coco", batch_size=1, image_size=800, resize="shortest", augmentation="detr")
-    sizes = {
-        field.name: getattr(facts, field.name) for field in fields(facts) if field.name not in ("classes", "names")
-    }
+    sizes = {field.name: getattr(facts, field.name) for field in fields(facts) if field.name not in NOT_OF_THE_MODEL}
     model = ModelConfig(name="detr", strides=(16,) if facts.dilation else (32,), **sizes)
-    return Description(Config(data=data, model=model), _categories(facts), build_resize(data), MEAN, STD)
+    resize = build_resize(data)
+    if facts.resize is not None:
+        resize = facts.resize
+        data = replace(data, image_size=resize.size)
+    return Description(Config(data=data, model=model), _categories(facts), resize, facts.mean or MEAN, facts.std or STD)
 
 
 def _categories(facts: Facts) -> tuple[Category, ...]:
@@ -126,8 +137,9 @@ def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 
 
 def _count(shapes: Iterable[str], prefix: str) -> int:
+    """Of numbered modules, as the last number says, but never more than there are tensors in them."""
     numbers = [name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)]
-    return max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)
+    return min(max((int(number) + 1 for number in numbers if number.isdecimal()), default=0), len(numbers))
 
 
 def _usual(sizes: Iterable[int]) -> int | None:

@@ -30,9 +30,23 @@ def read_torch(path: Path, allowed: Sequence[type] = ()) -> Any:
     except pickle.UnpicklingError as error:
         raise DetrLiteError(
             f"{path}: not a checkpoint of tensors and plain types; it may ask to run code, so it is not opened"
+            + _others_in(path, allowed)
         ) from error
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
         raise DetrLiteError(f"{path}: not a checkpoint, or cut off ({first_line(error)})") from error
+
+
+def _others_in(path: Path, allowed: Sequence[type]) -> str:
+    """The classes that a file asks for beside the allowed ones, and what to do where they are harmless."""
+    try:
+        with torch.serialization.safe_globals(list(allowed)):
+            names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # not all that is pickled is in the form that torch can list
+        return ""
+    # A name is any text that its writer chose.
+    listed = textwrap.shorten(", ".join(name if name.isprintable() else repr(name) for name in names), 200)
+    resave = "torch.save({'model': torch.load(FILE, weights_only=False)['model']}, NEW)"
+    return f" (it asks for {listed}); if you trust its writer, save its weights alone: {resave}" if names else ""
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -1,11 +1,14 @@
 """DETR as `transformers` saves it, in version 4 and 5: its names for our weights, and what its config.json says."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from detr_lite.data.coco_names import COCO_NAMES
+from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import DetrLiteError
-from detr_lite.weights.facts import Facts, facts_of_settings
+from detr_lite.weights.facts import COCO_LABELS, Facts, facts_of_settings
 from detr_lite.weights.files import read_json
 from detr_lite.weights.layout import Layout
 
@@ -32,6 +35,11 @@ REQUIRED_OF_RESNET = {"hidden_act": "relu", "downsample_in_first_stage": False, 
 """Settings that change what a model computes without showing in its weights, and the only values that ours knows."""
 
 
+PLAIN_RESNET = re.compile(r"((wide|tv)_)?resnet\d+[cdst]?(_2)?")
+"""Of timm's networks those in which a norm is just a norm. In others it also holds the activation, which `transformers`
+drops as it freezes the norm, or the answers depend on parts without weights."""
+
+
 def layout_of(names: Collection[str]) -> Layout:
     """The layout of a file: versions 4 and 5 differ in three names, and there are two kinds of ResNet."""
     output = "o_proj" if any(".o_proj." in name for name in names) else "out_proj"
@@ -39,6 +47,8 @@ def layout_of(names: Collection[str]) -> Layout:
     backbone = "model.backbone.model"
     if any(name.startswith("model.backbone.conv_encoder.") for name in names):
         backbone = "model.backbone.conv_encoder.model"
+    if any(name.startswith(f"{backbone}._backbone.") for name in names):
+        backbone += "._backbone"  # version 4 with a backbone_config of timm's
     is_timms = not any(name.startswith(f"{backbone}.embedder.") for name in names)
     modules = {
         **({"backbone.network": backbone} if is_timms else _own_resnet(backbone)),
@@ -119,7 +129,31 @@ def facts_of_config(path: Path) -> Facts:
     said = facts_of_settings(config, SETTINGS, str(path))
     names = _names(config, path)
     classes = None if names is None else len(config["id2label"])
-    return said.or_else(Facts(_backbone(config), _dilation(config, path), classes=classes, names=names))
+    return said.or_else(Facts(_backbone(config, path), _dilation(config, path), classes=classes, names=names))
+
+
+def facts_of_images(path: Path) -> Facts:
+    """What the preprocessor_config.json beside the weights says of images: size and normalisation, where it does.
+
+    Errors: a size or a normalisation that is none.
+    """
+    settings = read_json(path)
+    size = settings.get("size")
+    sides = size if isinstance(size, dict) else {"shortest_edge": size, "longest_edge": settings.get("max_size")}
+    shortest, longest = sides.get("shortest_edge"), sides.get("longest_edge")
+    resize = ResizeRule("shortest", shortest, longest) if type(shortest) is type(longest) is int else None
+    return Facts(
+        resize=resize, mean=_channels(settings, "image_mean", path), std=_channels(settings, "image_std", path)
+    )
+
+
+def _channels(settings: dict[str, Any], key: str, path: Path) -> tuple[float, ...] | None:
+    values = settings.get(key)
+    if values is None:
+        return None
+    if not isinstance(values, list) or len(values) != 3 or any(type(value) not in (int, float) for value in values):
+        raise DetrLiteError(f"{path}: {key} is {values!r}; it must be three numbers")
+    return tuple(float(value) for value in values)
 
 
 def _require(settings: dict[str, Any], required: dict[str, Any], path: Path) -> None:
@@ -133,30 +167,39 @@ def _dilation(config: dict[str, Any], path: Path) -> bool | None:
 
     A backbone with settings of its own, and the ResNet of `transformers` itself, do not listen to `dilation`.
     """
-    own = config.get("backbone_config") or config.get("backbone_kwargs")
-    if isinstance(own, dict):
-        stride = own.get("output_stride")
-        if stride not in (None, 16, 32):
-            raise DetrLiteError(f"{path}: the backbone's output_stride is {stride!r}; only 16 and 32 are read")
-        if stride == 16:
-            return True
-    elif config.get("use_timm_backbone", True):
-        return bool(config.get("dilation"))
+    own = config.get("backbone_config")
+    options = own or config.get("backbone_kwargs")
+    stride = options.get("output_stride") if isinstance(options, dict) else None
+    if stride not in (None, 16, 32):
+        raise DetrLiteError(f"{path}: the backbone's output_stride is {stride!r}; only 16 and 32 are read")
+    if stride == 16:
+        return True
+    if stride is None and not isinstance(own, dict) and config.get("use_timm_backbone", True):
+        return bool(config.get("dilation"))  # also beside other backbone_kwargs, as version 4 has it
     return None if config.get("dilation") else False
 
 
-def _backbone(config: dict[str, Any]) -> str | None:
+def _backbone(config: dict[str, Any], path: Path) -> str | None:
     own = config.get("backbone_config")
     name = own.get("backbone") if isinstance(own, dict) else config.get("backbone")
+    if not isinstance(own, dict) and not config.get("use_timm_backbone", True):
+        return None  # a name on the hub, of a ResNet that is seen in the weights
+    if isinstance(name, str) and not PLAIN_RESNET.fullmatch(name.split(".")[0]):
+        raise DetrLiteError(f"{path}: its backbone is {name}; only timm's plain ResNets are read, such as resnet50")
     return name if isinstance(name, str) else None
 
 
 def _names(config: dict[str, Any], path: Path) -> dict[int, str] | None:
-    """The class of each label; those of "N/A" stand for nothing."""
+    """The class of each label; those of "N/A" stand for nothing.
+
+    The published files also name ten numbers that COCO gave up, such as 71 "door". Their rows never saw an example, so
+    with COCO's own names at COCO's own ids the others count as unused.
+    """
     labels = config.get("id2label")
     if labels is None:
         return None
     try:
-        return {int(label): name for label, name in labels.items() if name.upper() != "N/A"}
+        names = {int(label): name for label, name in labels.items() if name.upper() != "N/A"}
     except (AttributeError, ValueError) as error:
         raise DetrLiteError(f"{path}: id2label does not give a name for each number") from error
+    return COCO_NAMES if len(labels) == COCO_LABELS and COCO_NAMES.items() <= names.items() else names

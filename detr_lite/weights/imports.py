@@ -1,5 +1,6 @@
 """Weights of any kind, ours and other people's: which kind a file is, and the model in it."""
 
+import warnings
 from argparse import Namespace
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -10,10 +11,10 @@ from detr_lite.build import build_model
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
-from detr_lite.weights.checkpoint import KEY, Description, find_exported, load_model, write_checkpoint
-from detr_lite.weights.facts import ORIGINAL, RESNETS, Facts, describe, facts_of_weights
+from detr_lite.weights.checkpoint import KEY, Description, is_exported, load_model, write_checkpoint
+from detr_lite.weights.facts import ORIGINAL, RESNETS, SIZES, Facts, describe, facts_of_weights
 from detr_lite.weights.files import is_state, read_safetensors, read_torch, refuse_existing
-from detr_lite.weights.huggingface import facts_of_config, find_weights, layout_of
+from detr_lite.weights.huggingface import facts_of_config, facts_of_images, find_weights, layout_of
 from detr_lite.weights.layout import Layout, State, differences
 from detr_lite.weights.official import OfficialLayout, facts_of_arguments
 
@@ -26,11 +27,20 @@ class Imported:
     description: Description
     notes: tuple[str, ...]
     """What was recognised and what was assumed, a line each."""
+    is_dilation_told: bool
+    """Whether the file or the caller said if the last stage is dilated; else it was assumed."""
 
 
 def import_checkpoint(path: Path | str, dc5: bool | None = None, heads: int | None = None) -> Detr:
-    """The model in a checkpoint of any kind; see `read_foreign`."""
-    return read_foreign(Path(path), dc5, heads).model
+    """The model in a checkpoint of any kind; see `read_foreign`. It warns where DC5 is assumed."""
+    imported = read_foreign(Path(path), dc5, heads)
+    if not imported.is_dilation_told:
+        warnings.warn(
+            f"{path}: the weights do not tell whether the last stage is dilated (DC5), and it is taken for "
+            f"{'dilated' if imported.description.config.model.dilation else 'not dilated'}; give dc5=True or dc5=False",
+            stacklevel=2,
+        )
+    return imported.model
 
 
 def convert_checkpoint(
@@ -45,7 +55,9 @@ def convert_checkpoint(
     print("\n".join((*imported.notes, f"written    {output}")))
 
 
-def read_foreign(path: Path, dc5: bool | None = None, heads: int | None = None) -> Imported:
+def read_foreign(
+    path: Path, dc5: bool | None = None, heads: int | None = None, otherwise: Facts = ORIGINAL
+) -> Imported:
     """Read a checkpoint of ours, the original DETR's `.pth`, or a DETR of `transformers`; no code in it is run.
 
     The outputs are those of the model in its own program: every row of the class layer is kept, also those that stand
@@ -53,20 +65,20 @@ def read_foreign(path: Path, dc5: bool | None = None, heads: int | None = None) 
 
     Args:
         path: a file, or a folder of `transformers` or of `tools/export.py`.
-        dc5, heads: what weights do not tell, for files that do not say it either; by default no, and 8.
+        dc5, heads: what weights do not tell, for files that do not say it either.
+        otherwise: what is assumed of the two where nobody says them; by default no, and 8.
 
     Errors: another kind of file or of model; a key that is missing, surplus or of another shape: all are named.
     """
     if not path.exists():
         raise DetrLiteError(f"{path}: no such file or folder")
     try:
-        exported = find_exported(path)
-        if exported is not None and exported.with_suffix(".json").is_file():
+        if is_exported(path):
             return _read_own(path, dc5, heads)
         content, config = _open(path)
         if isinstance(content, dict) and KEY in content:
             return _read_own(path, dc5, heads)
-        return _read(_recognise(content, config), dc5, heads)
+        return _read(_recognise(content, config), dc5, heads, otherwise)
     except DetrLiteError as error:  # of any depth: what was given always stands before it, once
         reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")
         raise DetrLiteError(f"{path}: {reason}") from error
@@ -107,6 +119,9 @@ def _recognise(content: Any, config: Path | None) -> _Source:
         return _Source("the original DETR", OfficialLayout(), state, said)
     if any(name.startswith(("model.encoder.", "model.decoder.", "class_labels_classifier.")) for name in state):
         said = Facts() if config is None else facts_of_config(config)
+        images = None if config is None else config.with_name("preprocessor_config.json")
+        if images is not None and images.is_file():
+            said = said.or_else(facts_of_images(images))
         return _Source("DETR of transformers", layout_of(state), state, said)
     raise DetrLiteError("its weights are not those of a DETR as the original, transformers or detr_lite name them")
 
@@ -119,13 +134,19 @@ def _refuse_relatives(names: Collection[str]) -> None:
         raise DetrLiteError("a DETR for segmentation; only those for detection are read")
 
 
-def _read(source: _Source, dc5: bool | None, heads: int | None) -> Imported:
+def _read(source: _Source, dc5: bool | None, heads: int | None, otherwise: Facts) -> Imported:
     _refuse_contradiction(source.said, dc5, heads)
     told = source.said.or_else(Facts(dilation=dc5, heads=heads))
     seen = facts_of_weights({source.layout.our_name(name): tuple(value.shape) for name, value in source.state.items()})
     if seen.backbone is None and told.backbone is None:
         raise DetrLiteError(f"its backbone is none of {', '.join(RESNETS.values())}")
-    facts = replace(told, backbone=seen.backbone or told.backbone).or_else(seen).or_else(ORIGINAL)
+    _refuse_other_sizes(told, seen)
+    # What weights do not show is missing from them, and no setting may then make a model of any size.
+    told_alone = Facts(seen.backbone or told.backbone, told.dilation, heads=told.heads, dropout=told.dropout)
+    told_alone = replace(told_alone, classes=told.classes, names=told.names)
+    facts = replace(told_alone, resize=told.resize, mean=told.mean, std=told.std).or_else(seen)
+    assumed = Facts(dilation=otherwise.dilation, heads=otherwise.heads).or_else(ORIGINAL)
+    facts = facts.or_else(assumed)
 
     description = describe(facts)
     model = build_model(description.config.model, len(description.categories), for_checkpoint=True)
@@ -133,14 +154,16 @@ def _read(source: _Source, dc5: bool | None, heads: int | None) -> Imported:
     if faults:
         raise DetrLiteError(f"not the weights of the {facts.backbone} DETR that they seem to be; {'; '.join(faults)}")
     model.load_state_dict(source.layout.to_ours(source.state))
-    return Imported(model.eval(), description, _notes(source.kind, description, told))
+    return Imported(model.eval(), description, _notes(source.kind, description, told), told.dilation is not None)
 
 
 def _read_own(path: Path, dc5: bool | None, heads: int | None) -> Imported:
     model, description = load_model(path)
-    told = Facts(dilation=description.config.model.dilation, heads=description.config.model.heads)
+    names = {category.id: category.name for category in description.categories}
+    told = Facts(dilation=description.config.model.dilation, heads=description.config.model.heads, names=names)
+    told = replace(told, resize=description.resize, mean=description.mean, std=description.std)
     _refuse_contradiction(told, dc5, heads)
-    return Imported(model, description, _notes("detr_lite", description, told))
+    return Imported(model, description, _notes("detr_lite", description, told), is_dilation_told=True)
 
 
 def _refuse_contradiction(told: Facts, dc5: bool | None, heads: int | None) -> None:
@@ -149,13 +172,26 @@ def _refuse_contradiction(told: Facts, dc5: bool | None, heads: int | None) -> N
             raise DetrLiteError(f"{option}: {_word(given)}, as asked for, but the file says {_word(said)}")
 
 
+def _refuse_other_sizes(told: Facts, seen: Facts) -> None:
+    """Before the model is built: settings may ask for one that no machine can hold."""
+    both = [(name, getattr(told, name), getattr(seen, name)) for name in SIZES]
+    faults = [
+        f"{name}: {said} by its settings, {shown} by its weights"
+        for name, said, shown in both
+        if None not in (said, shown) and said != shown
+    ]
+    if faults:
+        raise DetrLiteError("; ".join(faults))
+
+
 def _notes(kind: str, description: Description, told: Facts) -> tuple[str, ...]:
     model, names = description.config.model, [category.name for category in description.categories]
     dc5_assumed = " (assumed; weights do not tell: --dc5)" if told.dilation is None else ""
     heads_assumed = " (assumed; weights do not tell: --heads)" if told.heads is None else ""
     unused = sum(name.startswith("unused ") for name in names)
     if set(COCO_NAMES.values()) <= set(names):
-        classes = "COCO's names"
+        # Many a model tuned on classes of its own has as many rows, for the original's code makes them so.
+        classes = "COCO's names" + (f", assumed from {len(names) + 1} rows" if told.names is None else "")
     elif names[0] in ("class 0", "LABEL_0"):
         classes = "their names are not known"
     else:
@@ -166,7 +202,7 @@ def _notes(kind: str, description: Description, told: Facts) -> tuple[str, ...]:
         f"layers     {model.encoder_layers} in the encoder, {model.decoder_layers} in the decoder, {model.dim} wide; "
         f"heads: {model.heads}{heads_assumed}",
         f"queries    {model.num_queries}",
-        f"images     {_images(description)}",
+        f"images     {_images(description)}" + ("" if None not in (told.resize, told.mean, told.std) else " (assumed)"),
         f"classes    {len(names) - unused}: {classes}" + (f"; {unused} more rows stand for nothing" if unused else ""),
     )
 

@@ -7,6 +7,7 @@ from detr_lite.config import ModelConfig
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
 from detr_lite.weights.checkpoint import Description
+from detr_lite.weights.facts import Facts
 from detr_lite.weights.imports import Imported, read_foreign
 from detr_lite.weights.transfer import Weights, architecture_of, transfer
 
@@ -29,7 +30,9 @@ def initial_model(description: Description) -> tuple[Detr, list[str]]:
     if config.init_from is None:
         return build_model(config, classes), _frozen_at_random(config)
     try:
-        source = read_foreign(Path(config.init_from))
+        # What neither the weights nor their file tell is taken to be as in this run.
+        own = Facts(dilation=config.dilation, heads=config.heads)
+        source = read_foreign(Path(config.init_from), otherwise=own)
     except DetrLiteError as error:
         raise DetrLiteError(f"--model.init_from: {error}") from error
     given = _weights(source.model, source.description)

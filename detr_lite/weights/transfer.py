@@ -47,6 +47,8 @@ class Transfer:
     classes_kept: tuple[str, ...]
     """The new model's names of the classes whose rows were copied."""
     classes: int
+    has_background: bool
+    """Whether the class layer's row of the background was copied, too."""
     queries_before: int
     queries: int
     old_names: tuple[str, ...]
@@ -61,7 +63,7 @@ class Transfer:
         """What was kept and what was reset, for people; nothing is left out."""
         lines = [f"{len(self.kept)} tensors kept"]
         if self.by_class:
-            lines.append(f"class head: {self._classes()}")
+            lines.append(f"class rows: {self._classes()}; in {summarise(self.by_class, self.state)}")
         if self.by_query:
             lines.append(f"queries: {self._queries()}")
         if self.reset:
@@ -74,7 +76,10 @@ class Transfer:
         kept, new = len(self.classes_kept), self.classes - len(self.classes_kept)
         names = ", ".join(self.classes_kept[:8]) + (f" and {kept - 8} more" if kept > 8 else "")
         return (
-            f"{kept} of {self.classes} rows by name" + (f" ({names})" if kept else "") + (f", {new} new" if new else "")
+            f"{kept} of {self.classes} by name"
+            + (f" ({names})" if kept else "")
+            + (f", {new} new" if new else "")
+            + (", and the background's" if self.has_background else "")
         )
 
     def _queries(self) -> str:
@@ -125,6 +130,7 @@ def transfer(old: Weights, new: Weights) -> Transfer:
         unused=tuple(unused),
         classes_kept=tuple(new.class_names[row] for row in sorted(rows)) if by_class else (),
         classes=len(new.class_names),
+        has_background=any(_others(state[name], new) for name in by_class),
         queries_before=len(old.state[queries]) if queries else 0,
         queries=len(new.state[queries]) if queries else 0,
         old_names=tuple(old.state),

@@ -67,7 +67,7 @@ def test_a_run_starts_with_the_rows_of_the_classes_that_it_shares(
     assert ended.code == 0, ended.err
     for line in (
         f"init       from {path}: ",
-        "init       class head: 3 of 4 rows by name (Green Thing, red thing, blue thing), 1 new",
+        "init       class rows: 3 of 4 by name (Green Thing, red thing, blue thing), 1 new",
         "init       queries: 4 of 4 kept, 2 left out",
         f"model      {name} on resnet10t (given weights)",
     ):

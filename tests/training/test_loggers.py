@@ -129,7 +129,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(
     message = refusal("train", "--config", tiny_file, "--run_dir", tmp_path / "run", "--trainer.logger", kind)
     assert message == (
         f"trainer.logger is {kind}, which needs {kind}_that_is_not_there>=1.0; "
-        'install it with: pip install "detr_lite[loggers]"'
+        "install it with: pip install -e '.[loggers]'"
     )
     assert not (tmp_path / "run").exists()
 

@@ -1,5 +1,6 @@
 """DETR of `transformers`: the same answers, in either version's naming, with either ResNet, from either file."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from foreign_models import assert_answers_as_theirs, their_detr
 from torch import Tensor
 
 from detr_lite.data.coco_names import COCO_NAMES
+from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch, Category, DetrLiteError
 from detr_lite.weights import import_checkpoint
 from detr_lite.weights.imports import read_foreign
@@ -75,6 +77,18 @@ def test_the_names_of_both_versions_are_read(tmp_path: Path, version: int, own: 
     assert_answers_as_theirs(import_checkpoint(tmp_path), theirs, batch)
 
 
+def test_the_backbone_of_timms_may_stand_one_level_deeper(theirs: Any, tmp_path: Path) -> None:
+    """As version 4 wrote it for a backbone_config of timm's."""
+    theirs.config.save_pretrained(tmp_path)
+    state = {
+        name.replace(".conv_encoder.model.", ".conv_encoder.model._backbone."): value
+        for name, value in named_as_in_version_4(theirs.state_dict()).items()
+    }
+    assert any("._backbone.conv1." in name for name in state)
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    assert_answers_as_theirs(import_checkpoint(tmp_path), theirs, Batch.from_images([torch.randn(3, 64, 80)]))
+
+
 def test_the_file_itself_may_be_given(folder: Path) -> None:
     from_folder, from_file = read_foreign(folder), read_foreign(folder / "model.safetensors")
     assert from_file.description == from_folder.description
@@ -93,6 +107,7 @@ def test_names_come_from_id2label(folder: Path, edit_config: Callable[..., Path]
     categories = read_foreign(folder).description.categories
     assert {category.id: category.name for category in categories if "unused" not in category.name} == COCO_NAMES
     assert len(categories) == 91
+    assert categories[71] == Category(71, "unused 71"), "a door, by id2label, that no image of COCO shows"
     other = {str(label): "N/A" if label == 5 else f"thing {label}" for label in range(91)}
     categories = read_foreign(edit_config(id2label=other)).description.categories
     assert categories[4:6] == (Category(4, "thing 4"), Category(5, "unused 5"))
@@ -109,14 +124,21 @@ def test_settings_that_are_left_out_are_seen_in_the_weights(folder: Path, edit_c
     [
         ({"backbone_config": None, "backbone": "resnet18", "dilation": True}, True),
         ({"backbone_config": None, "backbone": "resnet18", "backbone_kwargs": {"output_stride": 16}}, True),
+        (
+            {
+                **{"backbone_config": None, "backbone": "resnet18", "dilation": True},
+                "backbone_kwargs": {"out_indices": [1, 2, 3, 4], "in_chans": 3},
+            },
+            True,
+        ),
         ({"backbone_config": None, "use_timm_backbone": False, "dilation": False}, False),
     ],
-    ids=["first files", "later files of version 4", "own ResNet"],
+    ids=["first files", "later files of version 4", "other options beside it", "own ResNet"],
 )
 def test_dc5_as_older_files_say_it(edit_config: Callable[..., Path], changes: dict[str, Any], is_dilated: bool) -> None:
     imported = read_foreign(edit_config(**changes))
     assert imported.description.config.model.dilation == is_dilated
-    assert "assumed" not in "\n".join(imported.notes)
+    assert "weights do not tell" not in "\n".join(imported.notes)
 
 
 def test_dc5_that_transformers_does_not_apply_may_be_asked_for(edit_config: Callable[..., Path]) -> None:
@@ -139,6 +161,11 @@ def test_dc5_that_transformers_does_not_apply_may_be_asked_for(edit_config: Call
         ({"d_model": "wide"}, "config.json: d_model is 'wide'; it must be a number"),
         ({"id2label": ["cat", "dog"]}, "id2label does not give a name for each number"),
         ({"backbone_config": {**OWN_RESNET, "downsample_in_bottleneck": True}}, "downsample_in_bottleneck is True"),
+        (
+            {"backbone_config": {"backbone": "efficientnet_b0"}},
+            "its backbone is efficientnet_b0; only timm's plain Res",
+        ),
+        ({"backbone_config": None, "backbone": "resnetblur18"}, "its backbone is resnetblur18; only timm's plain Res"),
         ({"backbone_config": {"output_stride": 8}}, "output_stride is 8; only 16 and 32 are read"),
     ],
 )
@@ -147,6 +174,22 @@ def test_a_config_of_another_model_is_told(
 ) -> None:
     with pytest.raises(DetrLiteError, match=rf"theirs: config\.json: .*{reason}|theirs: {reason}"):
         read_foreign(edit_config(**changes))
+
+
+@pytest.mark.parametrize(
+    "size", [{"size": {"shortest_edge": 400, "longest_edge": 600}}, {"size": 400, "max_size": 600}], ids=["new", "old"]
+)
+def test_images_are_prepared_as_the_folder_says(folder: Path, size: dict[str, Any]) -> None:
+    assert "images     shorter side 800 pixels, longer side at most 1333 (assumed)" in read_foreign(folder).notes
+    said = {**size, "image_mean": [0.5, 0.4, 0.3], "image_std": [1, 1, 1]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    imported = read_foreign(folder)
+    assert "images     shorter side 400 pixels, longer side at most 600" in imported.notes
+    assert imported.description.resize == ResizeRule("shortest", 400, 600)
+    assert (imported.description.mean, imported.description.std) == ((0.5, 0.4, 0.3), (1.0, 1.0, 1.0))
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [1, 2]}')
+    with pytest.raises(DetrLiteError, match=r"preprocessor_config.json: image_mean is \[1, 2\]; it must be three"):
+        read_foreign(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", '{"model_type": "detr"', "\xff"])

@@ -104,13 +104,43 @@ def test_every_fault_of_their_weights_is_named(folder: Path) -> None:
     del state[conv]
     del state["class_labels_classifier.bias"]
     state["model.decoder.layers.0.self_attn.q_proj.bias"] = torch.zeros(31)
-    state["model.decoder.layers.3.fc1.bias"] = torch.zeros(48)
+    state["model.decoder.norm.bias"] = torch.zeros(32)
     save_file(state, file)
     assert refused(folder) == (
         "not the weights of the resnet18 DETR that they seem to be; "
-        f"missing: class_labels_classifier.bias, {conv}; surplus: model.decoder.layers.3.fc1.bias; "
+        f"missing: class_labels_classifier.bias, {conv}; surplus: model.decoder.norm.bias; "
         "of another shape: model.decoder.layers.0.self_attn.q_proj.bias (31,) instead of (32,)"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num_queries": 10**13}, "num_queries: 10000000000000 by its settings, 7 by its weights"),
+        ({"encoder_layers": 10**7}, "encoder_layers: 10000000 by its settings, 2 by its weights"),
+        (
+            {"d_model": 64, "id2label": {"0": "cat"}},
+            "dim: 64 by its settings, 32 by its weights; classes: 1 by its settings, 91 by its weights",
+        ),
+    ],
+)
+def test_sizes_that_the_weights_belie_are_told_before_a_model_is_built(
+    edit_config: Callable[..., Path], changes: dict[str, Any], reason: str
+) -> None:
+    assert refused(edit_config(**changes)) == reason
+
+
+def test_a_size_that_only_settings_tell_makes_no_model(
+    folder: Path, edit_config: Callable[..., Path], edit_pth: Callable[..., Path]
+) -> None:
+    """Weights that lack their queries are refused for that; a layer's number is no number of layers."""
+    file = edit_config(num_queries=10**13) / "model.safetensors"
+    state = load_file(file)
+    del state["model.query_position_embeddings.weight"]
+    save_file(state, file)
+    assert refused(folder).endswith("missing: model.query_position_embeddings.weight")
+    many = "transformer.encoder.layers.9999999.linear1.bias"
+    assert refused(edit_pth(lambda state: state.update({many: torch.zeros(48)}))).startswith("encoder_layers: 2 by")
 
 
 def test_relatives_are_told_by_their_name(edit_pth: Callable[..., Path]) -> None:
@@ -191,10 +221,31 @@ def test_code_in_a_file_does_not_run(pth: Path, folder: Path, tmp_path: Path, ho
     assert not made.exists()
 
 
+def test_the_classes_that_keep_a_file_closed_are_named(
+    original: tuple[OriginalDetr, Namespace], pth: Path, tmp_path: Path
+) -> None:
+    """The original's runs on a cluster keep a path in their arguments."""
+    model, said = original
+    torch.save({"model": model.state_dict(), "args": Namespace(**{**vars(said), "job_dir": Path("/some")})}, pth)
+    reason = refused(pth)
+    assert "it may ask to run code, so it is not opened (it asks for pathlib.PosixPath); if you trust" in reason
+    assert "argparse.Namespace" not in reason
+    torch.save({"model": torch.load(pth, weights_only=False)["model"]}, tmp_path / "new.pth")  # as the message says
+    read_foreign(tmp_path / "new.pth")
+
+
 def test_no_class_stays_allowed(pth: Path) -> None:
     read_foreign(pth)
     with pytest.raises(pickle.UnpicklingError):
         torch.load(pth, weights_only=True)
+
+
+def test_a_json_beside_weights_makes_them_no_export_of_ours(pth: Path, folder: Path) -> None:
+    """Of the same stem, as people keep notes or metrics; only our own key makes it ours."""
+    expected = read_foreign(pth).notes, read_foreign(folder).notes
+    for beside in (pth.with_suffix(".json"), folder / "model.json"):
+        beside.write_text('{"AP": 0.42}')
+    assert (read_foreign(pth).notes, read_foreign(folder).notes) == expected
 
 
 def test_our_own_checkpoint_is_read_too(finished_run: Path) -> None:
@@ -227,8 +278,8 @@ def test_the_tool_writes_a_checkpoint_that_is_used_like_any_other(
         "backbone   resnet18; DC5: no",
         "layers     2 in the encoder, 3 in the decoder, 32 wide; heads: 4",
         "queries    7",
-        "images     shorter side 800 pixels, longer side at most 1333",
-        "classes    80: COCO's names; 11 more rows stand for nothing",
+        "images     shorter side 800 pixels, longer side at most 1333 (assumed)",
+        "classes    80: COCO's names, assumed from 92 rows; 11 more rows stand for nothing",
         f"written    {output}",
     ]
     assert [entry.name for entry in output.parent.iterdir()] == ["detr.ckpt"]

@@ -1,5 +1,6 @@
 """The original's files: the same answers, every number in its place, and nothing lost on the way back."""
 
+import warnings
 from argparse import Namespace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_the_published_size_answers_as_the_original(tmp_path: Path) -> None:
     model, _ = original_detr(backbone="resnet50", num_queries=100, **published)
     torch.save({"model": model.state_dict()}, tmp_path / "detr-r50.pth")
     batch = Batch.from_images([torch.randn(3, 96, 140), torch.randn(3, 130, 101)])
-    assert_answers_as_the_original(import_checkpoint(tmp_path / "detr-r50.pth"), model, batch)
+    assert_answers_as_the_original(import_checkpoint(tmp_path / "detr-r50.pth", dc5=False), model, batch)
 
 
 def test_every_number_goes_there_and_back(original: tuple[OriginalDetr, Namespace], pth: Path) -> None:
@@ -79,6 +80,7 @@ def test_labels_are_cocos_own_ids(pth: Path) -> None:
     assert len(unused) == 11
     assert unused[1] == Category(12, "unused 12")
     assert len({category.name for category in categories}) == 91
+    assert "classes    80: COCO's names, assumed from 92 rows; 11 more rows stand for nothing" in imported.notes
 
 
 def test_other_classes_have_no_names(tmp_path: Path) -> None:
@@ -109,7 +111,19 @@ def test_what_weights_do_not_tell_is_taken_from_the_options_and_said(
     imported = read_foreign(path, dc5=True, heads=4)
     model = imported.description.config.model
     assert (model.dilation, model.strides, model.heads) == (True, (16,), 4)
-    assert "assumed" not in "\n".join(imported.notes)
+    assert "weights do not tell" not in "\n".join(imported.notes)
+
+
+def test_an_assumed_dc5_is_warned_of(original: tuple[OriginalDetr, Namespace], pth: Path, tmp_path: Path) -> None:
+    """A DC5 file of weights alone loads without dilation, too, and answers otherwise."""
+    path = tmp_path / "detr-dc5.pth"
+    torch.save({"model": original[0].state_dict()}, path)
+    with pytest.warns(UserWarning, match=r"detr-dc5.pth: .* taken for not dilated; give dc5=True or dc5=False"):
+        import_checkpoint(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        import_checkpoint(path, dc5=True)
+        import_checkpoint(pth)
 
 
 def test_an_option_that_contradicts_the_file_is_an_error(pth: Path) -> None:
@@ -137,7 +151,7 @@ def test_other_ways_to_save_the_same(original: tuple[OriginalDetr, Namespace], t
     if how == "half precision":
         state = {name: value.half() for name, value in state.items()}
     torch.save(state if how == "bare" else {"model": state}, path, _use_new_zipfile_serialization=how != "older format")
-    answer = import_checkpoint(path, heads=4).state_dict()["queries.position.weight"]
+    answer = import_checkpoint(path, dc5=False, heads=4).state_dict()["queries.position.weight"]
     assert torch.equal(answer, state["query_embed.weight"].float())
 
 

@@ -84,7 +84,9 @@ def test_the_backbone_of_a_checkpoint_is_not_fetched_and_frozen_as_asked(
     other = nn.BatchNorm2d if pretrained else FrozenBatchNorm
     assert not any(isinstance(module, other) for module in model.modules())
     assert re.fullmatch(rf"from {re.escape(path)}: \d+ tensors kept", lines[0])
-    assert "class head: 3 of 3 rows by name (blue thing, red thing, green thing)" in lines
+    assert any(
+        line.startswith("class rows: 3 of 3 by name (blue thing, red thing, green thing); in ") for line in lines
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,21 @@ def test_other_peoples_weights_start_a_run_on_other_classes(tiny_config: Config,
     assert torch.equal(state["heads.label.weight"][[0, 2, 4]], torch.stack([rows[18], rows[1], background]))
     assert not any(torch.equal(state["heads.label.weight"][1], row) for row in rows)
     assert torch.equal(state["queries.position.weight"], places[:5])
-    assert "class head: 2 of 4 rows by name (Dog, person), 2 new" in lines
+    background = "and the background's; in heads.label (2 tensors)"
+    assert f"class rows: 2 of 4 by name (Dog, person), 2 new, {background}" in lines
     assert "queries: 5 of 5 kept, 2 left out" in lines
     assert any(line.startswith("kind ") for line in lines)
     assert not any(line.startswith(("reset", "not used", "settings that differ")) for line in lines), lines
+
+
+def test_what_a_file_does_not_tell_is_as_in_the_run(tiny_config: Config, tmp_path: Path) -> None:
+    """Weights alone, without DC5 and heads; that COCO's names were assumed is in the log."""
+    original, _ = original_detr()
+    path = tmp_path / "hub.pth"
+    torch.save({"model": original.state_dict()}, path)
+    sizes = {"dim": 32, "heads": 4, "encoder_layers": 2, "decoder_layers": 3, "feedforward_dim": 48}
+    settings = {"name": "detr", "backbone": "resnet18", "strides": (16,), "dilation": True, **sizes}
+    _, lines = initial_model(described(tiny_config, init_from=str(path), **settings))
+    assert "backbone   resnet18; DC5: yes (assumed; weights do not tell: --dc5)" in lines
+    assert "classes    80: COCO's names, assumed from 92 rows; 11 more rows stand for nothing" in lines
+    assert not any(line.startswith("settings that differ") for line in lines)

@@ -24,6 +24,12 @@ SMALL = ModelConfig(
 )
 ANIMALS = ("cat", "dog", "horse")
 
+CLASS_PARTS = {
+    "lite": "; in queries.noisy_content (1 tensor), queries.token_label (2 tensors), heads.label (4 tensors)",
+    "detr": ", and the background's; in heads.label (2 tensors)",
+}
+"""How the line of the classes ends: the tensors that have a row for each."""
+
 
 def weights(names: tuple[str, ...] = ANIMALS, seed: int = 0, **changes: Any) -> Weights:
     """Of a model all of whose tensors differ from those of another seed."""
@@ -62,7 +68,7 @@ def test_to_the_same_model_everything_goes(name: str) -> None:
     assert result.reset == result.unused == ()
     assert result.lines() == [
         f"{len(result.kept)} tensors kept",
-        "class head: 3 of 3 rows by name (cat, dog, horse)",
+        f"class rows: 3 of 3 by name (cat, dog, horse){CLASS_PARTS[name]}",
         "queries: 6 of 6 kept",
     ]
 
@@ -103,12 +109,13 @@ def test_rows_of_classes_go_by_name(name: str, names: tuple[str, ...]) -> None:
 def test_the_lists_are_told() -> None:
     new = ("person", "dog", "sheep", "cat")
     lines = moved(weights(), weights(new, num_queries=4)).lines()
-    assert lines[1:] == ["class head: 2 of 4 rows by name (dog, cat), 2 new", "queries: 4 of 4 kept, 2 left out"]
+    parts = CLASS_PARTS["lite"]
+    assert lines[1:] == [f"class rows: 2 of 4 by name (dog, cat), 2 new{parts}", "queries: 4 of 4 kept, 2 left out"]
     lines = moved(weights(), weights(("sheep",), num_queries=9)).lines()
-    assert lines[1:] == ["class head: 0 of 1 rows by name, 1 new", "queries: 6 of 9 kept, 3 new"]
+    assert lines[1:] == [f"class rows: 0 of 1 by name, 1 new{parts}", "queries: 6 of 9 kept, 3 new"]
     many = tuple(f"kind {number}" for number in range(20))
     shown = ", ".join(many[:8])
-    assert f"20 of 20 rows by name ({shown} and 12 more)" in moved(weights(many), weights(many)).lines()[1]
+    assert f"20 of 20 by name ({shown} and 12 more)" in moved(weights(many), weights(many)).lines()[1]
 
 
 @pytest.mark.parametrize(("name", "key"), [("lite", "queries.content.weight"), ("detr", "queries.position.weight")])
@@ -179,7 +186,7 @@ def test_between_the_two_models_the_layers_in_common_are_kept() -> None:
     assert result.by_class == result.by_query == ()
     assert {"heads.label.weight", "queries.position.weight"} <= set(result.reset)
     assert {"heads.label.0.weight", "queries.noisy_content.weight"} <= set(result.unused)
-    assert not any(line.startswith(("class head", "queries")) for line in result.lines())
+    assert not any(line.startswith(("class rows", "queries")) for line in result.lines())
 
 
 def test_a_class_layer_that_does_not_go_with_its_names_is_made_anew() -> None:
