@@ -11,6 +11,8 @@ from detr_lite.config import Config, ModelConfig
 from detr_lite.model.backbone import Backbone
 from detr_lite.structures import Batch, Target
 
+pytestmark = pytest.mark.slow
+
 CONVOLUTIONAL = {
     "resnet10t": (8, 16, 32),
     "mobilenetv3_small_050": (8, 16, 32),

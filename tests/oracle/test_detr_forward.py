@@ -13,6 +13,8 @@ from detr_lite.benchmark.twin import Sizes, make_twins
 from detr_lite.loss import official_criterion
 from detr_lite.structures import Batch, DetrOutput
 
+pytestmark = pytest.mark.slow
+
 SMALL = Sizes(body="resnet18", dim=64, heads=4, layers=2, feedforward_dim=96, queries=12, classes=5)
 SIDES = {
     "one image": [(64, 96)],

@@ -11,6 +11,8 @@ from detr_lite.config import Config, ModelConfig
 from detr_lite.loss import Losses, official_criterion
 from detr_lite.structures import DetrOutput
 
+pytestmark = pytest.mark.slow
+
 SMALL = Sizes(body="resnet18", dim=64, heads=4, layers=2, feedforward_dim=96, queries=12, classes=5)
 OBJECTS = [(0, 0), (1,), (3, 0, 7), (15, 2)]  # the last: more objects than queries
 

@@ -17,6 +17,8 @@ from detr_lite.structures import Batch, Category, DetrLiteError
 from detr_lite.weights import import_checkpoint
 from detr_lite.weights.imports import read_foreign
 
+pytestmark = pytest.mark.slow
+
 OWN_RESNET = {
     "model_type": "resnet",
     "depths": [2, 2, 2, 2],

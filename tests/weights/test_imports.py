@@ -21,6 +21,8 @@ from detr_lite.weights import import_checkpoint
 from detr_lite.weights.checkpoint import load_model, read_checkpoint
 from detr_lite.weights.imports import read_foreign
 
+pytestmark = pytest.mark.slow
+
 State = dict[str, Tensor]
 
 
