@@ -141,12 +141,17 @@ class TrainerConfig:
     """The validation images are evaluated so many times, spread evenly over the run; the best model is kept."""
     patience: int | None = None
     """Stop early when so many evaluations in a row have not raised the best AP; by default never."""
+    checkpoint_minutes: float = 1.0
+    """A checkpoint is written at least so often (if writing it takes less than a twentieth of that), and so much work
+    a power cut may cost; 0 for every step."""
     logger: Literal["none", "tensorboard", "wandb"] = "none"
     """Log there too, beside metrics.csv."""
     accelerator: str = "auto"
     """auto, cpu, gpu, mps ..."""
     devices: int | str = "auto"
-    """How many devices, or "auto" for all."""
+    """How many devices of this machine, or "auto" for all."""
+    num_nodes: int = 1
+    """How many machines, each with as many devices."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """"auto": bfloat16 where the hardware has it, else 32 bits. The others are Lightning's names."""
 
@@ -169,6 +174,7 @@ AT_LEAST = {
     "optim.lr": 0, "optim.backbone_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.flat": 0,
     "optim.clip": 0, "optim.accumulate": 1, "optim.ema": 0, "optim.ema_ramp_steps": 1,
     "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.evaluations": 1, "trainer.patience": 1,
+    "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1,
 }  # fmt: skip
 
 
@@ -224,6 +230,8 @@ class Invocation:
     resume: str | None
     """"last", or the path of a checkpoint."""
     overwrite: bool
+    replay: Path | None = None
+    """A batch to look at again; there is no run then, and the settings are its own."""
 
 
 def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocation:
@@ -233,6 +241,11 @@ def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocati
     """
     parser = _parser(program)
     given = parser.read(arguments)
+    if given.replay is not None:
+        others = {word.split("=")[0] for word in arguments if word.startswith("--")} - {"--replay"}
+        if others:
+            raise DetrLiteError(f"--replay takes all from its file; leave out {', '.join(sorted(others))}")
+        return Invocation(Config(), "replay", None, None, False, replay=Path(given.replay))
     if given.config is None:
         raise DetrLiteError(f"--config is missing; give one of {_available()}, or the path of your own")
     path = find_config(given.config)
@@ -312,6 +325,12 @@ def _parser(program: str) -> SettingsParser:
         "--resume", nargs="?", const="last", help="Go on from RUN_DIR's last checkpoint, or from the one given."
     )
     command.add_argument("--overwrite", action="store_true", help="Replace the run that RUN_DIR holds.")
+    command.add_argument(
+        "--replay",
+        metavar="FILE",
+        help="Train nothing, but look again at a batch whose loss was not finite, which a run has put into "
+        "RUN_DIR/nonfinite: part by part, with the place where it arises, and as a picture. Takes no other words.",
+    )
     command.add_argument("--seed", type=int, default=Config.seed, help="Of weights, data order and augmentation.")
     return SettingsParser(command, SECTIONS, plain={"seed": int})
 

@@ -1,7 +1,9 @@
 """Batches of images of similar shape, so that little of a batch is padding."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from math import ceil, isqrt
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +11,18 @@ from jaxtyping import Int64
 
 CHUNK_BATCHES = 32
 """Batches that are sorted together. More would leave less padding, but make the same images meet more often."""
+
+
+class Draw(NamedTuple):
+    """Which image, by its position in the data set, and the seed of its augmentation."""
+
+    position: int
+    seed: int
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One seed of several numbers, such as a run's seed, an epoch and a position; near ones give unrelated seeds."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
@@ -84,3 +98,38 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
             similar = similar[np.argsort(self.sizes[similar].prod(axis=1), kind="stable")]
             batches += [similar[first : first + self.batch_size] for first in range(0, len(similar), self.batch_size)]
         return batches
+
+
+class SeededBatches(torch.utils.data.Sampler[list[Draw]]):
+    """The sampler's batches, each image with a seed for its augmentation.
+
+    An image's seed follows from (seed, epoch, image) alone: not from the process that loads it, nor from what was
+    drawn before it. So an epoch can be entered at any batch.
+    """
+
+    def __init__(self, batches: BucketedBatchSampler) -> None:
+        self.batches = batches
+        self._first = (0, 0)
+
+    @property
+    def sampler(self) -> "SeededBatches":
+        """As of `BucketedBatchSampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batches.set_epoch(epoch)
+
+    def enter(self, epoch: int, batch: int) -> None:
+        """Begin that epoch at that batch, every other one at its first."""
+        self._first = (epoch, batch)
+        self.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, wherever it is entered."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch = self.batches.epoch
+        first = self._first[1] if self._first[0] == epoch else 0
+        for batch in islice(self.batches, first, None):
+            yield [Draw(index, mixed_seed(self.batches.seed, epoch, index)) for index in batch]

@@ -1,6 +1,7 @@
-"""What a run writes while it goes: its log, its curves, its state on the terminal, and the key to its checkpoints."""
+"""What a run tells while it goes: its log, its curves, and its state on the terminal."""
 
 import csv
+import io
 import math
 import sys
 import time
@@ -13,26 +14,17 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from detr_lite.data.results import write_whole
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.training.clock import RunClock
 from detr_lite.viz.curves import plot_training_curves
-from detr_lite.weights.checkpoint import KEY, Description
-
-
-class DescribeCheckpoint(Callback):
-    """Puts into each checkpoint what is needed to use it anywhere."""
-
-    def __init__(self, description: Description) -> None:
-        self.description = description
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = self.description.to_dict()
 
 
 class MetricsFile(Callback):
     """`metrics.csv`: losses every few steps and COCO's numbers at each evaluation, each in a row of its own.
 
-    Goes on in the same file when a run is resumed; rows beyond the resumed step are dropped, as they come again.
+    Goes on in the same file when a run is resumed; rows that were written after the checkpoint, of which a kill may
+    have left the last in part, are dropped, as they come again.
     Draws `curves.png` beside it at each evaluation. The run's loggers, if it has any, get the same rows.
     """
 
@@ -41,21 +33,27 @@ class MetricsFile(Callback):
         self.clock = clock
         self.every_steps = every_steps
         self.columns: list[str] = []
+        self._rows: int | None = None
+        """Below the head; None: to be counted, as the checkpoint does not say."""
         self._last_step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rows = state_dict["rows"]
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_step = trainer.global_step
-        rows: list[dict[str, str]] = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                rows = [row for row in reader if int(row["step"]) <= trainer.global_step]
-                self.columns = list(reader.fieldnames or [])
-        if rows:
-            self._write(rows, "w")
-        else:
-            self.columns = []
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        rows = self._rows if self._rows is not None else len(whole) if trainer.global_step else 0
+        kept = whole[: rows + 1] if rows else []
+        self._rows = max(0, len(kept) - 1)
+        self.columns = next(csv.reader([kept[0].decode()])) if kept else []
+        if kept != lines:
+            write_whole(self.path, lambda file: file.writelines(kept))
 
     @rank_zero_only
     def on_train_batch_end(
@@ -80,20 +78,21 @@ class MetricsFile(Callback):
             "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
             **{name: float(value) for name, value in values.items()},
         }
-        is_new = not self.columns
-        if is_new:
+        if not self.columns:
             losses = [name for name in trainer.callback_metrics if name.startswith("loss")]
             self.columns = ["step", "epoch", "minutes", "lr", *losses, *METRICS]
-        self._write([row], "w" if is_new else "a")
+            self._write(dict(zip(self.columns, self.columns, strict=True)))
+        self._write(row)
+        self._rows = (self._rows or 0) + 1
         for logger in trainer.loggers:
             logger.log_metrics({name: value for name, value in row.items() if name != "step"}, row["step"])
 
-    def _write(self, rows: list[Any], mode: str) -> None:
-        with self.path.open(mode, newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            if mode == "w":
-                writer.writeheader()
-            writer.writerows(rows)
+    def _write(self, row: dict[str, Any]) -> None:
+        """A row in one piece: a kill between two leaves the file whole."""
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.columns).writerow(row)
+        with self.path.open("ab") as file:
+            file.write(text.getvalue().encode())
 
 
 class RunProgress(ProgressBar):
@@ -151,6 +150,10 @@ class RunProgress(ProgressBar):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.bar is not None:
             self._show(self._describe(trainer))
+            self.bar.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if self.bar is not None:
             self.bar.close()
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,11 +6,27 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch import Callback
 
+from detr_lite.data.sampler import mixed_seed
+from detr_lite.training.agreement import Agreement
+
 NEVER = sys.maxsize
+
+
+def place_in_run(trainer: L.Trainer) -> tuple[int, int]:
+    """The epoch that comes next or is under way, and how many of its batches lie behind."""
+    epoch: Any = trainer.fit_loop.epoch_progress.current
+    batch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    # Not "completed", which is one less in what was saved at the end of a step.
+    return epoch.processed, batch.processed if epoch.started > epoch.processed else 0
+
+
+def is_step(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the optimiser made a step with this batch, so that no gradients wait for the next ones."""
+    done = batch_idx + 1
+    return done % trainer.accumulate_grad_batches == 0 or done >= trainer.num_training_batches
 
 
 class RunClock(Callback):
@@ -25,10 +41,17 @@ class RunClock(Callback):
         evaluations: how many, the last at the end.
     """
 
-    def __init__(self, max_epochs: int | None, max_minutes: float | None, evaluations: int) -> None:
+    def __init__(
+        self,
+        max_epochs: int | None,
+        max_minutes: float | None,
+        evaluations: int,
+        agreement: Agreement | None = None,
+    ) -> None:
         self.max_epochs = max_epochs
         self.max_seconds = None if max_minutes is None else max_minutes * 60
         self.evaluations = evaluations
+        self.agreement = agreement or Agreement()
         self.progress = 0.0
         self.seconds = 0.0
         self._evaluated = 0
@@ -38,6 +61,10 @@ class RunClock(Callback):
     @property
     def is_over(self) -> bool:
         return self.progress >= 1
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        return self._due > self._evaluated
 
     @property
     def seconds_left(self) -> float:
@@ -53,11 +80,16 @@ class RunClock(Callback):
         self.seconds, self._step_seconds = state_dict["seconds"], state_dict["step_seconds"]
         self._evaluated = state_dict["evaluated"]
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.agreement.join(trainer)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.val_check_batch = NEVER
-        self._update(trainer, batches=0)
+        self._update(trainer, place_in_run(trainer)[1])
         self._mark = time.monotonic()
-        trainer.should_stop = self.is_over and trainer.global_step > 0  # a finished run that is resumed
+        # A run that was stopped while it was being evaluated makes up for that first.
+        trainer.val_check_batch = 1 if self.is_evaluation_due else NEVER
+        # A finished run that is resumed.
+        trainer.should_stop = self.is_over and not self.is_evaluation_due and trainer.global_step > 0
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -75,20 +107,36 @@ class RunClock(Callback):
         self.seconds += step_seconds
         # A running mean, as single steps vary.
         self._step_seconds += (step_seconds - self._step_seconds) / (10 if self._step_seconds else 1)
+        if not is_step(trainer, batch_idx):
+            return
         self._update(trainer, batches=batch_idx + 1)
         trainer.should_stop = trainer.should_stop or self.is_over
-        due = int(self.progress * self.evaluations + 1e-9)
         # Lightning evaluates after every so many batches: after this one, or after none.
-        trainer.val_check_batch = 1 if due > self._evaluated else NEVER
-        self._evaluated = max(due, self._evaluated)
+        trainer.val_check_batch = 1 if self.is_evaluation_due else NEVER
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluated = self._due
+        trainer.val_check_batch = NEVER
+        trainer.should_stop = trainer.should_stop or self.is_over
         self._mark = None  # until the next step: what other callbacks write and draw now is no training either
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self.is_evaluation_due:
+            # What Lightning knows as an evaluation that was broken off in its first batch, and begins anew.
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            progress["total"].update(ready=1, started=1, processed=0, completed=0)
+            progress["current"].update(ready=1, started=1, processed=0, completed=0)
+
+    @property
+    def _due(self) -> int:
+        """So many evaluations should have been made by now."""
+        return int(self.progress * self.evaluations + 1e-9)
 
     def _update(self, trainer: L.Trainer, batches: int) -> None:
         """`batches` of the present epoch are done."""
         if trainer.world_size > 1 and self.max_seconds is not None:
-            self.seconds, self._step_seconds = trainer.strategy.broadcast((self.seconds, self._step_seconds))
+            times = (self.seconds, self._step_seconds) if trainer.is_global_zero else (0.0, 0.0)
+            self.seconds, self._step_seconds = self.agreement.highest(trainer, *times)
         if self.max_seconds is not None:
             done = self.seconds + self._step_seconds
             self.progress = 1.0 if done > self.max_seconds else self.seconds / max(self.max_seconds, 1e-9)
@@ -119,15 +167,18 @@ class RateSchedule(Callback):
                 group["lr"] = group["initial_lr"] * factor
 
 
-class EpochSeed(Callback):
-    """Lets an epoch's random numbers depend on seed, epoch and rank alone, so that a resumed run draws the same.
+def step_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
+    """What torch's random numbers start from in a step (dropout, noisy queries), so that it can be repeated."""
+    return mixed_seed(seed, epoch, batch, rank)
 
-    Those of this process: loading processes live through all epochs, and draw their augmentation from the start again.
-    """
+
+class StepSeed(Callback):
+    """Lets each step's random numbers depend on its place in the run alone: a resumed run draws the same."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        numbers = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
-        torch.manual_seed(int(numbers.generate_state(1, np.uint64)[0]))
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed(step_seed(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))

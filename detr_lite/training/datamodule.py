@@ -1,6 +1,7 @@
 """Loaders of a run's images."""
 
 import os
+from typing import Any
 
 import lightning as L
 import torch
@@ -9,9 +10,11 @@ from torchvision.transforms import v2
 
 from detr_lite.data.coco import CocoDetection, CocoSplit
 from detr_lite.data.collate import collate
-from detr_lite.data.sampler import BucketedBatchSampler
+from detr_lite.data.sampler import BucketedBatchSampler, SeededBatches
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch
+from detr_lite.training.clock import place_in_run
+from detr_lite.training.stopping import leave_signals_to_parent
 
 
 def default_workers() -> int:
@@ -31,7 +34,7 @@ def make_loader(
     world_size: int = 1,
 ) -> DataLoader[Batch]:
     """Batches of images of similar shape."""
-    sampler = BucketedBatchSampler(
+    batches = BucketedBatchSampler(
         sizes=[resize.target_size(image.height, image.width) for image in split.images],
         batch_size=batch_size,
         shuffle=shuffle,
@@ -42,9 +45,10 @@ def make_loader(
     dataset: Dataset[Batch] = CocoDetection(split, transform)  # type: ignore[assignment]
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_sampler=SeededBatches(batches) if shuffle else batches,
         collate_fn=collate,
         num_workers=workers,
+        worker_init_fn=leave_signals_to_parent,
         persistent_workers=shuffle and workers > 0,
         # Its own, or the moment at which a loader starts would change what the model draws from torch's generator.
         generator=torch.Generator().manual_seed(seed),
@@ -78,16 +82,37 @@ class DetectionData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         loader = self._loader(self.train, self.train_transform, shuffle=True)
-        if self.trainer and isinstance(loader.batch_sampler, BucketedBatchSampler):
+        if self.trainer:
             # Lightning tells the epoch too, but workers of a resumed run have begun to load by then.
-            loader.batch_sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+            assert isinstance(loader.batch_sampler, SeededBatches)
+            loader.batch_sampler.enter(*place_in_run(self.trainer))
         return loader
+
+    def training_batch(self, epoch: int, index: int, rank: int, world_size: int) -> Batch:
+        """That batch of that rank, just as training gets it."""
+        loader = self._loader(self.train, self.train_transform, shuffle=True, ranks=(rank, world_size))
+        assert isinstance(loader.batch_sampler, SeededBatches)
+        loader.batch_sampler.enter(epoch, index)
+        images: Any = loader.dataset
+        return collate([images[draw] for draw in next(iter(loader.batch_sampler))])
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.val, self.val_transform, shuffle=False)
 
-    def _loader(self, split: CocoSplit, transform: v2.Transform, shuffle: bool) -> DataLoader[Batch]:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+    def _loader(
+        self, split: CocoSplit, transform: v2.Transform, shuffle: bool, ranks: tuple[int, int] | None = None
+    ) -> DataLoader[Batch]:
+        """`ranks`: (rank, world size), by default those of the trainer."""
+        if ranks is None:
+            ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return make_loader(
-            split, transform, self.resize, self.batch_size, self.workers, shuffle, self.seed, rank, world_size
+            split,
+            transform,
+            self.resize,
+            self.batch_size,
+            self.workers,
+            shuffle,
+            self.seed,
+            rank=ranks[0],
+            world_size=ranks[1],
         )

@@ -1,11 +1,38 @@
-"""A run that goes on: which checkpoint, and what must be as it was."""
+"""A run that goes on: from which checkpoint, and what must be, and what is no longer, as it was."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from detr_lite.config import Invocation, config_to_dict
+import lightning as L
+from lightning.pytorch import Callback
+
+from detr_lite.config import Config, Invocation, config_to_dict
+from detr_lite.data.coco import CocoSplit
 from detr_lite.structures import DetrLiteError
-from detr_lite.weights.checkpoint import Description, describe_checkpoint, read_checkpoint
+from detr_lite.training.checkpoints import BEST, LAST, PREVIOUS
+from detr_lite.weights.checkpoint import KEY, Description, describe_checkpoint, read_checkpoint
+
+RUN_KEY = "detr_lite_run"
+"""Where the facts of a run stand in its checkpoints, beside the description of its model."""
+
+ORDER = ("seed", "data.batch_size")
+"""Settings on which it depends which images make the next batch."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the rest of an interrupted epoch depends on, beside the settings."""
+
+    train: str
+    """Tells two states of the training images and their objects apart, for people and for programs."""
+    val: str
+    world_size: int
+
+    @staticmethod
+    def of(train: CocoSplit, val: CocoSplit, world_size: int) -> "RunFacts":
+        return RunFacts(_identity(train), _identity(val), world_size)
 
 
 @dataclass(frozen=True)
@@ -16,41 +43,135 @@ class Resumed:
     description: Description
     step: int
     """Optimiser steps done."""
+    facts: RunFacts | None
+    """None in checkpoints of earlier versions."""
 
 
-def find_resumed(invocation: Invocation) -> Path | None:
-    """The checkpoint that `--resume` means."""
+class DescribeCheckpoint(Callback):
+    """Puts into each checkpoint what is needed to use it anywhere, and to go on from it."""
+
+    def __init__(self, description: Description, facts: RunFacts, restarts_epoch: bool) -> None:
+        self.description = description
+        self.facts = facts
+        self.restarts_epoch = restarts_epoch
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = self.description.to_dict()
+        checkpoint[RUN_KEY] = vars(self.facts)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self.restarts_epoch:
+            enter_epoch_anew(checkpoint["loops"]["fit_loop"])
+
+
+def find_resumed(invocation: Invocation) -> Resumed | None:
+    """The checkpoint that `--resume` means; where the last one is damaged, the one before it, and it is said.
+
+    None for a new run, or one that ended before there was any.
+    Errors: none is there, or none can be read; one of weights alone, with nothing of their training.
+    """
     if invocation.resume is None:
         return None
     if invocation.resume != "last":
         path = Path(invocation.resume)
-    else:
-        path = (invocation.run_dir or Path("runs") / invocation.config_name) / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        raise DetrLiteError(f"--resume: {path} does not exist; name the run with --run_dir, or a checkpoint")
-    return path
+        if not path.is_file():
+            raise DetrLiteError(f"--resume: {path} does not exist; name the run with --run_dir, or a checkpoint")
+        return _read(path)
+    run = invocation.run_dir or Path("runs") / invocation.config_name
+    folder = run / "checkpoints"
+    there = [folder / name for name in (LAST, PREVIOUS, BEST) if (folder / name).is_file()]
+    if not there and (run / "config.yaml").is_file():
+        print(f"resume     {run} ended before its first checkpoint, and begins anew", flush=True)
+        return None
+    if not there:
+        raise DetrLiteError(f"--resume: {folder / LAST} does not exist; name the run with --run_dir, or a checkpoint")
+    faults: list[DetrLiteError] = []
+    for path in there:
+        try:
+            resumed = _read(path)
+        except DetrLiteError as error:
+            faults.append(error)
+            continue
+        for fault in faults:
+            print(f"damaged    {fault}")
+        if path.name != LAST:
+            print(f"resume     from {path} instead, at step {resumed.step:,}", flush=True)
+        return resumed
+    raise faults[0]
 
 
-def read_resumed(path: Path) -> Resumed:
-    """Errors: weights alone, with nothing of the training that they come from."""
-    content = read_checkpoint(path)
-    if "global_step" not in content:
-        raise DetrLiteError(f"--resume: {path} holds weights alone; begin a new run with --model.init_from {path}")
-    return Resumed(path, describe_checkpoint(content, path), int(content["global_step"]))
+def check_unchanged(resumed: Resumed, now: Description, facts: RunFacts) -> tuple[list[str], bool]:
+    """A resumed run keeps what its weights and its optimiser were made for; other changes are named.
 
-
-def check_unchanged(resumed: Resumed, now: Description) -> None:
-    """A resumed run keeps what its weights and its optimiser were made for."""
+    Returns a line for each change, and whether an epoch that was left in its middle must be begun anew, because its
+    remaining batches are not the same any more.
+    """
     path, saved = resumed.path, resumed.description
     if saved.categories != now.categories:
         raise DetrLiteError(f"{path}: was trained for other categories than those of {now.config.data.root}")
-    before, after = config_to_dict(saved.config), config_to_dict(now.config)
+    before, after = _flat(saved.config), _flat(now.config)
     # Where a run's first weights came from does not matter any more.
-    kept = [f"model.{name}" for name in before["model"] if name != "init_from"]
+    kept = [name for name in before if name.startswith("model.") and name != "model.init_from"]
     kept += ["data.image_size", "data.resize", "optim.lr", "optim.backbone_factor", "optim.weight_decay"]
     kept += ["optim.decay_all", "optim.ema", "optim.ema_ramp_steps"]
     for name in kept:
-        section, setting = name.split(".")
-        old, new = before[section][setting], after[section][setting]
-        if old != new:
-            raise DetrLiteError(f"{path}: was trained with {name} {old}, not {new}; a resumed run keeps it")
+        if before[name] != after[name]:
+            raise DetrLiteError(
+                f"{path}: was trained with {name} {before[name]}, not {after[name]}; a resumed run keeps it"
+            )
+    changes = [f"{name} {after[name]} (was {before[name]})" for name in before if before[name] != after[name]]
+    is_other_order = any(before[name] != after[name] for name in ORDER)
+    if resumed.facts is not None:
+        for what, old, new in (
+            ("the training data", resumed.facts.train, facts.train),
+            ("the validation data, so AP is not comparable with before", resumed.facts.val, facts.val),
+            ("the number of processes", str(resumed.facts.world_size), str(facts.world_size)),
+        ):
+            if old != new:
+                changes.append(f"{what}: {new} (was {old})")
+        is_other_order |= (resumed.facts.train, resumed.facts.world_size) != (facts.train, facts.world_size)
+    if is_other_order:
+        changes.append("batches are others than before; an epoch that was interrupted is begun anew")
+    return changes, is_other_order
+
+
+def enter_epoch_anew(loops: dict[str, Any]) -> None:
+    """Change the state of Lightning's loops from within an epoch to that epoch's start; no step is forgotten."""
+    epoch = loops["epoch_progress"]
+    if epoch["current"]["started"] == epoch["current"]["processed"]:
+        return  # between two epochs
+    for progress in (epoch["current"], epoch["total"]):
+        done = progress["processed"]
+        progress.update(ready=done, started=done, completed=done)
+    for name in ("epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"):
+        loops[name]["current"].update(ready=0, started=0, processed=0, completed=0)
+        loops[name]["is_last_batch"] = False
+
+
+def _read(path: Path) -> Resumed:
+    content = read_checkpoint(path)
+    if "global_step" not in content:
+        raise DetrLiteError(f"--resume: {path} holds weights alone; begin a new run with --model.init_from {path}")
+    facts = content.get(RUN_KEY)
+    return Resumed(path, describe_checkpoint(content, path), int(content["global_step"]), facts and RunFacts(**facts))
+
+
+def _identity(split: CocoSplit) -> str:
+    digest = hashlib.sha256()
+    for image in split.images:
+        digest.update(f"{image.id} {image.path.name} {image.width} {image.height}".encode())
+        digest.update(image.boxes_xyxy.tobytes())
+        digest.update(image.labels.tobytes())
+    objects = sum(len(image.labels) for image in split.images)
+    return f"{len(split.images):,} images with {objects:,} objects, state {digest.hexdigest()[:8]}"
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """Settings under the names that they have on the command line."""
+    flat: dict[str, Any] = {}
+    for section, settings in config_to_dict(config).items():
+        if isinstance(settings, dict):
+            flat.update({f"{section}.{name}": value for name, value in settings.items()})
+        else:
+            flat[section] = settings
+    return flat

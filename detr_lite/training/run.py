@@ -12,7 +12,6 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, chosen
@@ -23,38 +22,39 @@ from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.detector import Detector
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
+from detr_lite.training.agreement import Agreement
 from detr_lite.training.averaging import MovingAverage
-from detr_lite.training.callbacks import DescribeCheckpoint, MetricsFile, RunProgress
+from detr_lite.training.callbacks import MetricsFile, RunProgress
+from detr_lite.training.checkpoints import BEST, LastCheckpoint, WholeCheckpointIO
 from detr_lite.training.choose import choose_sizes, keep_choices
-from detr_lite.training.clock import NEVER, EpochSeed, RateSchedule, RunClock
+from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
 from detr_lite.training.datamodule import DetectionData, default_workers
-from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
-from detr_lite.training.loggers import make_logger, remove_logs, start_logger, stop_logger
+from detr_lite.training.evaluate import data_root, evaluate_checkpoint
+from detr_lite.training.folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
+from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
 from detr_lite.training.patience import Patience
 from detr_lite.training.pictures import draw_pictures
-from detr_lite.training.resume import check_unchanged, find_resumed, read_resumed
+from detr_lite.training.resume import DescribeCheckpoint, RunFacts, check_unchanged, find_resumed
+from detr_lite.training.stopping import Stopped, StopSignals
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.start import initial_model
 
 THRESHOLD = 0.4
 """Score from which a detection is drawn in a run's pictures."""
 
-WRITTEN = (
-    *("config.yaml", "metrics.csv", "curves.png", "samples.png", "attention.png"),
-    *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
-    *(f"evaluation/{name}" for name in ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")),
-)
-"""The files of a run."""
-
 
 def train(invocation: Invocation) -> None:
     """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
     _quieten()
-    path = find_resumed(invocation)
-    folder = choose_folder(invocation, path)
-    resumed = None if path is None else read_resumed(path)
+    with StopSignals() as signals:
+        _train(invocation, signals)
+
+
+def _train(invocation: Invocation, signals: StopSignals) -> None:
+    resumed = find_resumed(invocation)
+    folder = choose_folder(invocation, None if resumed is None else resumed.path)
     config = invocation.config if resumed is None else keep_choices(invocation.config, resumed.description.config)
     config, train_split, val_split = read_data(config)
 
@@ -65,10 +65,10 @@ def train(invocation: Invocation) -> None:
     if resumed is None:
         model, origin = initial_model(description)
     else:
-        check_unchanged(resumed, description)
         model, origin = build_model(config.model, len(train_split.categories), for_checkpoint=True), []
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
-    clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
+    agreement = Agreement()
+    clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations, agreement)
     module = DetectionModule(
         model=model,
         criterion=build_criterion(config, len(train_split.categories)),
@@ -88,29 +88,41 @@ def train(invocation: Invocation) -> None:
         seed=config.seed,
     )
     logger = make_logger(config.trainer.logger, folder, None if resumed is None else resumed.step)
-    trainer = _trainer(config, precision, folder, clock, description, logger)
+    last = LastCheckpoint(folder / CHECKPOINTS, config.trainer.checkpoint_minutes, clock, signals, agreement)
+    trainer = _trainer(config, precision, folder, clock, last, logger)
+    facts = RunFacts.of(train_split, val_split, trainer.world_size)
+    changes, restarts_epoch = ([], False) if resumed is None else check_unchanged(resumed, description, facts)
+    trainer.callbacks.append(DescribeCheckpoint(description, facts, restarts_epoch))  # type: ignore[attr-defined]
     start = Path(config.model.init_from or "nowhere").resolve()
     if invocation.overwrite and trainer.world_size > 1 and start.is_relative_to(folder.resolve()):
         # It would be gone before the other processes have read it.
         raise DetrLiteError(f"--model.init_from {start} is in the run that --overwrite removes; move it elsewhere")
     # All that can be refused has been: only now an old run makes way for this one.
-    if _is_rank_0():
-        prepare_folder(folder, invocation.overwrite)
+    lock = None
+    if is_rank_0():
+        lock = take_folder(folder, invocation.overwrite)
         write_config(config, folder / "config.yaml")
         _say_model(model, config, precision, origin)
+        for change in changes:
+            print(f"changed    {change}", flush=True)
         if logger is not None:
             start_logger(logger, config_to_dict(config))
     try:
-        trainer.fit(module, data, ckpt_path=path, weights_only=True)
+        trainer.fit(module, data, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
+        if trainer.is_global_zero:
+            finish(folder, data.batch_size, data.workers)
     except SystemExit as ending:
-        if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
+        if isinstance(ending, Stopped) and trainer.is_global_zero:
+            again = f"python tools/train.py --config {folder}/config.yaml --run_dir {folder} --resume"
+            print(f"stopped    after step {trainer.global_step:,}; go on with: {again}", flush=True)
+        elif trainer.interrupted and not isinstance(ending, Stopped):  # Lightning turns Ctrl-C into exit code 1
             raise KeyboardInterrupt from ending
         raise
     finally:
         if logger is not None:
             stop_logger(logger)
-    if trainer.is_global_zero:
-        finish(folder, data.batch_size, data.workers)
+        if lock is not None:
+            lock.release()
 
 
 def finish(folder: Path, batch_size: int, workers: int) -> None:
@@ -142,7 +154,7 @@ def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
             "give both files the same list, with the same ids"
         )
     config, reasons = choose_sizes(config, train_split)
-    if _is_rank_0():
+    if is_rank_0():
         for split in (train_split, val_split):
             print(f"data       {split.describe()}")
             for note in split.notes:
@@ -159,35 +171,6 @@ def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
     return config, train_split, val_split
 
 
-def choose_folder(invocation: Invocation, resumed: Path | None) -> Path:
-    """The run folder: the explicit one, the resumed run's own, or the next that is free. Nothing is written yet."""
-    folder = invocation.run_dir or Path("runs") / invocation.config_name
-    # Other ranks write nothing, and would mistake rank 0's folder for that of another run.
-    if not _is_rank_0():
-        return folder
-    if resumed is not None:
-        return invocation.run_dir or run_of(resumed)
-    if invocation.overwrite or not _holds_run(folder):
-        return folder
-    if invocation.run_dir is not None:
-        raise DetrLiteError(f"--run_dir {folder} holds a run; continue it with --resume or replace it with --overwrite")
-    base, number = folder, 1
-    while _holds_run(folder):
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    print(f"run        {base} holds a run already; this one goes to {folder}")
-    return folder
-
-
-def prepare_folder(folder: Path, overwrite: bool) -> None:
-    """Make the folder; with `overwrite` remove what a run writes, and nothing else that may lie there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        for name in WRITTEN:
-            (folder / name).unlink(missing_ok=True)
-        remove_logs(folder)
-
-
 def choose_precision(precision: str, accelerator: str) -> str:
     """ "auto" is bfloat16 where the hardware computes in it, on processors too, and 32 bits elsewhere."""
     if precision != "auto":
@@ -202,12 +185,10 @@ def choose_precision(precision: str, accelerator: str) -> str:
 
 
 def _trainer(
-    config: Config, precision: str, folder: Path, clock: RunClock, description: Description, logger: Logger | None
+    config: Config, precision: str, folder: Path, clock: RunClock, last: LastCheckpoint, logger: Logger | None
 ) -> L.Trainer:
-    checkpoints = folder / "checkpoints"
     optim = config.optim
     factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
-    checkpointing: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
     asked_for: list[L.Callback] = []
     if optim.ema:
         asked_for.append(MovingAverage(optim.ema, optim.ema_ramp_steps))
@@ -217,6 +198,7 @@ def _trainer(
         return L.Trainer(
             accelerator=config.trainer.accelerator,
             devices=config.trainer.devices,
+            num_nodes=config.trainer.num_nodes,
             precision=precision,  # type: ignore[arg-type]
             max_epochs=-1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
             accumulate_grad_batches=optim.accumulate,
@@ -227,18 +209,23 @@ def _trainer(
             use_distributed_sampler=False,
             logger=logger or False,
             enable_model_summary=False,
+            plugins=[WholeCheckpointIO()],
             callbacks=[
                 clock,
-                EpochSeed(config.seed),
+                StepSeed(config.seed),
                 RateSchedule(clock, factor),
                 MetricsFile(folder / "metrics.csv", clock),
                 RunProgress(clock),
-                DescribeCheckpoint(description),
                 *asked_for,
                 ModelCheckpoint(
-                    filename="best", monitor="AP", mode="max", save_on_train_epoch_end=False, **checkpointing
+                    dirpath=last.folder,
+                    filename=Path(BEST).stem,
+                    monitor="AP",
+                    mode="max",
+                    save_on_train_epoch_end=False,
+                    enable_version_counter=False,
                 ),
-                ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **checkpointing),
+                last,
             ],
         )
     except (ImportError, TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
@@ -250,14 +237,6 @@ def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.opti
     share = 1.0 if config.backbone_factor is None else config.backbone_factor
     groups = parameter_groups(model, config.lr, share, config.weight_decay, config.decay_all)
     return make_optimizer(groups, fused)
-
-
-def _is_rank_0() -> bool:
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
-
-
-def _holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in WRITTEN)
 
 
 def _say_model(model: nn.Module, config: Config, precision: str, origin: Sequence[str]) -> None:

@@ -10,13 +10,9 @@ import lightning as L
 import pytest
 import torch
 
-from detr_lite.config import Config
-from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.coco_map import METRICS
-from detr_lite.structures import Category
-from detr_lite.training.callbacks import DescribeCheckpoint, MetricsFile, RunProgress
+from detr_lite.training.callbacks import MetricsFile, RunProgress
 from detr_lite.training.clock import RunClock
-from detr_lite.weights.checkpoint import KEY, Description
 
 MODULE = MagicMock(spec=L.LightningModule)
 LOSSES = {"loss": 3.5, "loss_class": 1.0, "loss_l1": 0.5}
@@ -82,13 +78,25 @@ def test_a_resumed_run_goes_on_in_the_file_and_repeats_no_row(tmp_path: Path, cl
     first.on_train_start(trainer_at(0), MODULE)
     for step in range(1, 7):
         step_to(first, trainer_at(step))
+        if step == 4:
+            saved = first.state_dict()
+    with path.open("a") as file:
+        file.write("7,0,0.")  # killed while it wrote
     again = MetricsFile(path, clock, every_steps=2)
+    again.load_state_dict(saved)
     again.on_train_start(trainer_at(4), MODULE)  # what came after step 4 is done again
     step_to(again, trainer_at(4))  # a batch whose gradients are accumulated
     for step in range(5, 9):
         step_to(again, trainer_at(step, loss=1.0))
     assert [(row["step"], row["loss"]) for row in rows_of(path)] == [
         ("1", "3.5"), ("2", "3.5"), ("4", "3.5"), ("6", "1.0"), ("8", "1.0")]  # fmt: skip
+
+
+def test_a_checkpoint_that_does_not_count_rows_keeps_all_whole_ones(tmp_path: Path, clock: RunClock) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss\n1,3\n2,2\n3,")
+    MetricsFile(path, clock).on_train_start(trainer_at(2), MODULE)
+    assert path.read_text() == "step,loss\n1,3\n2,2\n"
 
 
 def test_a_new_run_does_not_go_on_in_an_old_file(tmp_path: Path, clock: RunClock) -> None:
@@ -174,10 +182,3 @@ def test_only_the_first_rank_writes(tmp_path: Path, clock: RunClock, monkeypatch
     step_to(file, trainer_at(1))
     file.on_validation_end(evaluated(1, 0.5), MODULE)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_each_checkpoint_is_described() -> None:
-    description = Description(Config(), (Category(7, "cat"),), ResizeRule("longest", 64), (0.5,) * 3, (0.2,) * 3)
-    checkpoint: dict[str, Any] = {"state_dict": {}}
-    DescribeCheckpoint(description).on_save_checkpoint(trainer_at(1), MODULE, checkpoint)
-    assert Description.from_dict(checkpoint[KEY]) == description

@@ -4,6 +4,7 @@ import math
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from detr_lite.training.clock import NEVER, EpochSeed, RateSchedule, RunClock
+from detr_lite.training.agreement import Agreement
+from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
 from detr_lite.training.optim import rate_factor
 
 BATCHES = 5
@@ -179,7 +181,7 @@ def test_rates_follow_the_schedule_before_each_step(schedule: str) -> None:
     assert module.rates == [[pytest.approx(0.5 * factor(step / 10, step))] for step in range(10)]
 
 
-def test_accumulated_batches_are_progress_but_not_steps() -> None:
+def test_accumulated_batches_are_no_steps() -> None:
     factor = partial(rate_factor, schedule="constant", flat=1.0, warmup_steps=4)
     module, clock = Toy(), RunClock(max_epochs=2, max_minutes=None, evaluations=2)
     trainer = run(module, clock, RateSchedule(clock, factor), accumulate_grad_batches=2)
@@ -189,14 +191,14 @@ def test_accumulated_batches_are_progress_but_not_steps() -> None:
     assert [rates[0] for rates in module.rates] == pytest.approx([0.5 * min(1, (n + 1) / 4) for n in steps_done])
 
 
-def test_random_numbers_of_an_epoch_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
+def test_random_numbers_of_a_step_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
     whole = Toy()
-    run(whole, RunClock(max_epochs=2, max_minutes=None, evaluations=1), EpochSeed(3))
+    run(whole, RunClock(max_epochs=2, max_minutes=None, evaluations=1), StepSeed(3))
     torch.rand(17)
     again = Toy()
-    run(again, RunClock(max_epochs=1, max_minutes=None, evaluations=1), EpochSeed(3))
+    run(again, RunClock(max_epochs=1, max_minutes=None, evaluations=1), StepSeed(3))
     other = Toy()
-    run(other, RunClock(max_epochs=1, max_minutes=None, evaluations=1), EpochSeed(4))
+    run(other, RunClock(max_epochs=1, max_minutes=None, evaluations=1), StepSeed(4))
     assert again.draws == whole.draws[:BATCHES]
     assert len(set(whole.draws + other.draws)) == 3 * BATCHES  # epochs and seeds differ
 
@@ -205,8 +207,13 @@ def test_ranks_follow_the_clock_of_the_first() -> None:
     """Or one would end while another waits for it."""
     trainer = MagicMock(spec=L.Trainer)
     trainer.world_size, trainer.global_step, trainer.should_stop = 2, 0, False
-    trainer.strategy.broadcast = lambda own: (30.0, 1.0)
-    clock = RunClock(max_epochs=None, max_minutes=1.0, evaluations=1)
+    trainer.is_global_zero = False
+    none = SimpleNamespace(current=SimpleNamespace(started=0, processed=0))
+    trainer.fit_loop = SimpleNamespace(epoch_progress=none, epoch_loop=SimpleNamespace(batch_progress=none))
+    agreement = Agreement()
+    agreement.highest = lambda _, *own: tuple(map(max, own, (30.0, 1.0)))
+    clock = RunClock(max_epochs=None, max_minutes=1.0, evaluations=1, agreement=agreement)
+    clock.seconds = 50.0
     clock.on_train_start(trainer, MagicMock(spec=L.LightningModule))
     assert (clock.seconds, clock.progress) == (30.0, 0.5)
 

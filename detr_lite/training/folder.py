@@ -1,0 +1,69 @@
+"""A run's folder: which one, what it may hold already, and that no other run writes there."""
+
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from detr_lite.config import Invocation
+from detr_lite.data.results import remove_parts
+from detr_lite.structures import DetrLiteError
+from detr_lite.training.checkpoints import BEST, LAST, PREVIOUS
+from detr_lite.training.evaluate import run_of
+from detr_lite.training.lock import RunLock
+from detr_lite.training.loggers import remove_logs
+
+CHECKPOINTS = "checkpoints"
+
+WRITTEN = (
+    *("config.yaml", "metrics.csv", "curves.png", "samples.png", "attention.png"),
+    *(f"{CHECKPOINTS}/{name}" for name in (BEST, LAST, PREVIOUS)),
+    *(f"evaluation/{name}" for name in ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")),
+)
+"""The files of a run."""
+
+
+def choose_folder(invocation: Invocation, resumed: Path | None) -> Path:
+    """The run folder: the explicit one, the resumed run's own, or the next that is free. Nothing is written yet."""
+    folder = invocation.run_dir or Path("runs") / invocation.config_name
+    # Other ranks write nothing, and would mistake rank 0's folder for that of another run.
+    if not is_rank_0():
+        return folder
+    if resumed is not None:
+        return invocation.run_dir or run_of(resumed)
+    if invocation.resume is not None or invocation.overwrite or not _holds_run(folder):
+        return folder
+    if invocation.run_dir is not None:
+        raise DetrLiteError(f"--run_dir {folder} holds a run; continue it with --resume or replace it with --overwrite")
+    base, number = folder, 1
+    while _holds_run(folder):
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    print(f"run        {base} holds a run already; this one goes to {folder}")
+    return folder
+
+
+def take_folder(folder: Path, overwrite: bool) -> RunLock:
+    """Make the folder and keep other runs out until the lock is released.
+
+    With `overwrite` what a run writes is removed, and nothing else that may lie there; half-written files of killed
+    runs always are. Errors: another run is writing there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(folder)
+    lock.acquire()
+    for place in (folder, folder / CHECKPOINTS, folder / "evaluation"):
+        remove_parts(place)
+    if overwrite:
+        for name in WRITTEN:
+            (folder / name).unlink(missing_ok=True)
+        remove_logs(folder)
+    return lock
+
+
+def is_rank_0() -> bool:
+    """Before there is a trainer to ask."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
+def _holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in WRITTEN)

@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM: the step is finished, a checkpoint written, and the exit code is that of the signal."""
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(SystemExit):
+    """A run that was stopped by a signal and has kept all that it had done."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+
+
+class StopSignals:
+    """While it is entered, the signals are noted instead of acted upon, for who asks at the next safe moment.
+
+    Outside training there is nothing to keep, and a signal ends at once; a second Ctrl-C always does.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        """The signal's number; 0 while there is none."""
+        self.is_training = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in SIGNALS}
+            self.listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def listen(self) -> None:
+        """Take the signals over, also from Lightning, which takes them when training begins."""
+        if self._before:
+            for number in SIGNALS:
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        is_repeated = self.received == number == signal.SIGINT
+        self.received = number
+        if is_repeated:
+            # Not an exception: it would be caught on its way by who wants to tidy up first.
+            os._exit(128 + number)
+        if not self.is_training:
+            raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+        again = "; Ctrl-C once more ends at once" if number == signal.SIGINT else ""
+        # Past Python's own stderr, in the middle of whose work the signal may have come.
+        os.write(2, f"\n{signal.Signals(number).name}: stopping after this step{again}\n".encode())
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """For loading processes, which would otherwise share the handlers above and answer a signal each by itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too; the parent ends them when it is done
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,360 @@
+"""Going on with a run: from which checkpoint, exactly where it was, and what must be as it was."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import lightning as L
+import pytest
+import torch
+from runs import assert_same_end, checkpoint_of, files_in, rows_of, timeless_rows_of, weights_of
+
+from detr_lite.config import Config, Invocation
+from detr_lite.data.coco import read_split
+from detr_lite.data.transforms import ResizeRule
+from detr_lite.structures import Category, DetrLiteError
+from detr_lite.training import run
+from detr_lite.training.folder import WRITTEN, choose_folder
+from detr_lite.training.module import DetectionModule
+from detr_lite.training.resume import DescribeCheckpoint, RunFacts, find_resumed
+from detr_lite.weights.checkpoint import KEY, Description
+
+STEPS = 16
+EVALUATED = 3
+"""Batches of an evaluation; they come after steps 6, 11 and 16."""
+
+
+def small(config: Config, name: str = "lite", workers: int = 0, accumulate: int = 1, epochs: int = 4) -> Config:
+    """Four epochs of four batches of two, with all that is random: augmentation, noise, dropout; and an average."""
+    return replace(
+        config,
+        data=replace(config.data, augmentation="light", workers=workers, batch_size=2),
+        model=replace(config.model, name=name, dropout=0.1),
+        optim=replace(config.optim, accumulate=accumulate, ema=0.9),
+        trainer=replace(config.trainer, max_epochs=epochs, evaluations=3),
+    )
+
+
+def signal_in(call: int, signum: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the signal come in the n-th step, those of evaluation counted too."""
+    calls = 0
+
+    def counted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def with_signal(*words: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), signum)
+            return step(*words)
+
+        return with_signal
+
+    for name in ("training_step", "validation_step"):
+        monkeypatch.setattr(DetectionModule, name, counted(getattr(DetectionModule, name)))
+
+
+@pytest.fixture(scope="module")
+def whole_runs() -> dict[Any, Path]:
+    return {}
+
+
+@pytest.fixture
+def whole_run(
+    whole_runs: dict[Any, Path], tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """The folder of the uninterrupted run with these settings, made once."""
+
+    def make(**settings: Any) -> Path:
+        key = tuple(settings.items())
+        if key not in whole_runs:
+            whole_runs[key] = tmp_path_factory.mktemp("whole")
+            config = small(tiny_config, **settings)
+            run.train(Invocation(config, "tiny", whole_runs[key], resume=None, overwrite=False))
+        return whole_runs[key]
+
+    return make
+
+
+@pytest.mark.usefixtures("no_finish")
+@pytest.mark.parametrize(
+    ("settings", "call", "signum", "step"),
+    [
+        ({}, 1, signal.SIGTERM, 1),
+        ({}, 4, signal.SIGINT, 4),  # the last batch of an epoch
+        ({}, 6, signal.SIGTERM, 6),  # after which it is evaluated
+        ({}, 8, signal.SIGINT, 6),  # in the middle of that
+        ({}, 6 + EVALUATED, signal.SIGTERM, 6),  # at the end of that
+        ({}, 6 + EVALUATED + 3, signal.SIGINT, 9),
+        ({}, 16 + 2 * EVALUATED + 2, signal.SIGTERM, 16),  # in the evaluation at the end of all
+        ({"name": "detr", "workers": 1, "accumulate": 2}, 3, signal.SIGTERM, 2),  # between two batches of a step
+        ({"name": "detr", "workers": 1, "accumulate": 2}, 6 + EVALUATED + 4, signal.SIGINT, 5),
+    ],
+)
+def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does(
+    whole_run: Callable[..., Path],
+    invocation: Callable[..., Invocation],
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    settings: dict[str, Any],
+    call: int,
+    signum: int,
+    step: int,
+) -> None:
+    """Data order, augmentation, noise, dropout, averages, optimiser, schedule and log included."""
+    whole, parts = whole_run(**settings), tmp_path / "parts"
+    config = small(tiny_config, **settings)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    capfd.readouterr()
+    with monkeypatch.context() as patch:
+        signal_in(call, signum, patch)
+        with pytest.raises(SystemExit) as ending:
+            run.train(invocation(config=config, run_dir=parts))
+    assert ending.value.code == 128 + signum
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    told = capfd.readouterr()
+    assert f"{signal.Signals(signum).name}: stopping after this step" in told.err
+    assert f"go on with: python tools/train.py --config {parts}/config.yaml --run_dir {parts} --resume" in told.out
+    assert checkpoint_of(parts)["global_step"] == step
+
+    run.train(invocation(config=config, run_dir=parts, resume="last"))
+    assert_same_end(parts, whole)
+    assert weights_of(parts, "best").keys() == weights_of(whole, "best").keys()
+    assert checkpoint_of(parts, "best")["global_step"] == checkpoint_of(whole, "best")["global_step"]
+
+
+@pytest.mark.usefixtures("no_finish")
+def test_a_checkpoint_before_an_evaluation_has_the_averages_in_their_place(
+    whole_run: Callable[..., Path],
+    invocation: Callable[..., Invocation],
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While the average is being evaluated, it stands where the weights stand in training."""
+    config = small(tiny_config)
+    calm, stopped = tmp_path / "calm", tmp_path / "stopped"
+    for folder, call in ((calm, 6), (stopped, 8)):
+        with monkeypatch.context() as patch:
+            signal_in(call, signal.SIGTERM, patch)
+            with pytest.raises(SystemExit):
+                run.train(invocation(config=config, run_dir=folder))
+    for name in ("state_dict", "current_model_state"):
+        for key, value in checkpoint_of(calm)[name].items():
+            assert torch.equal(value, checkpoint_of(stopped)[name][key]), (name, key)
+    assert any(
+        not torch.equal(value, checkpoint_of(stopped)["current_model_state"][key])
+        for key, value in checkpoint_of(stopped)["state_dict"].items()
+    )
+
+
+@pytest.mark.usefixtures("no_finish")
+def test_the_best_checkpoint_can_be_gone_on_from(
+    whole_run: Callable[..., Path], invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path
+) -> None:
+    """It is written at another moment than the last one: just after an evaluation."""
+    whole, other = whole_run(), tmp_path / "other"
+    best = whole / "checkpoints" / "best.ckpt"
+    run.train(invocation(config=small(tiny_config), run_dir=other, resume=str(best)))
+    assert checkpoint_of(other)["global_step"] == STEPS
+    for key, value in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(other)[key], value, atol=1e-6, rtol=0, msg=key)
+    steps = [row["step"] for row in timeless_rows_of(other)]
+    assert steps == [row["step"] for row in timeless_rows_of(whole) if int(row["step"]) > 6]
+
+
+@pytest.fixture
+def stopped_run(
+    invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A run that was stopped after 3 of its 16 steps."""
+    monkeypatch.setattr(run, "finish", lambda *_: None)
+    monkeypatch.setattr("detr_lite.training.callbacks.plot_training_curves", lambda *_: None)
+    with monkeypatch.context() as patch:
+        signal_in(3, signal.SIGTERM, patch)
+        with pytest.raises(SystemExit):
+            run.train(invocation(config=small(tiny_config), run_dir=tmp_path / "stopped"))
+    return tmp_path / "stopped"
+
+
+@pytest.mark.parametrize("left", [0, 1000, -1])
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
+    whole_run: Callable[..., Path],
+    stopped_run: Path,
+    invocation: Callable[..., Invocation],
+    tiny_config: Config,
+    capsys: pytest.CaptureFixture[str],
+    left: int,
+) -> None:
+    last = stopped_run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:left])  # a second name of the same file must not be hurt by that
+    run.train(invocation(config=small(tiny_config), run_dir=stopped_run, resume="last"))
+    out = capsys.readouterr().out
+    assert f"damaged    {last}: not a checkpoint, or cut off" in out
+    assert f"resume     from {last.with_name('previous.ckpt')} instead, at step 0" in out
+    assert_same_end(stopped_run, whole_run())
+
+
+def test_no_checkpoint_is_whole(refusal: Callable[..., str], stopped_run: Path) -> None:
+    for path in (stopped_run / "checkpoints").iterdir():
+        path.write_bytes(b"nothing")
+    told = refusal("train", "--config", stopped_run / "config.yaml", "--run_dir", stopped_run, "--resume")
+    assert "last.ckpt: not a checkpoint" in told
+
+
+def test_which_checkpoint_is_resumed(
+    invocation: Callable[..., Invocation], finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resumed(**changes: Any) -> Path:
+        found = find_resumed(invocation(**changes))
+        assert found is not None
+        return found.path
+
+    monkeypatch.chdir(tmp_path)
+    assert find_resumed(invocation()) is None
+    assert resumed(resume="last", run_dir=finished_run) == finished_run / "checkpoints/last.ckpt"
+    best = finished_run / "checkpoints/best.ckpt"
+    assert resumed(resume=str(best)) == best
+    with pytest.raises(DetrLiteError, match=r"runs/tiny/checkpoints/last\.ckpt does not exist"):
+        find_resumed(invocation(resume="last"))
+    shutil.copytree(finished_run, "runs/tiny")
+    assert resumed(resume="last") == Path("runs/tiny/checkpoints/last.ckpt")
+    Path("runs/tiny/checkpoints/last.ckpt").unlink()
+    assert resumed(resume="last") == Path("runs/tiny/checkpoints/previous.ckpt")
+    shutil.rmtree("runs/tiny/checkpoints")
+    assert find_resumed(invocation(resume="last")) is None
+    assert choose_folder(invocation(resume="last"), None) == Path("runs/tiny")
+    with pytest.raises(DetrLiteError, match=r"none\.ckpt does not exist"):
+        find_resumed(invocation(resume="none.ckpt"))
+
+
+def test_changed_settings_are_named_and_the_epoch_is_begun_anew(
+    stopped_run: Path, invocation: Callable[..., Invocation], tiny_config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small(tiny_config)
+    changed = replace(config, data=replace(config.data, batch_size=4), optim=replace(config.optim, clip=0.5))
+    run.train(invocation(config=changed, run_dir=stopped_run, resume="last"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
+    assert lines == [
+        "changed    data.batch_size 4 (was 2)",
+        "changed    optim.clip 0.5 (was 1.0)",
+        "changed    batches are others than before; an epoch that was interrupted is begun anew",
+    ]
+    # Three steps of two images, and then four epochs of two steps.
+    assert checkpoint_of(stopped_run)["global_step"] == 3 + 4 * 2
+
+
+def test_changed_data_are_named(
+    stopped_run: Path,
+    invocation: Callable[..., Invocation],
+    tiny_config: Config,
+    edit_annotations: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = edit_annotations("train", lambda content: content["annotations"].pop(0))
+    root = edit_annotations("val", lambda content: content["annotations"][0]["bbox"].__setitem__(0, 5))
+    config = small(tiny_config)
+    moved = replace(config, data=replace(config.data, root=str(root)))
+    run.train(invocation(config=moved, run_dir=stopped_run, resume="last"))
+    out = capsys.readouterr().out
+    assert f"changed    data.root {root} (was {config.data.root})" in out
+    assert "changed    the training data: 8 images with 9 objects, state " in out
+    assert " (was 8 images with 10 objects, state " in out
+    assert "changed    the validation data, so AP is not comparable with before: 5 images" in out
+    assert "begun anew" in out
+
+
+def test_the_same_data_elsewhere_are_the_same(
+    whole_run: Callable[..., Path],
+    stopped_run: Path,
+    invocation: Callable[..., Invocation],
+    tiny_config: Config,
+    own_data: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = small(tiny_config)
+    moved = replace(config, data=replace(config.data, root=str(own_data)))
+    run.train(invocation(config=moved, run_dir=stopped_run, resume="last"))
+    assert "begun anew" not in capsys.readouterr().out
+    assert_same_end(stopped_run, whole_run())
+
+
+def test_each_checkpoint_is_described(tiny_data: Path) -> None:
+    description = Description(Config(), (Category(7, "cat"),), ResizeRule("longest", 64), (0.5,) * 3, (0.2,) * 3)
+    facts = RunFacts.of(read_split(tiny_data, "train"), read_split(tiny_data, "val"), 1)
+    checkpoint: dict[str, Any] = {"state_dict": {}}
+    describe = DescribeCheckpoint(description, facts, restarts_epoch=False)
+    describe.on_save_checkpoint(MagicMock(spec=L.Trainer), MagicMock(spec=L.LightningModule), checkpoint)
+    assert Description.from_dict(checkpoint[KEY]) == description
+
+
+@pytest.fixture
+def copy_of_finished(finished_run: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished_run, tmp_path / "copy")
+
+
+def test_a_finished_run_that_is_resumed_gets_its_missing_evaluation(
+    run_tool: Callable[..., Any], copy_of_finished: Path
+) -> None:
+    before = json.loads((copy_of_finished / "evaluation/metrics.json").read_text())
+    weights, log = weights_of(copy_of_finished), (copy_of_finished / "metrics.csv").read_text()
+    for name in ("evaluation/metrics.json", "evaluation/detections.json", "samples.png"):
+        (copy_of_finished / name).unlink()
+    ended = run_tool("train", "--config", copy_of_finished / "config.yaml", "--run_dir", copy_of_finished, "--resume")
+    assert ended.code == 0, ended.err
+    assert files_in(copy_of_finished) == set(WRITTEN)
+    assert json.loads((copy_of_finished / "evaluation/metrics.json").read_text()) == before
+    assert (copy_of_finished / "metrics.csv").read_text() == log
+    assert all(torch.equal(value, weights[key]) for key, value in weights_of(copy_of_finished).items())
+
+
+@pytest.mark.usefixtures("no_finish")
+def test_a_finished_run_can_go_on_for_longer(run_tool: Callable[..., Any], copy_of_finished: Path) -> None:
+    words = ("--config", copy_of_finished / "config.yaml", "--run_dir", copy_of_finished)
+    assert run_tool("train", *words, "--resume", "--trainer.max_epochs", 121).code == 0
+    assert rows_of(copy_of_finished)[-1]["step"] == "242"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (["--model.dim", "64"], "was trained with model.dim 32, not 64"),
+        (["--model.num_queries", "9"], "was trained with model.num_queries 6, not 9"),
+        (["--optim.lr", "0.1"], "was trained with optim.lr 0.0015, not 0.1"),
+        (["--data.image_size", "96"], "was trained with data.image_size 64, not 96"),
+        (["--optim.decay_all", "true"], "was trained with optim.decay_all False, not True"),
+    ],
+)
+def test_settings_that_a_resumed_run_must_keep(
+    refusal: Callable[..., str], finished_run: Path, change: list[str], expected: str
+) -> None:
+    words = ("--config", finished_run / "config.yaml", "--run_dir", finished_run, "--resume")
+    assert expected in refusal("train", *words, *change)
+
+
+def test_weights_alone_are_not_resumed(refusal: Callable[..., str], finished_run: Path, tmp_path: Path) -> None:
+    content = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)
+    torch.save({name: content[name] for name in ("state_dict", KEY)}, tmp_path / "weights.ckpt")
+    words = ("--config", finished_run / "config.yaml", "--run_dir", tmp_path / "run")
+    told = refusal("train", *words, "--resume", tmp_path / "weights.ckpt")
+    assert "holds weights alone" in told
+    assert "--model.init_from" in told
+
+
+def test_a_run_is_not_resumed_on_other_categories(
+    refusal: Callable[..., str], finished_run: Path, edit_annotations: Callable[..., Path]
+) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        content["categories"][0]["name"] = "cat"
+
+    for split in ("train", "val"):
+        root = edit_annotations(split, rename)
+    words = ("--config", finished_run / "config.yaml", "--run_dir", finished_run, "--resume", "--data.root", root)
+    assert "other categories" in refusal("train", *words)
