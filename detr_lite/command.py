@@ -1,10 +1,12 @@
 """How a command ends when something is wrong: one line for what the user can mend, exit code 2, no traceback."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from detr_lite.messages import printable
 from detr_lite.structures import DetrLiteError
 
 
@@ -17,6 +19,8 @@ class ToolParser(argparse.ArgumentParser):
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a tool's main function and turn its end into an exit code: 0, 2 for a user's fault, 130 for Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # files and classes may have names in letters that the terminal lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except DetrLiteError as error:
@@ -40,5 +44,5 @@ def one_line(error: DetrLiteError) -> str:
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(2)

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from detr_lite.settings_parser import SettingsParser
+from detr_lite.messages import shown
+from detr_lite.settings_parser import SettingsParser, fits
 from detr_lite.structures import DetrLiteError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -285,9 +286,15 @@ def config_from_dict(settings: Mapping[str, Any]) -> Config:
     Errors: a setting that this version does not know, or lacks.
     """
     try:
-        return _config(settings)
+        config = _config(settings)
     except (TypeError, KeyError, AttributeError) as error:
         raise DetrLiteError(f"the settings were written by another version of detr_lite ({error})") from error
+    for section, kind in SECTIONS.items():
+        for name, hint in get_type_hints(kind).items():
+            value = getattr(getattr(config, section), name)
+            if not fits(value, hint):
+                raise DetrLiteError(f"the settings are damaged: {section}.{name} is {shown(value)}")
+    return config
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A trained model as an application holds it: images of any kind in, detections in their own pixels out."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 from detr_lite.build import build_postprocess
 from detr_lite.data.images import ImageLike, as_image
 from detr_lite.data.transforms import evaluation_transform
+from detr_lite.messages import reason_of
 from detr_lite.model.detr import Detr
 from detr_lite.structures import AttentionMaps, Batch, Category, Detections, DetrLiteError, DetrOutput
 from detr_lite.weights.checkpoint import Description, load_model
@@ -148,8 +148,9 @@ def choose_device(name: torch.device | str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        reason = textwrap.shorten(str(error), 100, placeholder=" ...")
-        raise DetrLiteError(f'device "{name}" cannot be used here ({reason}); give "auto" or "cpu"') from error
+        raise DetrLiteError(
+            f'device "{name}" cannot be used here ({reason_of(error)}); give "auto" or "cpu"'
+        ) from error
     return device
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from detr_lite.data.results import check_output, drawing_names, write_whole
+from detr_lite.data.results import check_output, drawing_names, refuse_links_out, write_whole
 from detr_lite.data.sources import ImageFile, find_images, read_batches, refuse_unreadable
 from detr_lite.detector import Detector, check_threshold
 from detr_lite.evaluation.coco_map import coco_results
@@ -42,9 +42,10 @@ def predict(
         raise DetrLiteError(f"--batch_size is {batch_size}; it must be at least 1")
     images = find_images(source, output)
     check_output(output, overwrite)
+    names = drawing_names([file.name for file in images], keep=(*JPEG, ".png"))
+    refuse_links_out(output, {(output / name).parent for name in names})
     detector = Detector.from_checkpoint(checkpoint, device)
 
-    names = drawing_names([file.name for file in images], keep=(*JPEG, ".png"))
     drawing_of = dict(zip(images, names, strict=True))
     unreadable: list[ImageFile] = []
     found = FoundObjects(detector.categories)

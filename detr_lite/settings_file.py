@@ -29,7 +29,7 @@ def read_settings_file(path: Path) -> dict[str, Setting]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (UnicodeDecodeError, OSError) as error:
         raise DetrLiteError(f"{path}: not a readable text file ({error})") from error
-    except yaml.YAMLError as error:
+    except Exception as error:  # beside YAML's own, those of dates and numbers that are none, and of bottomless lists
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         reason = " ".join(str(getattr(error, "problem", None) or error).split())

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from detr_lite.messages import reason_of
 from detr_lite.settings_file import read_settings_file
 from detr_lite.structures import DetrLiteError
 
@@ -47,6 +49,8 @@ class SettingsParser:
             return self.parser.parse_args(list(words))
         except ArgumentError as error:
             text = " ".join(str(error).split())
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # values that YAML's own rules stumble over
+            text = f"not readable as a setting: {reason_of(error)}"
         if text.startswith("unrecognized arguments:"):
             word = text.split()[2].split("=")[0]
             raise DetrLiteError(f"{word} is not a setting{self._nearest(word.lstrip('-'))}; see --help")
@@ -76,6 +80,19 @@ class SettingsParser:
         options = [action.dest for action in self.parser._actions if action.dest not in self.sections]
         near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
         return f"; did you mean {near[0]}?" if near else ""
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value out of a file is of a setting's type."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(fits(part, get_args(hint)[0]) for part in value)
+    if isinstance(hint, UnionType):
+        return any(fits(value, option) for option in get_args(hint))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
 
 
 def _kind(hint: Any) -> str:

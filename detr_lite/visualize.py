@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detr_lite.data.annotations import listed
-from detr_lite.data.results import check_output, drawing_names, write_whole
+from detr_lite.data.results import check_output, drawing_names, refuse_links_out, write_whole
 from detr_lite.data.sources import ImageFile, find_images, read_batches, refuse_unreadable
 from detr_lite.detector import Detector, check_threshold
+from detr_lite.messages import printable
 from detr_lite.structures import DetrLiteError
 from detr_lite.viz.attention import Heads, attention_figure
 
@@ -42,9 +43,10 @@ def visualize(
     layer_number, chosen_heads = read_layer(layer), read_heads(heads)
     images = find_images(source, output)
     check_output(output, overwrite)
+    names = drawing_names([file.name for file in images], keep=(".png",))
+    refuse_links_out(output, {(output / name).parent for name in names})
     detector = Detector.from_checkpoint(checkpoint, device)
 
-    names = drawing_names([file.name for file in images], keep=(".png",))
     figure_of = dict(zip(images, names, strict=True))
     unreadable: list[ImageFile] = []
     guessed: list[ImageFile] = []
@@ -62,7 +64,7 @@ def visualize(
     done = len(images) - len(unreadable)
     if guessed:
         which = listed([file.path for file in guessed], most=3)
-        print(f"note       no score reaches {threshold:g} in {len(guessed):,} of {done:,} images ({which}):")
+        print(f"note       no score reaches {threshold:g} in {len(guessed):,} of {done:,} images ({printable(which)}):")
         print("           there the best guesses are shown")
     if done:
         print(f"written    {done:,} figure{'s' if done != 1 else ''} to {output}")

@@ -4,7 +4,6 @@ Everything here raises `DetrLiteError` with one line that names the file, the en
 """
 
 import json
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -14,15 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from detr_lite.messages import STEERS, shown
 from detr_lite.structures import Category, DetrLiteError
 
-_brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = 120
-
-
-def shown(value: object) -> str:
-    """A value from the file, quoted so that it stays on one line, shortened if it is very long."""
-    return _brief.repr(value)
+LONGEST_NAME = 1000
+"""Letters of a category's name."""
 
 
 def listed(values: Sequence[object], most: int = 5) -> str:
@@ -95,15 +90,25 @@ def uses_category(content: dict[str, Any], id: int) -> bool:
     return any(isinstance(entry, dict) and entry.get("category_id") == id for entry in content["annotations"])
 
 
+def check_name(id: int, name: object, where: str = "") -> None:
+    """Errors, beginning with `where`: a category's name that cannot be shown, in a line of text or in a picture."""
+    if not isinstance(name, str):
+        fault = "is not text"
+    elif STEERS.search(name):
+        fault = "holds control characters"
+    elif len(name) > LONGEST_NAME:
+        fault = f"is longer than {LONGEST_NAME:,} letters"
+    else:
+        return
+    raise DetrLiteError(f"{where}category {id} has the name {shown(name)}, which {fault}; correct it")
+
+
 def read_categories(content: dict[str, Any], name: str) -> tuple[Category, ...]:
     """The categories in ascending order of id."""
     by_id: dict[int, str] = {}
     for position, entry in enumerate(content["categories"]):
         _check_entry(name, "categories", position, entry, ("id", "name"))
-        if not isinstance(entry["name"], str):
-            raise DetrLiteError(
-                f"{name}: category {entry['id']} has the name {shown(entry['name'])}, which is not text; correct it"
-            )
+        check_name(entry["id"], entry["name"], f"{name}: ")
         if entry["id"] in by_id:
             raise DetrLiteError(f"{name}: category id {entry['id']} is listed twice; keep one of the two")
         if entry["name"] in by_id.values():
@@ -150,7 +155,7 @@ def read_objects(content: dict[str, Any], name: str, categories: Sequence[Catego
             id, index, label = entry["id"], index_of[entry["image_id"]], label_of[entry["category_id"]]
             x, y, width, height = entry["bbox"]
             if entry.get("area") is None:
-                entry["area"] = width * height
+                entry["area"] = float(width) * float(height)  # as numbers, which many copies of a text are not
             if entry.get("iscrowd") is None:
                 entry["iscrowd"] = 0
             is_sound = (

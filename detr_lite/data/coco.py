@@ -1,10 +1,11 @@
 """Data sets in COCO format: from a folder to checked records, and from a record to an image with its objects."""
 
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -21,12 +22,12 @@ from detr_lite.data.annotations import (
     read_categories,
     read_content,
     read_objects,
-    shown,
     uses_category,
 )
 from detr_lite.data.images import load_image
 from detr_lite.data.results import is_below
 from detr_lite.data.sampler import Draw
+from detr_lite.messages import printable, shown
 from detr_lite.structures import Category, DetrLiteError, Target
 
 
@@ -70,7 +71,7 @@ class CocoSplit:
         objects = sum(len(image.labels) for image in self.images)
         empty = sum(len(image.labels) == 0 for image in self.images)
         return (
-            f"{self.annotation_file}: {len(self.images):,} images with {objects:,} objects of "
+            f"{printable(self.annotation_file)}: {len(self.images):,} images with {objects:,} objects of "
             f"{len(self.categories)} categories; {empty:,} images without objects"
         )
 
@@ -212,6 +213,32 @@ def _records(
     return records, tuple(notes)
 
 
+class PackedRecords(Sequence[ImageRecord]):
+    """Records as one block of bytes, which loading processes share for good.
+
+    Of objects each process would come to hold a copy of its own: to look at one is to count a reference, which writes.
+    """
+
+    def __init__(self, records: Sequence[ImageRecord]) -> None:
+        packed = [pickle.dumps(record) for record in records]
+        self._ends = np.cumsum([0, *map(len, packed)])
+        self._bytes = np.frombuffer(b"".join(packed), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ImageRecord, ...]: ...
+    def __getitem__(self, index: int | slice) -> ImageRecord | tuple[ImageRecord, ...]:
+        if isinstance(index, slice):
+            return tuple(self[position] for position in range(*index.indices(len(self))))
+        position = range(len(self))[index]
+        record: ImageRecord = pickle.loads(self._bytes[self._ends[position] : self._ends[position + 1]].data)
+        return record
+
+
 class CocoDetection(torch.utils.data.Dataset[tuple[Tensor, Target]]):
     """The images of a split with their objects, transformed. `transform` is one of `detr_lite.data.transforms`.
 
@@ -220,7 +247,7 @@ class CocoDetection(torch.utils.data.Dataset[tuple[Tensor, Target]]):
 
     def __init__(self, split: CocoSplit, transform: Callable[..., Any]) -> None:
         # Not the split itself: workers would get a copy of all annotations.
-        self.images = split.images
+        self.images = PackedRecords(split.images)
         self.transform = transform
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from detr_lite.messages import reason_of
 from detr_lite.structures import DetrLiteError
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
@@ -18,6 +19,9 @@ EXPECTED = (
     "give a path, a Pillow image, a numpy array (height, width[, 1 | 3 | 4]) of uint8, uint16 or float 0 .. 1, "
     "or a tensor (3, height, width) of uint8 or float 0 .. 1"
 )
+
+PROGRAMS = ("EPS", "WMF")
+"""Pillow's names of formats that it does not read itself: Ghostscript or Windows would run what is in such a file."""
 
 
 def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
@@ -30,16 +34,17 @@ def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     try:
         # Pillow warns of large images and of odd tags; what makes an image unusable is an error.
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            _refuse_program(image)
             image.load()
             if (image.height, image.width) != size:
                 ImageOps.exif_transpose(image, in_place=True)
             rgb = _to_rgb(image)
     except Image.DecompressionBombError as error:
         raise DetrLiteError(
-            f"{path}: more pixels than are safe to read ({_reason(error)}); reduce the image"
+            f"{path}: more pixels than are safe to read ({reason_of(error)}); reduce the image"
         ) from error
     except Exception as error:  # a damaged file fails in as many ways as there are formats
-        raise DetrLiteError(f"{path}: not readable as an image ({_reason(error)}); replace the file") from error
+        raise DetrLiteError(f"{path}: not readable as an image ({reason_of(error)}); replace the file") from error
     if size is not None and (rgb.height, rgb.width) != size:
         raise DetrLiteError(
             f"{path}: the file is {rgb.width} x {rgb.height} pixels, its annotations say {size[1]} x {size[0]} "
@@ -58,9 +63,10 @@ def as_image(given: Any) -> Image.Image:
         return load_image(Path(given))
     if isinstance(given, Image.Image):
         try:
+            _refuse_program(given)
             return _to_rgb(ImageOps.exif_transpose(given))
         except Exception as error:  # Pillow reads a file only when its pixels are asked for
-            raise DetrLiteError(f"a Pillow image that is not readable ({_reason(error)})") from error
+            raise DetrLiteError(f"a Pillow image that is not readable ({reason_of(error)})") from error
     if isinstance(given, np.ndarray):
         return _from_array(given, f"a numpy array {given.shape} of {given.dtype}")
     if isinstance(given, Tensor):
@@ -74,6 +80,12 @@ def as_image(given: Any) -> Image.Image:
             raise DetrLiteError(f"{what} is no image: {EXPECTED}")
         return _from_array(pixels.permute(1, 2, 0).numpy(), what)
     raise DetrLiteError(f"{type(given).__name__} is no image: {EXPECTED}")
+
+
+def _refuse_program(image: Image.Image) -> None:
+    """Before its pixels are asked for. The format is that of the content, whatever the file is called."""
+    if image.format in PROGRAMS:
+        raise ValueError(f"{image.format} is a program that draws, and none is run")
 
 
 def _from_array(pixels: np.ndarray, what: str) -> Image.Image:
@@ -112,7 +124,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_16_bits(pixels: np.ndarray) -> np.ndarray:
     return (pixels.clip(0, 65535) / 257).round().astype(np.uint8)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -75,8 +75,9 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.getpid()}{PART}")
+    part.unlink(missing_ok=True)  # of a killed program that had this number, or anybody's link
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from detr_lite.data.annotations import listed
 from detr_lite.data.images import load_image
+from detr_lite.messages import printable
 from detr_lite.structures import DetrLiteError
 
 SUFFIXES = (
@@ -71,7 +72,7 @@ def read_batches(
                 image = load_image(file.path)
             except DetrLiteError as error:
                 unreadable.append(file)
-                tqdm.write(f"skipped    {error}")
+                tqdm.write(f"skipped    {printable(error)}")
                 bar.update()
                 continue
             batch.append((file, image))

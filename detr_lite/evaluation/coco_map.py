@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -144,13 +145,18 @@ def evaluate_detections(
 
 
 def write_per_class_csv(path: Path, evaluation: CocoEvaluation) -> None:
-    """One row for each category; -1 where a category has no objects."""
+    """One row for each category; -1 where a category has no objects.
+
+    A name that a spreadsheet would compute, such as =1+1, has an apostrophe before it, which spreadsheets do not show.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("category_id", "category", "objects", "AP", "AP50", "AR100"))
         for result in evaluation.per_class:
             category = result.category
-            writer.writerow((category.id, category.name, result.objects, result.AP, result.AP50, result.AR100))
+            is_formula = unicodedata.normalize("NFKC", category.name).startswith(("=", "+", "-", "@"))
+            name = f"'{category.name}" if is_formula else category.name
+            writer.writerow((category.id, name, result.objects, result.AP, result.AP50, result.AR100))
 
 
 def explain_zero(

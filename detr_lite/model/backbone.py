@@ -1,6 +1,7 @@
 """Backbones: any timm network that gives feature maps."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detr_lite.messages import reason_of
 from detr_lite.model.frozen import freeze_batch_norms, freeze_first_layers
 from detr_lite.model.vit import SimplePyramid, pyramid_strides
 from detr_lite.structures import DetrLiteError
@@ -120,7 +122,8 @@ def _has_weights(name: str) -> bool:
 
 
 def _check_name(name: str, pretrained: bool) -> None:
-    if not timm.is_model(name):
+    # timm takes "hf-hub:NAME" and "local-dir:PATH", too: other people's files, which a checkpoint may not ask for.
+    if not re.fullmatch(r"[\w.]+", name) or not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise DetrLiteError(f"model.backbone: timm has no model named {name!r}{hint}")
@@ -206,10 +209,10 @@ def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
         # each come as their own; for the user the remedy is the same.
         if not pretrained:
             raise DetrLiteError(
-                f"model.backbone: {name} cannot give feature maps ({_reason(error)}); choose another"
+                f"model.backbone: {name} cannot give feature maps ({reason_of(error)}); choose another"
             ) from error
         raise DetrLiteError(
-            f"model.backbone: the pretrained weights of {name} could not be had ({_reason(error)}); connect to the "
+            f"model.backbone: the pretrained weights of {name} could not be had ({reason_of(error)}); connect to the "
             "network once to fill timm's cache, or start from random weights with --model.pretrained false"
         ) from error
 
@@ -239,7 +242,7 @@ def _try_out(name: str, network: nn.Module, strides: Sequence[int], coarsest: in
         try:
             shapes = _shapes(network, image)
         except Exception as error:  # each network refuses in words of its own
-            reason = _reason(error)
+            reason = reason_of(error)
             continue
         if [shape[1:] for shape in shapes] == grids:
             return _Habits(multiple, False, tuple(shape[0] for shape in shapes))
@@ -264,10 +267,6 @@ def _padded(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Ten
     height, width = images.shape[-2:]
     missing = (-height % multiple, -width % multiple)
     return F.pad(images, (0, missing[1], 0, missing[0])) if any(missing) else images
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _open_residual_branches(network: nn.Module) -> None:

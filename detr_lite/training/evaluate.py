@@ -12,6 +12,7 @@ from tqdm import tqdm
 from detr_lite.build import chosen
 from detr_lite.config import DEFAULT_ROOT, PROJECT
 from detr_lite.data.coco import CocoSplit, read_split
+from detr_lite.data.results import refuse_links_out
 from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import (
     CocoEvaluation,
@@ -21,9 +22,13 @@ from detr_lite.evaluation.coco_map import (
     write_per_class_csv,
 )
 from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.messages import printable
 from detr_lite.structures import Batch, Category, Detections, DetrLiteError
 from detr_lite.training.datamodule import default_workers, make_loader
 from detr_lite.viz.curves import plot_pr_curves
+
+WRITTEN = ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")
+"""The files of an evaluation."""
 
 
 def evaluate_checkpoint(
@@ -45,6 +50,9 @@ def evaluate_checkpoint(
     for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
         if value is not None and value < least:
             raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
+    home = run_of(checkpoint) if output is None else output
+    output = output or home / "evaluation"
+    refuse_links_out(home, [output / name for name in WRITTEN])
     detector = Detector.from_checkpoint(checkpoint)
     description = detector.description
     data = read_split(root or data_root(description.config.data.root), split)
@@ -64,17 +72,16 @@ def evaluate_checkpoint(
     ]
     evaluation = evaluate_detections(data.ground_truth, results, data.categories)
 
-    output = output or run_of(checkpoint) / "evaluation"
     output.mkdir(parents=True, exist_ok=True)
     (output / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n")
     (output / "detections.json").write_text(json.dumps(results))
     write_per_class_csv(output / "per_class.csv", evaluation)
     plot_pr_curves(evaluation, output / "pr_curves.png")
-    print(f"\n{checkpoint} on {data.describe()}\n\n{evaluation.summary()}\n\n{evaluation.class_table()}\n")
+    print(f"\n{printable(checkpoint)} on {data.describe()}\n\n{evaluation.summary()}\n\n{evaluation.class_table()}\n")
     reason = explain_zero(evaluation, results, data.ground_truth)
     if reason:
         print(reason)
-    print(f"written to {output}")
+    print(f"written to {printable(output)}")
     return evaluation
 
 

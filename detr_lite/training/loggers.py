@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_utilities.core.imports import RequirementCache
 
 from detr_lite.evaluation.coco_map import METRICS
+from detr_lite.messages import reason_of
 from detr_lite.structures import DetrLiteError
 
 NEEDED = {"tensorboard": "tensorboard>=2.21", "wandb": "wandb>=0.31"}
@@ -65,7 +66,7 @@ def start_logger(logger: Logger, settings: Mapping[str, Any]) -> None:
             _ = logger.experiment
         except (wandb.errors.Error, TimeoutError) as error:
             raise DetrLiteError(
-                f"trainer.logger is wandb: {_one_line(error)}; set WANDB_MODE=offline to log without the network"
+                f"trainer.logger is wandb: {reason_of(error)}; set WANDB_MODE=offline to log without the network"
             ) from error
     logger.log_hyperparams(parameters)
     if isinstance(logger, TensorBoardLogger):
@@ -86,9 +87,11 @@ def stop_logger(logger: Logger) -> None:
 
 
 def remove_logs(folder: Path) -> None:
-    """Remove what an earlier run's loggers wrote, and nothing else that may lie there."""
+    """Remove what an earlier run's loggers wrote, and nothing else that may lie there, or behind a link."""
     for pattern in LOGGED:
         for path in folder.glob(pattern):
+            if path.parent.is_symlink():
+                continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -105,7 +108,7 @@ def _require_login() -> None:
         is_known = wandb.login(prompt=False)
     except wandb.errors.Error as error:
         raise DetrLiteError(
-            f"trainer.logger is wandb: {_one_line(error)}; run `wandb login`, or set WANDB_MODE=offline"
+            f"trainer.logger is wandb: {reason_of(error)}; run `wandb login`, or set WANDB_MODE=offline"
         ) from error
     if not is_known:
         raise DetrLiteError(
@@ -116,7 +119,7 @@ def _require_login() -> None:
 
 def _last_wandb_id(folder: Path) -> str | None:
     """W&B's name of the run that is resumed: its folder is called run-TIME-ID."""
-    runs = [*folder.glob("wandb/run-*"), *folder.glob("wandb/offline-run-*")]
+    runs = [*folder.glob("wandb/run-*-*"), *folder.glob("wandb/offline-run-*-*")]
     latest = max(runs, key=lambda path: path.name.removeprefix("offline-"), default=None)
     return None if latest is None else latest.name.removeprefix("offline-").split("-", 2)[2]
 
@@ -125,7 +128,3 @@ def _plain(value: object) -> bool | int | float | str:
     if isinstance(value, bool | int | float | str):
         return value
     return str(list(value) if isinstance(value, tuple) else value)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
-from detr_lite.viz.draw import class_color, class_name
+from detr_lite.viz.draw import LITERAL, class_color, class_name
 
 _COLORMAP = matplotlib.colormaps["inferno"]  # perceptually uniform, and dark where nothing is
 _LONGEST_SIDE = 384  # of a panel's picture, in pixels: more than a page shows of it
@@ -199,7 +199,7 @@ def _figure(title: str, aspect: float, detections: int, mean: bool, heads: int) 
 def _draw_panel(axes: Axes, title: str, image: Image.Image, picture: Image.Image) -> None:
     """`picture` may be smaller than the image; the axes count the image's own pixels."""
     axes.imshow(picture, extent=(0, image.width, image.height, 0))
-    axes.set_title(title, fontsize=9, pad=3)
+    axes.set_title(title, fontsize=9, pad=3, **LITERAL)
     axes.axis("off")
 
 

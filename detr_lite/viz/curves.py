@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from detr_lite.evaluation.coco_map import CocoEvaluation
-from detr_lite.viz.draw import class_color
+from detr_lite.viz.draw import LITERAL, class_color, written
 
 _DPI = 150
 _MOST_NAMED_CLASSES = 12
@@ -47,24 +48,25 @@ def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
 
     has_objects = np.array([result.AP50 >= 0 for result in evaluation.per_class], dtype=bool)
     ranked = sorted(enumerate(evaluation.per_class), key=lambda entry: entry[1].AP50, reverse=True)
-    for rank, (place, result) in enumerate(ranked[: has_objects.sum()]):
-        if has_objects.sum() <= _MOST_NAMED_CLASSES:
-            name: str | None = f"{result.category.name}:  AP50 {result.AP50:.3f}"
-        else:
-            name = "each class, IoU 0.50" if rank == 0 else None
+    count = int(has_objects.sum())
+    are_named = count <= _MOST_NAMED_CLASSES
+    for place, result in ranked[:count]:
+        name = f"{written(result.category.name)}:  AP50 {result.AP50:.3f}" if are_named else "each class, IoU 0.50"
         color = [channel / 255 for channel in class_color(place)]
         axes.plot(recall, precision[0, :, place], color=color, alpha=0.6, linewidth=1, label=name)
 
-    if has_objects.any():
+    if count:
         present = precision[:, :, has_objects].mean(axis=2)
         means = (("IoU 0.50", "AP50", present[0], "-"), ("IoU 0.75", "AP75", present[5], "--"))
         for title, metric, curve, style in (*means, ("mean of IoU 0.50-0.95", "AP", present.mean(axis=0), ":")):
             label = f"all classes, {title}:  {metric} {evaluation.metrics[metric]:.3f}"
             axes.plot(recall, curve, "black", linestyle=style, linewidth=2.5, label=label)
-        handles, labels = axes.get_legend_handles_labels()  # the means were drawn last, to lie on top: list them first
-        order = (*range(len(handles) - 3, len(handles)), *range(len(handles) - 3))
-        handles, labels = [handles[i] for i in order], [labels[i] for i in order]
-        figure.legend(handles, labels, loc="outside right upper", fontsize=9, frameon=False)
+        # The means were drawn last, to lie on top: list them first. The texts come later, as those that begin with an
+        # underscore would be left out.
+        lines = [*axes.lines[-3:], *axes.lines[: count if are_named else 1]]
+        legend = figure.legend(lines, [""] * len(lines), loc="outside right upper", fontsize=9, frameon=False)
+        for text, line in zip(legend.get_texts(), lines, strict=True):
+            text.set(text=line.get_label(), **LITERAL)
     else:
         axes.text(0.5, 0.5, "no objects in the ground truth", ha="center", va="center", color="gray")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="Precision and recall (COCO)")
@@ -74,7 +76,7 @@ def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
 
 def _read_columns(metrics_csv: Path) -> Columns:
     """Every column as floats, NaN where a row has no number there (text, or a line that was cut off)."""
-    with metrics_csv.open(newline="", encoding="utf-8") as file:
+    with metrics_csv.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
         names = list(reader.fieldnames or ())
@@ -109,7 +111,7 @@ def _plot_losses(axes: Axes, columns: Columns) -> None:
         total = name == "loss"
         color = "black" if total else [channel / 255 for channel in class_color(index - 1)]
         axes.plot(steps, values, color=color, alpha=0.2, linewidth=0.8)
-        label = "total" if total else name.removeprefix("loss_").replace("_", " ")
+        label = "total" if total else written(name.removeprefix("loss_").replace("_", " "))
         axes.plot(
             steps, _smooth(values), color=color, linewidth=2 if total else 1.2, label=label, marker=_marker(values)
         )
@@ -120,7 +122,7 @@ def _plot_losses(axes: Axes, columns: Columns) -> None:
     if np.concatenate(values_of_all).min() > 0:
         axes.set_yscale("log")
     axes.set_title("training loss")
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _plain(axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False))
 
 
 def _plot_average_precision(axes: Axes, columns: Columns) -> None:
@@ -145,13 +147,19 @@ def _plot_learning_rates(axes: Axes, columns: Columns) -> None:
     for name in names:
         steps, values = _series(columns, name)
         if len(values):
-            axes.plot(steps, values, linewidth=1.2, label=name, marker=_marker(values))
+            axes.plot(steps, values, linewidth=1.2, label=written(name), marker=_marker(values))
     if axes.lines:
         axes.set_title("learning rate")
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     if len(axes.lines) > 1:
-        axes.legend(fontsize=8)
+        _plain(axes.legend(fontsize=8))
+
+
+def _plain(legend: Legend) -> None:
+    """Names of columns are whatever stands in the file."""
+    for text in legend.get_texts():
+        text.set(**LITERAL)
 
 
 def _limits(steps: np.ndarray) -> tuple[float, float]:

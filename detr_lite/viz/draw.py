@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from detr_lite.messages import printable
 from detr_lite.structures import Detections
 
 Color = tuple[int, int, int]
@@ -40,6 +42,7 @@ _PALETTE: tuple[Color, ...] = (
 )
 _PAPER: Color = (255, 255, 255)
 _INK: Color = (20, 20, 20)
+_LONGEST_NAME = 60
 _LEGIBLE = 480
 """Pixels that the longer side needs for labels to leave something of the image."""
 
@@ -49,8 +52,18 @@ def class_color(label: int) -> Color:
     return _PALETTE[label % len(_PALETTE)]
 
 
+LITERAL: Any = {"parse_math": False, "usetex": False}
+"""For matplotlib's texts that somebody else wrote: what looks like a formula or like TeX is neither."""
+
+
 def class_name(label: int, class_names: Sequence[str]) -> str:
-    return class_names[label] if class_names else f"class {label}"
+    return written(class_names[label]) if class_names else f"class {label}"
+
+
+def written(name: str) -> str:
+    """A name as pictures show it: in one line, which has an end."""
+    name = printable(name)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def draw_boxes(

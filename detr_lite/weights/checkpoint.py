@@ -1,5 +1,6 @@
 """Our checkpoints: tensors and plain types only, with all that is needed to use the model anywhere."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ from torch import Tensor
 
 from detr_lite.build import build_model
 from detr_lite.config import Config, config_from_dict, config_to_dict
+from detr_lite.data.annotations import check_name
 from detr_lite.data.results import write_whole
 from detr_lite.data.transforms import ResizeRule
+from detr_lite.messages import reason_of, shown
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
-from detr_lite.weights.files import first_line, is_state, read_json, read_safetensors, read_torch
+from detr_lite.weights.files import is_state, read_json, read_safetensors, read_torch
 
 KEY = "detr_lite"
 """Where our description stands in a checkpoint of Lightning's."""
@@ -34,6 +37,12 @@ class Description:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        for category in self.categories:
+            if type(category.id) is not int:
+                raise DetrLiteError(f"category id {shown(category.id)} is not a whole number")
+            check_name(category.id, category.name)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for the checkpoint."""
         return {
@@ -51,8 +60,8 @@ class Description:
             config=config_from_dict(values["config"]),
             categories=tuple(Category(**category) for category in values["categories"]),
             resize=ResizeRule.from_dict(values["resize"]),
-            mean=tuple(values["mean"]),
-            std=tuple(values["std"]),
+            mean=tuple(map(float, values["mean"])),
+            std=tuple(map(float, values["std"])),
         )
 
 
@@ -72,6 +81,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise DetrLiteError(
             f"{path}: a checkpoint of format {version}; this version of detr_lite reads format {FORMAT}"
         )
+    _refuse_other_files(content.get("callbacks"), path)
     return content
 
 
@@ -80,7 +90,7 @@ def describe_checkpoint(content: dict[str, Any], path: Path) -> Description:
     try:
         return Description.from_dict(content[KEY])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DetrLiteError(f"{path}: its description is not complete ({first_line(error)})") from error
+        raise DetrLiteError(f"{path}: its description is not complete ({reason_of(error)})") from error
     except DetrLiteError as error:
         raise DetrLiteError(f"{path}: {error}") from error
 
@@ -136,6 +146,18 @@ def _read_exported(path: Path) -> dict[str, Any]:
             "tools/import_checkpoint.py makes a checkpoint of them"
         )
     return {**read_json(beside), "state_dict": read_safetensors(file)}
+
+
+def _refuse_other_files(callbacks: Any, path: Path) -> None:
+    """A run that goes on lets Lightning remove what its checkpoint calls the best before, as soon as there is a better.
+
+    Lightning keeps to the run's folder, but `..`, a file system's name before the path, and a state that does not name
+    its folder lead it out, and it would remove whole folders. What it writes itself is right in the folder beside it.
+    """
+    for state in callbacks.values() if isinstance(callbacks, dict) else ():
+        file = state.get("kth_best_model_path") if isinstance(state, dict) else None
+        if file and (file != os.path.normpath(str(file)) or str(Path(file).parent) != state.get("dirpath")):
+            raise DetrLiteError(f"{path}: it names {shown(file)} as the best before, which is not in its own folder")
 
 
 def _shape(state: dict[str, Tensor], name: str) -> torch.Size | None:

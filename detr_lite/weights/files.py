@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from detr_lite.messages import printable, reason_of
 from detr_lite.structures import DetrLiteError
 
 
@@ -33,7 +34,7 @@ def read_torch(path: Path, allowed: Sequence[type] = ()) -> Any:
             + _others_in(path, allowed)
         ) from error
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
-        raise DetrLiteError(f"{path}: not a checkpoint, or cut off ({first_line(error)})") from error
+        raise DetrLiteError(f"{path}: not a checkpoint, or cut off ({reason_of(error)})") from error
 
 
 def _others_in(path: Path, allowed: Sequence[type]) -> str:
@@ -44,7 +45,7 @@ def _others_in(path: Path, allowed: Sequence[type]) -> str:
     except Exception:  # not all that is pickled is in the form that torch can list
         return ""
     # A name is any text that its writer chose.
-    listed = textwrap.shorten(", ".join(name if name.isprintable() else repr(name) for name in names), 200)
+    listed = textwrap.shorten(printable(", ".join(names)), 200)
     resave = "torch.save({'model': torch.load(FILE, weights_only=False)['model']}, NEW)"
     return f" (it asks for {listed}); if you trust its writer, save its weights alone: {resave}" if names else ""
 
@@ -54,7 +55,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise DetrLiteError(f"{path}: not a safetensors file, or cut off ({first_line(error)})") from error
+        raise DetrLiteError(f"{path}: not a safetensors file, or cut off ({reason_of(error)})") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DetrLiteError(f"{path}: not readable as JSON ({first_line(error)})") from error
+        raise DetrLiteError(f"{path}: not readable as JSON ({reason_of(error)})") from error
     if not isinstance(content, dict):
         raise DetrLiteError(f"{path}: it holds a {type(content).__name__}, not an object with settings")
     return content
@@ -81,7 +82,3 @@ def is_state(value: Any) -> TypeGuard[dict[str, Tensor]]:
     return isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
     )
-
-
-def first_line(error: BaseException) -> str:
-    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 120, placeholder=" ...")

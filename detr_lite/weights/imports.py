@@ -142,11 +142,9 @@ def _read(source: _Source, dc5: bool | None, heads: int | None, otherwise: Facts
         raise DetrLiteError(f"its backbone is none of {', '.join(RESNETS.values())}")
     _refuse_other_sizes(told, seen)
     # What weights do not show is missing from them, and no setting may then make a model of any size.
-    told_alone = Facts(seen.backbone or told.backbone, told.dilation, heads=told.heads, dropout=told.dropout)
-    told_alone = replace(told_alone, classes=told.classes, names=told.names)
-    facts = replace(told_alone, resize=told.resize, mean=told.mean, std=told.std).or_else(seen)
+    rest = replace(told, dim=None, encoder_layers=None, decoder_layers=None, feedforward_dim=None, num_queries=None)
     assumed = Facts(dilation=otherwise.dilation, heads=otherwise.heads).or_else(ORIGINAL)
-    facts = facts.or_else(assumed)
+    facts = seen.or_else(rest).or_else(assumed)
 
     description = describe(facts)
     model = build_model(description.config.model, len(description.categories), for_checkpoint=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
+from detr_lite.messages import printable
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
 from detr_lite.weights.checkpoint import Description
@@ -55,8 +56,8 @@ def initial_model(description: Description) -> tuple[Detr, list[str]]:
     if differences:
         extra.append(f"settings that differ: {', '.join(differences)}")
     kept, *fates = moved.lines()
-    lines = [f"from {config.init_from}: {kept}", *source.notes, *fates, *extra, *_pixels(source, description)]
-    return model, lines
+    lines = [f"from {printable(config.init_from)}: {kept}", *source.notes, *fates, *extra]
+    return model, [*lines, *_pixels(source, description)]
 
 
 def _frozen_at_random(config: ModelConfig) -> list[str]:
