@@ -30,17 +30,20 @@ def paired_iou_and_giou(
     """IoU and generalized IoU (arXiv 1902.09630, alg. 1) of boxes that correspond, by broadcasting.
 
     torchvision has these for lists of pairs or for all pairs of two lists; costs of all layers at once need the
-    shapes in between (layer batch query 1 4 against 1 batch 1 object 4). Boxes without area give finite values.
+    shapes in between (layer batch query 1 4 against 1 batch 1 object 4). Boxes without area, upside down or of any
+    finite size give finite values and gradients.
     """
+    # No side counts as longer, so that areas, and the sum of two, can be told.
+    longest = torch.finfo(first_xyxy.dtype).max ** 0.5 / 2
     low = torch.maximum(first_xyxy[..., :2], second_xyxy[..., :2])
     high = torch.minimum(first_xyxy[..., 2:], second_xyxy[..., 2:])
-    intersection = (high - low).clamp(min=0).prod(-1)
-    area_first = (first_xyxy[..., 2:] - first_xyxy[..., :2]).clamp(min=0).prod(-1)
-    area_second = (second_xyxy[..., 2:] - second_xyxy[..., :2]).clamp(min=0).prod(-1)
+    intersection = (high - low).clamp(0, longest).prod(-1)
+    area_first = (first_xyxy[..., 2:] - first_xyxy[..., :2]).clamp(0, longest).prod(-1)
+    area_second = (second_xyxy[..., 2:] - second_xyxy[..., :2]).clamp(0, longest).prod(-1)
     union = area_first + area_second - intersection
     iou = intersection / union.clamp(min=1e-7)
 
     hull_low = torch.minimum(first_xyxy[..., :2], second_xyxy[..., :2])
     hull_high = torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:])
-    hull = (hull_high - hull_low).clamp(min=0).prod(-1)
+    hull = (hull_high - hull_low).clamp(0, longest).prod(-1)
     return iou, iou - (hull - union) / hull.clamp(min=1e-7)

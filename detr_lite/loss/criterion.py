@@ -1,10 +1,10 @@
 """From outputs and targets to one number to learn from, and its parts to look at."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional as F
@@ -20,7 +20,11 @@ class Losses:
     """The weighted sum, and its parts: for each name one unweighted value for each layer."""
 
     total: Float[Tensor, ""]
+    """NaN on every rank, and its gradients with it, as soon as the loss or a cost of any rank is not finite."""
     parts: dict[str, Float[Tensor, " layer"]]
+    """This rank's own, whatever the others have."""
+    not_finite: tuple[int, ...] = ()
+    """Places in the batch of this rank's images whose matching costs are not finite."""
 
 
 Criterion = Callable[[DetrOutput, Sequence[Target]], Losses]
@@ -46,14 +50,18 @@ class SoftmaxCriterion:
             matches = match(self.cost, logits, boxes_cxcywh, true)
             classes = torch.full(logits.shape[:3], logits.shape[-1] - 1, device=logits.device)
             classes[matches.layer, matches.image, matches.query] = true.labels[matches.image, matches.object]
-            count = _total_over_ranks(_filled(sum(true.counts), logits)[None])
             l1, giou, _ = _matched_boxes(boxes_cxcywh, matches, true)
-            parts = {
+            sums = {
                 "ce": background_cross_entropy(logits, classes, self.background_weight),
-                "l1": _sum_by_layer(l1, matches, len(logits)) / count,
-                "giou": _sum_by_layer(giou, matches, len(logits)) / count,
+                "l1": _sum_by_layer(l1, matches, len(logits)),
+                "giou": _sum_by_layer(giou, matches, len(logits)),
             }
-            return _weigh(parts, self.weights)
+            (count,), is_broken = _over_ranks(
+                [_filled(sum(true.counts), logits)], sums.values(), self.weights, matches.not_finite
+            )
+            # Cross-entropy is a mean already, over all queries of this rank.
+            parts = {name: value if name == "ce" else value / count for name, value in sums.items()}
+            return _weigh(parts, self.weights, is_broken, matches.not_finite)
 
 
 def official_criterion(num_classes: int) -> SoftmaxCriterion:
@@ -88,7 +96,9 @@ class QualityCriterion:
         with torch.autocast(output.logits.device.type, enabled=False):
             true = pad_targets(targets)
             # Sums first and their denominators beside them, so that all ranks add up theirs in one exchange.
-            sums = {"": self._queries(output.logits.float(), output.boxes_cxcywh.float(), true)}
+            logits, boxes_cxcywh = output.logits.float(), output.boxes_cxcywh.float()
+            matches = match(self.cost, logits, boxes_cxcywh, true)
+            sums = {"": self._queries(logits, boxes_cxcywh, true, matches)}
             counts = [_filled(sum(true.counts), output.logits)]
             if output.denoising is not None:
                 sums["denoising_"] = self._denoising(output.denoising, true)
@@ -96,16 +106,18 @@ class QualityCriterion:
             if output.tokens is not None:
                 sums["token_"], assigned = self._tokens(output.tokens, true)
                 counts.append(assigned)
-            counts_everywhere = _total_over_ranks(torch.stack(counts))
+            all_sums = [value for terms in sums.values() for value in terms.values()]
+            counts_everywhere, is_broken = _over_ranks(counts, all_sums, self.weights, matches.not_finite)
             parts, weights = {}, {}
             for (prefix, terms), count in zip(sums.items(), counts_everywhere, strict=True):
                 for name, value in terms.items():
                     parts[prefix + name] = value / count
                     weights[prefix + name] = self.weights[name]
-            return _weigh(parts, weights)
+            return _weigh(parts, weights, is_broken, matches.not_finite)
 
-    def _queries(self, logits: Tensor, boxes_cxcywh: Tensor, true: PaddedTargets) -> dict[str, Tensor]:
-        matches = match(self.cost, logits, boxes_cxcywh, true)
+    def _queries(
+        self, logits: Tensor, boxes_cxcywh: Tensor, true: PaddedTargets, matches: Matches
+    ) -> dict[str, Tensor]:
         l1, giou, iou = _matched_boxes(boxes_cxcywh, matches, true)
         quality = torch.zeros_like(logits)
         is_positive = torch.zeros_like(logits, dtype=torch.bool)
@@ -183,14 +195,30 @@ def _filled(count: int, like: Tensor) -> Float[Tensor, ""]:
     return torch.full((), float(count), device=like.device)
 
 
-def _total_over_ranks(counts: Float[Tensor, " count"]) -> Float[Tensor, " count"]:
-    """Counts of all ranks divided by the world size, at least 1: gradients are averaged over ranks afterwards."""
+def _over_ranks(
+    counts: Sequence[Float[Tensor, ""]],
+    sums: Iterable[Float[Tensor, " _"]],
+    weights: Mapping[str, float],
+    not_finite: tuple[int, ...],
+) -> tuple[Float[Tensor, " count"], Bool[Tensor, ""]]:
+    """Counts of all ranks divided by the world size, at least 1: gradients are averaged over ranks afterwards.
+
+    Whether anything of any rank is not finite is told in the same exchange, so that all ranks know of it in the same
+    step, and nobody waits for one that has stopped.
+    """
+    # Not less than the weighted sum that follows, so that no rank finds its own infinite and has not told.
+    bound = torch.cat([value.detach() for value in sums]).sum() * max(1.0, *weights.values())
+    is_broken = _filled(1, bound) if not_finite else (~bound.isfinite()).float()
+    told = torch.stack([*counts, is_broken])
     if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(counts)
-        counts = counts / dist.get_world_size()
-    return counts.clamp(min=1)
+        dist.all_reduce(told)
+        told = told / dist.get_world_size()
+    return told[:-1].clamp(min=1), told[-1] > 0
 
 
-def _weigh(parts: dict[str, Tensor], weights: dict[str, float]) -> Losses:
+def _weigh(
+    parts: dict[str, Tensor], weights: Mapping[str, float], is_broken: Bool[Tensor, ""], not_finite: tuple[int, ...]
+) -> Losses:
     total = torch.stack([weights[name] * value.sum() for name, value in parts.items()]).sum()
-    return Losses(total, parts)
+    # A factor, so that gradients become NaN too: a gradient scaler, which looks at them alone, skips the step as well.
+    return Losses(total * torch.where(is_broken, torch.nan, 1.0), parts, not_finite)

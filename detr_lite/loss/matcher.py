@@ -11,7 +11,9 @@ from torch import Tensor
 
 from detr_lite.loss.targets import PaddedTargets
 from detr_lite.loss.terms import box_terms, focal_cost, softmax_cost
-from detr_lite.structures import DetrLiteError
+
+DEAREST = float(np.finfo(np.float32).max)
+"""Stands for a cost that is not finite, which the assignment would refuse."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Matches:
     image: Int[Tensor, " pair"]
     query: Int[Tensor, " pair"]
     object: Int[Tensor, " pair"]
+    not_finite: tuple[int, ...] = ()
+    """Places in the batch of the images with a cost that is not finite, known without asking the device."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +58,24 @@ def match(
 ) -> Matches:
     """The cheapest one-to-one assignment of each layer and image; with more objects than queries some stay unmatched.
 
-    All layers and images come to the host in one transfer. Costs that are not finite mean that the model diverged,
-    and are an error that names the images.
+    All layers and images come to the host in one transfer. Costs that are not finite mean that the model diverged.
+    They are no error here, or this rank would stop alone while the others wait for it: the images are named in
+    `Matches.not_finite`, and their pairs are as good as any.
     """
     costs = cost(logits, boxes_cxcywh, targets.labels[None], targets.boxes_cxcywh[None]).float().cpu().numpy()
     pairs: list[np.ndarray] = []
+    not_finite: set[int] = set()
     for layer, layer_costs in enumerate(costs):
         for image, count in enumerate(targets.counts):
             image_costs = layer_costs[image, :, :count]
-            if not np.isfinite(image_costs).all():
-                raise DetrLiteError(
-                    f"the model's answers for image {targets.image_ids[image]} are not finite: training diverged; "
-                    "lower --optim.lr, or try --trainer.precision 32-true"
-                )
+            is_finite = np.isfinite(image_costs)
+            if not is_finite.all():
+                not_finite.add(image)
+                image_costs = np.where(is_finite, image_costs, DEAREST)
             query, true_object = linear_sum_assignment(image_costs)
             pairs.append(np.stack([np.full_like(query, layer), np.full_like(query, image), query, true_object]))
     index = torch.from_numpy(np.concatenate(pairs, axis=1)).to(logits.device, non_blocking=True)
-    return Matches(*index.unbind(0))
+    return Matches(index[0], index[1], index[2], index[3], tuple(sorted(not_finite)))
 
 
 @torch.no_grad()

@@ -47,7 +47,8 @@ def background_cross_entropy(
     weight = logits.new_ones(logits.shape[-1])
     weight[-1] = background_weight
     each = F.cross_entropy(logits.flatten(0, 2), classes.flatten(), weight, reduction="none").view(classes.shape)
-    return each.sum((1, 2)) / weight[classes].sum((1, 2))
+    # Without objects and with a background that weighs nothing, there is nothing to divide by.
+    return each.sum((1, 2)) / weight[classes].sum((1, 2)).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def matchability_aware_loss(

@@ -50,7 +50,8 @@ def attend(
         mask = mask.to(query.dtype)
     if not need_weights:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
-    scores = (query @ key.transpose(-2, -1)).float() / math.sqrt(query.shape[-1])
+    with torch.autocast(query.device.type, enabled=False):  # as fused attention, which adds up in single precision
+        scores = (query.float() @ key.float().transpose(-2, -1)) / math.sqrt(query.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     weights = scores.softmax(dim=-1)

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+FARTHEST = 1.5e4
+"""A token's bias on an axis at most: none at all in a softmax, and the sum of two is within half precision."""
+
 
 def encode_coordinates(
     coordinates: Float[Tensor, "*shape axis"], dim: int, temperature: float
@@ -116,4 +119,4 @@ class AxisBias(nn.Module):
         size = (edges[..., 1] - edges[..., 0]).clamp(min=1)
         place = -distance.mean(-1) / size[..., None]
         gaussian = self.log_sharpness.exp() * (place[..., None] - self.middle).square()
-        return learned - gaussian  # type: ignore[no-any-return]
+        return (learned - gaussian).clamp(-FARTHEST, FARTHEST)  # type: ignore[no-any-return]

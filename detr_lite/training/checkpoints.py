@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from detr_lite.data.results import keep_copy, write_whole
 from detr_lite.training.agreement import Agreement
 from detr_lite.training.clock import RunClock, is_step
-from detr_lite.training.stopping import Stopped, StopSignals
+from detr_lite.training.stopping import Stopped, StopSignals, keep_lightning_from_listening
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -48,6 +48,11 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = 0.0
         self._cost = 0.0
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        keep_lightning_from_listening(trainer)
+        # From here on others wait for this process: it does not end at once, but stops with them after the first step.
+        self.signals.is_training = trainer.world_size > 1
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.signals.is_training = True
         self.signals.listen()
@@ -79,6 +84,7 @@ class LastCheckpoint(Checkpoint):
         self._save_or_stop(trainer, is_end=self.clock.is_over or trainer.should_stop)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_if_signalled(trainer)
         self.signals.is_training = False
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -3,6 +3,11 @@
 import os
 from typing import Any
 
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -54,6 +59,14 @@ def make_loader(
         generator=torch.Generator().manual_seed(seed),
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def allow_open_files(wanted: int = 65_536) -> None:
+    """As many as the system lets this process have: each tensor on its way from a loading process is an open file."""
+    if resource is not None:
+        now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= now < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if most < 0 else min(wanted, most), most))
 
 
 class DetectionData(L.LightningDataModule):

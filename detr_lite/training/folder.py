@@ -5,10 +5,11 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 
 from detr_lite.config import Invocation
-from detr_lite.data.results import remove_parts
+from detr_lite.data.results import refuse_links_out, remove_parts
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.checkpoints import BEST, LAST, PREVIOUS
 from detr_lite.training.evaluate import run_of
+from detr_lite.training.kept_step import FOLDER as NONFINITE
 from detr_lite.training.lock import RunLock
 from detr_lite.training.loggers import remove_logs
 
@@ -46,16 +47,19 @@ def take_folder(folder: Path, overwrite: bool) -> RunLock:
     """Make the folder and keep other runs out until the lock is released.
 
     With `overwrite` what a run writes is removed, and nothing else that may lie there; half-written files of killed
-    runs always are. Errors: another run is writing there.
+    runs always are. Errors: another run is writing there; a link that leads elsewhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = RunLock(folder)
+    refuse_links_out(folder, [lock.path, *(folder / name for name in (*WRITTEN, NONFINITE, "tensorboard", "wandb"))])
     lock.acquire()
     for place in (folder, folder / CHECKPOINTS, folder / "evaluation"):
         remove_parts(place)
     if overwrite:
         for name in WRITTEN:
             (folder / name).unlink(missing_ok=True)
+        for kept in (folder / NONFINITE).glob("step-*"):
+            kept.unlink()
         remove_logs(folder)
     return lock
 

@@ -12,6 +12,7 @@ from detr_lite.evaluation.coco_map import CocoEvaluation, coco_results, evaluate
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.loss.criterion import Criterion
 from detr_lite.structures import Batch, Detections, DetrLiteError
+from detr_lite.training.numerics import FiniteGuard
 
 
 class DetectionModule(L.LightningModule):
@@ -25,6 +26,7 @@ class DetectionModule(L.LightningModule):
         val: CocoSplit,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         clip: float,
+        guard: FiniteGuard | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -33,11 +35,14 @@ class DetectionModule(L.LightningModule):
         self.val = val
         self.make_optimizer = make_optimizer
         self.clip = clip
+        self.guard = guard
         self._detections: dict[int, Detections] = {}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         assert batch.targets is not None
         losses = self.criterion(self.model(batch), batch.targets)
+        if self.guard is not None:
+            self.guard.note(self.trainer, index, batch.targets, losses)
         # Tensors, not numbers: a number would wait for the device at every step. Parts are shown of the last layer.
         parts = {f"loss_{name}": part[-1].detach() for name, part in losses.parts.items()}
         # Loggers get them from `MetricsFile`, so that all logs say the same of a step.
@@ -69,8 +74,12 @@ class DetectionModule(L.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         # Not Lightning's own clipping, which refuses fused optimisers under autocast, also without a gradient scaler.
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         if self.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip, norm)
+        if self.guard is not None:
+            self.guard.before_update(self.trainer, optimizer, norm)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)

@@ -28,14 +28,16 @@ from detr_lite.training.callbacks import MetricsFile, RunProgress
 from detr_lite.training.checkpoints import BEST, LastCheckpoint, WholeCheckpointIO
 from detr_lite.training.choose import choose_sizes, keep_choices
 from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
-from detr_lite.training.datamodule import DetectionData, default_workers
+from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
 from detr_lite.training.evaluate import data_root, evaluate_checkpoint
 from detr_lite.training.folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
+from detr_lite.training.numerics import FiniteGuard
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
 from detr_lite.training.patience import Patience
 from detr_lite.training.pictures import draw_pictures
+from detr_lite.training.processes import Companions, Launch, only_rank_0_prints
 from detr_lite.training.resume import DescribeCheckpoint, RunFacts, check_unchanged, find_resumed
 from detr_lite.training.stopping import Stopped, StopSignals
 from detr_lite.weights.checkpoint import Description
@@ -48,11 +50,12 @@ THRESHOLD = 0.4
 def train(invocation: Invocation) -> None:
     """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
     _quieten()
-    with StopSignals() as signals:
-        _train(invocation, signals)
+    allow_open_files()
+    with StopSignals() as signals, only_rank_0_prints(), Companions() as companions:
+        _train(invocation, signals, companions)
 
 
-def _train(invocation: Invocation, signals: StopSignals) -> None:
+def _train(invocation: Invocation, signals: StopSignals, companions: Companions) -> None:
     resumed = find_resumed(invocation)
     folder = choose_folder(invocation, None if resumed is None else resumed.path)
     config = invocation.config if resumed is None else keep_choices(invocation.config, resumed.description.config)
@@ -92,7 +95,10 @@ def _train(invocation: Invocation, signals: StopSignals) -> None:
     trainer = _trainer(config, precision, folder, clock, last, logger)
     facts = RunFacts.of(train_split, val_split, trainer.world_size)
     changes, restarts_epoch = ([], False) if resumed is None else check_unchanged(resumed, description, facts)
-    trainer.callbacks.append(DescribeCheckpoint(description, facts, restarts_epoch))  # type: ignore[attr-defined]
+    guard = FiniteGuard(folder, description, data.training_batch)
+    # These two depend on the trainer; the guard stands before whoever saves.
+    described = DescribeCheckpoint(description, facts, restarts_epoch)
+    trainer.callbacks = [companions, guard, described, *trainer.callbacks]  # type: ignore[attr-defined]
     start = Path(config.model.init_from or "nowhere").resolve()
     if invocation.overwrite and trainer.world_size > 1 and start.is_relative_to(folder.resolve()):
         # It would be gone before the other processes have read it.
@@ -115,7 +121,7 @@ def _train(invocation: Invocation, signals: StopSignals) -> None:
         if isinstance(ending, Stopped) and trainer.is_global_zero:
             again = f"python tools/train.py --config {folder}/config.yaml --run_dir {folder} --resume"
             print(f"stopped    after step {trainer.global_step:,}; go on with: {again}", flush=True)
-        elif trainer.interrupted and not isinstance(ending, Stopped):  # Lightning turns Ctrl-C into exit code 1
+        elif ending.code == 1:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from ending
         raise
     finally:
@@ -195,10 +201,11 @@ def _trainer(
     if config.trainer.patience is not None:
         asked_for.append(Patience(config.trainer.patience, clock))
     try:
-        return L.Trainer(
+        launch = Launch.detect()
+        trainer = L.Trainer(
             accelerator=config.trainer.accelerator,
-            devices=config.trainer.devices,
-            num_nodes=config.trainer.num_nodes,
+            devices=launch.devices(config.trainer.devices),
+            num_nodes=launch.num_nodes(config.trainer.num_nodes),
             precision=precision,  # type: ignore[arg-type]
             max_epochs=-1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
             accumulate_grad_batches=optim.accumulate,
@@ -209,7 +216,8 @@ def _trainer(
             use_distributed_sampler=False,
             logger=logger or False,
             enable_model_summary=False,
-            plugins=[WholeCheckpointIO()],
+            default_root_dir=folder,
+            plugins=[WholeCheckpointIO(), *launch.plugins],
             callbacks=[
                 clock,
                 StepSeed(config.seed),
@@ -231,6 +239,8 @@ def _trainer(
     except (ImportError, TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         # What is left to be wrong here is the hardware asked for.
         raise DetrLiteError(f"trainer: {' '.join(str(error).split())}") from error
+    launch.check(trainer)
+    return trainer
 
 
 def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
@@ -252,6 +262,7 @@ def _say_model(model: nn.Module, config: Config, precision: str, origin: Sequenc
 
 def _quieten() -> None:
     """Lightning's greetings and its hints at settings that are ours to choose."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", message=".*lightning.*")

@@ -6,6 +6,9 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -41,7 +44,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def listen(self) -> None:
-        """Take the signals over, also from Lightning, which takes them when training begins."""
+        """Take the signals over, also from who has taken them in the meantime."""
         if self._before:
             for number in SIGNALS:
                 signal.signal(number, self._note)
@@ -55,11 +58,27 @@ class StopSignals:
         if not self.is_training:
             raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
         again = "; Ctrl-C once more ends at once" if number == signal.SIGINT else ""
-        # Past Python's own stderr, in the middle of whose work the signal may have come.
-        os.write(2, f"\n{signal.Signals(number).name}: stopping after this step{again}\n".encode())
+        if not getattr(rank_zero_only, "rank", 0):  # the others stop, too, but once is enough
+            # Past Python's own stderr, in the middle of whose work the signal may have come.
+            os.write(2, f"\n{signal.Signals(number).name}: stopping after this step{again}\n".encode())
+
+
+def keep_lightning_from_listening(trainer: L.Trainer) -> None:
+    """To be called before training.
+
+    Its handler of SIGTERM sends a message to all processes, in the midst of whatever they are exchanging, and with
+    SLURM it may save a checkpoint of its own.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """For loading processes, which would otherwise share the handlers above and answer a signal each by itself."""
+    """For loading processes, which would otherwise share the handlers above and answer a signal each by itself.
+
+    In a session of their own: torchrun signals the whole group of a process, and without loading processes, or with
+    their half of the work undone, the step could not be finished.
+    """
+    if hasattr(os, "setsid"):
+        os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too; the parent ends them when it is done
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

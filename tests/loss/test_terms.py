@@ -73,3 +73,11 @@ def test_matchability_without_quality_is_torchvisions_focal_loss_of_negatives():
     expected = sigmoid_focal_loss(logits, torch.zeros(7), alpha=-1, gamma=1.5)
     result = matchability_aware_loss(logits, torch.zeros(7), torch.zeros(7, dtype=torch.bool))
     torch.testing.assert_close(result, expected)
+
+
+def test_a_background_that_weighs_nothing_leaves_nothing_to_divide_by():
+    logits = torch.randn(2, 1, 3, 4, requires_grad=True)
+    loss = background_cross_entropy(logits, torch.full((2, 1, 3), 3), 0.0)
+    loss.sum().backward()
+    assert loss.tolist() == [0.0, 0.0]
+    assert not logits.grad.any()

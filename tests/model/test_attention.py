@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from detr_lite.model.attention import Attention, PositionGuidedAttention, combine_masks
+from detr_lite.model.attention import Attention, PositionGuidedAttention, attend, combine_masks
 
 
 @pytest.fixture
@@ -77,6 +77,28 @@ def test_a_row_of_nothing_but_padding_stays_finite(tokens, need_weights, with_bi
     attended.values.sum().backward()
     assert attended.values.isfinite().all()
     assert query.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1.0, 200.0, 1e4])
+@pytest.mark.parametrize("bias", [None, 0.0, -3e4, 3e4])
+def test_large_scores_stay_finite_and_the_same_with_weights(dtype, size, bias):
+    """Products beyond half precision, and the largest biases there are; one image is padded in part, one in full."""
+    torch.manual_seed(0)
+    query, key = ((size * torch.randn(3, 2, 4, 8)).to(dtype).requires_grad_() for _ in range(2))
+    value = torch.randn(3, 2, 4, 8).to(dtype).requires_grad_()
+    may_attend = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()[:, None]
+    mask = combine_masks(may_attend, None if bias is None else bias + torch.randn(3, 2, 4, 4))
+    fused, _ = attend(query, key, value, mask)
+    shown, weights = attend(query, key, value, mask, need_weights=True)
+    (fused.float().sum() + shown.float().sum()).backward()
+    for values in (fused, shown, weights, query.grad, key.grad, value.grad):
+        assert values.isfinite().all()
+    assert not weights[1, :, :, 2:].any()
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 4))
+    if not bias or dtype == torch.float32:  # half precision does not tell scores beside such biases apart
+        tolerance = 1e-4 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(fused, shown, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("need_weights", [False, True])

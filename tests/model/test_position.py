@@ -85,3 +85,12 @@ def test_a_point_for_a_box_gives_a_finite_bias_and_gradient():
     (gradient,) = torch.autograd.grad(result.sum(), box_xyxy)
     assert result.isfinite().all()
     assert gradient.isfinite().all()
+
+
+def test_the_farthest_tokens_bias_is_finite_in_half_precision_and_as_good_as_infinite():
+    bias = BoxRelativeBias(heads=4)
+    corner_xyxy = torch.tensor([[[0.0, 0.0, 0.001, 0.001]]])
+    result = bias(corner_xyxy, ((200, 300),), torch.tensor([[[300.0, 200.0]]]))
+    assert result.half().isfinite().all()
+    assert result.min() < -2e4
+    assert result[..., 0].min() > -10.0  # the token that holds it

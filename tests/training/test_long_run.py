@@ -1,0 +1,78 @@
+"""A long run needs no more memory and no more open files at its end than near its beginning."""
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import faults
+import pytest
+from runs import rows_of
+
+from detr_lite.config import Config, Invocation
+
+STEPS = 2000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the processes of a run hold at one moment."""
+
+    step: int
+    own: float
+    """Memory of the training process, in MB, what it shares with others counted in part."""
+    workers: float
+    """The same of the loading processes: of training, and those of the last evaluation, which wait for the next."""
+    files: int
+    """Open files of all of them."""
+
+
+def memory_of(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private", "SwapPss"))) / 1024
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def sample(pid: int, folder: Path) -> Sample | None:
+    """None while there is nothing to see, or processes come and go."""
+    try:
+        rows = rows_of(folder)
+        workers = children_of(pid)
+        files = sum(len([*Path(f"/proc/{process}/fd").iterdir()]) for process in (pid, *workers))
+        return Sample(int(rows[-1]["step"]), memory_of(pid), sum(map(memory_of, workers)), files)
+    except (FileNotFoundError, ProcessLookupError, IndexError, KeyError, ValueError):
+        return None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds")
+def test_memory_and_open_files_stay_what_they_are(tiny_config: Config, tmp_path: Path) -> None:
+    """Over 2,000 steps with a loading process, many epochs, evaluations and checkpoints."""
+    config = replace(
+        tiny_config,
+        data=replace(tiny_config.data, augmentation="light", workers=1, batch_size=2),
+        optim=replace(tiny_config.optim, ema=0.99),
+        trainer=replace(tiny_config.trainer, max_epochs=STEPS // 4, evaluations=5, checkpoint_minutes=0.05),
+    )
+    process = faults.start(Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False))
+    samples: list[Sample] = []
+    assert process.pid is not None
+    while process.is_alive():
+        taken = sample(process.pid, tmp_path / "run")
+        samples += [taken] if taken else []
+        time.sleep(0.1)
+    assert process.exitcode == 0
+    assert rows_of(tmp_path / "run")[-1]["step"] == str(STEPS)
+
+    early = [taken for taken in samples if STEPS / 4 <= taken.step < STEPS / 2]
+    late = [taken for taken in samples if taken.step >= 3 * STEPS / 4]
+    assert min(len(early), len(late)) >= 10
+    # Medians, as an evaluation needs more for a moment, and each tensor on its way from a worker is an open file.
+    # Were the batch of each step kept, it would be 100 MB and 6,000 files more.
+    for what, growth in (("own", 8), ("workers", 4), ("files", 12)):
+        before, after = (median(getattr(taken, what) for taken in part) for part in (early, late))
+        assert after <= before + growth, f"{what}: {before:.1f}, then {after:.1f}"
