@@ -244,7 +244,8 @@ def _describe(
         others = ", ".join(f"rank {other.rank}" for other in blamed[1:])
         images += f" of rank {account.rank}" + (f" (also {others})" if others else "")
     if account.broken_ids:
-        images += f", of which the answers for {_listed(account.broken_ids)} are not finite"
+        which = "all" if account.broken_ids == account.image_ids else _listed(account.broken_ids)
+        images += f", of which the answers for {which} are not finite"
     if isinstance(kept, Path):
         where = f"the batch is in {kept}, look at it with: python tools/train.py --replay {shlex.quote(str(kept))}"
     else:
