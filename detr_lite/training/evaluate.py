@@ -12,7 +12,7 @@ from tqdm import tqdm
 from detr_lite.build import chosen
 from detr_lite.config import DEFAULT_ROOT, PROJECT
 from detr_lite.data.coco import CocoSplit, read_split
-from detr_lite.data.results import refuse_links_out
+from detr_lite.data.results import refuse_links_out, write_whole
 from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import (
     CocoEvaluation,
@@ -72,9 +72,10 @@ def evaluate_checkpoint(
     ]
     evaluation = evaluate_detections(data.ground_truth, results, data.categories)
 
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n")
-    (output / "detections.json").write_text(json.dumps(results))
+    write_whole(
+        output / "metrics.json", lambda file: file.write(f"{json.dumps(evaluation.metrics, indent=2)}\n".encode())
+    )
+    write_whole(output / "detections.json", lambda file: file.write(json.dumps(results).encode()))
     write_per_class_csv(output / "per_class.csv", evaluation)
     plot_pr_curves(evaluation, output / "pr_curves.png")
     print(f"\n{printable(checkpoint)} on {data.describe()}\n\n{evaluation.summary()}\n\n{evaluation.class_table()}\n")
