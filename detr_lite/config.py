@@ -233,6 +233,8 @@ class Invocation:
     overwrite: bool
     replay: Path | None = None
     """A batch to look at again; there is no run then, and the settings are its own."""
+    self_test: bool = False
+    """Learn one batch by heart first."""
 
 
 def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocation:
@@ -258,6 +260,8 @@ def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocati
         raise DetrLiteError("give --trainer.max_epochs or --trainer.max_minutes, not both")
     if given.resume is not None and given.overwrite:
         raise DetrLiteError("give --resume or --overwrite, not both")
+    if given.resume is not None and given.self_test:
+        raise DetrLiteError("--self_test goes with a new run; leave out --self_test or --resume")
     how_long = config.trainer
     if "--trainer.max_epochs" in on_command_line:
         how_long = replace(how_long, max_minutes=None)
@@ -269,6 +273,7 @@ def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocati
         run_dir=None if given.run_dir is None else Path(given.run_dir),
         resume=given.resume,
         overwrite=given.overwrite,
+        self_test=given.self_test,
     )
 
 
@@ -332,6 +337,11 @@ def _parser(program: str) -> SettingsParser:
         "--resume", nargs="?", const="last", help="Go on from RUN_DIR's last checkpoint, or from the one given."
     )
     command.add_argument("--overwrite", action="store_true", help="Replace the run that RUN_DIR holds.")
+    command.add_argument(
+        "--self_test",
+        action="store_true",
+        help="Before the run, learn some of its images by heart, in under a minute; say what is wrong if that fails.",
+    )
     command.add_argument(
         "--replay",
         metavar="FILE",

@@ -36,6 +36,8 @@ MEANINGS = (
     "AR100 of medium objects",
     "AR100 of large objects",
 )
+BOXES_FIT = 0.5
+"""AP50 regardless of class from which boxes are no accident: boxes that are merely near objects have less than 0.2."""
 ALL_SIZES, AT_MOST_100 = 0, 2  # places in pycocotools' axes of object area and of detections per image
 
 
@@ -187,7 +189,30 @@ def explain_zero(
             f"AP is 0, and {outside:.0%} of the boxes reach out of their image: "
             "`bbox` must be [x, y, width, height] in pixels of the original image"
         )
+    fit = evaluate_detections(*regardless_of_class(ground_truth, results), ()).metrics["AP50"]
+    if fit >= BOXES_FIT:
+        return (
+            f"AP is 0 although the boxes fit (AP50 {fit:.2f} regardless of class), so the classes are wrong: do the "
+            "category ids mean the same in the detections' data and in these annotations?"
+        )
     return None
+
+
+def regardless_of_class(
+    ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The same with all objects in one class, so that what is evaluated is how well the boxes fit.
+
+    A box that a query gives for several classes is there once, with its best score.
+    """
+    annotations = [{**annotation, "category_id": 1} for annotation in ground_truth["annotations"]]
+    truth = {**ground_truth, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
+    surest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for result in results:
+        key = (result["image_id"], *result["bbox"])
+        if key not in surest or result["score"] > surest[key]["score"]:
+            surest[key] = {**result, "category_id": 1}
+    return truth, list(surest.values())
 
 
 def _check(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> None:

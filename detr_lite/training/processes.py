@@ -98,7 +98,7 @@ class Companions(Callback):
         else:
             os.environ[MAIN] = str(os.getpid())
         if self._parent is not None:
-            threading.Thread(target=self._watch, daemon=True).start()
+            self._start_watch()
         return self
 
     def __exit__(
@@ -128,7 +128,7 @@ class Companions(Callback):
         if isinstance(launcher, _SubprocessScriptLauncher) and launcher.procs:
             self._children = list(launcher.procs)
             launcher.procs.clear()  # which is what Lightning watches
-            threading.Thread(target=self._watch, daemon=True).start()
+            self._start_watch()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Training is complete; what rank 0 still does it does alone.
@@ -172,6 +172,9 @@ class Companions(Callback):
             child.kill()
         for child in self._children:
             child.wait()
+
+    def _start_watch(self) -> None:
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         """End this process if it does not notice in time that a parent or a child of it has: on a GPU it may not."""
@@ -219,4 +222,5 @@ def _killed(rank: int, code: int) -> str:
 
 
 def _counted(per_machine: int, machines: int) -> str:
-    return f"{per_machine} process{'' if per_machine == 1 else 'es'} on each of {machines} machine(s)"
+    processes = f"{per_machine} process{'' if per_machine == 1 else 'es'}"
+    return f"{processes} on one machine" if machines == 1 else f"{processes} on each of {machines} machines"

@@ -29,6 +29,7 @@ from detr_lite.training.checkpoints import BEST, LastCheckpoint, WholeCheckpoint
 from detr_lite.training.choose import choose_sizes, keep_choices
 from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
+from detr_lite.training.diagnosis import Rate, StallWatch
 from detr_lite.training.evaluate import data_root, evaluate_checkpoint
 from detr_lite.training.folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
@@ -39,6 +40,7 @@ from detr_lite.training.patience import Patience
 from detr_lite.training.pictures import draw_pictures
 from detr_lite.training.processes import Companions, Launch, only_rank_0_prints
 from detr_lite.training.resume import DescribeCheckpoint, RunFacts, check_unchanged, find_resumed
+from detr_lite.training.self_test import self_test
 from detr_lite.training.stopping import Stopped, StopSignals
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.start import initial_model
@@ -92,7 +94,7 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     )
     logger = make_logger(config.trainer.logger, folder, None if resumed is None else resumed.step)
     last = LastCheckpoint(folder / CHECKPOINTS, config.trainer.checkpoint_minutes, clock, signals, agreement)
-    trainer = _trainer(config, precision, folder, clock, last, logger)
+    trainer = _trainer(config, precision, folder, clock, last, logger, val_split)
     facts = RunFacts.of(train_split, val_split, trainer.world_size)
     changes, restarts_epoch = ([], False) if resumed is None else check_unchanged(resumed, description, facts)
     guard = FiniteGuard(folder, description, data.training_batch)
@@ -103,12 +105,16 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     if invocation.overwrite and trainer.world_size > 1 and start.is_relative_to(folder.resolve()):
         # It would be gone before the other processes have read it.
         raise DetrLiteError(f"--model.init_from {start} is in the run that --overwrite removes; move it elsewhere")
+    if invocation.self_test and is_rank_0():
+        self_test(module, data, config, precision, trainer.strategy.root_device)
     # All that can be refused has been: only now an old run makes way for this one.
-    lock = None
+    lock = take_folder(folder, invocation.overwrite) if is_rank_0() else None
     if is_rank_0():
-        lock = take_folder(folder, invocation.overwrite)
         write_config(config, folder / "config.yaml")
         _say_model(model, config, precision, origin)
+        if trainer.world_size > 1:
+            images = trainer.world_size * data.batch_size * config.optim.accumulate
+            print(f"processes  {trainer.world_size}, which make steps of {images:,} images", flush=True)
         for change in changes:
             print(f"changed    {change}", flush=True)
         if logger is not None:
@@ -191,7 +197,13 @@ def choose_precision(precision: str, accelerator: str) -> str:
 
 
 def _trainer(
-    config: Config, precision: str, folder: Path, clock: RunClock, last: LastCheckpoint, logger: Logger | None
+    config: Config,
+    precision: str,
+    folder: Path,
+    clock: RunClock,
+    last: LastCheckpoint,
+    logger: Logger | None,
+    val: CocoSplit,
 ) -> L.Trainer:
     optim = config.optim
     factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
@@ -224,6 +236,7 @@ def _trainer(
                 RateSchedule(clock, factor),
                 MetricsFile(folder / "metrics.csv", clock),
                 RunProgress(clock),
+                StallWatch(clock, val, Rate(optim.lr, config.model.name), optim.warmup_steps),
                 *asked_for,
                 ModelCheckpoint(
                     dirpath=last.folder,

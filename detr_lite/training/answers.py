@@ -1,0 +1,124 @@
+"""What a model's answers are like beyond AP: whether its boxes fit, whether its classes do, whether they differ."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from detr_lite.data.coco import CocoSplit
+from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, regardless_of_class
+from detr_lite.structures import Detections
+
+
+@dataclass(frozen=True)
+class Classes:
+    """How often the class is right, of the true objects on which a box lies."""
+
+    found: int
+    """True objects with a box of IoU 0.5 or more."""
+    right: int
+    """How many of them have the class that the surest such box says."""
+    most_frequent: int
+    """How many of them have the class that most of them have: what is right without looking at the image."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Boxes and classes by themselves."""
+
+    AP50: float
+    """-1 where there are no objects."""
+    boxes_AP50: float  # noqa: N815 (COCO's name)
+    """With all objects in one class."""
+    classes: Classes
+
+
+def fit_of(found: Mapping[int, Detections], split: CocoSplit) -> Fit:
+    """How well detections, by image id, fit the true objects of these images."""
+    ids = [category.id for category in split.categories]
+    truth = {
+        **split.ground_truth,
+        "images": [image for image in split.ground_truth["images"] if image["id"] in found],
+        "annotations": [entry for entry in split.ground_truth["annotations"] if entry["image_id"] in found],
+    }
+    results = [entry for image, detections in found.items() for entry in coco_results(detections, image, ids)]
+    AP50 = evaluate_detections(truth, results, split.categories).metrics["AP50"]  # noqa: N806
+    boxes_AP50 = evaluate_detections(*regardless_of_class(truth, results), ()).metrics["AP50"]  # noqa: N806
+    return Fit(AP50, boxes_AP50, classes_of(found, split))
+
+
+def classes_of(found: Mapping[int, Detections], split: CocoSplit) -> Classes:
+    """How well the classes of detections, by image id, fit. Far cheaper than an evaluation."""
+    true, said = _labels_on_objects(found, split)
+    return Classes(len(true), int((true == said).sum()), int(true.bincount().max()) if len(true) else 0)
+
+
+def best_by_query(detections: Detections) -> Detections:
+    """Each query's surest answer alone, in ascending order of queries."""
+    seen: dict[int, int] = {}
+    for place, query in enumerate(detections.queries.tolist()):
+        seen.setdefault(query, place)  # the surest come first
+    keep = torch.tensor([seen[query] for query in sorted(seen)], dtype=torch.long)
+    return Detections(
+        detections.boxes_xyxy[keep],
+        detections.scores[keep],
+        detections.labels[keep],
+        detections.queries[keep],
+        detections.class_names,
+    )
+
+
+def spread_over_queries(found: Mapping[int, Detections], sizes: Mapping[int, tuple[int, int]]) -> float:
+    """How far the boxes of an image's queries lie apart, of the image's size; that of the median image.
+
+    Args:
+        sizes: (height, width) in pixels of each image by its id.
+    """
+    spreads = [_widest(_relative(best_by_query(detections), sizes[image])) for image, detections in found.items()]
+    return float(torch.tensor(spreads).median()) if spreads else 1.0
+
+
+def spread_over_images(found: Mapping[int, Detections], sizes: Mapping[int, tuple[int, int]]) -> float:
+    """How far a query's box and score in one image lie from those in another; that of the median query.
+
+    Args:
+        sizes: (height, width) in pixels of each image by its id.
+    """
+    of_query: dict[int, list[Tensor]] = {}
+    for image, detections in found.items():
+        best = best_by_query(detections)
+        rows = torch.cat([_relative(best, sizes[image]), best.scores[:, None]], dim=1)
+        for query, row in zip(best.queries.tolist(), rows, strict=True):
+            of_query.setdefault(query, []).append(row)
+    spreads = [_widest(torch.stack(rows)) for rows in of_query.values() if len(rows) > 1]
+    return float(torch.tensor(spreads).median()) if spreads else 1.0
+
+
+def _widest(rows: Float[Tensor, "row value"]) -> float:
+    """The largest of the columns' standard deviations."""
+    return float(rows.std(dim=0, correction=0).max()) if len(rows) > 1 else 1.0
+
+
+def _relative(detections: Detections, size: tuple[int, int]) -> Float[Tensor, "found 4"]:
+    height, width = size
+    return detections.boxes_xyxy / torch.tensor([width, height, width, height])
+
+
+def _labels_on_objects(found: Mapping[int, Detections], split: CocoSplit) -> tuple[Tensor, Tensor]:
+    """True and answered label of every true object on which a box lies."""
+    true: list[Tensor] = []
+    said: list[Tensor] = []
+    for record in split.images:
+        if record.id not in found or not len(record.labels) or not len(found[record.id]):
+            continue
+        best = best_by_query(found[record.id])
+        fits = box_iou(torch.tensor(record.boxes_xyxy), best.boxes_xyxy) >= 0.5
+        surest = torch.where(fits, best.scores, -1.0).argmax(dim=1)
+        is_found = fits.any(dim=1)
+        true.append(torch.tensor(record.labels)[is_found])
+        said.append(best.labels[surest][is_found])
+    nothing: Sequence[Tensor] = [torch.zeros(0, dtype=torch.long)]
+    return torch.cat([*nothing, *true]), torch.cat([*nothing, *said])

@@ -1,0 +1,148 @@
+"""The last resorts of a run of several processes: when one hangs while another has ended, or before training."""
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import faults
+import pytest
+import ranks
+from launches import is_running, wait_for
+from runs import checkpoint_of
+
+from detr_lite.config import Config, Invocation
+from detr_lite.structures import DetrLiteError
+from detr_lite.training import processes
+from detr_lite.training.processes import LOST, MAIN, Companions
+
+pytestmark = pytest.mark.timeout(60)
+
+GONE = "the connection to another process is lost: it has ended, and has said why, or the network failed"
+KILLED = "the process of rank 1 was ended by SIGKILL, as when memory runs out; go on with --resume"
+
+
+def child(command: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(["sh", "-c", command])
+
+
+def hang(command: str | None, err: Path) -> None:
+    """As rank 0 whose child does this, or as a child whose parent is gone; never noticing anything."""
+    os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT), 2)
+    processes.NOTICE = 0.5
+    if command is None:
+        os.environ.update({MAIN: str(os.getpid()), "LOCAL_RANK": "1"})
+    with Companions() as companions:
+        if command is not None:
+            companions._children = [child(command), child("sleep 50")]
+            companions._start_watch()
+        time.sleep(50)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [("exit 2", 2, ""), ("kill -KILL $$", 1, f"error: {KILLED}\n"), (None, 1, "")],
+    ids=["a fault", "a kill", "an orphan"],
+)
+def test_a_process_that_hangs_ends_when_it_cannot_go_on(
+    tmp_path: Path, command: str | None, code: int, told: str
+) -> None:
+    process = faults.FORKS.Process(target=hang, args=(command, tmp_path / "err"))
+    process.start()
+    process.join(20)
+    process.kill()
+    assert process.exitcode == code
+    assert (tmp_path / "err").read_text() == told
+
+
+@pytest.mark.parametrize(
+    ("error", "commands", "expected"),
+    [
+        (RuntimeError("[gloo] Connection closed by peer"), ["sleep 50", "sleep 0.3; exit 2"], SystemExit(2)),
+        (RuntimeError("[gloo] Connection closed by peer"), ["kill -KILL $$", f"exit {LOST}"], DetrLiteError(KILLED)),
+        (RuntimeError("[gloo] Connection closed by peer"), [f"exit {LOST}"], DetrLiteError(GONE)),
+        (RuntimeError("out of memory"), ["exit 1"], SystemExit(1)),
+        (RuntimeError("out of memory"), ["sleep 50"], None),
+        (KeyError("a slip"), ["sleep 50"], None),
+        (SystemExit(143), ["sleep 0.3"], None),
+    ],
+)
+def test_rank_0_speaks_for_those_that_cannot(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, commands: list[str], expected: BaseException | None
+) -> None:
+    """None: its own error goes on its way. In any case the others have ended then."""
+    monkeypatch.setattr(processes, "NOTICE", 2.0)
+    companions = Companions()
+    companions._has_joined = True
+    companions._children = [child(command) for command in commands]
+    with pytest.raises(BaseException) as caught, companions:  # noqa: PT011
+        raise error
+    assert type(caught.value) is type(expected or error)
+    assert str(caught.value).startswith(str(expected or error))
+    assert all(each.returncode is not None for each in companions._children)
+    assert MAIN not in os.environ
+    if isinstance(error, SystemExit):  # who stops with it is not killed
+        assert companions._children[0].returncode == 0
+
+
+def tell_of_waiting(rank: int) -> None:
+    sleep = time.sleep
+
+    def told(seconds: float) -> None:
+        os.write(1, b"waits")
+        sleep(seconds)
+
+    time.sleep = told
+
+
+def test_a_fault_that_all_find_before_training_is_told_once(tiny_config: Config, tmp_path: Path) -> None:
+    config = replace(tiny_config, data=replace(tiny_config.data, root=str(tmp_path / "nowhere")))
+    invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
+    both = ranks.start(tmp_path / "ranks", 2, ranks.train, invocation, [tell_of_waiting])
+    wait_for(lambda: both.out[1] == "waits", 30)
+    os.kill(both.processes[1].pid, signal.SIGTERM)  # as torchrun and SLURM do when rank 0 has ended
+    assert both.codes() == [2, 143]
+    assert "nowhere" in both.err[0]
+    assert both.err[1] == ""
+
+
+def test_a_fault_that_one_finds_before_training_is_told(tiny_config: Config, tmp_path: Path) -> None:
+    config = replace(tiny_config, data=replace(tiny_config.data, root=str(tmp_path / "nowhere")))
+    invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
+    both = ranks.start(tmp_path / "ranks", 2, ranks.train, invocation, [ranks.lose_patience])
+    assert both.codes() == [2, 2]
+    assert "nowhere" in both.err[1]
+
+
+def be_torchrun(invocation: Invocation, place: Path) -> None:
+    """Start one process, and be killed when it trains."""
+    pid = os.fork()
+    if pid == 0:
+        ranks.enter(0, 1, 0, (place / "out", place / "err"), ranks.train, (invocation,))
+    else:
+        (place / "pid").write_text(str(pid))
+        wait_for((place / "run/metrics.csv").exists, 50)
+        faults.die()
+
+
+def test_without_torchrun_a_run_stops_with_a_checkpoint(tiny_config: Config, tmp_path: Path) -> None:
+    config = replace(tiny_config, trainer=replace(tiny_config.trainer, max_epochs=10_000))
+    invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
+    process = faults.FORKS.Process(target=be_torchrun, args=(invocation, tmp_path))
+    process.start()
+    process.join(50)
+    assert process.exitcode == -signal.SIGKILL
+    wait_for(lambda: not is_running(int((tmp_path / "pid").read_text())), 15)
+    step = checkpoint_of(tmp_path / "run")["global_step"]
+    assert f"stopped    after step {step:,}; go on with: " in (tmp_path / "out").read_text()
+
+
+def test_others_may_be_started_from_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that a run's process starts is not one of its ranks."""
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv(MAIN, "1")
+    with Companions() as companions:
+        assert companions._parent is None
+    assert MAIN not in os.environ

@@ -1,0 +1,344 @@
+"""What a run that gets nowhere says, and that a healthy one says nothing."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from runs import rows_of
+from torch import Tensor
+
+from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
+from detr_lite.config import Config
+from detr_lite.data.coco import CocoSplit, ImageRecord, read_split
+from detr_lite.data.transforms import evaluation_transform
+from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, explain_zero
+from detr_lite.structures import Category, Detections
+from detr_lite.training import diagnosis
+from detr_lite.training.answers import Classes, best_by_query, fit_of, spread_over_images, spread_over_queries
+from detr_lite.training.clock import NEVER, RateSchedule, RunClock
+from detr_lite.training.datamodule import DetectionData
+from detr_lite.training.diagnosis import Rate, StallWatch, are_classes_random
+from detr_lite.training.module import DetectionModule
+from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
+
+IMAGES, CLASSES, SIDE = 30, 3, 100
+
+
+@pytest.fixture
+def truth() -> CocoSplit:
+    """30 images with three objects each, of a class each; only their boxes exist."""
+    generator = np.random.default_rng(0)
+    categories = tuple(Category(id, f"c{id}") for id in (3, 7, 90))
+    records, annotations = [], []
+    for image in range(IMAGES):
+        low = generator.uniform(0, 50, (3, 2)).astype(np.float32)
+        boxes_xyxy = np.concatenate([low, low + generator.uniform(20, 45, (3, 2))], axis=1).astype(np.float32)
+        records.append(ImageRecord(image, Path(f"{image}.png"), SIDE, SIDE, boxes_xyxy, np.arange(3)))
+        for (x1, y1, x2, y2), category in zip(boxes_xyxy.tolist(), categories, strict=True):
+            bbox = [x1, y1, x2 - x1, y2 - y1]
+            annotations.append({"id": len(annotations) + 1, "image_id": image, "category_id": category.id,
+                                "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0})  # fmt: skip
+    content = {
+        "images": [{"id": record.id, "width": SIDE, "height": SIDE} for record in records],
+        "annotations": annotations,
+        "categories": [{"id": category.id, "name": category.name} for category in categories],
+    }
+    return CocoSplit(Path(), "val", Path("val.json"), Path(), categories, tuple(records), content, ())
+
+
+def answers(split: CocoSplit, labels: Sequence[int] = (0, 1, 2), shift: float = 0.0) -> dict[int, Detections]:
+    """The true boxes, moved by `shift`, with these labels."""
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    return {
+        record.id: Detections(
+            torch.tensor(record.boxes_xyxy) + shift, scores, torch.tensor(labels), torch.arange(3), ("a", "b", "c")
+        )
+        for record in split.images
+    }
+
+
+def same_everywhere(split: CocoSplit, boxes_xyxy: Tensor) -> dict[int, Detections]:
+    scores = torch.tensor([0.3, 0.2, 0.1])
+    return {record.id: Detections(boxes_xyxy, scores, torch.arange(3), torch.arange(3)) for record in split.images}
+
+
+class StillClock(RunClock):
+    def __init__(self, progress: float) -> None:
+        super().__init__(10, None, 10)
+        self.progress = progress
+
+
+def make_watch(split: CocoSplit, progress: float = 0.6, lr: float = 1.5e-3) -> StallWatch:
+    return StallWatch(StillClock(progress), split, Rate(lr, "lite"), warmup_steps=100)
+
+
+def feed(watch: StallWatch, losses: Sequence[float]) -> None:
+    """Readings from the first step of the run on."""
+    for number, loss in enumerate(losses):
+        watch.read_loss(max(1, 10 * number), loss)
+
+
+def falling(count: int = 60) -> list[float]:
+    """From 45 to about 20, with the noise of single batches."""
+    generator = np.random.default_rng(1)
+    return [(20 + 25 * np.exp(-step / 15)) * generator.uniform(0.7, 1.4) for step in range(count)]
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("stalled    step ") for line in lines)
+    return lines
+
+
+def test_a_healthy_history_says_nothing(truth: CocoSplit, capsys) -> None:
+    watch = make_watch(truth)
+    feed(watch, falling(400))
+    for AP50 in (0.02, 0.05, 0.4, 0.6):  # noqa: N806
+        watch.see_evaluation(600, AP50, answers(truth))
+    assert said(capsys) == []
+
+
+def test_a_healthy_run_says_nothing(finished_run: Path, tiny_data: Path, capsys) -> None:
+    split = read_split(tiny_data, "val")
+    watch = StallWatch(StillClock(0.0), split, Rate(1.5e-3, "lite"), warmup_steps=2)
+    results = json.loads((finished_run / "evaluation/detections.json").read_text())
+    found = {record.id: detections_of(results, record.id, split) for record in split.images}
+    capsys.readouterr()
+    for row in rows_of(finished_run):
+        watch.clock.progress = int(row["step"]) / 240
+        if row["loss"]:
+            watch.read_loss(int(row["step"]), float(row["loss"]))
+        else:
+            watch.see_evaluation(int(row["step"]), float(row["AP50"]), found)
+    assert said(capsys) == []
+    assert not are_classes_random(fit_of(found, split).classes)
+
+
+def detections_of(results: list[dict[str, Any]], image: int, split: CocoSplit) -> Detections:
+    own = [result for result in results if result["image_id"] == image]
+    x, y, w, h = torch.tensor([result["bbox"] for result in own]).T
+    labels = torch.tensor([split.label_of[result["category_id"]] for result in own])
+    scores = torch.tensor([result["score"] for result in own])
+    return Detections(torch.stack([x, y, x + w, y + h], 1), scores, labels, torch.arange(len(own)))
+
+
+@pytest.mark.parametrize(
+    ("lr", "remedy"),
+    [(10.0, "lower --optim.lr from 10, e.g. to 0.0015"), (1.5e-3, "lower --optim.lr from 0.0015, e.g. to 0.00015"),
+     (1e-6, "raise --optim.lr from 1e-06, e.g. to 0.0015")],
+)  # fmt: skip
+def test_a_loss_that_stays_where_it_was(lr: float, remedy: str, truth: CocoSplit, capsys) -> None:
+    watch = make_watch(truth, progress=0.1, lr=lr)
+    feed(watch, [45.0, 46.0, 44.0, *[46.0] * 40])
+    assert said(capsys) == []  # before an evaluation it may be that little is to be learned any more
+    watch.see_evaluation(400, 0.3, answers(truth))
+    assert said(capsys) == []
+    watch.see_evaluation(400, 0.001, answers(truth))
+    watch.see_evaluation(400, 0.001, answers(truth))
+    (line,) = said(capsys)
+    assert "the loss is 46, and was 45 in the first step:" in line
+    assert line.endswith(remedy)
+
+
+def test_a_loss_far_above_the_first_needs_no_evaluation(truth: CocoSplit, capsys) -> None:
+    watch = make_watch(truth, progress=0.01, lr=0.1)
+    feed(watch, [45.0, 46.0, 44.0, *[90.0] * 26])
+    assert said(capsys) == []
+    feed(watch, [90.0] * 40)
+    assert len(said(capsys)) == 1
+
+
+def test_a_loss_that_rises_for_long(truth: CocoSplit, capsys) -> None:
+    watch = make_watch(truth, progress=0.3)
+    feed(watch, [45.0] * 3 + [20.0] * 47)
+    watch.see_evaluation(500, 0.4, answers(truth))
+    for number in range(50, 120):
+        watch.read_loss(10 * number, 33.0)
+        if number == 70:
+            assert said(capsys) == []  # AP does not suffer
+            watch.see_evaluation(700, 0.1, answers(truth))
+    (line,) = said(capsys)
+    assert "rising, from 20 to 33" in line
+    assert "lower --optim.lr" in line
+
+
+def test_a_loss_that_rises_for_a_while_only(truth: CocoSplit, capsys) -> None:
+    watch = make_watch(truth)
+    feed(watch, [45.0] * 3 + [20.0] * 47 + [40.0] * 25 + [22.0] * 60 + [40.0] * 25)
+    assert said(capsys) == []
+
+
+def test_queries_that_all_answer_alike(truth: CocoSplit, capsys) -> None:
+    box = torch.tensor([[20.0, 20.0, 80.0, 80.0]]) + torch.tensor([[0.0], [0.3], [0.1]])
+    watch = make_watch(truth, progress=0.3)
+    feed(watch, falling(50))
+    found = same_everywhere(truth, box)
+    watch.see_evaluation(200, 0.0, found)  # early: queries start alike
+    watch.see_evaluation(500, 0.3, found)  # and where that is right it is no fault
+    assert said(capsys) == []
+    for _ in range(2):
+        watch.see_evaluation(500, 0.0, found)
+    (line,) = said(capsys)
+    assert "all queries of an image give the same box" in line
+    assert "lower --optim.lr from 0.0015, e.g. to 0.00015" in line
+
+
+def test_answers_that_do_not_depend_on_the_image(truth: CocoSplit, capsys) -> None:
+    boxes = torch.tensor([[0.0, 0.0, 5.0, 5.0], [20.0, 50.0, 25.0, 80.0], [90.0, 90.0, 99.0, 99.0]])
+    watch = make_watch(truth)
+    watch.see_evaluation(700, 0.0, same_everywhere(truth, boxes))
+    (line,) = said(capsys)
+    assert "the answers are the same for every image" in line
+
+
+def test_labels_that_cannot_be_learned(truth: CocoSplit, capsys) -> None:
+    rng = np.random.default_rng(0)
+    found = answers(truth)
+    for image, detections in found.items():
+        found[image] = replace(detections, labels=torch.tensor(rng.integers(0, 3, 3)))
+    early, watch = make_watch(truth, progress=0.4), make_watch(truth)
+    fit = fit_of(found, truth)
+    assert 0.1 < fit.AP50 < 0.6
+    assert fit.boxes_AP50 == pytest.approx(1)
+    for each in (early, watch):
+        each.see_evaluation(900, fit.AP50, found)
+        each.see_evaluation(900, fit.AP50, found)
+    (line,) = said(capsys)
+    assert "the boxes fit (AP50 1.00 regardless of class) but the classes do not" in line
+    assert f"{fit.classes.right} of 90 are right, where always the same one would give 30" in line
+
+
+def test_ids_that_are_mixed_up(truth: CocoSplit, capsys) -> None:
+    make_watch(truth).see_evaluation(900, 0.0, answers(truth, labels=(1, 2, 0)))
+    (line,) = said(capsys)
+    assert "of 90 are right, where always the same one would give 30" in line
+
+
+def test_nothing_found_late(truth: CocoSplit, capsys) -> None:
+    found = answers(truth, shift=60.0)
+    make_watch(truth, progress=0.4).see_evaluation(900, 0.0, found)
+    make_watch(truth).see_evaluation(400, 0.0, found)
+    make_watch(truth).see_evaluation(900, 0.02, found)
+    make_watch(truth).see_evaluation(900, -1.0, found)  # no objects to find
+    assert said(capsys) == []
+    make_watch(truth).see_evaluation(900, 0.0, found)
+    (line,) = said(capsys)
+    assert "60% of the run: AP is 0, and boxes fit with AP50 0.0" in line
+    assert "train longer" in line
+    make_watch(truth, lr=0.1).see_evaluation(900, 0.0, found)
+    assert said(capsys)[0].endswith("lower --optim.lr from 0.1, e.g. to 0.0015")
+
+
+@pytest.mark.parametrize(
+    ("classes", "is_random"),
+    [
+        (Classes(found=100, right=34, most_frequent=33), True),
+        (Classes(found=100, right=45, most_frequent=33), False),
+        (Classes(found=100, right=90, most_frequent=90), False),  # nearly all are of one class
+        (Classes(found=30, right=10, most_frequent=10), False),  # too few to tell
+        (Classes(found=0, right=0, most_frequent=0), False),
+    ],
+)
+def test_when_classes_are_random(classes: Classes, is_random: bool) -> None:
+    assert are_classes_random(classes) == is_random
+
+
+def test_a_resumed_run_says_nothing_twice(truth: CocoSplit, capsys, tmp_path: Path) -> None:
+    watch = make_watch(truth, lr=1.0)
+    feed(watch, [45.0] * 25)
+    torch.save(watch.state_dict(), tmp_path / "state.pt")
+    resumed = make_watch(truth, lr=1.0)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for step in range(250, 400, 10):
+        resumed.read_loss(step, 45.0)
+    resumed.see_evaluation(400, 0.0, answers(truth))
+    assert len(said(capsys)) == 1
+    again = make_watch(truth, lr=1.0)
+    again.load_state_dict(resumed.state_dict())
+    again.see_evaluation(410, 0.0, answers(truth))
+    assert said(capsys) == []
+
+
+def test_each_query_counts_once() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], [5.0, 5.0, 9.0, 9.0]])
+    detections = Detections(boxes, torch.tensor([0.9, 0.5, 0.4]), torch.tensor([2, 1, 0]), torch.tensor([7, 7, 3]))
+    best = best_by_query(detections)
+    assert best.queries.tolist() == [3, 7]
+    assert best.labels.tolist() == [0, 2]
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long())
+    assert len(best_by_query(nothing)) == 0
+    assert spread_over_queries({1: nothing}, {1: (10, 10)}) == 1.0
+    assert spread_over_images({1: nothing, 2: detections}, {1: (10, 10), 2: (10, 10)}) == 1.0
+    assert (
+        fit_of(
+            {}, CocoSplit(Path(), "", Path(), Path(), (), (), {"images": [], "annotations": [], "categories": []}, ())
+        ).classes.found
+        == 0
+    )
+
+
+def run(config: Config, epochs: int, watch_every: int = 1) -> StallWatch:
+    """Real steps, with the callbacks that the watch needs."""
+    train, val = (read_split(Path(config.data.root), split) for split in ("train", "val"))
+    resize, optim, classes = build_resize(config.data), config.optim, len(train.categories)
+    transform = evaluation_transform(resize)
+    torch.manual_seed(0)
+    groups = partial(parameter_groups, lr=optim.lr, backbone_factor=1.0, weight_decay=0.0, decay_all=False)
+    module = DetectionModule(
+        model=build_model(config.model, classes),
+        criterion=build_criterion(config, classes),
+        postprocess=build_postprocess(config.model, [category.name for category in train.categories]),
+        val=val,
+        make_optimizer=lambda model: make_optimizer(groups(model), fused=False),
+        clip=optim.clip,
+    )
+    clock = RunClock(epochs, None, 3)
+    factor = partial(rate_factor, schedule="constant", flat=1.0, warmup_steps=optim.warmup_steps)
+    watch = StallWatch(clock, val, Rate(optim.lr, config.model.name), optim.warmup_steps, every_steps=watch_every)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        val_check_interval=NEVER,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clock, RateSchedule(clock, factor), watch],
+    )
+    trainer.fit(module, DetectionData(train, val, transform, transform, resize, batch_size=4, workers=0, seed=0))
+    return watch
+
+
+@pytest.mark.parametrize("lr", [10.0, 0.0, 1.5e-3])
+def test_a_real_run_at_a_rate_far_too_high_and_at_a_good_one(lr: float, tiny_config: Config, capsys, monkeypatch):
+    """A tenth of the steps, read ten times as often."""
+    monkeypatch.setattr(diagnosis, "SETTLED_STEPS", 30)
+    config = replace(tiny_config, optim=replace(tiny_config.optim, lr=lr, warmup_steps=10))
+    watch = run(config, epochs=45)
+    lines = said(capsys)
+    if lr == 1.5e-3:
+        assert lines == []
+    else:
+        assert watch.said == ["rate"]
+        assert lines[0].endswith(f"{'lower' if lr else 'raise'} --optim.lr from {lr:g}, e.g. to 0.0015")
+    assert watch._found == {}
+
+
+def test_an_evaluation_explains_zero_by_classes_where_boxes_fit(truth: CocoSplit) -> None:
+    ids = [3, 7, 90]
+    mixed, wrong = answers(truth, labels=(1, 2, 0)), same_everywhere(truth, torch.tensor([[1.0, 1.0, 5.0, 5.0]] * 3))
+    for found, words in ((mixed, "although the boxes fit (AP50 1.00 regardless of class)"), (wrong, None)):
+        results = [entry for image, detections in found.items() for entry in coco_results(detections, image, ids)]
+        evaluation = evaluate_detections(truth.ground_truth, results, truth.categories)
+        none = replace(evaluation, metrics=evaluation.metrics | {"AP": 0.0})  # by accident a wrong class may be right
+        reason = explain_zero(none, results, truth.ground_truth)
+        assert reason is None if words is None else words in str(reason)

@@ -1,0 +1,170 @@
+"""Two processes learn and measure what one would."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import ranks
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from detr_lite.build import build_criterion, build_model
+from detr_lite.config import Config
+from detr_lite.data.coco import read_split
+from detr_lite.detector import Detector
+from detr_lite.evaluation.coco_map import METRICS
+from detr_lite.structures import Batch, Target
+from detr_lite.training.agreement import Agreement
+from detr_lite.training.datamodule import make_loader
+from detr_lite.training.module import DetectionModule
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., ranks.Ranks]]:
+    """Start processes that do not outlive the test."""
+    started: list[ranks.Ranks] = []
+
+    def begin(function: Callable[..., object], *words: Any) -> ranks.Ranks:
+        started.append(ranks.start(tmp_path / f"ranks {len(started)}", 2, function, *words))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.kill()
+
+
+class Learner(nn.Module):
+    """From a batch to its loss."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = build_model(config.model, classes=3)
+        self.criterion = build_criterion(config, classes=3)
+        self.train()
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()  # its statistics would be those of a process's own images
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.criterion(self.model(batch), batch.targets).total
+
+
+def drawn_batch(counts: Sequence[int], first: int) -> Batch:
+    """Images with so many objects, all of one size."""
+    images, targets = [], []
+    for image, count in enumerate(counts, start=first):
+        random = torch.Generator().manual_seed(image)
+        boxes_cxcywh = torch.rand(count, 4, generator=random) * 0.3 + 0.3
+        labels = torch.randint(0, 3, (count,), generator=random)
+        images.append(torch.randn(3, 64, 64, generator=random))
+        targets.append(Target(boxes_cxcywh, labels, image, (64, 64)))
+    return Batch.from_images(images, targets)
+
+
+def gradients_of(learner: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    learner(batch).backward()
+    return {
+        name.removeprefix("module."): parameter.grad
+        for name, parameter in learner.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def save_gradients(config: Config, counts: Sequence[Sequence[int]], folder: Path) -> None:
+    ranks.join()
+    rank = dist.get_rank()
+    batch = drawn_batch(counts[rank], first=sum(map(len, counts[:rank])))
+    torch.save(gradients_of(DistributedDataParallel(Learner(config)), batch), folder / f"{rank}.pt")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lite",
+        pytest.param(
+            "detr",
+            marks=pytest.mark.xfail(reason="cross-entropy is a mean over the queries of each rank alone", strict=True),
+        ),
+    ],
+)
+@pytest.mark.parametrize("counts", [[(5, 0), (1, 1)], [(0, 0), (2, 4)]], ids=["unequal", "one rank without objects"])
+def test_gradients_of_two_ranks_are_those_of_one_with_all_images(
+    start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, name: str, counts: list[tuple[int, ...]]
+) -> None:
+    # As many noisy queries as the fullest image of a rank asks for: they are others for one rank with all images.
+    config = replace(tiny_config, model=replace(tiny_config.model, name=name, denoising_queries=0))
+    assert start(save_gradients, config, counts, tmp_path).codes() == [0, 0]
+    learner = Learner(config)
+    expected = gradients_of(learner, drawn_batch([count for part in counts for count in part], first=0))
+    assert expected.keys() == {key for key, parameter in learner.named_parameters() if parameter.requires_grad}
+    largest = max(value.abs().max().item() for value in expected.values())
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            # Some gradients are zero but for rounding, such as that of a key's bias.
+            scale = max(1e-5 * value.abs().max().item(), 1e-7 * largest)
+            torch.testing.assert_close(found[key], value, rtol=1e-5, atol=scale, msg=key)
+
+
+def measure(checkpoint: Path, root: Path, rank: int, world_size: int) -> dict[str, Tensor]:
+    """COCO's numbers as validation logs them."""
+    detector, val = Detector.from_checkpoint(checkpoint, device="cpu"), read_split(root, "val")
+    module = DetectionModule(detector.model, MagicMock(), detector.postprocess, val, MagicMock(), clip=0.0).eval()
+    logged: dict[str, Tensor] = {}
+    module.log_dict = lambda numbers, **_: logged.update(numbers)  # type: ignore[method-assign]
+    loader = make_loader(val, detector.transform, detector.description.resize, 2, 0, rank=rank, world_size=world_size)
+    with torch.inference_mode():
+        for index, batch in enumerate(loader):
+            module.validation_step(batch, index)
+        module.on_validation_epoch_end()
+    return logged
+
+
+def save_measures(checkpoint: Path, root: Path, folder: Path) -> None:
+    ranks.join()
+    torch.save(measure(checkpoint, root, dist.get_rank(), 2), folder / f"{dist.get_rank()}.pt")
+
+
+def test_an_odd_number_of_images_is_evaluated_as_by_one_rank(
+    start: Callable[..., ranks.Ranks], finished_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Five images are three batches for one rank, and four for two."""
+    best = finished_run / "checkpoints/best.ckpt"
+    assert start(save_measures, best, tiny_data, tmp_path).codes() == [0, 0]
+    expected = measure(best, tiny_data, 0, 1)
+    assert expected.keys() == set(METRICS)
+    assert 0.1 < expected["AP"] < 0.99
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert {name: value.item() for name, value in found.items()} == pytest.approx(
+            {name: value.item() for name, value in expected.items()}, rel=0, abs=0, nan_ok=True
+        )
+
+
+def exchange(place: Path, backend: str) -> None:
+    ranks.join()
+    rank, told = dist.get_rank(), dist.get_backend()
+    dist.get_backend = lambda: backend  # type: ignore[assignment]
+    agreement, trainer = Agreement(), MagicMock(world_size=2)
+    agreement.join(trainer)
+    dist.get_backend = lambda *_: told  # type: ignore[assignment]
+    found = agreement.highest(trainer, rank, -rank, 2**40 + rank)
+    (place / f"{rank}.txt").write_text(f"{agreement._group is None} {found}")
+
+
+@pytest.mark.parametrize("backend", ["gloo", "nccl"])
+def test_numbers_are_agreed_upon_beside_the_devices_own_way(
+    start: Callable[..., ranks.Ranks], tmp_path: Path, backend: str
+) -> None:
+    assert start(exchange, tmp_path, backend).codes() == [0, 0]
+    for rank in range(2):
+        assert (tmp_path / f"{rank}.txt").read_text() == f"{backend == 'gloo'} {(1.0, 0.0, 2.0**40 + 1)}"
