@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def together(config: Config, epochs: int = 2, name: str = "lite", **model: Any) -> Config:
-    """Batches of two images for each process, or of all their images' objects in turn; augmentation and dropout."""
+    """Two images for each process, and all that is random: augmentation, noise, dropout; and an average."""
     return replace(
         config,
         data=replace(config.data, augmentation="light", batch_size=2),
@@ -209,10 +209,7 @@ def test_a_fault_of_one_process_is_told_by_it_and_ends_the_other(
 def test_a_process_that_is_killed_ends_the_others(
     start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
 ) -> None:
-    """Also where its loading processes keep its connections open for some seconds."""
-    config = together(tiny_config, epochs=10_000)
-    config = replace(config, data=replace(config.data, workers=1))
-    both = start(config, tmp_path / "run", ranks.InStep(0, 2, faults.die))
+    both = start(together(tiny_config, epochs=10_000), tmp_path / "run", ranks.InStep(0, 2, faults.die))
     assert both.codes() == [-signal.SIGKILL, LOST]
     assert both.err[1] == ""
 
