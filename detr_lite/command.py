@@ -1,6 +1,7 @@
 """How a command ends when something is wrong: one line for what the user can mend, exit code 2, no traceback."""
 
 import argparse
+import errno
 import io
 import sys
 from collections.abc import Callable
@@ -26,6 +27,8 @@ def run_command(main: Callable[[], None]) -> None:
     except DetrLiteError as error:
         _refuse(one_line(error))
     except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _refuse(f"{error.strerror}; make room on the disk")
         if error.filename is None:
             raise
         # A folder that may not be written, a full disk: theirs to mend, and found only in the act.

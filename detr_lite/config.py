@@ -307,8 +307,10 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def write_config(config: Config, path: Path) -> None:
-    """The resolved settings, as a file that `--config` takes."""
-    path.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    """The resolved settings, as a file that `--config` takes; an old one stays whole if this fails."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    part.replace(path)
 
 
 def _config(settings: Mapping[str, Any]) -> Config:

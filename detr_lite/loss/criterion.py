@@ -56,11 +56,15 @@ class SoftmaxCriterion:
                 "l1": _sum_by_layer(l1, matches, len(logits)),
                 "giou": _sum_by_layer(giou, matches, len(logits)),
             }
-            (count,), is_broken = _over_ranks(
-                [_filled(sum(true.counts), logits)], sums.values(), self.weights, matches.not_finite
-            )
-            # Cross-entropy is a mean already, over all queries of this rank.
-            parts = {name: value if name == "ce" else value / count for name, value in sums.items()}
+            # Cross-entropy is a mean already, over this rank's queries by the weights of their classes. Made a share
+            # of all ranks' weights, it becomes the mean over their queries, too.
+            queries = logits.shape[2]
+            pairs = sum(min(count, queries) for count in true.counts)
+            weight = _filled(pairs + self.background_weight * (len(true.counts) * queries - pairs), logits)
+            counts = [_filled(sum(true.counts), logits), weight]
+            (count, mean_weight), is_broken = _over_ranks(counts, sums.values(), self.weights, matches.not_finite)
+            share = weight / mean_weight.clamp(min=torch.finfo(weight.dtype).tiny)
+            parts = {name: value * share if name == "ce" else value / count.clamp(1) for name, value in sums.items()}
             return _weigh(parts, self.weights, is_broken, matches.not_finite)
 
 
@@ -111,7 +115,7 @@ class QualityCriterion:
             parts, weights = {}, {}
             for (prefix, terms), count in zip(sums.items(), counts_everywhere, strict=True):
                 for name, value in terms.items():
-                    parts[prefix + name] = value / count
+                    parts[prefix + name] = value / count.clamp(min=1)
                     weights[prefix + name] = self.weights[name]
             return _weigh(parts, weights, is_broken, matches.not_finite)
 
@@ -190,7 +194,7 @@ def _sum_by_layer(values: Float[Tensor, " pair"], matches: Matches, layers: int)
     return values.new_zeros(layers).index_add(0, matches.layer, values)
 
 
-def _filled(count: int, like: Tensor) -> Float[Tensor, ""]:
+def _filled(count: float | int, like: Tensor) -> Float[Tensor, ""]:
     """A number on the device. Filled there: to copy it would wait for the device."""
     return torch.full((), float(count), device=like.device)
 
@@ -201,7 +205,7 @@ def _over_ranks(
     weights: Mapping[str, float],
     not_finite: tuple[int, ...],
 ) -> tuple[Float[Tensor, " count"], Bool[Tensor, ""]]:
-    """Counts of all ranks divided by the world size, at least 1: gradients are averaged over ranks afterwards.
+    """Counts of all ranks divided by the world size, as gradients are averaged over ranks afterwards.
 
     Whether anything of any rank is not finite is told in the same exchange, so that all ranks know of it in the same
     step, and nobody waits for one that has stopped.
@@ -213,7 +217,7 @@ def _over_ranks(
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(told)
         told = told / dist.get_world_size()
-    return told[:-1].clamp(min=1), told[-1] > 0
+    return told[:-1], told[-1] > 0
 
 
 def _weigh(

@@ -19,7 +19,6 @@ class PaddedTargets:
     is_real: Bool[Tensor, "batch object"]
     counts: tuple[int, ...]
     """Objects of each image, known without asking the device."""
-    image_ids: tuple[int, ...]
 
 
 def pad_targets(targets: Sequence[Target]) -> PaddedTargets:
@@ -33,4 +32,4 @@ def pad_targets(targets: Sequence[Target]) -> PaddedTargets:
         boxes_cxcywh[image, :count] = target.boxes_cxcywh
         labels[image, :count] = target.labels
         is_real[image, :count] = True
-    return PaddedTargets(boxes_cxcywh, labels, is_real, counts, tuple(target.image_id for target in targets))
+    return PaddedTargets(boxes_cxcywh, labels, is_real, counts)

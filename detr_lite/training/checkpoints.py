@@ -41,6 +41,8 @@ class LastCheckpoint(Checkpoint):
         self, folder: Path, minutes: float, clock: RunClock, signals: StopSignals, agreement: Agreement
     ) -> None:
         self.folder = folder
+        self.starts_elsewhere = False
+        """Whether the run goes on from another checkpoint than its folder's last one."""
         self.minutes = minutes
         self.clock = clock
         self.signals = signals
@@ -59,7 +61,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
         # So that a run can go on whenever it is killed, and a run that goes on in another folder as well.
         is_missing = trainer.is_global_zero and not (self.folder / LAST).exists()
-        if any(self.agreement.highest(trainer, is_missing)):
+        if any(self.agreement.highest(trainer, is_missing or self.starts_elsewhere)):
             self._save(trainer)
 
     def on_train_batch_end(

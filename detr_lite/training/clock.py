@@ -55,6 +55,7 @@ class RunClock(Callback):
         self.progress = 0.0
         self.seconds = 0.0
         self._evaluated = 0
+        self._is_pending = False
         self._mark: float | None = None
         self._step_seconds = 0.0
 
@@ -74,17 +75,19 @@ class RunClock(Callback):
         return self.seconds * (1 - self.progress) / self.progress if self.progress > 0 else float("inf")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "step_seconds": self._step_seconds, "evaluated": self._evaluated}
+        # Not how many evaluations there were: a run that goes on may be longer, or be divided otherwise.
+        return {"seconds": self.seconds, "step_seconds": self._step_seconds, "is_pending": self.is_evaluation_due}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self._step_seconds = state_dict["seconds"], state_dict["step_seconds"]
-        self._evaluated = state_dict["evaluated"]
+        self._is_pending = state_dict.get("is_pending", False)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.agreement.join(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._update(trainer, place_in_run(trainer)[1])
+        self._evaluated = self._due - self._is_pending
         self._mark = time.monotonic()
         # A run that was stopped while it was being evaluated makes up for that first.
         trainer.val_check_batch = 1 if self.is_evaluation_due else NEVER

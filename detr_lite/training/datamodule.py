@@ -1,5 +1,6 @@
 """Loaders of a run's images."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -66,7 +67,8 @@ def allow_open_files(wanted: int = 65_536) -> None:
     if resource is not None:
         now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         if 0 <= now < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if most < 0 else min(wanted, most), most))
+            with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if most < 0 else min(wanted, most), most))
 
 
 class DetectionData(L.LightningDataModule):

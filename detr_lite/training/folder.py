@@ -26,11 +26,15 @@ WRITTEN = (
 def choose_folder(invocation: Invocation, resumed: Path | None) -> Path:
     """The run folder: the explicit one, the resumed run's own, or the next that is free. Nothing is written yet."""
     folder = invocation.run_dir or Path("runs") / invocation.config_name
+    if resumed is not None:
+        own = run_of(resumed)
+        folder = invocation.run_dir or own
+        if folder.resolve() != own.resolve() and not invocation.overwrite and is_rank_0() and _holds_run(folder):
+            raise DetrLiteError(f"--run_dir {folder} holds another run than {resumed}; give an empty folder, or none")
+        return folder
     # Other ranks write nothing, and would mistake rank 0's folder for that of another run.
     if not is_rank_0():
         return folder
-    if resumed is not None:
-        return invocation.run_dir or run_of(resumed)
     if invocation.resume is not None or invocation.overwrite or not _holds_run(folder):
         return folder
     if invocation.run_dir is not None:
@@ -43,17 +47,23 @@ def choose_folder(invocation: Invocation, resumed: Path | None) -> Path:
     return folder
 
 
-def take_folder(folder: Path, overwrite: bool) -> RunLock:
+def take_folder(folder: Path, overwrite: bool, is_new: bool = False) -> RunLock:
     """Make the folder and keep other runs out until the lock is released.
 
     With `overwrite` what a run writes is removed, and nothing else that may lie there; half-written files of killed
-    runs always are. Errors: another run is writing there; a link that leads elsewhere.
+    runs always are. Errors: another run is writing there, or has been since the folder was chosen as that of an
+    `is_new` one; a link that leads elsewhere; a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise DetrLiteError(f"--run_dir {folder} is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
     lock = RunLock(folder)
     refuse_links_out(folder, [lock.path, *(folder / name for name in (*WRITTEN, NONFINITE, "tensorboard", "wandb"))])
     lock.acquire()
-    for place in (folder, folder / CHECKPOINTS, folder / "evaluation"):
+    if is_new and not overwrite and _holds_run(folder):
+        lock.release()
+        raise DetrLiteError(f"{folder}: another run has been there in the meantime; give another --run_dir")
+    for place in (folder, folder / CHECKPOINTS, folder / "evaluation", folder / NONFINITE):
         remove_parts(place)
     if overwrite:
         for name in WRITTEN:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detr_lite.data.results import write_whole
-from detr_lite.messages import reason_of
+from detr_lite.messages import printable, reason_of
 from detr_lite.structures import Batch, DetrLiteError, Target
 from detr_lite.weights.checkpoint import KEY, Description, read_checkpoint
 
@@ -37,8 +37,15 @@ class KeptBatch:
     def from_dict(values: dict[str, Any]) -> "KeptBatch":
         batch = values["batch"]
         targets = tuple(Target(**{**target, "image_id": int(target["image_id"])}) for target in batch["targets"])
+        images, is_padding = batch["images"], batch["is_padding"]
+        if images.ndim != 4 or is_padding.shape != (len(targets), *images.shape[2:]):
+            raise ValueError("images, padding and targets do not fit together")
+        if not all(target.boxes_cxcywh.shape == (len(target.labels), 4) for target in targets):
+            raise ValueError("boxes and labels do not fit together")
         if not all(name.isidentifier() for name in values["parts"]):  # they are printed
             raise ValueError("parts with odd names")
+        values = {**values, **{name: int(values[name]) for name in ("epoch", "index", "seed")}}
+        values["parts"] = {name: [float(value) for value in layers] for name, layers in values["parts"].items()}
         return KeptBatch(**{**values, "batch": Batch(batch["images"], batch["is_padding"], targets)})
 
 
@@ -72,6 +79,11 @@ class KeptStep:
                 f"--replay: {path} is a checkpoint, not a batch that a run has put aside; those are in RUN/{FOLDER}"
             )
         try:
-            return KeptStep(**{**values, "batches": tuple(KeptBatch.from_dict(batch) for batch in values["batches"])})
+            batches = tuple(KeptBatch.from_dict(batch) for batch in values["batches"])
+            if not batches:
+                raise ValueError("no batch")
+            whole = {name: int(values[name]) for name in ("step", "rank", "world_size")}
+            names = {name: printable(values[name]) for name in ("precision", "device")}
+            return KeptStep(**{**values, **whole, **names, "batches": batches})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DetrLiteError(f"{path}: the step in it is not complete ({reason_of(error)})") from error

@@ -1,5 +1,6 @@
 """One run at a time in a folder."""
 
+import errno
 import os
 from pathlib import Path
 from typing import IO
@@ -32,6 +33,10 @@ class RunLock:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    file.close()
+                    print(f"note       {self.path.parent}: two runs there would not be noticed ({error.strerror})")
+                    return
                 file.seek(0)
                 holder = file.read(40).strip()
                 file.close()

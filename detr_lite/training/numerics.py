@@ -1,9 +1,7 @@
 """Numbers that are not finite: the update is not applied, all ranks stop together, and the batch is put aside."""
 
 import math
-import os
 import shlex
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +147,9 @@ class FiniteGuard(Callback):
         if update is not None and update.read():
             self._stop(trainer, update)
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.folder = trainer.strategy.broadcast(self.folder)  # rank 0 has chosen it
+
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.check(trainer)
 
@@ -174,7 +175,6 @@ class FiniteGuard(Callback):
             kept = self._put_aside(trainer, update.step, guilty, self.folder / FOLDER / f"{name}.pt")
         first = next(where for where in _from_all_ranks(kept) if where is not None)
         if rank != 0:  # one line is enough
-            _outlive_rank_0()
             raise SystemExit(2)
         raise DetrLiteError(_describe(update, blamed, first, trainer, self.description))
 
@@ -216,13 +216,6 @@ def _from_all_ranks(mine: Any) -> list[Any]:
     return gathered
 
 
-def _outlive_rank_0(seconds: float = 10.0) -> None:
-    """Lightning kills all processes as soon as it sees one end with an error; rank 0 shall have told why by then."""
-    parent, end = os.getppid(), time.monotonic() + seconds
-    while os.getppid() == parent and time.monotonic() < end:
-        time.sleep(0.1)
-
-
 def _describe(
     update: Update,
     blamed: Sequence[Account],
@@ -250,7 +243,8 @@ def _describe(
         where = f"the batch is in {kept}, look at it with: python tools/train.py --replay {shlex.quote(str(kept))}"
     else:
         where = f"the batch could not be put aside: {kept}"
-    remedies = [f"a lower --optim.lr than {description.config.optim.lr:g}"]
+    # A resumed run keeps its rate, and would stop here again.
+    remedies = [f"a new run with a lower --optim.lr than {description.config.optim.lr:g}"]
     if not description.config.optim.clip:
         remedies.append("--optim.clip 1")
     if trainer.precision != "32-true":

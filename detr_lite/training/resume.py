@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 
 from detr_lite.config import Config, Invocation, config_to_dict
 from detr_lite.data.coco import CocoSplit
+from detr_lite.messages import reason_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.checkpoints import BEST, LAST, PREVIOUS
 from detr_lite.weights.checkpoint import KEY, Description, describe_checkpoint, read_checkpoint
@@ -26,7 +27,7 @@ class RunFacts:
     """What the rest of an interrupted epoch depends on, beside the settings."""
 
     train: str
-    """Tells two states of the training images and their objects apart, for people and for programs."""
+    """Tells two states of the training annotations apart, for people and for programs; pixels are not compared."""
     val: str
     world_size: int
 
@@ -43,17 +44,27 @@ class Resumed:
     description: Description
     step: int
     """Optimiser steps done."""
+    epochs: int
+    """Epochs done."""
     facts: RunFacts | None
     """None in checkpoints of earlier versions."""
 
 
 class DescribeCheckpoint(Callback):
-    """Puts into each checkpoint what is needed to use it anywhere, and to go on from it."""
+    """Puts into each checkpoint what is needed to use it anywhere, and to go on from it.
 
-    def __init__(self, description: Description, facts: RunFacts, restarts_epoch: bool) -> None:
+    Args:
+        restarts_epoch: begin an epoch anew that the loaded checkpoint was written in.
+        moved_to: where the checkpoints lie of the run that goes on; its folder may have had another name.
+    """
+
+    def __init__(
+        self, description: Description, facts: RunFacts, restarts_epoch: bool = False, moved_to: Path | None = None
+    ) -> None:
         self.description = description
         self.facts = facts
         self.restarts_epoch = restarts_epoch
+        self.moved_to = moved_to
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = self.description.to_dict()
@@ -61,7 +72,9 @@ class DescribeCheckpoint(Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.restarts_epoch:
-            enter_epoch_anew(checkpoint["loops"]["fit_loop"])
+            enter_epoch_anew(checkpoint)
+        if self.moved_to is not None:
+            _move_best(checkpoint, self.moved_to)
 
 
 def find_resumed(invocation: Invocation) -> Resumed | None:
@@ -74,6 +87,8 @@ def find_resumed(invocation: Invocation) -> Resumed | None:
         return None
     if invocation.resume != "last":
         path = Path(invocation.resume)
+        if path.is_dir():
+            raise DetrLiteError(f"--resume: {path} is a folder; name a checkpoint in it, or: --run_dir {path} --resume")
         if not path.is_file():
             raise DetrLiteError(f"--resume: {path} does not exist; name the run with --run_dir, or a checkpoint")
         return _read(path)
@@ -94,10 +109,11 @@ def find_resumed(invocation: Invocation) -> Resumed | None:
             continue
         for fault in faults:
             print(f"damaged    {fault}")
-        if path.name != LAST:
-            print(f"resume     from {path} instead, at step {resumed.step:,}", flush=True)
+        instead = "" if path.name == LAST else " instead"
+        print(f"resume     from {path}{instead}, at step {resumed.step:,}", flush=True)
         return resumed
-    raise faults[0]
+    others = f"; nor can {' and '.join(path.name for path in there[1:])} be used" if there[1:] else ""
+    raise DetrLiteError(f"{faults[0]}{others}; begin anew with --overwrite")
 
 
 def check_unchanged(resumed: Resumed, now: Description, facts: RunFacts) -> tuple[list[str], bool]:
@@ -135,8 +151,9 @@ def check_unchanged(resumed: Resumed, now: Description, facts: RunFacts) -> tupl
     return changes, is_other_order
 
 
-def enter_epoch_anew(loops: dict[str, Any]) -> None:
+def enter_epoch_anew(checkpoint: dict[str, Any]) -> None:
     """Change the state of Lightning's loops from within an epoch to that epoch's start; no step is forgotten."""
+    loops = checkpoint["loops"]["fit_loop"]
     epoch = loops["epoch_progress"]
     if epoch["current"]["started"] == epoch["current"]["processed"]:
         return  # between two epochs
@@ -146,14 +163,36 @@ def enter_epoch_anew(loops: dict[str, Any]) -> None:
     for name in ("epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"):
         loops[name]["current"].update(ready=0, started=0, processed=0, completed=0)
         loops[name]["is_last_batch"] = False
+    checkpoint["callbacks"].get("RunClock", {})["is_pending"] = False
+
+
+def _move_best(checkpoint: dict[str, Any], folder: Path) -> None:
+    """Lightning forgets what was the best so far if the folder has another name now."""
+    for name, state in checkpoint["callbacks"].items():
+        if name.startswith("ModelCheckpoint"):
+            here = {path: str(folder / Path(path).name) for path in state["best_k_models"]}
+            state["best_k_models"] = {here[path]: score for path, score in state["best_k_models"].items()}
+            for key in ("best_model_path", "kth_best_model_path"):
+                state[key] = here.get(state[key], state[key])
+            state["dirpath"] = str(folder)
 
 
 def _read(path: Path) -> Resumed:
     content = read_checkpoint(path)
     if "global_step" not in content:
         raise DetrLiteError(f"--resume: {path} holds weights alone; begin a new run with --model.init_from {path}")
-    facts = content.get(RUN_KEY)
-    return Resumed(path, describe_checkpoint(content, path), int(content["global_step"]), facts and RunFacts(**facts))
+    try:
+        step, facts = int(content["global_step"]), content.get(RUN_KEY)
+        epochs = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        if not content["optimizer_states"] or not isinstance(content["callbacks"], dict):
+            raise ValueError("no state of the optimiser, or of what goes with it")
+        told = None if facts is None else RunFacts(str(facts["train"]), str(facts["val"]), int(facts["world_size"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DetrLiteError(
+            f"--resume: {path} does not hold a run's whole state ({reason_of(error)}); begin a new run with "
+            f"--model.init_from {path}"
+        ) from error
+    return Resumed(path, describe_checkpoint(content, path), step, epochs, told)
 
 
 def _identity(split: CocoSplit) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import shlex
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +21,18 @@ from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.data.synthetic import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.detector import Detector
+from detr_lite.messages import printable
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.agreement import Agreement
 from detr_lite.training.averaging import MovingAverage
 from detr_lite.training.callbacks import MetricsFile, RunProgress
-from detr_lite.training.checkpoints import BEST, LastCheckpoint, WholeCheckpointIO
+from detr_lite.training.checkpoints import BEST, LAST, LastCheckpoint, WholeCheckpointIO
 from detr_lite.training.choose import choose_sizes, keep_choices
 from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
 from detr_lite.training.diagnosis import Rate, StallWatch
-from detr_lite.training.evaluate import data_root, evaluate_checkpoint
+from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
 from detr_lite.training.folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
@@ -39,9 +41,9 @@ from detr_lite.training.optim import make_optimizer, parameter_groups, rate_fact
 from detr_lite.training.patience import Patience
 from detr_lite.training.pictures import draw_pictures
 from detr_lite.training.processes import Companions, Launch, only_rank_0_prints
-from detr_lite.training.resume import DescribeCheckpoint, RunFacts, check_unchanged, find_resumed
+from detr_lite.training.resume import DescribeCheckpoint, Resumed, RunFacts, check_unchanged, find_resumed
 from detr_lite.training.self_test import self_test
-from detr_lite.training.stopping import Stopped, StopSignals
+from detr_lite.training.stopping import Stopped, StopSignals, outliving_pipes
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.start import initial_model
 
@@ -53,7 +55,7 @@ def train(invocation: Invocation) -> None:
     """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
     _quieten()
     allow_open_files()
-    with StopSignals() as signals, only_rank_0_prints(), Companions() as companions:
+    with outliving_pipes(), StopSignals() as signals, only_rank_0_prints(), Companions() as companions:
         _train(invocation, signals, companions)
 
 
@@ -99,7 +101,12 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     changes, restarts_epoch = ([], False) if resumed is None else check_unchanged(resumed, description, facts)
     guard = FiniteGuard(folder, description, data.training_batch)
     # These two depend on the trainer; the guard stands before whoever saves.
-    described = DescribeCheckpoint(description, facts, restarts_epoch)
+    is_own = resumed is not None and run_of(resumed.path).resolve() == folder.resolve()
+    moved_to = resumed.path.parent.absolute() if resumed is not None and is_own else None
+    described = DescribeCheckpoint(description, facts, restarts_epoch, moved_to)
+    if resumed is not None:
+        _refuse_what_is_over(resumed, config, folder, is_own)
+        last.starts_elsewhere = not is_own or resumed.path.name != LAST
     trainer.callbacks = [companions, guard, described, *trainer.callbacks]  # type: ignore[attr-defined]
     start = Path(config.model.init_from or "nowhere").resolve()
     if invocation.overwrite and trainer.world_size > 1 and start.is_relative_to(folder.resolve()):
@@ -108,15 +115,18 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     if invocation.self_test and is_rank_0():
         self_test(module, data, config, precision, trainer.strategy.root_device)
     # All that can be refused has been: only now an old run makes way for this one.
-    lock = take_folder(folder, invocation.overwrite) if is_rank_0() else None
+    lock = take_folder(folder, invocation.overwrite, is_new=invocation.resume is None) if is_rank_0() else None
     if is_rank_0():
         write_config(config, folder / "config.yaml")
-        _say_model(model, config, precision, origin)
+        if resumed is not None and is_own and resumed.path.name != LAST:
+            # Damaged, or left behind: it must not take the place of the one before it.
+            (folder / CHECKPOINTS / LAST).unlink(missing_ok=True)
+        _say_model(model, config, str(trainer.precision), origin)
         if trainer.world_size > 1:
             images = trainer.world_size * data.batch_size * config.optim.accumulate
             print(f"processes  {trainer.world_size}, which make steps of {images:,} images", flush=True)
         for change in changes:
-            print(f"changed    {change}", flush=True)
+            print(f"changed    {printable(change)}", flush=True)
         if logger is not None:
             start_logger(logger, config_to_dict(config))
     try:
@@ -125,8 +135,10 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
             finish(folder, data.batch_size, data.workers)
     except SystemExit as ending:
         if isinstance(ending, Stopped) and trainer.is_global_zero:
-            again = f"python tools/train.py --config {folder}/config.yaml --run_dir {folder} --resume"
-            print(f"stopped    after step {trainer.global_step:,}; go on with: {again}", flush=True)
+            step = max(trainer.global_step, 0 if resumed is None else resumed.step)
+            where = shlex.quote(str(folder))
+            again = f"python tools/train.py --config {where}/config.yaml --run_dir {where} --resume"
+            print(f"stopped    after step {step:,}; go on with: {again}", flush=True)
         elif ending.code == 1:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from ending
         raise
@@ -135,6 +147,19 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
             stop_logger(logger)
         if lock is not None:
             lock.release()
+
+
+def _refuse_what_is_over(resumed: Resumed, config: Config, folder: Path, is_own: bool) -> None:
+    """A run that is complete can be completed where it is, and go on for longer anywhere."""
+    most = config.trainer.max_epochs
+    if most is None or resumed.epochs < most or (is_own and resumed.epochs == most):
+        return
+    if resumed.epochs > most:
+        raise DetrLiteError(f"{resumed.path}: has {resumed.epochs} epochs already; give more --trainer.max_epochs")
+    raise DetrLiteError(
+        f"{resumed.path}: that run is complete after {most} epochs, so nothing is left to do in {folder}; its results "
+        f"are in {run_of(resumed.path)}, and with more --trainer.max_epochs it goes on"
+    )
 
 
 def finish(folder: Path, batch_size: int, workers: int) -> None:

@@ -1,8 +1,11 @@
 """Ctrl-C and SIGTERM: the step is finished, a checkpoint written, and the exit code is that of the signal."""
 
+import contextlib
 import os
 import signal
+import sys
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -59,8 +62,45 @@ class StopSignals:
             raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
         again = "; Ctrl-C once more ends at once" if number == signal.SIGINT else ""
         if not getattr(rank_zero_only, "rank", 0):  # the others stop, too, but once is enough
-            # Past Python's own stderr, in the middle of whose work the signal may have come.
-            os.write(2, f"\n{signal.Signals(number).name}: stopping after this step{again}\n".encode())
+            # Past Python's own stderr, in the middle of whose work the signal may have come. Nobody may be reading it
+            # any more, as when Ctrl-C has ended a pipe's other programs first.
+            with contextlib.suppress(OSError):
+                os.write(2, f"\n{signal.Signals(number).name}: stopping after this step{again}\n".encode())
+
+
+class OutlivingPipe:
+    """A stream that goes on into nothing when its reader has gone: who ends `tee` or `head` does not end a run."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._try(lambda: self._stream.write(text), len(text))
+
+    def flush(self) -> None:
+        self._try(self._stream.flush, 0)
+
+    def _try(self, act: Callable[[], Any], otherwise: int) -> int:
+        try:
+            return act() or 0
+        except BrokenPipeError:
+            # What Python has buffered goes there too, or it would complain of it at its own end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            return otherwise
+
+
+@contextlib.contextmanager
+def outliving_pipes() -> Iterator[None]:
+    """While it is entered, what is printed may be read by nobody."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (OutlivingPipe(stream) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
 def keep_lightning_from_listening(trainer: L.Trainer) -> None:

@@ -3,6 +3,7 @@
 Imported by these processes, too.
 """
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -75,6 +76,7 @@ def start(place: Path, world_size: int, function: Callable[..., object], *words:
 
 def train(invocation: Invocation, prepare: Sequence[Prepare] = ()) -> None:
     """As tools/train.py, without the evaluation and the pictures at the end."""
+    multiprocessing.set_start_method("fork", force=True)  # for loading processes, as in a program of its own
     run.finish = lambda *_: None  # type: ignore[assignment]
     callbacks.plot_training_curves = lambda *_: None  # type: ignore[attr-defined]
     for each in prepare:

@@ -240,7 +240,6 @@ def test_nan_on_one_rank_stops_both(
     assert checkpoint_of(tmp_path / "run")["global_step"] <= 2
 
 
-@pytest.mark.xfail(reason="rank 1 does not know which folder rank 0 has chosen", strict=True)
 def test_nan_on_one_rank_is_put_aside_in_the_runs_folder(
     start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
