@@ -170,7 +170,7 @@ def test_train_where_nothing_may_be_written(refusal: Callable[..., str], tiny_fi
 def test_train_where_the_run_folder_is_a_file(refusal: Callable[..., str], tiny_file: Path, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     message = refusal("train", "--config", tiny_file, "--run_dir", tmp_path / "run")
-    assert message == f"{tmp_path / 'run'}: File exists"
+    assert message == f"--run_dir {tmp_path / 'run'} is a file; name a folder"
 
 
 @pytest.mark.parametrize(
