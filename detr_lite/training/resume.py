@@ -75,6 +75,7 @@ class DescribeCheckpoint(Callback):
             enter_epoch_anew(checkpoint)
         if self.moved_to is not None:
             _move_best(checkpoint, self.moved_to)
+        _forget_lost_best(checkpoint)
 
 
 def find_resumed(invocation: Invocation) -> Resumed | None:
@@ -175,6 +176,14 @@ def _move_best(checkpoint: dict[str, Any], folder: Path) -> None:
             for key in ("best_model_path", "kth_best_model_path"):
                 state[key] = here.get(state[key], state[key])
             state["dirpath"] = str(folder)
+
+
+def _forget_lost_best(checkpoint: dict[str, Any]) -> None:
+    """Where the best checkpoint is gone, the next evaluated one is the best, or the run would end without any."""
+    for name, state in checkpoint["callbacks"].items():
+        best = state.get("best_model_path") if name.startswith("ModelCheckpoint") else None
+        if best and not Path(best).is_file():
+            state.update(best_k_models={}, best_model_path="", kth_best_model_path="", best_model_score=None)
 
 
 def _read(path: Path) -> Resumed:

@@ -164,7 +164,10 @@ def _refuse_what_is_over(resumed: Resumed, config: Config, folder: Path, is_own:
 
 def finish(folder: Path, batch_size: int, workers: int) -> None:
     """The evaluation of the best checkpoint, the pictures, and where to look."""
-    best = folder / "checkpoints" / "best.ckpt"
+    best = folder / CHECKPOINTS / BEST
+    if not best.is_file():  # of a finished run whose best one was removed
+        best = folder / CHECKPOINTS / LAST
+        print(f"note       {folder / CHECKPOINTS / BEST} is gone; the last checkpoint stands in for it")
     evaluate_checkpoint(best, output=folder / "evaluation", batch_size=batch_size, workers=workers)
     detector = Detector.from_checkpoint(best, device="cpu")
     split = read_split(data_root(detector.description.config.data.root), "val")

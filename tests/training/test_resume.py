@@ -170,6 +170,23 @@ def test_the_best_checkpoint_can_be_gone_on_from(
     assert steps == [row["step"] for row in timeless_rows_of(whole) if int(row["step"]) > 6]
 
 
+def test_a_lost_best_checkpoint_makes_way_for_the_next(
+    run_tool: Callable[..., Any], finished_run: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run, run_dir)
+    best = run_dir / "checkpoints" / "best.ckpt"
+    best.unlink()
+    words = ("train", "--config", run_dir / "config.yaml", "--run_dir", run_dir, "--resume")
+    ended = run_tool(*words)
+    assert ended.code == 0, ended.err
+    assert f"{best} is gone; the last checkpoint stands in for it" in ended.out
+    assert not best.exists()
+    ended = run_tool(*words, "--trainer.max_epochs", 121)
+    assert ended.code == 0, ended.err
+    assert best.exists()
+
+
 @pytest.fixture
 def stopped_run(
     invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
