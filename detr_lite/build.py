@@ -1,20 +1,24 @@
 """The one place where settings become objects."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from detr_lite.config import Config, DataConfig, ModelConfig
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.postprocess import Activation, Postprocess
 from detr_lite.loss.criterion import Criterion, QualityCriterion, SoftmaxCriterion
-from detr_lite.loss.matcher import MatchingCost
+from detr_lite.loss.matcher import AlignedTokens, CheapestTokens, MatchingCost
+from detr_lite.loss.terms import matchability_aware_loss, varifocal_loss
 from detr_lite.model.backbone import Backbone
 from detr_lite.model.decoder import PlainDecoder, RefiningDecoder
 from detr_lite.model.detr import Detr
 from detr_lite.model.encoder import Encoder
-from detr_lite.model.heads import PlainHeads, RefiningHeads
+from detr_lite.model.heads import DistributionHeads, PlainHeads, RefiningHeads
 from detr_lite.model.position import CenterSine, CumulativeSine
 from detr_lite.model.queries import AnchorQueries, LearnedQueries
 from detr_lite.structures import DetrLiteError
+
+Number = TypeVar("Number", int, float)
 
 
 def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False) -> Detr:
@@ -59,11 +63,21 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
         backbone=backbone,
         encoder=encoder(CenterSine(config.dim), normalise_projection=True),
         queries=AnchorQueries(
-            chosen("model.num_queries", config.num_queries), config.dim, classes, config.denoising_queries
+            chosen("model.num_queries", config.num_queries),
+            config.dim,
+            classes,
+            config.denoising_queries,
+            config.denoising_negatives,
         ),
         decoder=RefiningDecoder(*sizes),
-        heads=RefiningHeads(config.dim, classes, config.decoder_layers),
+        heads=_heads(config, classes),
     )
+
+
+def _heads(config: ModelConfig, classes: int) -> RefiningHeads | DistributionHeads:
+    if config.edges == "distributions":
+        return DistributionHeads(config.dim, classes, config.decoder_layers)
+    return RefiningHeads(config.dim, classes, config.decoder_layers)
 
 
 def build_criterion(config: Config, classes: int) -> Criterion:
@@ -80,11 +94,15 @@ def build_criterion(config: Config, classes: int) -> Criterion:
         )
     label = 4.0 if loss.label is None else loss.label
     label_cost = 2.0 if loss.label_cost is None else loss.label_cost
+    cost = MatchingCost("sigmoid", label_cost, loss.l1, loss.giou)
     return QualityCriterion(
-        cost=MatchingCost("sigmoid", label_cost, loss.l1, loss.giou),
-        weights={"class": label, "l1": loss.l1, "giou": loss.giou},
-        tokens_per_object=loss.tokens_per_object,
+        cost=cost,
+        weights={"class": label, "l1": loss.l1, "giou": loss.giou, "edges": loss.edges},
+        assign=AlignedTokens(loss.tokens_per_object)
+        if loss.assigner == "aligned"
+        else CheapestTokens(cost, loss.tokens_per_object, dynamic=loss.assigner == "simota"),
         gamma=loss.gamma,
+        quality_loss=varifocal_loss if loss.quality == "varifocal" else matchability_aware_loss,
     )
 
 
@@ -105,7 +123,7 @@ def build_resize(config: DataConfig) -> ResizeRule:
     return ResizeRule("shortest", size, round(size * 1333 / 800))
 
 
-def chosen(name: str, value: int | None) -> int:
+def chosen(name: str, value: Number | None) -> Number:
     """A setting that is chosen from the data when it is not given.
 
     Errors: neither given nor chosen.

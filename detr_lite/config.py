@@ -78,6 +78,10 @@ class ModelConfig:
     """Share of values (and of attention weights) dropped in training."""
     num_queries: int | None = None
     """Object queries: the most objects that one image may hold; by default chosen from the training images."""
+    edges: Literal["numbers", "distributions"] = "distributions"
+    """lite: how layers after the first move a box: by four numbers, or by a distribution of steps for each edge."""
+    denoising_negatives: bool = False
+    """lite: half of the noisy copies are so far off that they are to be told from objects (DINO)."""
     denoising_queries: int = 60
     """lite: at most so many noisy copies of the true objects are asked beside the queries in training; 0 for none."""
 
@@ -94,10 +98,17 @@ class LossConfig:
     """Weight of the boxes' L1 distance, relative to the image's size."""
     giou: float = 2.0
     """Weight of the boxes' generalized IoU."""
+    edges: float = 0.15
+    """lite: weight of the edges' distributions, where there are any."""
     background: float = 0.1
     """detr: weight of the class "no object"."""
     tokens_per_object: int = 4
     """lite: so many tokens in an object's box learn to answer for it."""
+    assigner: Literal["cost", "aligned", "simota"] = "cost"
+    """lite: which tokens these are: those of the lowest matching cost, or of the highest score x IoU^6 (TOOD); or, by
+    cost, as many as their boxes fit (SimOTA)."""
+    quality: Literal["matchability", "varifocal"] = "matchability"
+    """lite: how the score learns IoU."""
     gamma: float = 1.5
     """lite: the score of a found object learns IoU to this power."""
 
@@ -106,12 +117,16 @@ class LossConfig:
 class OptimConfig:
     """How it learns."""
 
-    lr: float = 1.5e-3
-    """AdamW's learning rate, for the batch size as given."""
+    optimizer: Literal["muon", "adamw"] | None = None
+    """"muon": matrices between hidden layers take orthogonal steps, all else AdamW's. By default muon for lite, AdamW
+    for detr."""
+    lr: float | None = None
+    """Learning rate, for the batch size as given; by default chosen by model, optimizer, batch size and width."""
     backbone_factor: float | None = None
-    """The backbone's share of the rate; by default 0.1, the custom, with pretrained weights, and 1 with random ones."""
+    """The backbone's share of the rate; by default 1 with random weights and a small one with pretrained weights,
+    which then learn by AdamW."""
     weight_decay: float = 1e-4
-    """AdamW's weight decay."""
+    """Decoupled weight decay, times the rate."""
     decay_all: bool = False
     """Decay norms and biases too, as the original does."""
     warmup_steps: int = 100
@@ -170,7 +185,7 @@ AT_LEAST = {
     "data.batch_size": 1, "data.image_size": 16, "data.workers": 0,
     "model.dim": 32, "model.heads": 1, "model.encoder_layers": 0, "model.decoder_layers": 1,
     "model.feedforward_dim": 1, "model.dropout": 0, "model.num_queries": 1, "model.denoising_queries": 0,
-    "loss.label": 0, "loss.label_cost": 0, "loss.l1": 0, "loss.giou": 0, "loss.background": 0,
+    "loss.label": 0, "loss.label_cost": 0, "loss.l1": 0, "loss.giou": 0, "loss.edges": 0, "loss.background": 0,
     "loss.tokens_per_object": 1, "loss.gamma": 0,
     "optim.lr": 0, "optim.backbone_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.flat": 0,
     "optim.clip": 0, "optim.accumulate": 1, "optim.ema": 0, "optim.ema_ramp_steps": 1,

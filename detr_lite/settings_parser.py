@@ -9,7 +9,7 @@ from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -88,7 +88,7 @@ def fits(value: Any, hint: Any) -> bool:
         return value in get_args(hint)
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(fits(part, get_args(hint)[0]) for part in value)
-    if isinstance(hint, UnionType):
+    if get_origin(hint) in (Union, UnionType):
         return any(fits(value, option) for option in get_args(hint))
     if isinstance(value, bool):
         return hint is bool
@@ -101,6 +101,6 @@ def _kind(hint: Any) -> str:
         return f"one of {', '.join(get_args(hint))}"
     if get_origin(hint) is tuple:
         return "a list such as [8, 16, 32]"
-    if isinstance(hint, UnionType):
+    if get_origin(hint) in (Union, UnionType):
         return " or ".join(_kind(option) for option in get_args(hint))
     return {NoneType: "null", bool: "true or false", str: "text"}.get(hint) or str(hint.__name__)

@@ -85,6 +85,21 @@ class TokenPredictions:
 
 
 @dataclass(frozen=True)
+class EdgeDistributions:
+    """How far each edge of a box lies from where it started, as a distribution over steps (D-FINE)."""
+
+    logits: Float[Tensor, "layer batch query 4 step"]
+    """Left, top, right, bottom; of the decoder's last layers, as many as there are here."""
+    start_xyxy: Float[Tensor, "batch query 4"]
+    """The boxes that the distributions start from, relative to the unpadded image."""
+    steps: Float[Tensor, " step"]
+    """In sizes of these boxes, in ascending order; to the right and down is positive."""
+
+    def of_queries(self, which: slice) -> "EdgeDistributions":
+        return replace(self, logits=self.logits[:, :, which], start_xyxy=self.start_xyxy[:, which])
+
+
+@dataclass(frozen=True)
 class DenoisingPredictions:
     """Answers to queries that were made from noisy copies of the true objects, so that each knows its object."""
 
@@ -94,6 +109,9 @@ class DenoisingPredictions:
     """Index of the true object in its image's target."""
     is_real: Bool[Tensor, "batch noisy"]
     """False: a slot that only fills up the batch."""
+    is_near: Bool[Tensor, "batch noisy"]
+    """False: a copy so far off that its answer is to be that there is no object."""
+    edges: EdgeDistributions | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,7 @@ class DetrOutput:
     boxes_cxcywh: Float[Tensor, "layer batch query 4"]
     tokens: TokenPredictions | None = None
     denoising: DenoisingPredictions | None = None
+    edges: EdgeDistributions | None = None
     attention: AttentionMaps | None = None
 
 

@@ -98,7 +98,7 @@ def tiny_config(tiny_data: Path) -> Config:
             num_queries=6,
             denoising_queries=4,
         ),
-        optim=OptimConfig(warmup_steps=2),
+        optim=OptimConfig(lr=1.5e-3, warmup_steps=2),
         trainer=TrainerConfig(max_epochs=2, evaluations=2, accelerator="cpu", devices=1, precision="32-true"),
     )
 

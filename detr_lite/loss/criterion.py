@@ -9,10 +9,11 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional as F
 
-from detr_lite.loss.matcher import Matches, MatchingCost, assign_tokens, match, token_candidates
+from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.loss.matcher import Matches, MatchingCost, TokenAssigner, match, token_candidates
 from detr_lite.loss.targets import PaddedTargets, pad_targets
-from detr_lite.loss.terms import background_cross_entropy, box_terms, matchability_aware_loss
-from detr_lite.structures import DenoisingPredictions, DetrOutput, Target, TokenPredictions
+from detr_lite.loss.terms import background_cross_entropy, box_terms, edge_distribution_loss, matchability_aware_loss
+from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Losses:
 
 
 Criterion = Callable[[DetrOutput, Sequence[Target]], Losses]
+
+QualityLoss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""(logits, quality, is_positive, gamma) -> loss, element by element."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,17 @@ class QualityCriterion:
     """The loss of `lite`: sigmoid classes that learn IoU, on matched queries, denoising queries and tokens.
 
     Args:
-        cost: of matching queries one-to-one, and of choosing tokens one-to-many.
+        cost: of matching queries one-to-one.
         weights: of class, l1 and giou.
-        tokens_per_object: how many of the cheapest tokens in an object's box answer for it.
+        assign: chooses the tokens that answer for each object.
         gamma: positives learn IoU^gamma (DEIM).
     """
 
     cost: MatchingCost
     weights: dict[str, float]
-    tokens_per_object: int
+    assign: TokenAssigner
     gamma: float
+    quality_loss: QualityLoss = matchability_aware_loss
 
     def __call__(self, output: DetrOutput, targets: Sequence[Target]) -> Losses:
         with torch.autocast(output.logits.device.type, enabled=False):
@@ -102,11 +107,11 @@ class QualityCriterion:
             # Sums first and their denominators beside them, so that all ranks add up theirs in one exchange.
             logits, boxes_cxcywh = output.logits.float(), output.boxes_cxcywh.float()
             matches = match(self.cost, logits, boxes_cxcywh, true)
-            sums = {"": self._queries(logits, boxes_cxcywh, true, matches)}
+            sums = {"": self._queries(output, logits, boxes_cxcywh, true, matches)}
             counts = [_filled(sum(true.counts), output.logits)]
             if output.denoising is not None:
                 sums["denoising_"] = self._denoising(output.denoising, true)
-                counts.append(output.denoising.is_real.sum().float())
+                counts.append((output.denoising.is_real & output.denoising.is_near).sum().float())
             if output.tokens is not None:
                 sums["token_"], assigned = self._tokens(output.tokens, true)
                 counts.append(assigned)
@@ -120,7 +125,7 @@ class QualityCriterion:
             return _weigh(parts, weights, is_broken, matches.not_finite)
 
     def _queries(
-        self, logits: Tensor, boxes_cxcywh: Tensor, true: PaddedTargets, matches: Matches
+        self, output: DetrOutput, logits: Tensor, boxes_cxcywh: Tensor, true: PaddedTargets, matches: Matches
     ) -> dict[str, Tensor]:
         l1, giou, iou = _matched_boxes(boxes_cxcywh, matches, true)
         quality = torch.zeros_like(logits)
@@ -128,12 +133,27 @@ class QualityCriterion:
         where = (matches.layer, matches.image, matches.query, true.labels[matches.image, matches.object])
         quality[where] = iou.detach()
         is_positive[where] = True
-        each = matchability_aware_loss(logits, quality, is_positive, self.gamma)
-        return {
+        each = self.quality_loss(logits, quality, is_positive, self.gamma)
+        sums = {
             "class": each.sum((1, 2, 3)),
             "l1": _sum_by_layer(l1, matches, len(logits)),
             "giou": _sum_by_layer(giou, matches, len(logits)),
         }
+        edges = output.edges
+        if edges is not None:
+            layer = matches.layer - (len(logits) - len(edges.logits))
+            has_any = layer >= 0
+            layer, image, query = layer[has_any], matches.image[has_any], matches.query[has_any]
+            each_edge = edge_distribution_loss(
+                edges.logits[layer, image, query].float(),
+                edges.start_xyxy[image, query],
+                cxcywh_to_xyxy(true.boxes_cxcywh[image, matches.object[has_any]]),
+                edges.steps,
+            )
+            sums["edges"] = each_edge.new_zeros(len(edges.logits)).index_add(
+                0, layer, iou.detach()[has_any] * each_edge
+            )
+        return sums
 
     def _denoising(self, noisy: DenoisingPredictions, true: PaddedTargets) -> dict[str, Tensor]:
         image = torch.arange(len(noisy.objects), device=noisy.objects.device)[:, None]
@@ -142,16 +162,16 @@ class QualityCriterion:
             noisy.boxes_cxcywh.float(),
             labels=true.labels[image, noisy.objects],
             true_boxes_cxcywh=true.boxes_cxcywh[image, noisy.objects],
-            is_positive=noisy.is_real,
+            is_positive=noisy.is_real & noisy.is_near,
             counts=noisy.is_real,
+            edges=noisy.edges,
         )
 
     def _tokens(self, tokens: TokenPredictions, true: PaddedTargets) -> tuple[dict[str, Tensor], Tensor]:
         logits, boxes_cxcywh = tokens.logits.float(), tokens.boxes_cxcywh.float()
         with torch.no_grad():
-            cost = self.cost(logits, boxes_cxcywh, true.labels, true.boxes_cxcywh)
             candidates = token_candidates(tokens.centers, tokens.sizes, tokens.is_padding, true)
-            objects, is_assigned = assign_tokens(cost, candidates, self.tokens_per_object)
+            objects, is_assigned = self.assign(logits, boxes_cxcywh, candidates, true)
         image = torch.arange(len(objects), device=objects.device)[:, None]
         terms = self._known(
             logits[None],
@@ -171,17 +191,24 @@ class QualityCriterion:
         true_boxes_cxcywh: Tensor,
         is_positive: Tensor,
         counts: Tensor,
+        edges: EdgeDistributions | None = None,
     ) -> dict[str, Tensor]:
         """Sums for answers (batch query) whose object is known without matching; `counts` False leaves one out."""
         l1, giou, iou = box_terms(boxes_cxcywh, true_boxes_cxcywh[None])
         of_class = F.one_hot(labels, logits.shape[-1]).bool() & is_positive[..., None]
         quality = iou.detach()[..., None] * of_class
-        each = matchability_aware_loss(logits, quality, of_class.expand_as(logits), self.gamma)
-        return {
+        each = self.quality_loss(logits, quality, of_class.expand_as(logits), self.gamma)
+        sums = {
             "class": (each * counts[..., None]).sum((1, 2, 3)),
             "l1": (l1 * is_positive).sum((1, 2)),
             "giou": (giou * is_positive).sum((1, 2)),
         }
+        if edges is not None:
+            true_xyxy = cxcywh_to_xyxy(true_boxes_cxcywh)
+            each_edge = edge_distribution_loss(edges.logits.float(), edges.start_xyxy, true_xyxy, edges.steps)
+            weight = iou.detach()[-len(edges.logits) :] * is_positive if len(edges.logits) else 0.0
+            sums["edges"] = (each_edge * weight).sum((1, 2))
+        return sums
 
 
 def _matched_boxes(boxes_cxcywh: Tensor, matches: Matches, true: PaddedTargets) -> tuple[Tensor, Tensor, Tensor]:

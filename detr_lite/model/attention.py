@@ -46,9 +46,13 @@ def attend(
     need_weights: bool = False,
 ) -> tuple[Float[Tensor, "batch head query value_channel"], Float[Tensor, "batch head query token"] | None]:
     """softmax(query key^T / sqrt(channels)) value ("Attention Is All You Need", eq. 1), head by head."""
-    if mask is not None and mask.dtype != torch.bool:
-        mask = mask.to(query.dtype)
     if not need_weights:
+        # torch's fused attention takes up to four times as long there (docs/performance.md).
+        is_slow_fused = query.device.type == "cpu" and query.dtype == torch.bfloat16
+        if is_slow_fused:
+            return _attend_in_half(query, key, value, mask, dropout), None
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
     with torch.autocast(query.device.type, enabled=False):  # as fused attention, which adds up in single precision
         scores = (query.float() @ key.float().transpose(-2, -1)) / math.sqrt(query.shape[-1])
@@ -56,6 +60,22 @@ def attend(
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     weights = scores.softmax(dim=-1)
     return F.dropout(weights, dropout).to(value.dtype) @ value, weights
+
+
+def _attend_in_half(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """The same in bfloat16 throughout, with the mask added in the product itself."""
+    batch, heads = query.shape[:2]
+    if mask is None:
+        added = query.new_zeros(1, 1, 1)
+    else:
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -math.inf)
+        added = mask.to(query.dtype).expand(batch, heads, *mask.shape[2:]).flatten(0, 1)
+    with torch.autocast("cpu", enabled=False):  # which would make the softmax, and its gradient, twice as large
+        scaled = query.flatten(0, 1) * query.shape[-1] ** -0.5
+        weights = torch.baddbmm(added, scaled, key.flatten(0, 1).transpose(1, 2)).softmax(dim=-1)
+        values = F.dropout(weights, dropout) @ value.flatten(0, 1)
+        return values.view(batch, heads, *values.shape[1:])
 
 
 def split_heads(projected: Float[Tensor, "batch token dim"], heads: int) -> Float[Tensor, "batch head token channel"]:

@@ -1,6 +1,6 @@
 """Decoders: layer after layer, queries talk to each other and then ask the image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from detr_lite.boxes import cxcywh_to_xyxy
 from detr_lite.model.attention import Attended, Attention, PositionGuidedAttention
 from detr_lite.model.encoder import FeedForward, Tokens
-from detr_lite.model.heads import PlainHeads, RefiningHeads
+from detr_lite.model.heads import Answer, DistributionHeads, PlainHeads, RefiningHeads
 from detr_lite.model.position import BoxRelativeBias, encode_coordinates
 from detr_lite.model.queries import Queries
+from detr_lite.structures import EdgeDistributions
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Decoded:
 
     logits: Float[Tensor, "layer batch query class"]
     boxes_cxcywh: Float[Tensor, "layer batch query 4"]
+    edges: EdgeDistributions | None
     cross_attention: tuple[Float[Tensor, "batch head query token"], ...]
     self_attention: tuple[Float[Tensor, "batch head query query"], ...]
 
@@ -96,7 +98,6 @@ class GuidedDecoderLayer(DecoderLayer):
             key=tokens.values,
             key_position=tokens.position,
             value=tokens.values,
-            may_attend=tokens.may_attend,
             bias=guide.bias,
             need_weights=need_weights,
         )
@@ -117,8 +118,7 @@ class PlainDecoder(nn.Module):
         content, steps = queries.content, _Steps()
         for layer in self.layers:
             content, among, asked = layer(content, guide, tokens, queries.may_attend, need_weights)
-            logits, boxes_cxcywh = heads(self.norm(content))
-            steps.add(logits, boxes_cxcywh, among, asked)
+            steps.add(heads(self.norm(content)), among, asked)
         return steps.stack()
 
 
@@ -138,15 +138,18 @@ class RefiningDecoder(nn.Module):
         self.place_scale = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.bias = nn.ModuleList(BoxRelativeBias(heads) for _ in range(layers))
 
-    def forward(self, queries: Queries, tokens: Tokens, heads: RefiningHeads, need_weights: bool = False) -> Decoded:
+    def forward(
+        self, queries: Queries, tokens: Tokens, heads: RefiningHeads | DistributionHeads, need_weights: bool = False
+    ) -> Decoded:
         assert queries.anchors_cxcywh is not None
         content, anchors_cxcywh, steps = queries.content, queries.anchors_cxcywh, _Steps()
+        answer: Answer | None = None
         for index, layer in enumerate(self.layers):
             guide = self.guide(index, content, anchors_cxcywh, tokens)
             content, among, asked = layer(content, guide, tokens, queries.may_attend, need_weights)
-            logits, boxes_cxcywh = heads(index, self.norms[index](content), anchors_cxcywh)
-            steps.add(logits, boxes_cxcywh, among, asked)
-            anchors_cxcywh = boxes_cxcywh.detach()
+            answer = heads(index, self.norms[index](content), anchors_cxcywh, answer)
+            steps.add(answer, among, asked)
+            anchors_cxcywh = answer.boxes_cxcywh.detach()
         return steps.stack()
 
     def guide(
@@ -169,17 +172,27 @@ class _Steps:
     """Collects the layers' answers."""
 
     def __init__(self) -> None:
-        self.logits: list[Tensor] = []
-        self.boxes_cxcywh: list[Tensor] = []
+        self.answers: list[Answer] = []
         self.cross: list[Tensor] = []
         self.among: list[Tensor] = []
 
-    def add(self, logits: Tensor, boxes_cxcywh: Tensor, among: Attended, asked: Attended) -> None:
-        self.logits.append(logits)
-        self.boxes_cxcywh.append(boxes_cxcywh)
+    def add(self, answer: Answer, among: Attended, asked: Attended) -> None:
+        self.answers.append(answer)
         if asked.weights is not None and among.weights is not None:
             self.cross.append(asked.weights)
             self.among.append(among.weights)
 
     def stack(self) -> Decoded:
-        return Decoded(torch.stack(self.logits), torch.stack(self.boxes_cxcywh), tuple(self.cross), tuple(self.among))
+        return Decoded(
+            torch.stack([answer.logits for answer in self.answers]),
+            torch.stack([answer.boxes_cxcywh for answer in self.answers]),
+            self._edges(),
+            tuple(self.cross),
+            tuple(self.among),
+        )
+
+    def _edges(self) -> EdgeDistributions | None:
+        by_layer = [answer.edges for answer in self.answers if answer.edges is not None]
+        if not by_layer:
+            return None
+        return replace(by_layer[0], logits=torch.cat([edges.logits for edges in by_layer]))

@@ -20,19 +20,31 @@ class NoisyObjects:
     objects: Int[Tensor, "batch noisy"]
     """Index of the true object in its image's target."""
     is_real: Bool[Tensor, "batch noisy"]
+    is_near: Bool[Tensor, "batch noisy"]
+    """False: so far off that the right answer is "no object"."""
     groups: int
 
 
 def make_noisy_objects(
-    targets: Sequence[Target], classes: int, most_queries: int, box_noise: float = 0.4, label_noise: float = 0.2
+    targets: Sequence[Target],
+    classes: int,
+    most_queries: int,
+    negatives: bool = False,
+    box_noise: float = 0.4,
+    label_noise: float = 0.2,
 ) -> NoisyObjects:
     """Noise as in DN-DETR (arXiv 2203.01305, section 4.2): centres move within the box, sizes scale, labels flip.
 
     There are as many groups as fit in `most_queries`, at least one; an image with more objects than that gives its
     first ones. Without any object there is one slot that is not real, so that its parameters still take part.
+
+    Args:
+        negatives: each group holds each object a second time, with one to two times the noise, as an example of a box
+            that is no object's (contrastive denoising, DINO, arXiv 2203.03605, section 3.3).
     """
-    slots = max(1, min(most_queries, max(len(target.labels) for target in targets)))
-    groups = max(1, most_queries // slots)
+    copies = 2 if negatives else 1
+    slots = max(1, min(most_queries // copies, max(len(target.labels) for target in targets)))
+    groups = max(1, most_queries // (copies * slots))
     device = targets[0].boxes_cxcywh.device
     boxes_cxcywh = torch.full((len(targets), slots, 4), 0.5, device=device)
     labels = torch.zeros(len(targets), slots, dtype=torch.long, device=device)
@@ -43,20 +55,28 @@ def make_noisy_objects(
         labels[image, :count] = target.labels[:count]
         is_real[image, :count] = True
 
-    boxes_cxcywh = boxes_cxcywh.repeat(1, groups, 1)
+    is_near = torch.ones(copies, slots, dtype=torch.bool, device=device)
+    is_near[1:] = False
+    is_near = is_near.flatten().repeat(len(targets), groups)
+    times = copies * groups
+
+    boxes_cxcywh = boxes_cxcywh.repeat(1, times, 1)
+    noise = _symmetric_noise(boxes_cxcywh)
+    # One to two times as far, in the same direction.
+    noise = box_noise * torch.where(is_near[..., None], noise, noise + noise.sign())
     center, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
-    center = center + _symmetric_noise(center) * size / 2 * box_noise
-    size = size * (1 + _symmetric_noise(size) * box_noise)
+    center, size = center + noise[..., :2] * size / 2, size * (1 + noise[..., 2:])
     noisy_xyxy = cxcywh_to_xyxy(torch.cat([center, size], dim=-1)).clamp(0, 1)
 
-    labels = labels.repeat(1, groups)
+    labels = labels.repeat(1, times)
     flips = torch.rand(labels.shape, device=device) < label_noise
     labels = torch.where(flips, torch.randint_like(labels, classes), labels)
     return NoisyObjects(
         boxes_cxcywh=xyxy_to_cxcywh(noisy_xyxy),
         labels=labels,
-        objects=torch.arange(slots, device=device).repeat(len(targets), groups),
-        is_real=is_real.repeat(1, groups),
+        objects=torch.arange(slots, device=device).repeat(len(targets), times),
+        is_real=is_real.repeat(1, times),
+        is_near=is_near,
         groups=groups,
     )
 

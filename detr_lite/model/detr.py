@@ -36,18 +36,23 @@ class Detr(nn.Module):
         queries = self.queries(tokens, batch.targets if self.training else None)
         decoded = self.decoder(queries, tokens, self.heads, need_attention)
         noisy = 0 if queries.noisy is None else queries.noisy.labels.shape[1]
-        return DetrOutput(
-            logits=decoded.logits[:, :, noisy:],
-            boxes_cxcywh=decoded.boxes_cxcywh[:, :, noisy:],
-            tokens=queries.tokens,
-            denoising=None
-            if queries.noisy is None
-            else DenoisingPredictions(
+        edges = decoded.edges
+        denoising = None
+        if queries.noisy is not None:
+            denoising = DenoisingPredictions(
                 decoded.logits[:, :, :noisy],
                 decoded.boxes_cxcywh[:, :, :noisy],
                 queries.noisy.objects,
                 queries.noisy.is_real,
-            ),
+                queries.noisy.is_near,
+                None if edges is None else edges.of_queries(slice(noisy)),
+            )
+        return DetrOutput(
+            logits=decoded.logits[:, :, noisy:],
+            boxes_cxcywh=decoded.boxes_cxcywh[:, :, noisy:],
+            tokens=queries.tokens,
+            denoising=denoising,
+            edges=None if edges is None else edges.of_queries(slice(noisy, None)),
             attention=_maps(decoded, tokens, noisy) if need_attention else None,
         )
 

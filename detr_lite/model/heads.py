@@ -1,17 +1,21 @@
 """Heads: one class and one box for each query (or token)."""
 
 import math
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from detr_lite.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from detr_lite.structures import EdgeDistributions
+
 
 class BoxNetwork(nn.Sequential):
     """Three linear layers to four numbers (DETR, section 3.2); refinement starts at zero, without moving the anchor."""
 
-    def __init__(self, dim: int, start_at_zero: bool = False) -> None:
-        last = nn.Linear(dim, 4)
+    def __init__(self, dim: int, start_at_zero: bool = False, outputs: int = 4) -> None:
+        last = nn.Linear(dim, outputs)
         super().__init__(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), last)
         if start_at_zero:
             nn.init.zeros_(last.weight)
@@ -33,6 +37,16 @@ def inverse_sigmoid(values: Float[Tensor, "*shape"], eps: float = 1e-4) -> Float
     return torch.logit(values.float().clamp(eps, 1 - eps))
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the heads say of each query after a layer."""
+
+    logits: Float[Tensor, "batch query class"]
+    boxes_cxcywh: Float[Tensor, "batch query 4"]
+    edges: EdgeDistributions | None = None
+    """Of this layer alone; none of the first, which only says where they start."""
+
+
 class PlainHeads(nn.Module):
     """The original's: one class layer (background last) and one box network, the same for every decoder layer."""
 
@@ -41,14 +55,12 @@ class PlainHeads(nn.Module):
         self.label = nn.Linear(dim, classes + 1)
         self.box = BoxNetwork(dim)
 
-    def forward(
-        self, states: Float[Tensor, "batch query dim"]
-    ) -> tuple[Float[Tensor, "batch query class"], Float[Tensor, "batch query 4"]]:
-        return self.label(states).float(), self.box(states).float().sigmoid()
+    def forward(self, states: Float[Tensor, "batch query dim"]) -> Answer:
+        return Answer(self.label(states).float(), self.box(states).float().sigmoid())
 
 
 class RefiningHeads(nn.Module):
-    """For each decoder layer a class layer, and a box network that moves the anchors it is given.
+    """For each decoder layer a class layer, and a box network that moves the boxes of the layer before.
 
     Iterative box refinement (Deformable DETR, arXiv 2010.04159, appendix A.4).
     """
@@ -59,7 +71,65 @@ class RefiningHeads(nn.Module):
         self.box = nn.ModuleList(BoxNetwork(dim, start_at_zero=True) for _ in range(layers))
 
     def forward(
-        self, layer: int, states: Float[Tensor, "batch query dim"], anchors_cxcywh: Float[Tensor, "batch query 4"]
-    ) -> tuple[Float[Tensor, "batch query class"], Float[Tensor, "batch query 4"]]:
+        self,
+        layer: int,
+        states: Float[Tensor, "batch query dim"],
+        anchors_cxcywh: Float[Tensor, "batch query 4"],
+        before: Answer | None,
+    ) -> Answer:
+        """`anchors_cxcywh` is where the boxes are, as plain numbers; `before` is the answer of the layer before."""
         boxes_cxcywh = (self.box[layer](states).float() + inverse_sigmoid(anchors_cxcywh)).sigmoid()
-        return self.label[layer](states).float(), boxes_cxcywh
+        return Answer(self.label[layer](states).float(), boxes_cxcywh)
+
+
+class DistributionHeads(nn.Module):
+    """The first layer moves boxes as `RefiningHeads` do; the others refine, edge by edge, a distribution of steps.
+
+    Each layer adds to the logits of the one before, and an edge moves by the distribution's mean, in sizes of the box
+    after the first layer (fine-grained distribution refinement, D-FINE, arXiv 2410.13842, eq. 2 and 3).
+    """
+
+    steps: Tensor
+
+    def __init__(self, dim: int, classes: int, layers: int, count: int = 33) -> None:
+        super().__init__()
+        self.label = nn.ModuleList(class_layer(dim, classes) for _ in range(layers))
+        self.box = BoxNetwork(dim, start_at_zero=True)
+        self.edges = nn.ModuleList(BoxNetwork(dim, start_at_zero=True, outputs=4 * count) for _ in range(layers - 1))
+        self.register_buffer("steps", edge_steps(count), persistent=False)
+
+    def forward(
+        self,
+        layer: int,
+        states: Float[Tensor, "batch query dim"],
+        anchors_cxcywh: Float[Tensor, "batch query 4"],
+        before: Answer | None,
+    ) -> Answer:
+        logits = self.label[layer](states).float()
+        if before is None:
+            boxes_cxcywh = (self.box(states).float() + inverse_sigmoid(anchors_cxcywh)).sigmoid()
+            none_yet = logits.new_zeros(0, *logits.shape[:2], 4, len(self.steps))
+            return Answer(
+                logits, boxes_cxcywh, EdgeDistributions(none_yet, cxcywh_to_xyxy(boxes_cxcywh.detach()), self.steps)
+            )
+        assert before.edges is not None
+        edge_logits = self.edges[layer - 1](states).float().unflatten(-1, (4, -1))
+        edges = replace(before.edges, logits=edge_logits[None] + before.edges.logits.sum(0))
+        moves = edges.logits[0].softmax(-1) @ self.steps
+        size = edges.start_xyxy[..., 2:] - edges.start_xyxy[..., :2]
+        boxes_cxcywh = xyxy_to_cxcywh(edges.start_xyxy + moves * size.repeat(1, 1, 2))
+        # An edge may pass its opposite; a size below zero would be no box.
+        boxes_cxcywh = torch.cat([boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:].clamp(min=1e-4)], dim=-1)
+        return Answer(logits, boxes_cxcywh, edges)
+
+
+def edge_steps(count: int, reach: float = 0.5, curvature: float = 0.25) -> Float[Tensor, " step"]:
+    """Steps of an edge in box sizes, from -2 reach to 2 reach: small ones near zero, and one far out at each end.
+
+    D-FINE, eq. 4. `count` is odd, so that the middle one is zero.
+    """
+    half = (count - 1) // 2
+    growth = (reach / curvature + 1) ** (1 / (half - 1))
+    positive = [curvature * (growth**step - 1) for step in range(half)]
+    positive.append(2 * reach)
+    return torch.tensor([-step for step in positive[:0:-1]] + positive)

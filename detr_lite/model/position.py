@@ -61,8 +61,9 @@ class BoxRelativeBias(nn.Module):
     """What each head adds to a score for where the token lies relative to the query's box.
 
     The two axes are computed apart and added, so that cost grows with height + width, not with their product
-    (Plain-DETR, arXiv 2308.01904, section 4.1). At the start each head looks around a place of its own in the box:
-    with four heads right, bottom, left, top.
+    (Plain-DETR, arXiv 2308.01904, section 4.1). Padding, at the right and bottom, gets minus infinity.
+
+    At the start each head looks around a place of its own in the box: with four heads right, bottom, left, top.
     """
 
     def __init__(self, heads: int, hidden: int = 64) -> None:
@@ -83,14 +84,17 @@ class BoxRelativeBias(nn.Module):
             grids: (height, width) of each level, in tokens.
             spans: (width, height) of each unpadded image in tokens of each level, not rounded.
         """
+        # Small as they are, the axes are computed exactly; their sum is as large as the attention weights.
+        kind = boxes_xyxy.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else boxes_xyxy.dtype
         levels = []
         for level, (height, width) in enumerate(grids):
-            edges = boxes_xyxy * spans[:, level, None].repeat(1, 1, 2)
-            horizontal = self.horizontal(edges[..., 0::2], width)
-            vertical = self.vertical(edges[..., 1::2], height)
-            bias = vertical[:, :, :, None] + horizontal[:, :, None, :]
-            levels.append(bias.flatten(2, 3))
-        return torch.cat(levels, dim=2).permute(0, 3, 1, 2)
+            span = spans[:, level]
+            edges = boxes_xyxy * span[:, None].repeat(1, 1, 2)
+            horizontal = self.horizontal(edges[..., 0::2], width, span[:, 0]).to(dtype)
+            vertical = self.vertical(edges[..., 1::2], height, span[:, 1]).to(dtype)
+            levels.append((vertical[..., :, None] + horizontal[..., None, :]).flatten(3))
+        return torch.cat(levels, dim=3) if len(levels) > 1 else levels[0]
 
 
 class AxisBias(nn.Module):
@@ -110,13 +114,21 @@ class AxisBias(nn.Module):
         self.middle = nn.Parameter(middles)
         self.log_sharpness = nn.Parameter(torch.full((len(middles),), math.log(4.0)))
 
-    def forward(self, edges: Float[Tensor, "batch query 2"], count: int) -> Float[Tensor, "batch query count head"]:
-        """`edges` of the boxes and the `count` tokens of the axis are in tokens from the image's edge."""
-        token = torch.arange(count, device=edges.device) + 0.5
-        distance = edges[:, :, None, :] - token[:, None]
-        learned = self.network(distance.sign() * torch.log1p(distance.abs()) / math.log(9.0))
+    def forward(
+        self, edges: Float[Tensor, "batch query 2"], count: int, span: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch head query count"]:
+        """`edges` of the boxes and the `count` tokens of the axis are in tokens from the image's edge.
+
+        Tokens that begin at `span` or beyond are padding; the first one never is.
+        """
+        index = torch.arange(count, device=edges.device)
+        distance = edges[:, :, None, :] - (index + 0.5)[:, None]
+        learned = self.network(distance.sign() * torch.log1p(distance.abs()) / math.log(9.0)).permute(0, 3, 1, 2)
         # A box smaller than a token would see none of them.
         size = (edges[..., 1] - edges[..., 0]).clamp(min=1)
         place = -distance.mean(-1) / size[..., None]
-        gaussian = self.log_sharpness.exp() * (place[..., None] - self.middle).square()
-        return (learned - gaussian).clamp(-FARTHEST, FARTHEST)  # type: ignore[no-any-return]
+        sharpness, middle = self.log_sharpness.exp()[:, None, None], self.middle[:, None, None]
+        gaussian = sharpness * (place[:, None] - middle).square()
+        bias = (learned - gaussian).clamp(-FARTHEST, FARTHEST)
+        is_padding = (index >= span[:, None]) & (index > 0)
+        return bias.masked_fill(is_padding[:, None, None], -torch.inf)  # type: ignore[no-any-return]

@@ -44,11 +44,19 @@ class AnchorQueries(nn.Module):
     2203.03605, section 3.4). In training, noisy copies of the true objects stand before the real queries.
     """
 
-    def __init__(self, count: int, dim: int, classes: int, denoising_queries: int) -> None:
+    def __init__(
+        self,
+        count: int,
+        dim: int,
+        classes: int,
+        denoising_queries: int,
+        negatives: bool = False,
+    ) -> None:
         super().__init__()
         self.count = count
         self.classes = classes
         self.denoising_queries = denoising_queries
+        self.negatives = negatives
         self.content = nn.Embedding(count, dim)
         self.noisy_content = nn.Embedding(classes, dim) if denoising_queries else None
         self.token_state = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
@@ -80,7 +88,7 @@ class AnchorQueries(nn.Module):
 
     def _with_noisy_copies(self, queries: Queries, targets: Sequence[Target], embedding: nn.Embedding) -> Queries:
         assert queries.anchors_cxcywh is not None
-        noisy = make_noisy_objects(targets, self.classes, self.denoising_queries)
+        noisy = make_noisy_objects(targets, self.classes, self.denoising_queries, self.negatives)
         count = noisy.labels.shape[1]
         may_attend = group_visibility(count, noisy.groups, queries.content.shape[1], queries.content.device)
         return replace(

@@ -1,11 +1,12 @@
 """Sizes that follow from the data where the settings leave them open, and why."""
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 from jaxtyping import Float32
 
+from detr_lite.build import chosen
 from detr_lite.config import Config
 from detr_lite.data.coco import CocoSplit
 
@@ -14,7 +15,15 @@ TOKENS_ACROSS = 2
 
 LARGEST_SIDE = 640
 
-CHOSEN = {"data": ("image_size", "batch_size"), "model": ("num_queries",), "optim": ("backbone_factor",)}
+RATES = {("lite", "muon"): 4e-3, ("lite", "adamw"): 1.5e-3, ("detr", "muon"): 5e-4, ("detr", "adamw"): 1.5e-4}
+"""For steps of `RATE_IMAGES` images and a width of `RATE_DIM`."""
+RATE_IMAGES, RATE_DIM = 8, 128
+
+CHOSEN = {
+    "data": ("image_size", "batch_size"),
+    "model": ("num_queries",),
+    "optim": ("optimizer", "lr", "backbone_factor"),
+}
 """The settings that may be left open."""
 
 
@@ -43,12 +52,38 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         reasons.append(
             f"--model.num_queries {count}: the fullest image holds {most} objects, {each:g} queries for each{limit}"
         )
+    if optim.optimizer is None:
+        optim = replace(optim, optimizer="muon" if model.name == "lite" else "adamw")
     if optim.backbone_factor is None:
         has_learned = model.pretrained or model.init_from is not None
-        optim = replace(optim, backbone_factor=0.1 if has_learned else 1.0)
+        share = 1.0 if not has_learned else 0.05 if optim.optimizer == "muon" else 0.1
+        optim = replace(optim, backbone_factor=share)
         if has_learned:
-            reasons.append("--optim.backbone_factor 0.1: the backbone has learned already")
-    return replace(config, data=data, model=model, optim=optim), reasons
+            reasons.append(f"--optim.backbone_factor {share:g}: the backbone has learned already")
+    config = replace(config, data=data, model=model, optim=optim)
+    if optim.lr is None:
+        config = replace(config, optim=replace(optim, lr=usual_rate(config)))
+        why = f"{optim.optimizer}, {_images_in_step(config)} images in a step, width {model.dim}"
+        reasons.append(f"--optim.lr {config.optim.lr:g}: {why}")
+    return config, reasons
+
+
+def usual_rate(config: Config) -> float:
+    """The learning rate that suits model, optimizer, batch size and width of settings where all these are chosen.
+
+    With the root of the batch size, as the noise of the gradients falls with it (arXiv 2205.10287 for Adam's kind), and
+    with one over the root of the width, as a matrix's steps of equal size for each number reach further in a wider one
+    (arXiv 2310.17813, section 2).
+    """
+    assert config.optim.optimizer is not None
+    rate = RATES[config.model.name, config.optim.optimizer]
+    scaled = rate * sqrt(_images_in_step(config) / RATE_IMAGES * RATE_DIM / config.model.dim)
+    return float(f"{scaled:.2g}")  # a number that people can read, and give again
+
+
+def _images_in_step(config: Config) -> int:
+    """On each device."""
+    return chosen("data.batch_size", config.data.batch_size) * config.optim.accumulate
 
 
 def keep_choices(config: Config, before: Config) -> Config:

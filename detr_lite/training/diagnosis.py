@@ -48,7 +48,6 @@ ALIKE = 0.01
 learned anything they differ by 0.1 and more. Where the same boxes are right, AP is above nothing."""
 FEW_OBJECTS = 50
 """On fewer the share of right classes is accident."""
-USUAL_RATES = {"lite": 1.5e-3, "detr": 1e-4}
 
 Cause = Literal["rate", "rising", "alike", "labels", "zero"]
 
@@ -58,18 +57,18 @@ class Rate:
     """What is said of the learning rate."""
 
     lr: float
-    model: Literal["lite", "detr"]
+    usual: float
+    """What would be chosen if it were not given."""
 
     @property
     def is_high(self) -> bool:
-        return self.lr > 3 * USUAL_RATES[self.model]
+        return self.lr > 3 * self.usual
 
     @property
     def remedy(self) -> str:
-        usual = USUAL_RATES[self.model]
-        if self.lr < usual / 10:
-            return f"raise --optim.lr from {self.lr:g}, e.g. to {usual:g}"
-        return f"lower --optim.lr from {self.lr:g}, e.g. to {min(self.lr / 10, usual):.2g}"
+        if self.lr < self.usual / 10:
+            return f"raise --optim.lr from {self.lr:g}, e.g. to {self.usual:g}"
+        return f"lower --optim.lr from {self.lr:g}, e.g. to {min(self.lr / 10, self.usual):.2g}"
 
 
 class StallWatch(Callback):

@@ -4,37 +4,70 @@ import math
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from timm.optim import Muon
+from torch import Tensor, nn
 
 from detr_lite.structures import DetrLiteError
+
+SMALLEST_MATRIX = 8
+"""To make the singular values of a smaller one equal would be to learn noise."""
 
 
 def parameter_groups(
     model: nn.Module, lr: float, backbone_factor: float, weight_decay: float, decay_all: bool
 ) -> list[dict[str, Any]]:
-    """Groups by rate (backbone, rest) and by decay; norms, biases and embeddings' rows decay only with `decay_all`."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """Groups by rate (backbone, rest), by decay, and by what Muon may take.
+
+    Norms and biases decay only with `decay_all`. Matrices of a backbone that has learned, which is one with a share of
+    the rate, are not Muon's: orthogonal steps would soon undo what they were trained to elsewhere.
+    """
+    hidden = _hidden_matrices(model)
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = decay_all or parameter.ndim > 1
             # Of the network alone: a pyramid beside it is as new as the transformer.
-            groups.setdefault((name.startswith("backbone.network."), decays), []).append(parameter)
+            in_backbone = name.startswith("backbone.network.")
+            is_hidden = parameter in hidden and not (in_backbone and backbone_factor < 1)
+            groups.setdefault((in_backbone, decays, is_hidden), []).append(parameter)
     return [
         {
-            "name": ("backbone" if in_backbone else "transformer") + ("" if decays else " (no decay)"),
+            "name": ("backbone" if in_backbone else "transformer")
+            + (" matrices" if is_hidden else "")
+            + ("" if decays else " (no decay)"),
             "params": parameters,
             "lr": lr * (backbone_factor if in_backbone else 1.0),
             "initial_lr": lr * (backbone_factor if in_backbone else 1.0),
             "weight_decay": weight_decay if decays else 0.0,
+            "use_muon": is_hidden,
         }
-        for (in_backbone, decays), parameters in groups.items()
+        for (in_backbone, decays, is_hidden), parameters in groups.items()
     ]
 
 
-def make_optimizer(groups: list[dict[str, Any]], fused: bool) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101) over the groups."""
+def _hidden_matrices(model: nn.Module) -> set[Tensor]:
+    """Weights between hidden layers: not embeddings, not what gives classes and boxes, not a network's first layer."""
+    return {
+        module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+        and "label" not in name
+        and min(module.weight.shape[:2]) >= SMALLEST_MATRIX
+    }
+
+
+def make_optimizer(
+    groups: list[dict[str, Any]], fused: bool, name: Literal["adamw", "muon"] = "adamw"
+) -> torch.optim.Optimizer:
+    """AdamW (arXiv 1711.05101) over the groups, or Muon (arXiv 2502.16982) for matrices and AdamW for the rest.
+
+    Muon's steps are scaled to be as large as AdamW's, so that one rate serves both (section 2.2 there).
+    """
     if not groups:
         raise DetrLiteError("the model has nothing to train")
+    if name == "muon":
+        optimizer: torch.optim.Optimizer = Muon(groups, betas=(0.9, 0.99), nesterov=True)
+        return optimizer
     return torch.optim.AdamW(groups, fused=fused)
 
 

@@ -173,7 +173,7 @@ def _say_gradients(model: nn.Module, description: Description) -> bool:
     """By the optimiser's groups; whether all are finite."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     optim, is_finite = description.config.optim, True
-    for group in parameter_groups(model, optim.lr, 1.0, optim.weight_decay, optim.decay_all):
+    for group in parameter_groups(model, 1.0, 1.0, optim.weight_decay, optim.decay_all):
         gradients = {names[id(parameter)]: parameter.grad for parameter in group["params"]}
         norm = math.hypot(*(float(value.double().norm()) for value in gradients.values() if value is not None))
         broken = [name for name, value in gradients.items() if value is not None and not value.isfinite().all()]

@@ -28,7 +28,7 @@ from detr_lite.training.agreement import Agreement
 from detr_lite.training.averaging import MovingAverage
 from detr_lite.training.callbacks import MetricsFile, RunProgress
 from detr_lite.training.checkpoints import BEST, LAST, LastCheckpoint, WholeCheckpointIO
-from detr_lite.training.choose import choose_sizes, keep_choices
+from detr_lite.training.choose import choose_sizes, keep_choices, usual_rate
 from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
 from detr_lite.training.diagnosis import Rate, StallWatch
@@ -264,7 +264,7 @@ def _trainer(
                 RateSchedule(clock, factor),
                 MetricsFile(folder / "metrics.csv", clock),
                 RunProgress(clock),
-                StallWatch(clock, val, Rate(optim.lr, config.model.name), optim.warmup_steps),
+                StallWatch(clock, val, Rate(chosen("optim.lr", optim.lr), usual_rate(config)), optim.warmup_steps),
                 *asked_for,
                 ModelCheckpoint(
                     dirpath=last.folder,
@@ -286,8 +286,9 @@ def _trainer(
 
 def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
     share = 1.0 if config.backbone_factor is None else config.backbone_factor
-    groups = parameter_groups(model, config.lr, share, config.weight_decay, config.decay_all)
-    return make_optimizer(groups, fused)
+    rate = chosen("optim.lr", config.lr)
+    groups = parameter_groups(model, rate, share, config.weight_decay, config.decay_all)
+    return make_optimizer(groups, fused, config.optimizer or "adamw")
 
 
 def _say_model(model: nn.Module, config: Config, precision: str, origin: Sequence[str]) -> None:

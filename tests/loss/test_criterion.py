@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -6,9 +8,9 @@ from torchvision.ops import generalized_box_iou_loss
 from detr_lite.boxes import cxcywh_to_xyxy
 from detr_lite.loss import official_criterion
 from detr_lite.loss.criterion import QualityCriterion
-from detr_lite.loss.matcher import MatchingCost
-from detr_lite.loss.terms import matchability_aware_loss
-from detr_lite.structures import DenoisingPredictions, DetrOutput, Target, TokenPredictions
+from detr_lite.loss.matcher import CheapestTokens, MatchingCost
+from detr_lite.loss.terms import edge_distribution_loss, matchability_aware_loss
+from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
 
 
 def make_target(objects: int) -> Target:
@@ -16,7 +18,9 @@ def make_target(objects: int) -> Target:
 
 
 def quality_criterion() -> QualityCriterion:
-    return QualityCriterion(MatchingCost("sigmoid", 2.0, 5.0, 2.0), {"class": 2.0, "l1": 5.0, "giou": 2.0}, 4, 1.5)
+    cost = MatchingCost("sigmoid", 2.0, 5.0, 2.0)
+    weights = {"class": 2.0, "l1": 5.0, "giou": 2.0, "edges": 0.5}
+    return QualityCriterion(cost, weights, CheapestTokens(cost, 4), 1.5)
 
 
 def test_the_official_loss_by_hand():
@@ -104,15 +108,63 @@ def test_denoising_answers_are_held_to_their_own_object():
     targets = [make_target(2), make_target(1)]
     truth = torch.stack([targets[0].boxes_cxcywh, targets[1].boxes_cxcywh.repeat(2, 1)])
     logits, is_real = torch.randn(1, 2, 2, 3), torch.tensor([[True, True], [True, False]])
-    noisy = DenoisingPredictions(logits, truth[None] + 0.01, torch.tensor([[0, 1], [0, 1]]), is_real)
+    noisy = DenoisingPredictions(
+        logits, truth[None] + 0.01, torch.tensor([[0, 1], [0, 1]]), is_real, torch.ones(2, 2).bool()
+    )
     output = DetrOutput(torch.randn(1, 2, 4, 3), torch.rand(1, 2, 4, 4), denoising=noisy)
     parts = quality_criterion()(output, targets).parts
     torch.testing.assert_close(parts["denoising_l1"], torch.tensor([0.04]), atol=1e-5, rtol=0)
     changed = logits.clone()
     changed[0, 1, 1] = 100.0
-    again = DenoisingPredictions(changed, noisy.boxes_cxcywh, noisy.objects, is_real)
+    again = replace(noisy, logits=changed)
     output = DetrOutput(output.logits, output.boxes_cxcywh, denoising=again)
     torch.testing.assert_close(quality_criterion()(output, targets).parts, parts)
+
+
+def test_a_copy_that_is_far_off_learns_that_there_is_no_object():
+    torch.manual_seed(0)
+    target = make_target(1)
+    logits, boxes = torch.randn(1, 1, 2, 3), target.boxes_cxcywh.expand(1, 1, 2, 4) + 0.01
+    is_near = torch.tensor([[True, False]])
+    noisy = DenoisingPredictions(logits, boxes, torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2).bool(), is_near)
+    parts = quality_criterion()(DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=noisy), [target])
+    alone = DenoisingPredictions(
+        logits[:, :, :1], boxes[:, :, :1], noisy.objects[:, :1], noisy.is_real[:, :1], is_near[:, :1]
+    )
+    near = quality_criterion()(DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=alone), [target])
+    torch.testing.assert_close(parts.parts["denoising_l1"], near.parts["denoising_l1"])
+    nothing = torch.zeros(3)
+    background = matchability_aware_loss(logits[0, 0, 1], nothing, nothing > 0, 1.5).sum()
+    torch.testing.assert_close(
+        parts.parts["denoising_class"], near.parts["denoising_class"] + background, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_edges_of_matched_queries_learn_as_far_as_their_box_fits():
+    """Two layers, of which the second has distributions; two queries, of which the second is the object's."""
+    truth = torch.tensor([[0.5, 0.5, 0.4, 0.4]])
+    boxes = torch.stack([torch.tensor([0.1, 0.1, 0.1, 0.1]), torch.tensor([0.52, 0.5, 0.4, 0.4])]).expand(2, 1, 2, 4)
+    torch.manual_seed(0)
+    start = cxcywh_to_xyxy(boxes[0])
+    edges = EdgeDistributions(torch.randn(1, 1, 2, 4, 5), start, torch.tensor([-1.0, -0.2, 0.0, 0.2, 1.0]))
+    output = DetrOutput(torch.zeros(2, 1, 2, 1), boxes, edges=edges)
+    losses = quality_criterion()(output, [Target(truth, torch.tensor([0]), 0, (10, 10))])
+    each = edge_distribution_loss(edges.logits[0, 0, 1], start[0, 1], cxcywh_to_xyxy(truth[0]), edges.steps)
+    torch.testing.assert_close(losses.parts["edges"], each[None] * 0.38 / 0.42, atol=1e-5, rtol=1e-5)
+    without = quality_criterion()(replace(output, edges=None), [Target(truth, torch.tensor([0]), 0, (10, 10))])
+    torch.testing.assert_close(losses.total, without.total + 0.5 * losses.parts["edges"].sum())
+
+
+def test_without_objects_edges_teach_nothing():
+    edges = EdgeDistributions(
+        torch.randn(2, 1, 3, 4, 5).requires_grad_(), torch.rand(1, 3, 4), torch.linspace(-1, 1, 5)
+    )
+    losses = quality_criterion()(
+        DetrOutput(torch.zeros(3, 1, 3, 2), torch.rand(3, 1, 3, 4), edges=edges), [make_target(0)]
+    )
+    assert losses.parts["edges"].tolist() == [0.0, 0.0]
+    losses.total.backward()
+    assert not edges.logits.grad.any()
 
 
 def test_tokens_in_the_box_answer_for_it_and_padding_for_nothing():

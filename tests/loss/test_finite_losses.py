@@ -8,16 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from detr_lite.boxes import paired_iou_and_giou
+from detr_lite.boxes import cxcywh_to_xyxy, paired_iou_and_giou
 from detr_lite.loss import Losses, criterion, official_criterion
 from detr_lite.loss.criterion import Criterion, QualityCriterion
-from detr_lite.loss.matcher import MatchingCost
-from detr_lite.structures import DenoisingPredictions, DetrOutput, Target, TokenPredictions
+from detr_lite.loss.matcher import CheapestTokens, MatchingCost
+from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
 
-WEIGHTS = {"class": 4.0, "l1": 5.0, "giou": 2.0}
+WEIGHTS = {"class": 4.0, "l1": 5.0, "giou": 2.0, "edges": 0.2}
+COST = MatchingCost("sigmoid", 2.0, 5.0, 2.0)
 CRITERIA = {
     "detr": official_criterion(3),
-    "lite": QualityCriterion(MatchingCost("sigmoid", 2.0, 5.0, 2.0), WEIGHTS, 4, 1.5),
+    "lite": QualityCriterion(COST, WEIGHTS, CheapestTokens(COST, 4), 1.5),
 }
 BOXES = {
     "without area": (0.5, 0.5, 0.0, 0.0),
@@ -55,13 +56,19 @@ def answer(name: str, logits: Tensor, boxes_cxcywh: Tensor) -> tuple[DetrOutput,
     places = torch.rand(1, queries, 2), torch.full((1, queries, 2), 0.3), torch.zeros(1, queries, dtype=torch.bool)
     noisy = [leaf(logits.expand(2, 1, -1, -1)), leaf(boxes_cxcywh.expand(2, 1, -1, -1))]
     objects = torch.arange(queries)[None] % 3
+    edges = EdgeDistributions(
+        leaf(logits[:, :1, None].expand(1, 1, -1, 4, 5)),
+        cxcywh_to_xyxy(boxes_cxcywh)[None],
+        torch.tensor([-1.0, -0.1, 0.0, 0.1, 1.0]),
+    )
     return (
         replace(
             output,
             tokens=TokenPredictions(*of_tokens, *places),
-            denoising=DenoisingPredictions(*noisy, objects, torch.ones(1, queries, dtype=torch.bool)),
+            denoising=DenoisingPredictions(*noisy, objects, *torch.ones(2, 1, queries, dtype=torch.bool), edges),
+            edges=edges,
         ),
-        [*leaves, *of_tokens, *noisy],
+        [*leaves, *of_tokens, *noisy, edges.logits],
     )
 
 

@@ -7,9 +7,11 @@ from detr_lite.boxes import cxcywh_to_xyxy
 from detr_lite.loss.terms import (
     background_cross_entropy,
     box_terms,
+    edge_distribution_loss,
     focal_cost,
     matchability_aware_loss,
     softmax_cost,
+    varifocal_loss,
 )
 
 
@@ -81,3 +83,36 @@ def test_a_background_that_weighs_nothing_leaves_nothing_to_divide_by():
     loss.sum().backward()
     assert loss.tolist() == [0.0, 0.0]
     assert not logits.grad.any()
+
+
+def test_varifocal_loss_by_hand():
+    """A positive is weighed by its IoU, a negative by 0.75 p^2."""
+    logits, quality = torch.tensor([0.4, -1.0]), torch.tensor([0.7, 0.0])
+    loss = varifocal_loss(logits, quality, quality > 0)
+    p = logits.sigmoid()
+    positive = -0.7 * (0.7 * p[0].log() + 0.3 * (1 - p[0]).log())
+    negative = -0.75 * p[1] ** 2 * (1 - p[1]).log()
+    torch.testing.assert_close(loss, torch.stack([positive, negative]))
+
+
+def test_an_edge_between_two_steps_is_shared_by_them():
+    """A box of 0.2 x 0.4. Its left edge is to move by 0.05, which is a quarter of its width: half way from 0 to 0.5."""
+    steps = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])
+    start = torch.tensor([0.4, 0.3, 0.6, 0.7])
+    true = torch.tensor([0.45, 0.3, 0.62, 5.0])
+    logits = torch.randn(4, 5)
+    p = logits.log_softmax(-1)
+    left = 0.5 * p[0, 2] + 0.5 * p[0, 3]
+    top = p[1, 2]  # stays where it is
+    right = 0.8 * p[2, 2] + 0.2 * p[2, 3]
+    bottom = p[3, 4]  # beyond the last step
+    loss = edge_distribution_loss(logits, start, true, steps)
+    torch.testing.assert_close(loss, -(left + top + right + bottom), atol=1e-5, rtol=1e-5)
+
+
+def test_edges_of_a_box_without_area_are_finite():
+    logits = torch.zeros(4, 3, requires_grad=True)
+    loss = edge_distribution_loss(logits, torch.full((4,), 0.5), torch.rand(4), torch.tensor([-1.0, 0.0, 1.0]))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()

@@ -141,3 +141,41 @@ def test_heads_must_divide_the_width():
 
 def test_without_masks_there_is_no_mask():
     assert combine_masks(None, None) is None
+
+
+@pytest.mark.parametrize("kind", ["nothing", "padding", "queries", "bias"])
+def test_on_the_processor_bfloat16_is_written_out_and_means_the_same(kind):
+    """Against the formula in double precision; bfloat16 has 8 bits."""
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 4, 5, 16), torch.randn(2, 4, 9, 16)
+    value, bias = torch.randn(2, 4, 9, 8), torch.randn(2, 4, 5, 9)
+    may_attend = torch.rand(2, 1 if kind == "padding" else 5, 9) < 0.6
+    may_attend[1] = False  # everything may be padding
+    masks = {
+        "nothing": None,
+        "padding": combine_masks(may_attend, None),
+        "queries": combine_masks(may_attend[:1], None),
+        "bias": combine_masks(may_attend, bias),
+    }
+    mask = masks[kind]
+    exact, _ = attend(
+        query.double(),
+        key.double(),
+        value.double(),
+        mask if mask is None else mask.double() if kind == "bias" else mask,
+    )
+    halves = [part.bfloat16().requires_grad_() for part in (query, key, value)]
+    values, weights = attend(*halves, mask)
+    assert weights is None
+    assert values.dtype == torch.bfloat16
+    torch.testing.assert_close(values.double(), exact, atol=0.05, rtol=0)
+    values.float().sum().backward()
+    assert all(part.grad.isfinite().all() for part in halves)
+
+
+def test_written_out_attention_drops_weights_as_the_fused_one_does():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 1, 200, 8).bfloat16() for _ in range(3))
+    values, _ = attend(query, key, torch.ones_like(value), None, dropout=0.5)
+    assert values.float().mean() == pytest.approx(1, abs=0.05)  # the others weigh as much more
+    assert values.float().std() > 0.02

@@ -34,15 +34,11 @@ def test_without_noise_the_copies_are_the_objects():
 def test_noise_by_hand(monkeypatch):
     """Centres move by a share of half the size, then sizes scale; what leaves the image is cut off (DN-DETR, 4.2)."""
     truth = Target(torch.tensor([[0.5, 0.4, 0.2, 0.1], [0.05, 0.5, 0.1, 0.2]]), torch.tensor([2, 0]), 1, (10, 10))
-    drawn = iter(
-        [
-            torch.tensor(
-                [[[1.0, 0.0], [0.0, 0.5], [0.5, 0.75], [0.5, 0.5]]]
-            ),  # centres: 1 is right or down, 0 left or up
-            torch.tensor([[[0.5, 1.0], [0.5, 0.0], [0.0, 0.5], [0.5, 0.5]]]),  # sizes: 1 is larger, 0 smaller
-        ]
+    centers = [[1.0, 0.0], [0.0, 0.5], [0.5, 0.75], [0.5, 0.5]]  # 1 is right or down, 0 left or up
+    sizes = [[0.5, 1.0], [0.5, 0.0], [0.0, 0.5], [0.5, 0.5]]  # 1 is larger, 0 smaller
+    monkeypatch.setattr(
+        torch, "rand_like", lambda like: torch.tensor([centers, sizes]).permute(1, 0, 2).reshape(1, 4, 4)
     )
-    monkeypatch.setattr(torch, "rand_like", lambda like: next(drawn))
     monkeypatch.setattr(torch, "rand", lambda shape, device=None: torch.tensor([[0.19, 0.2, 0.9, 0.0]]))
     monkeypatch.setattr(torch, "randint_like", lambda like, high: torch.full_like(like, high - 1))
     noisy = make_noisy_objects([truth], classes=5, most_queries=5, box_noise=0.4, label_noise=0.2)
@@ -105,3 +101,23 @@ def test_who_may_attend_to_whom():
         ]
     ).bool()
     assert torch.equal(may_attend, expected)
+
+
+def test_negatives_are_one_to_two_times_as_far():
+    truth = Target(torch.tensor([[0.5, 0.5, 0.2, 0.4]]), torch.tensor([1]), 0, (10, 10))
+    noisy = make_noisy_objects([truth], classes=3, most_queries=400, negatives=True, box_noise=0.4, label_noise=0.0)
+    assert noisy.groups == 200
+    assert noisy.is_near[0].tolist() == [True, False] * 200
+    moved = (noisy.boxes_cxcywh[0] - truth.boxes_cxcywh).abs()
+    furthest = 0.4 * torch.tensor([0.1, 0.2, 0.2, 0.4])
+    near, far = moved[noisy.is_near[0]], moved[~noisy.is_near[0]]
+    assert (near <= furthest + 1e-5).all()
+    assert (far >= furthest - 1e-5).all()
+    assert (far <= 2 * furthest + 1e-5).all()
+
+
+def test_negatives_of_crowded_and_of_empty_images_fit():
+    for count in (0, 1, 30):
+        noisy = make_noisy_objects([target(count)], classes=3, most_queries=12, negatives=True)
+        assert noisy.labels.shape[1] <= 12
+        assert noisy.is_near.sum() == noisy.labels.shape[1] / 2

@@ -66,6 +66,16 @@ def test_box_bias_sums_both_axes(queries):
                 token += 1
 
 
+def test_padding_has_no_weight_and_a_first_token_always_has_some():
+    """Of 5 x 4 tokens the second image fills 2.5 x 1, the third none."""
+    spans = torch.tensor([[[5.0, 4.0]], [[2.5, 1.0]], [[0.0, 0.0]]])
+    bias = BoxRelativeBias(heads=2)(torch.rand(3, 2, 4), ((4, 5),), spans).view(3, 2, 2, 4, 5)
+    assert bias[0].isfinite().all()
+    assert bias[1].isfinite()[..., :1, :3].all()
+    assert bias[1].isinf().sum() == 2 * 2 * (20 - 3)
+    assert (bias[2].isfinite().sum((-2, -1)) == 1).all()
+
+
 def test_heads_look_at_the_sides_of_the_box_at_first():
     bias = BoxRelativeBias(heads=4)
     for axis in (bias.horizontal, bias.vertical):

@@ -109,12 +109,13 @@ def test_asking_the_image_is_dab_detrs(asked):
     nn.init.normal_(theirs.cross_attn_layer_norm.weight)
     nn.init.normal_(theirs.cross_attn_layer_norm.bias)
     ours.cross_norm.load_state_dict(theirs.cross_attn_layer_norm.state_dict())
+    bias = asked["bias"].masked_fill(asked["is_padding"][:, None, None], -math.inf)
     expected, _ = theirs(
         hidden_states=asked["query"],
         encoder_hidden_states=asked["key"],
         object_queries=asked["key_position"],
         query_sine_embed=asked["query_position"],
-        encoder_attention_mask=asked["bias"].masked_fill(asked["is_padding"][:, None, None], -math.inf),
+        encoder_attention_mask=bias,
     )
     tokens = Tokens(
         values=asked["key"],
@@ -126,7 +127,7 @@ def test_asking_the_image_is_dab_detrs(asked):
         spans=torch.zeros(2, 1, 2),
     )
     # What is added in self-attention has no part here.
-    guide = Guide(position=torch.randn(2, 5, DIM), place=asked["query_position"], bias=asked["bias"])
+    guide = Guide(position=torch.randn(2, 5, DIM), place=asked["query_position"], bias=bias)
     attended = ours.ask_image(asked["query"], guide, tokens, need_weights=False)
     torch.testing.assert_close(ours.cross_norm(asked["query"] + attended.values), expected, atol=1e-5, rtol=1e-5)
 
@@ -145,7 +146,7 @@ def test_anchors_are_refined_as_dab_detrs():
     for parameter in heads.parameters():
         nn.init.normal_(parameter, std=0.3)
     states, anchors_cxcywh = torch.randn(2, 5, DIM), torch.rand(2, 5, 4) * 0.9 + 0.05
-    _, boxes_cxcywh = heads(1, states, anchors_cxcywh)
+    boxes_cxcywh = heads(1, states, anchors_cxcywh, None).boxes_cxcywh
     expected = (heads.box[1](states) + inverse_sigmoid(anchors_cxcywh)).sigmoid()
     torch.testing.assert_close(boxes_cxcywh, expected, atol=1e-5, rtol=0)
 

@@ -7,7 +7,7 @@ import pytest
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig
 from detr_lite.data.coco import CocoSplit, ImageRecord
 from detr_lite.structures import Category
-from detr_lite.training.choose import choose_sizes, keep_choices
+from detr_lite.training.choose import RATES, choose_sizes, keep_choices
 
 
 def split(images: int, side: int, extents: dict[int, float], objects: int = 4) -> CocoSplit:
@@ -35,7 +35,7 @@ def test_what_is_given_stays_and_needs_no_reason():
     config = Config(
         data=DataConfig(batch_size=3, image_size=77),
         model=ModelConfig(num_queries=9),
-        optim=OptimConfig(backbone_factor=0.5),
+        optim=OptimConfig(optimizer="adamw", lr=1e-3, backbone_factor=0.5),
     )
     assert choose_sizes(config, split(5, 400, {0: 20.0})) == (config, [])
 
@@ -87,15 +87,35 @@ def test_a_class_of_boxes_next_to_nothing_still_gives_a_size():
 @pytest.mark.parametrize(
     ("settings", "factor"),
     [
-        (ModelConfig(), 0.1),
+        (ModelConfig(), 0.05),
+        (ModelConfig(name="detr"), 0.1),
         (ModelConfig(pretrained=False), 1.0),
-        (ModelConfig(pretrained=False, init_from="best.ckpt"), 0.1),
+        (ModelConfig(pretrained=False, init_from="best.ckpt"), 0.05),
     ],
 )
 def test_a_backbone_that_has_learned_is_trained_gently(settings, factor):
     config, reasons = choose_sizes(Config(model=settings), split(3, 320, {0: 50.0}))
     assert config.optim.backbone_factor == factor
     assert any("has learned already" in reason for reason in reasons) == (factor < 1)
+
+
+def test_the_rate_follows_model_optimizer_batch_and_width():
+    def rate(name: str = "lite", optimizer: str | None = None, batch: int = 8, dim: int = 128, times: int = 1) -> float:
+        config = Config(
+            data=DataConfig(batch_size=batch),
+            model=ModelConfig(name=name, dim=dim),
+            optim=OptimConfig(optimizer=optimizer, accumulate=times),
+        )
+        resolved, reasons = choose_sizes(config, split(50, 320, {0: 30.0}))
+        assert any(f"--optim.lr {resolved.optim.lr:g}: {resolved.optim.optimizer}" in reason for reason in reasons)
+        return resolved.optim.lr
+
+    assert rate() == RATES["lite", "muon"]
+    assert rate("detr") == RATES["detr", "adamw"]
+    assert rate(optimizer="adamw") == RATES["lite", "adamw"]
+    assert rate(batch=32) == pytest.approx(2 * rate())
+    assert rate(times=4) == pytest.approx(2 * rate())
+    assert rate(dim=512) == pytest.approx(rate() / 2)
 
 
 def test_a_resumed_run_keeps_what_was_chosen_and_what_is_given_now_wins():

@@ -76,7 +76,7 @@ class StillClock(RunClock):
 
 
 def make_watch(split: CocoSplit, progress: float = 0.6, lr: float = 1.5e-3) -> StallWatch:
-    return StallWatch(StillClock(progress), split, Rate(lr, "lite"), warmup_steps=100)
+    return StallWatch(StillClock(progress), split, Rate(lr, usual=1.5e-3), warmup_steps=100)
 
 
 def feed(watch: StallWatch, losses: Sequence[float]) -> None:
@@ -107,7 +107,7 @@ def test_a_healthy_history_says_nothing(truth: CocoSplit, capsys) -> None:
 
 def test_a_healthy_run_says_nothing(finished_run: Path, tiny_data: Path, capsys) -> None:
     split = read_split(tiny_data, "val")
-    watch = StallWatch(StillClock(0.0), split, Rate(1.5e-3, "lite"), warmup_steps=2)
+    watch = StallWatch(StillClock(0.0), split, Rate(1.5e-3, usual=1.5e-3), warmup_steps=2)
     results = json.loads((finished_run / "evaluation/detections.json").read_text())
     found = {record.id: detections_of(results, record.id, split) for record in split.images}
     capsys.readouterr()
@@ -301,7 +301,7 @@ def run(config: Config, epochs: int, watch_every: int = 1) -> StallWatch:
     )
     clock = RunClock(epochs, None, 3)
     factor = partial(rate_factor, schedule="constant", flat=1.0, warmup_steps=optim.warmup_steps)
-    watch = StallWatch(clock, val, Rate(optim.lr, config.model.name), optim.warmup_steps, every_steps=watch_every)
+    watch = StallWatch(clock, val, Rate(optim.lr, usual=1.5e-3), optim.warmup_steps, every_steps=watch_every)
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
