@@ -7,8 +7,7 @@ from detr_lite.config import Config, DataConfig, ModelConfig
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.postprocess import Activation, Postprocess
 from detr_lite.loss.criterion import Criterion, QualityCriterion, SoftmaxCriterion
-from detr_lite.loss.matcher import AlignedTokens, CheapestTokens, MatchingCost
-from detr_lite.loss.terms import matchability_aware_loss, varifocal_loss
+from detr_lite.loss.matcher import MatchingCost
 from detr_lite.model.backbone import Backbone
 from detr_lite.model.decoder import PlainDecoder, RefiningDecoder
 from detr_lite.model.detr import Detr
@@ -94,15 +93,11 @@ def build_criterion(config: Config, classes: int) -> Criterion:
         )
     label = 4.0 if loss.label is None else loss.label
     label_cost = 2.0 if loss.label_cost is None else loss.label_cost
-    cost = MatchingCost("sigmoid", label_cost, loss.l1, loss.giou)
     return QualityCriterion(
-        cost=cost,
+        cost=MatchingCost("sigmoid", label_cost, loss.l1, loss.giou),
         weights={"class": label, "l1": loss.l1, "giou": loss.giou, "edges": loss.edges},
-        assign=AlignedTokens(loss.tokens_per_object)
-        if loss.assigner == "aligned"
-        else CheapestTokens(cost, loss.tokens_per_object, dynamic=loss.assigner == "simota"),
+        tokens_per_object=loss.tokens_per_object,
         gamma=loss.gamma,
-        quality_loss=varifocal_loss if loss.quality == "varifocal" else matchability_aware_loss,
     )
 
 

@@ -80,10 +80,10 @@ class ModelConfig:
     """Object queries: the most objects that one image may hold; by default chosen from the training images."""
     edges: Literal["numbers", "distributions"] = "distributions"
     """lite: how layers after the first move a box: by four numbers, or by a distribution of steps for each edge."""
-    denoising_negatives: bool = False
-    """lite: half of the noisy copies are so far off that they are to be told from objects (DINO)."""
     denoising_queries: int = 60
     """lite: at most so many noisy copies of the true objects are asked beside the queries in training; 0 for none."""
+    denoising_negatives: bool = True
+    """lite: half of these copies are so far off that they are to be told from objects."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,6 @@ class LossConfig:
     """detr: weight of the class "no object"."""
     tokens_per_object: int = 4
     """lite: so many tokens in an object's box learn to answer for it."""
-    assigner: Literal["cost", "aligned", "simota"] = "cost"
-    """lite: which tokens these are: those of the lowest matching cost, or of the highest score x IoU^6 (TOOD); or, by
-    cost, as many as their boxes fit (SimOTA)."""
-    quality: Literal["matchability", "varifocal"] = "matchability"
-    """lite: how the score learns IoU."""
     gamma: float = 1.5
     """lite: the score of a found object learns IoU to this power."""
 

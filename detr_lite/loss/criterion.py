@@ -10,7 +10,7 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from detr_lite.boxes import cxcywh_to_xyxy
-from detr_lite.loss.matcher import Matches, MatchingCost, TokenAssigner, match, token_candidates
+from detr_lite.loss.matcher import Matches, MatchingCost, assign_tokens, match, token_candidates
 from detr_lite.loss.targets import PaddedTargets, pad_targets
 from detr_lite.loss.terms import background_cross_entropy, box_terms, edge_distribution_loss, matchability_aware_loss
 from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
@@ -29,9 +29,6 @@ class Losses:
 
 
 Criterion = Callable[[DetrOutput, Sequence[Target]], Losses]
-
-QualityLoss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-"""(logits, quality, is_positive, gamma) -> loss, element by element."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +86,16 @@ class QualityCriterion:
     """The loss of `lite`: sigmoid classes that learn IoU, on matched queries, denoising queries and tokens.
 
     Args:
-        cost: of matching queries one-to-one.
+        cost: of matching queries one-to-one, and of choosing tokens one-to-many.
         weights: of class, l1 and giou.
-        assign: chooses the tokens that answer for each object.
+        tokens_per_object: how many of the cheapest tokens in an object's box answer for it.
         gamma: positives learn IoU^gamma (DEIM).
     """
 
     cost: MatchingCost
     weights: dict[str, float]
-    assign: TokenAssigner
+    tokens_per_object: int
     gamma: float
-    quality_loss: QualityLoss = matchability_aware_loss
 
     def __call__(self, output: DetrOutput, targets: Sequence[Target]) -> Losses:
         with torch.autocast(output.logits.device.type, enabled=False):
@@ -133,7 +129,7 @@ class QualityCriterion:
         where = (matches.layer, matches.image, matches.query, true.labels[matches.image, matches.object])
         quality[where] = iou.detach()
         is_positive[where] = True
-        each = self.quality_loss(logits, quality, is_positive, self.gamma)
+        each = matchability_aware_loss(logits, quality, is_positive, self.gamma)
         sums = {
             "class": each.sum((1, 2, 3)),
             "l1": _sum_by_layer(l1, matches, len(logits)),
@@ -170,8 +166,9 @@ class QualityCriterion:
     def _tokens(self, tokens: TokenPredictions, true: PaddedTargets) -> tuple[dict[str, Tensor], Tensor]:
         logits, boxes_cxcywh = tokens.logits.float(), tokens.boxes_cxcywh.float()
         with torch.no_grad():
+            cost = self.cost(logits, boxes_cxcywh, true.labels, true.boxes_cxcywh)
             candidates = token_candidates(tokens.centers, tokens.sizes, tokens.is_padding, true)
-            objects, is_assigned = self.assign(logits, boxes_cxcywh, candidates, true)
+            objects, is_assigned = assign_tokens(cost, candidates, self.tokens_per_object)
         image = torch.arange(len(objects), device=objects.device)[:, None]
         terms = self._known(
             logits[None],
@@ -197,7 +194,7 @@ class QualityCriterion:
         l1, giou, iou = box_terms(boxes_cxcywh, true_boxes_cxcywh[None])
         of_class = F.one_hot(labels, logits.shape[-1]).bool() & is_positive[..., None]
         quality = iou.detach()[..., None] * of_class
-        each = self.quality_loss(logits, quality, of_class.expand_as(logits), self.gamma)
+        each = matchability_aware_loss(logits, quality, of_class.expand_as(logits), self.gamma)
         sums = {
             "class": (each * counts[..., None]).sum((1, 2, 3)),
             "l1": (l1 * is_positive).sum((1, 2)),

@@ -1,6 +1,5 @@
 """Matching: which query answers for which object, and which tokens do."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,10 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn import functional as F
 
 from detr_lite.loss.targets import PaddedTargets
-from detr_lite.loss.terms import box_terms, focal_cost, pick_classes, softmax_cost
+from detr_lite.loss.terms import box_terms, focal_cost, softmax_cost
 
 DEAREST = float(np.finfo(np.float32).max)
 """Stands for a cost that is not finite, which the assignment would refuse."""
@@ -80,77 +78,17 @@ def match(
     return Matches(index[0], index[1], index[2], index[3], tuple(sorted(not_finite)))
 
 
-TokenAssigner = Callable[[Tensor, Tensor, Tensor, PaddedTargets], tuple[Tensor, Tensor]]
-"""Chooses tokens for objects, one-to-many: from logits (batch token class), boxes_cxcywh (batch token 4), is_candidate
-(batch token object) and targets to each token's object (batch token), and whether it has one (batch token)."""
-
-
-@dataclass(frozen=True)
-class CheapestTokens:
-    """Each object takes its `per_object` cheapest candidates.
-
-    With `dynamic` it takes as many as its ten best candidates' IoU add up to, at least one (SimOTA of YOLOX, arXiv
-    2107.08430, section 2.1): objects whose boxes are found well by many tokens teach many.
-    """
-
-    cost: MatchingCost
-    per_object: int
-    dynamic: bool = False
-
-    def __call__(
-        self,
-        logits: Float[Tensor, "batch token class"],
-        boxes_cxcywh: Float[Tensor, "batch token 4"],
-        is_candidate: Bool[Tensor, "batch token object"],
-        targets: PaddedTargets,
-    ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
-        cost = self.cost(logits, boxes_cxcywh, targets.labels, targets.boxes_cxcywh)
-        if not self.dynamic:
-            return assign_tokens(cost, is_candidate, self.per_object)
-        iou = box_terms(boxes_cxcywh[:, :, None], targets.boxes_cxcywh[:, None])[2].masked_fill(~is_candidate, 0)
-        wanted = iou.topk(min(10, iou.shape[1]), dim=1).values.sum(1).clamp(min=1).long()
-        return assign_tokens(cost, is_candidate, wanted)
-
-
-@dataclass(frozen=True)
-class AlignedTokens:
-    """Each object takes the candidates whose score and box fit it best together: score x IoU^6.
-
-    Task-aligned assignment (TOOD, arXiv 2108.07755, section 3.2 and table 8).
-    """
-
-    per_object: int
-
-    def __call__(
-        self,
-        logits: Float[Tensor, "batch token class"],
-        boxes_cxcywh: Float[Tensor, "batch token 4"],
-        is_candidate: Bool[Tensor, "batch token object"],
-        targets: PaddedTargets,
-    ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
-        iou = box_terms(boxes_cxcywh[:, :, None], targets.boxes_cxcywh[:, None])[2]
-        # In logarithms, as at the start all of it is near zero.
-        scores = pick_classes(F.logsigmoid(logits), targets.labels)
-        return assign_tokens(-scores - 6 * iou.clamp(min=1e-4).log(), is_candidate, self.per_object)
-
-
 @torch.no_grad()
 def assign_tokens(
-    cost: Float[Tensor, "batch token object"],
-    is_candidate: Bool[Tensor, "batch token object"],
-    per_object: int | Int[Tensor, "batch object"],
+    cost: Float[Tensor, "batch token object"], is_candidate: Bool[Tensor, "batch token object"], per_object: int
 ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
     """One-to-many: each object takes its `per_object` cheapest candidates; a token taken twice goes to the cheaper.
 
     Returns each token's object, and whether it has one.
     """
     candidate_cost = cost.masked_fill(~is_candidate, torch.inf)
-    most = min(per_object if isinstance(per_object, int) else 10, cost.shape[1])
-    cheapest = candidate_cost.topk(most, dim=1, largest=False).indices
-    is_taken = torch.ones_like(cheapest, dtype=torch.bool)
-    if not isinstance(per_object, int):
-        is_taken = torch.arange(most, device=cost.device)[:, None] < per_object[:, None]
-    is_chosen = torch.zeros_like(is_candidate).scatter(1, cheapest, is_taken) & is_candidate
+    cheapest = candidate_cost.topk(min(per_object, cost.shape[1]), dim=1, largest=False).indices
+    is_chosen = torch.zeros_like(is_candidate).scatter(1, cheapest, True) & is_candidate
     best = candidate_cost.masked_fill(~is_chosen, torch.inf).min(dim=2)
     return best.indices, is_chosen.any(dim=2)
 

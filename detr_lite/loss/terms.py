@@ -22,7 +22,7 @@ def softmax_cost(
     logits: Float[Tensor, "*shape query class"], labels: Int[Tensor, "*#shape object"]
 ) -> Float[Tensor, "*shape query object"]:
     """Minus the probability of each object's class (DETR, section 3.1)."""
-    return -pick_classes(logits.softmax(-1), labels)
+    return -_pick_classes(logits.softmax(-1), labels)
 
 
 def focal_cost(
@@ -35,7 +35,7 @@ def focal_cost(
     probability = logits.sigmoid()
     positive = alpha * (1 - probability) ** gamma * -F.logsigmoid(logits)
     negative = (1 - alpha) * probability**gamma * -F.logsigmoid(-logits)
-    return pick_classes(positive - negative, labels)
+    return _pick_classes(positive - negative, labels)
 
 
 def background_cross_entropy(
@@ -66,22 +66,6 @@ def matchability_aware_loss(
     return weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
-def varifocal_loss(
-    logits: Float[Tensor, "*shape class"],
-    quality: Float[Tensor, "*shape class"],
-    is_positive: Bool[Tensor, "*shape class"],
-    gamma: float = 2.0,
-    alpha: float = 0.75,
-) -> Float[Tensor, "*shape class"]:
-    """Classification that learns quality: positives towards IoU, weighed by it, negatives weighed by alpha p^gamma.
-
-    VarifocalNet (arXiv 2008.13367, eq. 2). Element by element, not reduced.
-    """
-    target = quality.clamp(0, 1) * is_positive
-    weight = torch.where(is_positive, target, alpha * logits.detach().sigmoid() ** gamma)
-    return weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-
-
 def edge_distribution_loss(
     logits: Float[Tensor, "*shape 4 step"],
     start_xyxy: Float[Tensor, "*#shape 4"],
@@ -104,9 +88,8 @@ def edge_distribution_loss(
     return -((1 - share) * low + share * high).sum(-1)
 
 
-def pick_classes(
+def _pick_classes(
     values: Float[Tensor, "*shape query class"], labels: Int[Tensor, "*#shape object"]
 ) -> Float[Tensor, "*shape query object"]:
-    """Of each query's values, one for each class, those of the objects' classes."""
     index = labels[..., None, :].expand(*values.shape[:-1], labels.shape[-1])
     return values.gather(-1, index)

@@ -8,7 +8,7 @@ from torchvision.ops import generalized_box_iou_loss
 from detr_lite.boxes import cxcywh_to_xyxy
 from detr_lite.loss import official_criterion
 from detr_lite.loss.criterion import QualityCriterion
-from detr_lite.loss.matcher import CheapestTokens, MatchingCost
+from detr_lite.loss.matcher import MatchingCost
 from detr_lite.loss.terms import edge_distribution_loss, matchability_aware_loss
 from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
 
@@ -18,9 +18,8 @@ def make_target(objects: int) -> Target:
 
 
 def quality_criterion() -> QualityCriterion:
-    cost = MatchingCost("sigmoid", 2.0, 5.0, 2.0)
     weights = {"class": 2.0, "l1": 5.0, "giou": 2.0, "edges": 0.5}
-    return QualityCriterion(cost, weights, CheapestTokens(cost, 4), 1.5)
+    return QualityCriterion(MatchingCost("sigmoid", 2.0, 5.0, 2.0), weights, tokens_per_object=4, gamma=1.5)
 
 
 def test_the_official_loss_by_hand():

@@ -3,14 +3,7 @@ import itertools
 import pytest
 import torch
 
-from detr_lite.loss.matcher import (
-    AlignedTokens,
-    CheapestTokens,
-    MatchingCost,
-    assign_tokens,
-    match,
-    token_candidates,
-)
+from detr_lite.loss.matcher import MatchingCost, assign_tokens, match, token_candidates
 from detr_lite.loss.targets import pad_targets
 from detr_lite.structures import Target
 
@@ -149,38 +142,6 @@ def test_candidates_of_two_levels_are_asked_alike():
     targets = pad_targets([Target(boxes, torch.tensor([0, 1, 2]), 0, (10, 10))])
     candidates = token_candidates(centers, sizes, torch.zeros(1, 5, dtype=torch.bool), targets)[0]
     assert candidates.T.int().tolist() == [[1, 1, 0, 0, 1], [0, 0, 1, 0, 1], [1, 1, 1, 1, 1]]
-
-
-def test_aligned_tokens_have_the_highest_score_times_iou_to_the_sixth():
-    """Scores 0.2, 0.9, 0.6; IoU 1, 0.8 and 0.9: 0.2, 0.236 and 0.319."""
-    truth = torch.tensor([[0.5, 0.5, 0.4, 0.4]])
-    boxes = torch.stack([torch.tensor([0.5, 0.5, 0.4 * share, 0.4]) for share in (1.0, 0.8, 0.9)])
-    logits = torch.logit(torch.tensor([[[0.2], [0.9], [0.6]]]))
-    targets = pad_targets([Target(truth, torch.tensor([0]), 0, (10, 10))])
-    everywhere = torch.ones(1, 3, 1, dtype=torch.bool)
-    for count, expected in ((1, [False, False, True]), (2, [False, True, True])):
-        _, is_assigned = AlignedTokens(count)(logits, boxes[None], everywhere, targets)
-        assert is_assigned[0].tolist() == expected
-    elsewhere = torch.tensor([[[True], [True], [False]]])
-    assert AlignedTokens(1)(logits, boxes[None], elsewhere, targets)[1][0].tolist() == [False, True, False]
-
-
-@pytest.mark.parametrize(("shares", "count"), [((1.0, 0.9, 0.8, 0.9), 3), ((0.2, 0.1, 0.1, 0.1), 1), ((1.0,) * 4, 4)])
-def test_simota_takes_as_many_tokens_as_their_overlaps_add_up_to(shares, count):
-    truth = torch.tensor([[0.5, 0.5, 0.4, 0.4]])
-    boxes = torch.stack([torch.tensor([0.5, 0.5, 0.4 * share, 0.4]) for share in shares])
-    targets = pad_targets([Target(truth, torch.tensor([0]), 0, (10, 10))])
-    assign = CheapestTokens(COSTS[1], per_object=1, dynamic=True)
-    _, is_assigned = assign(torch.zeros(1, 4, 1), boxes[None], torch.ones(1, 4, 1, dtype=torch.bool), targets)
-    assert is_assigned.sum() == count
-    assert is_assigned[0, 0]
-
-
-def test_simota_without_objects_takes_none():
-    targets = pad_targets([make_target(0)])
-    assign = CheapestTokens(COSTS[1], per_object=1, dynamic=True)
-    _, is_assigned = assign(torch.zeros(1, 4, 3), torch.rand(1, 4, 4), torch.zeros(1, 4, 1).bool(), targets)
-    assert not is_assigned.any()
 
 
 def test_what_one_object_loses_it_does_not_replace():

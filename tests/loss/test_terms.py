@@ -11,7 +11,6 @@ from detr_lite.loss.terms import (
     focal_cost,
     matchability_aware_loss,
     softmax_cost,
-    varifocal_loss,
 )
 
 
@@ -83,16 +82,6 @@ def test_a_background_that_weighs_nothing_leaves_nothing_to_divide_by():
     loss.sum().backward()
     assert loss.tolist() == [0.0, 0.0]
     assert not logits.grad.any()
-
-
-def test_varifocal_loss_by_hand():
-    """A positive is weighed by its IoU, a negative by 0.75 p^2."""
-    logits, quality = torch.tensor([0.4, -1.0]), torch.tensor([0.7, 0.0])
-    loss = varifocal_loss(logits, quality, quality > 0)
-    p = logits.sigmoid()
-    positive = -0.7 * (0.7 * p[0].log() + 0.3 * (1 - p[0]).log())
-    negative = -0.75 * p[1] ** 2 * (1 - p[1]).log()
-    torch.testing.assert_close(loss, torch.stack([positive, negative]))
 
 
 def test_an_edge_between_two_steps_is_shared_by_them():
