@@ -93,7 +93,7 @@ def tiny_config(tiny_data: Path) -> Config:
             dim=32,
             heads=2,
             encoder_layers=1,
-            decoder_layers=1,
+            decoder_layers=2,
             feedforward_dim=32,
             num_queries=6,
             denoising_queries=4,

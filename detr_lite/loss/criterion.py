@@ -203,7 +203,7 @@ class QualityCriterion:
         if edges is not None:
             true_xyxy = cxcywh_to_xyxy(true_boxes_cxcywh)
             each_edge = edge_distribution_loss(edges.logits.float(), edges.start_xyxy, true_xyxy, edges.steps)
-            weight = iou.detach()[-len(edges.logits) :] * is_positive if len(edges.logits) else 0.0
+            weight = iou.detach()[-len(edges.logits) :] * is_positive
             sums["edges"] = (each_edge * weight).sum((1, 2))
         return sums
 

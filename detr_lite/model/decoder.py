@@ -192,7 +192,8 @@ class _Steps:
         )
 
     def _edges(self) -> EdgeDistributions | None:
+        """None where no layer has any: the first one's answer only says where they would start."""
         by_layer = [answer.edges for answer in self.answers if answer.edges is not None]
-        if not by_layer:
+        if len(by_layer) < 2:
             return None
         return replace(by_layer[0], logits=torch.cat([edges.logits for edges in by_layer]))

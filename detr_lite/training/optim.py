@@ -9,19 +9,26 @@ from torch import Tensor, nn
 
 from detr_lite.structures import DetrLiteError
 
+OptimizerName = Literal["adamw", "muon"]
+
 SMALLEST_MATRIX = 8
 """To make the singular values of a smaller one equal would be to learn noise."""
 
 
 def parameter_groups(
-    model: nn.Module, lr: float, backbone_factor: float, weight_decay: float, decay_all: bool
+    model: nn.Module,
+    lr: float,
+    backbone_factor: float,
+    weight_decay: float,
+    decay_all: bool,
+    optimizer: OptimizerName = "adamw",
 ) -> list[dict[str, Any]]:
-    """Groups by rate (backbone, rest), by decay, and by what Muon may take.
+    """Groups by rate (backbone, rest), by decay, and for "muon" by what it may take.
 
     Norms and biases decay only with `decay_all`. Matrices of a backbone that has learned, which is one with a share of
     the rate, are not Muon's: orthogonal steps would soon undo what they were trained to elsewhere.
     """
-    hidden = _hidden_matrices(model)
+    hidden = _hidden_matrices(model) if optimizer == "muon" else set()
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -39,8 +46,8 @@ def parameter_groups(
             "lr": lr * (backbone_factor if in_backbone else 1.0),
             "initial_lr": lr * (backbone_factor if in_backbone else 1.0),
             "weight_decay": weight_decay if decays else 0.0,
-            "use_muon": is_hidden,
         }
+        | ({"use_muon": is_hidden} if optimizer == "muon" else {})
         for (in_backbone, decays, is_hidden), parameters in groups.items()
     ]
 
@@ -56,9 +63,7 @@ def _hidden_matrices(model: nn.Module) -> set[Tensor]:
     }
 
 
-def make_optimizer(
-    groups: list[dict[str, Any]], fused: bool, name: Literal["adamw", "muon"] = "adamw"
-) -> torch.optim.Optimizer:
+def make_optimizer(groups: list[dict[str, Any]], fused: bool, name: OptimizerName = "adamw") -> torch.optim.Optimizer:
     """AdamW (arXiv 1711.05101) over the groups, or Muon (arXiv 2502.16982) for matrices and AdamW for the rest.
 
     Muon's steps are scaled to be as large as AdamW's, so that one rate serves both (section 2.2 there).

@@ -287,8 +287,9 @@ def _trainer(
 def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
     share = 1.0 if config.backbone_factor is None else config.backbone_factor
     rate = chosen("optim.lr", config.lr)
-    groups = parameter_groups(model, rate, share, config.weight_decay, config.decay_all)
-    return make_optimizer(groups, fused, config.optimizer or "adamw")
+    name = config.optimizer or "adamw"
+    groups = parameter_groups(model, rate, share, config.weight_decay, config.decay_all, name)
+    return make_optimizer(groups, fused, name)
 
 
 def _say_model(model: nn.Module, config: Config, precision: str, origin: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from detr_lite.build import build_model
+from detr_lite.config import ModelConfig
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
 
@@ -100,3 +102,49 @@ def test_step_falls_to_a_tenth_at_once() -> None:
 def test_the_rate_stays_within_its_bounds(schedule: str, flat: float, progress: float) -> None:
     for step in (0, 1, 100):
         assert 0 <= rate_factor(progress, step, schedule, flat, warmup_steps=3) <= 1
+
+
+def test_muon_takes_matrices_between_hidden_layers_alone() -> None:
+    config = ModelConfig(pretrained=False, dim=32, heads=2, num_queries=6, decoder_layers=2)
+    model = build_model(config, classes=20)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(model, 1.0, 1.0, 0.01, decay_all=False, optimizer="muon")
+    taken = {names[parameter] for group in groups if group["use_muon"] for parameter in group["params"]}
+    assert {
+        "backbone.network.layer1.0.conv1.weight",
+        "decoder.layers.0.cross_attention.query_content.weight",
+        "heads.edges.0.0.weight",
+        "queries.token_box.0.weight",
+    } <= taken
+    left = {*names.values()} - taken
+    assert {
+        "backbone.network.conv1.0.weight",  # 3 channels of pixels
+        "queries.content.weight",
+        "queries.token_label.weight",
+        "heads.label.0.weight",
+        "heads.box.4.weight",  # 4 numbers
+        "decoder.norms.0.weight",
+    } <= left
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+def test_a_backbone_that_has_learned_keeps_adamw() -> None:
+    model = build_model(ModelConfig(pretrained=False, dim=32, heads=2, num_queries=6), classes=3)
+    groups = by_name(parameter_groups(model, 1.0, 0.05, 0.01, decay_all=False, optimizer="muon"))
+    assert {name for name, group in groups.items() if group["use_muon"]} == {"transformer matrices"}
+    assert groups["backbone"]["lr"] == 0.05
+
+
+def test_muons_step_is_orthogonal_and_as_large_as_adamws() -> None:
+    """All singular values of the step are about the same, and a number of it is about 0.2 of the rate."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32, bias=False))
+    groups = parameter_groups(model, 1e-2, 1.0, 0.0, decay_all=False, optimizer="muon")
+    optimizer = make_optimizer(groups, fused=True, name="muon")
+    before = model[0].weight.detach().clone()
+    model[0].weight.grad = torch.randn(32, 64) * torch.logspace(-2, 1, 32)[:, None]
+    optimizer.step()
+    step = before - model[0].weight.detach()
+    values = torch.linalg.svdvals(step)
+    assert values.max() / values.median() < 2
+    assert step.square().mean().sqrt().item() == pytest.approx(0.2e-2, rel=0.25)
