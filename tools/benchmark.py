@@ -1,7 +1,9 @@
-"""Measure this project: python tools/benchmark.py oracle"""
+"""Measure this project: python tools/benchmark.py oracle, converge, ablate, step or attention"""
 
+import argparse
 from pathlib import Path
 
+from detr_lite.benchmark.command_line import add_ablate, add_converge, add_speed
 from detr_lite.command import ToolParser, run_command
 
 ORACLE = """Holds `--model.name detr` against transformers' DetrForObjectDetection: both get the same random numbers in
@@ -23,7 +25,15 @@ def main() -> None:
     attention = "theirs: torch's fused one like ours, or the formula, which rounds otherwise (default: sdpa)"
     oracle.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa", help=attention)
     oracle.add_argument("--output", type=Path, metavar="FILE", help="write the table there, too")
+    oracle.set_defaults(measure=_oracle)
+    add_converge(kinds)
+    add_ablate(kinds)
+    add_speed(kinds)
     arguments = parser.parse_args()
+    arguments.measure(arguments)
+
+
+def _oracle(arguments: argparse.Namespace) -> None:
     from detr_lite.benchmark.oracle import oracle_table  # slow to import, and --help should not wait
 
     table = oracle_table(arguments.bodies.split(","), arguments.seeds, arguments.attention)

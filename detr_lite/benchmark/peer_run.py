@@ -1,0 +1,167 @@
+"""Trains one of transformers' detectors as `tools/train.py` trains ours.
+
+python -m detr_lite.benchmark.peer_run d_fine --config FILE --run_dir FOLDER
+
+Data, sizes, clock, schedule, optimiser and evaluation are our own, from the same settings. Nothing is kept of it but
+the log: `config.yaml`, `metrics.csv`, `curves.png` and `model.json`.
+"""
+
+import functools
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from detr_lite.benchmark.peer_model import PeerModel, peer_criterion
+from detr_lite.benchmark.peers import Peer, PeerSizes, find_peer
+from detr_lite.build import build_resize, chosen
+from detr_lite.command import run_command
+from detr_lite.config import Config, Invocation, OptimConfig, read_config, write_config
+from detr_lite.data.transforms import evaluation_transform, training_transform
+from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.model.backbone import normalisation_of
+from detr_lite.structures import DetrLiteError
+from detr_lite.training.averaging import MovingAverage
+from detr_lite.training.callbacks import MetricsFile, RunProgress
+from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
+from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
+from detr_lite.training.module import DetectionModule
+from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
+from detr_lite.training.run import choose_precision, read_data
+
+MODEL_FILE = "model.json"
+
+
+def main() -> None:
+    name, *words = sys.argv[1:]
+    invocation = read_config(words, program="peer_run")
+    if invocation.run_dir is None:
+        raise DetrLiteError("--run_dir is missing; say where the run is to be written")
+    train_peer(find_peer(name), invocation, invocation.run_dir)
+
+
+def train_peer(peer: Peer, invocation: Invocation, folder: Path) -> None:
+    """One run on one device, from random weights, with an evaluation at its end; what is in the folder is replaced."""
+    _quieten()
+    allow_open_files()
+    config, train, val = read_data(invocation.config)
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    names = [category.name for category in train.categories]
+    model = PeerModel(peer, peer_sizes(config, len(names)))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    print(f"model      {peer.title} on {config.model.backbone}, {parameters / 1e6:.1f} M parameters, {precision}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(config, folder / "config.yaml")
+    (folder / MODEL_FILE).write_text(json.dumps({"parameters": parameters}) + "\n")
+
+    resize = build_resize(config.data)
+    mean, std = normalisation_of(config.model.backbone)
+    module = DetectionModule(
+        model=model,
+        criterion=peer_criterion,
+        postprocess=Postprocess(
+            peer.activation, names, max_detections=max(100, chosen("model.num_queries", config.model.num_queries))
+        ),
+        val=val,
+        make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),
+        clip=config.optim.clip,
+    )
+    data = DetectionData(
+        train=train,
+        val=val,
+        train_transform=training_transform(config.data.augmentation, resize, mean, std),
+        val_transform=evaluation_transform(resize, mean, std),
+        resize=resize,
+        batch_size=chosen("data.batch_size", config.data.batch_size),
+        workers=default_workers() if config.data.workers is None else config.data.workers,
+        seed=config.seed,
+    )
+    _trainer(config, precision, folder).fit(module, data)
+
+
+def peer_sizes(config: Config, classes: int) -> PeerSizes:
+    """Our model's sizes; the level of those that ask one is our coarsest."""
+    model = config.model
+    return PeerSizes(
+        backbone=model.backbone,
+        stride=model.strides[-1],
+        classes=classes,
+        queries=chosen("model.num_queries", model.num_queries),
+        dim=model.dim,
+        heads=model.heads,
+        encoder_layers=model.encoder_layers,
+        decoder_layers=model.decoder_layers,
+        feedforward_dim=model.feedforward_dim,
+        dropout=model.dropout,
+    )
+
+
+def _trainer(config: Config, precision: str, folder: Path) -> L.Trainer:
+    optim = config.optim
+    factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
+    clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
+    callbacks: list[L.Callback] = [
+        clock,
+        StepSeed(config.seed),
+        RateSchedule(clock, factor),
+        MetricsFile(folder / "metrics.csv", clock),
+        RunProgress(clock),
+    ]
+    if optim.ema:
+        callbacks.append(MovingAverage(optim.ema, optim.ema_ramp_steps))
+    return L.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=-1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
+        accumulate_grad_batches=optim.accumulate,
+        val_check_interval=NEVER,  # the clock says when
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        callbacks=callbacks,
+    )
+
+
+def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
+    assert isinstance(model, PeerModel)
+    groups = parameter_groups(model, chosen("optim.lr", config.lr), 1.0, config.weight_decay, config.decay_all)
+    return make_optimizer(spare_class_layers(groups, model.class_weights), fused, config.optimizer or "adamw")
+
+
+def spare_class_layers(groups: list[dict[str, Any]], class_weights: Collection[Tensor]) -> list[dict[str, Any]]:
+    """What gives classes is no matrix between hidden layers, by whatever name: Muon is not for it."""
+    of_classes = {id(weight) for weight in class_weights}
+    spared = []
+    for group in groups:
+        kept = [parameter for parameter in group["params"] if id(parameter) not in of_classes]
+        moved = [parameter for parameter in group["params"] if id(parameter) in of_classes]
+        if kept:
+            spared.append({**group, "params": kept})
+        if moved:
+            spared.append({**group, "params": moved, "name": f"{group['name']} of classes", "use_muon": False})
+    return spared
+
+
+def _quieten() -> None:
+    """The libraries' greetings, and their hints at settings that are ours to choose."""
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", message=".*lightning.*")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,151 @@
+"""Where the time of a run goes: loading, forward, matching and losses, backward, optimiser, evaluation."""
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, chosen
+from detr_lite.config import Config
+from detr_lite.data.coco import CocoDetection
+from detr_lite.data.collate import collate
+from detr_lite.data.sampler import Draw
+from detr_lite.data.transforms import evaluation_transform, training_transform
+from detr_lite.loss.criterion import Criterion
+from detr_lite.model.attention import attend
+from detr_lite.model.backbone import normalisation_of
+from detr_lite.structures import Batch
+from detr_lite.training.optim import make_optimizer, parameter_groups
+from detr_lite.training.run import choose_precision, read_data
+
+BATCHES = 4
+"""Different ones, which come in turn."""
+WARMUP = 3
+"""Steps before the clock runs: memory is taken and kernels are chosen in them."""
+SHAPES = ((8, 4, 90, 100, 64), (8, 4, 90, 500, 64), (8, 4, 180, 1620, 64), (8, 4, 324, 324, 32))
+"""(batch, head, query, token, channel) of attention in small runs; the last is an encoder's."""
+
+
+@dataclass
+class Shares:
+    """Seconds by part of the step, added up."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextlib.contextmanager
+    def of(self, part: str, device: torch.device) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self.seconds[part] += time.perf_counter() - start
+
+
+def step_table(config: Config, steps: int) -> str:
+    """Markdown: milliseconds and share of each part of a training step, and of evaluation beside it, for a config.
+
+    The model has random weights, which take as long as others. Loading is that of one process, in turn with the rest;
+    in a run, processes of its own do it meanwhile.
+    """
+    config, train, val = read_data(config)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    half = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
+    resize, (mean, std) = build_resize(config.data), normalisation_of(config.model.backbone)
+    size = chosen("data.batch_size", config.data.batch_size)
+    model = build_model(config.model, len(train.categories), for_checkpoint=True).to(device)
+    criterion = build_criterion(config, len(train.categories))
+    share = 1.0 if config.optim.backbone_factor is None else config.optim.backbone_factor
+    name = config.optim.optimizer or "adamw"
+    groups = parameter_groups(model, chosen("optim.lr", config.optim.lr), share, 0.0, False, name)
+    optimizer = make_optimizer(groups, fused=True, name=name)
+    images = CocoDetection(train, training_transform(config.data.augmentation, resize, mean, std))
+    shares, batches = Shares(), []
+    for batch in range(BATCHES):
+        with shares.of("loading", device):
+            places = [(batch * size + number) % len(train.images) for number in range(size)]
+            batches.append(collate([images[Draw(place, place)] for place in places]))
+    loading = shares.seconds["loading"] / BATCHES
+    for step in range(WARMUP + steps):
+        if step == WARMUP:
+            shares = Shares()
+        _step(model.train(), criterion, optimizer, batches[step % BATCHES].to(device), half, config.optim.clip, shares)
+    milliseconds = {"loading": 1e3 * loading} | {part: 1e3 * all / steps for part, all in shares.seconds.items()}
+    total = sum(milliseconds.values()) - milliseconds["loading"]
+
+    postprocess = build_postprocess(config.model, [category.name for category in train.categories])
+    images = CocoDetection(val, evaluation_transform(resize, mean, std))
+    shown = collate([images[place % len(val.images)] for place in range(size)]).to(device)
+    evaluation = Shares()
+    for number in range(WARMUP + 5):
+        if number == WARMUP:
+            evaluation = Shares()
+        with evaluation.of("evaluation", device), half, torch.no_grad():
+            postprocess(model.eval()(shown), [target.original_size for target in shown.targets or ()])
+    per_image = 1e3 * evaluation.seconds["evaluation"] / 5 / size
+    height, width = batches[0].images.shape[2:]
+    lines = [f"| {size} images of {height} x {width}, {precision}, {name} | ms | share |", "| --- | --- | --- |"]
+    lines += [f"| {part} | {value:.0f} | {value / total:.0%} |" for part, value in milliseconds.items()]
+    lines.append(f"| the step without loading | {total:.0f} | |")
+    lines.append(f"| an image in evaluation | {per_image:.1f} | |")
+    return "\n".join(lines)
+
+
+def _step(
+    model: nn.Module,
+    criterion: Criterion,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    half: contextlib.AbstractContextManager[object],
+    clip: float,
+    shares: Shares,
+) -> None:
+    device = batch.images.device
+    assert batch.targets is not None
+    with half:
+        with shares.of("forward", device):
+            output = model(batch)
+        with shares.of("matching and losses", device):
+            total = criterion(output, batch.targets).total
+    with shares.of("backward", device):
+        optimizer.zero_grad()
+        torch.autograd.backward(total)
+    with shares.of("clipping and optimiser", device):
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+
+def attention_table(repeats: int = 20) -> str:
+    """Markdown: milliseconds of attention in bfloat16 on the processor, forward and back, fused and written out."""
+    lines = ["| batch, heads, queries, tokens, channels | fused | written out | ratio |", "| --- | --- | --- | --- |"]
+    for batch, heads, queries, tokens, channels in SHAPES:
+        query, key, value, bias = (
+            torch.randn(batch, heads, *shape).bfloat16().requires_grad_()
+            for shape in ((queries, channels), (tokens, channels), (tokens, channels), (queries, tokens))
+        )
+        fused = _milliseconds(partial(F.scaled_dot_product_attention, query, key, value, attn_mask=bias), repeats)
+        ours = _milliseconds(partial(_written_out, query, key, value, bias), repeats)
+        sizes = ", ".join(map(str, (batch, heads, queries, tokens, channels)))
+        lines.append(f"| {sizes} | {fused:.1f} | {ours:.1f} | {fused / ours:.1f} |")
+    return "\n".join(lines)
+
+
+def _written_out(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    return attend(query, key, value, bias)[0]
+
+
+def _milliseconds(function: Callable[[], Tensor], repeats: int) -> float:
+    """Of the median call, with its gradient."""
+    taken = []
+    for _ in range(WARMUP + repeats):
+        start = time.perf_counter()
+        torch.autograd.backward(function().float().sum())
+        taken.append(time.perf_counter() - start)
+    return 1e3 * sorted(taken[WARMUP:])[repeats // 2]

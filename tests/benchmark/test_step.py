@@ -1,0 +1,30 @@
+"""Tables of where time goes: that they have all rows and add up; how long things take is no test's business."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from detr_lite.benchmark import step
+
+
+def test_the_parts_of_a_step_add_up(run_tool: Callable[..., Any], tiny_file: Path) -> None:
+    ended = run_tool("benchmark", "step", "--config", tiny_file, "--steps", 2)
+    assert ended.code == 0, ended.err
+    rows = dict(re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \|", ended.out, flags=re.MULTILINE))
+    parts = ["forward", "matching and losses", "backward", "clipping and optimiser"]
+    assert list(rows) == ["loading", *parts, "the step without loading", "an image in evaluation"]
+    total = float(rows["the step without loading"])
+    assert abs(sum(float(rows[part]) for part in parts) - total) <= 3  # milliseconds are rounded
+
+
+def test_fused_and_written_out_attention_are_both_timed(monkeypatch) -> None:
+    monkeypatch.setattr(step, "SHAPES", ((1, 2, 3, 4, 8),))
+    table = step.attention_table(repeats=3)
+    (row,) = table.splitlines()[2:]
+    assert row.startswith("| 1, 2, 3, 4, 8 |")
+    assert all(float(cell) > 0 for cell in row.split("|")[2:5])
+
+
+def test_no_steps_are_refused(refusal: Callable[..., str], tiny_file: Path) -> None:
+    assert "--steps is 0" in refusal("benchmark", "step", "--config", tiny_file, "--steps", 0)
