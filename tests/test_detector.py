@@ -156,7 +156,7 @@ def test_attention_is_that_of_the_detections(
     maps = detector.attend(Image.fromarray(photo))
     assert isinstance(maps, AttentionMaps)
     layers, batch, heads, queries, tokens = maps.cross.shape
-    assert (layers, batch, heads, queries) == (settings.get("decoder_layers", 1), 1, 2, 6)
+    assert (layers, batch, heads, queries) == (settings.get("decoder_layers", 2), 1, 2, 6)
     assert tokens == sum(height * width for height, width in maps.grids)
     torch.testing.assert_close(maps.cross.sum(-1), torch.ones(layers, 1, 2, 6))
     torch.testing.assert_close(maps.cross, explained.attention.cross)

@@ -32,7 +32,7 @@ from detr_lite.messages import STEERS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.loggers import make_logger, remove_logs
 from detr_lite.viz.curves import plot_training_curves
-from detr_lite.weights.checkpoint import KEY
+from detr_lite.weights.checkpoint import FORMAT, KEY
 
 PROJECT = Path(__file__).resolve().parents[1]
 Tool = Callable[..., Any]
@@ -198,7 +198,7 @@ def test_archives_are_not_unpacked_and_names_do_not_open_them(
     else:
         path = path.with_suffix(".safetensors")
         path.write_bytes(payload)
-        path.with_suffix(".json").write_text(json.dumps({KEY: {"format": 2}}))
+        path.with_suffix(".json").write_text(json.dumps({KEY: {"format": FORMAT}}))
         path = path.parent if kind == "folder" else path
     for way in ("predict", "import", "init_from"):
         assert "not a " in refusal(*words(way, path))
@@ -516,7 +516,7 @@ def test_an_export_replaces_a_link_and_not_what_it_leads_to(
     for suffix in (".json", ".safetensors"):
         (tmp_path / "out" / f"model{suffix}").symlink_to(tmp_path / "home" / "mine.json")
     assert run_tool(*words("export", checkpoint), "--overwrite").code == 0
-    assert json.loads((tmp_path / "out" / "model.json").read_text())[KEY]["format"] == 2
+    assert json.loads((tmp_path / "out" / "model.json").read_text())[KEY]["format"] == FORMAT
 
 
 def test_logs_behind_a_link_are_not_removed(surroundings: None, tmp_path: Path) -> None:

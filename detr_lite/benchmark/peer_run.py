@@ -137,8 +137,11 @@ def _trainer(config: Config, precision: str, folder: Path) -> L.Trainer:
 
 def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
     assert isinstance(model, PeerModel)
-    groups = parameter_groups(model, chosen("optim.lr", config.lr), 1.0, config.weight_decay, config.decay_all)
-    return make_optimizer(spare_class_layers(groups, model.class_weights), fused, config.optimizer or "adamw")
+    name, rate = config.optimizer or "adamw", chosen("optim.lr", config.lr)
+    groups = parameter_groups(model, rate, 1.0, config.weight_decay, config.decay_all, name)
+    if name == "muon":
+        groups = spare_class_layers(groups, model.class_weights)
+    return make_optimizer(groups, fused, name)
 
 
 def spare_class_layers(groups: list[dict[str, Any]], class_weights: Collection[Tensor]) -> list[dict[str, Any]]:

@@ -66,6 +66,8 @@ class BoxRelativeBias(nn.Module):
     At the start each head looks around a place of its own in the box: with four heads right, bottom, left, top.
     """
 
+    masks_padding = True
+
     def __init__(self, heads: int, hidden: int = 64) -> None:
         super().__init__()
         angle = torch.arange(heads) * (2 * math.pi / heads)
@@ -107,6 +109,9 @@ class AxisBias(nn.Module):
     Args:
         middles: for each head where it looks at first, in box sizes from the box's centre.
     """
+
+    masks_padding = True
+    """Gives minus infinity for padding."""
 
     def __init__(self, middles: Float[Tensor, " head"], hidden: int) -> None:
         super().__init__()

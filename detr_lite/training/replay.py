@@ -111,6 +111,7 @@ def watched(model: nn.Module) -> Iterator[Watch]:
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: watch.see(name or "model", output))
         for name, module in model.named_modules()
+        if not getattr(module, "masks_padding", False)  # there infinity is meant
     ]
     try:
         yield watch

@@ -125,7 +125,7 @@ def test_boxes_of_deformable_detr_start_with_an_eighth_of_the_image_at_their_poi
 @every_peer
 def test_no_class_layer_is_for_muon(name):
     model = make(name)
-    groups = parameter_groups(model, 1e-3, 1.0, 0.1, decay_all=False)
+    groups = parameter_groups(model, 1e-3, 1.0, 0.1, decay_all=False, optimizer="muon")
     spared = spare_class_layers(groups, model.class_weights)
     muons = {id(parameter) for group in spared if group["use_muon"] for parameter in group["params"]}
     assert muons

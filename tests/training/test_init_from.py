@@ -77,7 +77,7 @@ def test_a_run_starts_with_the_rows_of_the_classes_that_it_shares(
     before, after = state_of(path), state_of(tmp_path / "new" / "checkpoints" / "last.ckpt")
     old_rows = {"Green Thing": 2, "red thing": 1, "blue thing": 0}  # by id: blue, red, green
     labels = [key for key in after if "label" in key or "noisy_content" in key]
-    assert len(labels) == (2 if name == "detr" else 5)
+    assert len(labels) == (2 if name == "detr" else 7)
     for key in labels:
         for row, category in enumerate(NAMES.values()):
             if category in old_rows:

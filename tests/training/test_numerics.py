@@ -54,7 +54,9 @@ def test_a_bad_image_stops_the_run_and_leaves_everything_as_it_was(
     message = run.stops()
     file = tmp_path / FOLDER / "step-3.pt"
     listed = ", ".join(map(str, ids))
-    assert message.startswith("step 3: the loss is not finite (class nan, l1 nan, giou nan, denoising_class nan")
+    assert message.startswith(
+        "step 3: the loss is not finite (class nan, l1 nan, giou nan, edges nan, denoising_class nan"
+    )
     assert f"; images {listed}, of which the answers for " in message  # batch norm spoils the other image too
     assert "; the update was not applied; " in message
     assert f"the batch is in {file}, look at it with: python tools/train.py --replay {file}; " in message

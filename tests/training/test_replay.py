@@ -55,7 +55,8 @@ def values(table: list[str]) -> dict[str, list[tuple[str, str]]]:
 
 def break_bias(run: Run) -> None:
     with torch.no_grad():
-        run.module.model.heads.label[0].bias[1] = math.inf
+        for label in run.module.model.heads.label:
+            label.bias[1] = math.inf
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -73,11 +74,11 @@ def test_a_replay_gives_the_same_numbers(make_run, tmp_path, capsys, precision: 
     assert {now for _, now in parts["class"]} <= NOT_FINITE
     assert all(math.isfinite(float(now)) for name in ("l1", "token_class", "token_l1") for _, now in parts[name])
     assert all(then == now for layers in parts.values() for then, now in layers)
-    assert len(parts) == 9
+    assert len(parts) == 11
     assert lines["activation"][0].startswith(
         "heads.label.0: 20 of 60 numbers are not finite; the largest before it is "
     )
-    assert lines["weights"] == ["not finite already before the step: heads.label.0.bias"]
+    assert lines["weights"] == ["not finite already before the step: heads.label.0.bias, heads.label.1.bias"]
     assert lines["gradient"] == ["not computed: of a loss that is not finite it is not finite either"]
     assert "finite" not in lines
 

@@ -55,6 +55,7 @@ def test_the_settings_in_the_folder_give_the_same_run(finished_run: Path, tiny_f
         "--optim.lr",
         "1.5e-3",
         "--trainer.evaluations=3",
+        "--optim.optimizer=muon",
         "--optim.backbone_factor=1",
     ]
     assert read_config(["--config", str(finished_run / "config.yaml")]).config == read_config(words).config
