@@ -129,8 +129,8 @@ def check_unchanged(resumed: Resumed, now: Description, facts: RunFacts) -> tupl
     before, after = _flat(saved.config), _flat(now.config)
     # Where a run's first weights came from does not matter any more.
     kept = [name for name in before if name.startswith("model.") and name != "model.init_from"]
-    kept += ["data.image_size", "data.resize", "optim.lr", "optim.backbone_factor", "optim.weight_decay"]
-    kept += ["optim.decay_all", "optim.ema", "optim.ema_ramp_steps"]
+    kept += ["data.image_size", "data.resize", "optim.optimizer", "optim.lr", "optim.backbone_factor"]
+    kept += ["optim.weight_decay", "optim.decay_all", "optim.ema", "optim.ema_ramp_steps"]
     for name in kept:
         if before[name] != after[name]:
             raise DetrLiteError(

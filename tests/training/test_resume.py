@@ -345,6 +345,7 @@ def test_a_finished_run_can_go_on_for_longer(run_tool: Callable[..., Any], copy_
         (["--model.dim", "64"], "was trained with model.dim 32, not 64"),
         (["--model.num_queries", "9"], "was trained with model.num_queries 6, not 9"),
         (["--optim.lr", "0.1"], "was trained with optim.lr 0.0015, not 0.1"),
+        (["--optim.optimizer", "adamw"], "was trained with optim.optimizer muon, not adamw"),
         (["--data.image_size", "96"], "was trained with data.image_size 64, not 96"),
         (["--optim.decay_all", "true"], "was trained with optim.decay_all False, not True"),
     ],
