@@ -19,7 +19,6 @@ CHANGES: dict[str, list[str]] = {
     "boxes as four numbers": ["--model.edges", "numbers"],
     "no denoising": ["--model.denoising_queries", "0"],
     "denoising without negatives": ["--model.denoising_negatives", "false"],
-    "denoising with negatives": ["--model.denoising_negatives", "true"],
     "a score that learns IoU itself": ["--loss.gamma", "1"],
     "rate that falls from the start": ["--optim.flat", "0"],
     "no augmentation": ["--data.augmentation", "none"],

@@ -10,7 +10,6 @@ import functools
 import json
 import logging
 import sys
-import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
-from detr_lite.training.run import choose_precision, read_data
+from detr_lite.training.run import choose_precision, quieten, read_data
 
 MODEL_FILE = "model.json"
 
@@ -49,7 +48,8 @@ def main() -> None:
 
 def train_peer(peer: Peer, invocation: Invocation, folder: Path) -> None:
     """One run on one device, from random weights, with an evaluation at its end; what is in the folder is replaced."""
-    _quieten()
+    quieten()
+    logging.getLogger("transformers").setLevel(logging.WARNING)
     allow_open_files()
     config, train, val = read_data(invocation.config)
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -156,14 +156,6 @@ def spare_class_layers(groups: list[dict[str, Any]], class_weights: Collection[T
         if moved:
             spared.append({**group, "params": moved, "name": f"{group['name']} of classes", "use_muon": False})
     return spared
-
-
-def _quieten() -> None:
-    """The libraries' greetings, and their hints at settings that are ours to choose."""
-    for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning.*")
-    warnings.filterwarnings("ignore", message=".*lightning.*")
 
 
 if __name__ == "__main__":

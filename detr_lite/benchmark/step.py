@@ -21,8 +21,7 @@ from detr_lite.loss.criterion import Criterion
 from detr_lite.model.attention import attend
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import Batch
-from detr_lite.training.optim import make_optimizer, parameter_groups
-from detr_lite.training.run import choose_precision, read_data
+from detr_lite.training.run import choose_precision, read_data, run_optimizer
 
 BATCHES = 4
 """Different ones, which come in turn."""
@@ -61,10 +60,7 @@ def step_table(config: Config, steps: int) -> str:
     size = chosen("data.batch_size", config.data.batch_size)
     model = build_model(config.model, len(train.categories), for_checkpoint=True).to(device)
     criterion = build_criterion(config, len(train.categories))
-    share = 1.0 if config.optim.backbone_factor is None else config.optim.backbone_factor
-    name = config.optim.optimizer or "adamw"
-    groups = parameter_groups(model, chosen("optim.lr", config.optim.lr), share, 0.0, False, name)
-    optimizer = make_optimizer(groups, fused=True, name=name)
+    optimizer = run_optimizer(model, config.optim, fused=True)
     images = CocoDetection(train, training_transform(config.data.augmentation, resize, mean, std))
     shares, batches = Shares(), []
     for batch in range(BATCHES):
@@ -90,7 +86,10 @@ def step_table(config: Config, steps: int) -> str:
             postprocess(model.eval()(shown), [target.original_size for target in shown.targets or ()])
     per_image = 1e3 * evaluation.seconds["evaluation"] / 5 / size
     height, width = batches[0].images.shape[2:]
-    lines = [f"| {size} images of {height} x {width}, {precision}, {name} | ms | share |", "| --- | --- | --- |"]
+    lines = [
+        f"| {size} images of {height} x {width}, {precision}, {config.optim.optimizer} | ms | share |",
+        "| --- | --- | --- |",
+    ]
     lines += [f"| {part} | {value:.0f} | {value / total:.0%} |" for part, value in milliseconds.items()]
     lines.append(f"| the step without loading | {total:.0f} | |")
     lines.append(f"| an image in evaluation | {per_image:.1f} | |")

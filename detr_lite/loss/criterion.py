@@ -137,18 +137,17 @@ class QualityCriterion:
         }
         edges = output.edges
         if edges is not None:
-            layer = matches.layer - (len(logits) - len(edges.logits))
-            has_any = layer >= 0
-            layer, image, query = layer[has_any], matches.image[has_any], matches.query[has_any]
+            first = len(logits) - len(edges.logits)
+            # Pairs of earlier layers count nothing: to leave them out would wait for the device to tell how many.
+            layer = (matches.layer - first).clamp(min=0)
             each_edge = edge_distribution_loss(
-                edges.logits[layer, image, query].float(),
-                edges.start_xyxy[image, query],
-                cxcywh_to_xyxy(true.boxes_cxcywh[image, matches.object[has_any]]),
+                edges.logits[layer, matches.image, matches.query].float(),
+                edges.start_xyxy[matches.image, matches.query],
+                cxcywh_to_xyxy(true.boxes_cxcywh[matches.image, matches.object]),
                 edges.steps,
             )
-            sums["edges"] = each_edge.new_zeros(len(edges.logits)).index_add(
-                0, layer, iou.detach()[has_any] * each_edge
-            )
+            weight = iou.detach() * (matches.layer >= first)
+            sums["edges"] = each_edge.new_zeros(len(edges.logits)).index_add(0, layer, weight * each_edge)
         return sums
 
     def _denoising(self, noisy: DenoisingPredictions, true: PaddedTargets) -> dict[str, Tensor]:

@@ -47,7 +47,7 @@ def attend(
 ) -> tuple[Float[Tensor, "batch head query value_channel"], Float[Tensor, "batch head query token"] | None]:
     """softmax(query key^T / sqrt(channels)) value ("Attention Is All You Need", eq. 1), head by head."""
     if not need_weights:
-        # torch's fused attention takes up to four times as long there (docs/performance.md).
+        # torch's fused attention takes two to three times as long there (docs/performance.md).
         is_slow_fused = query.device.type == "cpu" and query.dtype == torch.bfloat16
         if is_slow_fused:
             return _attend_in_half(query, key, value, mask, dropout), None

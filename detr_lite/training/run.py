@@ -53,7 +53,7 @@ THRESHOLD = 0.4
 
 def train(invocation: Invocation) -> None:
     """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
-    _quieten()
+    quieten()
     allow_open_files()
     with outliving_pipes(), StopSignals() as signals, only_rank_0_prints(), Companions() as companions:
         _train(invocation, signals, companions)
@@ -81,7 +81,7 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
         criterion=build_criterion(config, len(train_split.categories)),
         postprocess=build_postprocess(config.model, [category.name for category in train_split.categories]),
         val=val_split,
-        make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),
+        make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
         clip=config.optim.clip,
     )
     data = DetectionData(
@@ -284,7 +284,8 @@ def _trainer(
     return trainer
 
 
-def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
+def run_optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
+    """The optimiser of a run whose open settings have been chosen."""
     share = 1.0 if config.backbone_factor is None else config.backbone_factor
     rate = chosen("optim.lr", config.lr)
     name = config.optimizer or "adamw"
@@ -303,7 +304,7 @@ def _say_model(model: nn.Module, config: Config, precision: str, origin: Sequenc
         print(f"init       {line}", flush=True)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Lightning's greetings and its hints at settings that are ours to choose."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
