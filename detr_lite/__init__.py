@@ -10,12 +10,17 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
     from detr_lite.detector import Detector as Detector
+    from detr_lite.structures import AttentionChoice as AttentionChoice
 
 
 def __getattr__(name: str) -> Any:
-    """`detr_lite.Detector`, loaded when it is first asked for: a plain import stays light."""
+    """What applications use, loaded when it is first asked for: a plain import stays light."""
     if name == "Detector":
         from detr_lite.detector import Detector
 
         return Detector
+    if name == "AttentionChoice":
+        from detr_lite.structures import AttentionChoice
+
+        return AttentionChoice
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ from detr_lite.data.images import ImageLike, as_image
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.messages import reason_of
 from detr_lite.model.detr import Detr
-from detr_lite.structures import AttentionMaps, Batch, Category, Detections, DetrLiteError, DetrOutput
+from detr_lite.structures import AttentionChoice, AttentionMaps, Batch, Category, Detections, DetrLiteError, DetrOutput
 from detr_lite.weights.checkpoint import Description, load_model
 
 
@@ -101,14 +101,25 @@ class Detector:
             found += self._detect([self._prepare(images[place], f"images[{place}]: ") for place in places])
         return found
 
-    def attend(self, image: ImageLike) -> AttentionMaps:
-        """Where every query and token looks in one image, in every layer and head; a batch of one, on the CPU."""
-        return self.explain(image).attention
+    def attend(self, image: ImageLike, choice: AttentionChoice | None = None) -> AttentionMaps:
+        """Where queries and tokens look in one image; a batch of one, on the CPU.
 
-    def explain(self, image: ImageLike) -> Explained:
-        """Detections of one image together with the attention that they came from."""
+            maps = detector.attend("photo.jpg")
+            maps.cross[layer, 0, head, query]    # a weight for each token of the image
+
+        Args:
+            choice: which layers, heads and queries; by default all. That is `layers x heads x (tokens + queries) x
+                queries` numbers of 4 bytes for the decoder, and `layers x heads x tokens x tokens` of the coarsest
+                level's tokens for the encoder, while only one layer's are held twice.
+
+        Errors: what is no image, a layer, head or query that the model does not have.
+        """
+        return self.explain(image, choice).attention
+
+    def explain(self, image: ImageLike, choice: AttentionChoice | None = None) -> Explained:
+        """Detections of one image together with the attention that they came from; `choice` is that of `attend`."""
         prepared = self._prepare(image)
-        output = self._forward([prepared], need_attention=True)
+        output = self._forward([prepared], need_attention=True if choice is None else choice)
         assert output.attention is not None
         (detections,) = self.postprocess(output, [prepared.original_size])
         return Explained(detections, output.attention.to("cpu"))
@@ -134,7 +145,7 @@ class Detector:
 
     # Not inference_mode: what it makes may not be changed in place, which an application may well want to.
     @torch.no_grad()
-    def _forward(self, images: Sequence[_Prepared], need_attention: bool = False) -> DetrOutput:
+    def _forward(self, images: Sequence[_Prepared], need_attention: bool | AttentionChoice = False) -> DetrOutput:
         batch = Batch.from_images([image.pixels for image in images]).to(self.device)
         output: DetrOutput = self.model(batch, need_attention=need_attention)
         return output

@@ -115,12 +115,34 @@ class DenoisingPredictions:
 
 
 @dataclass(frozen=True)
+class AttentionChoice:
+    """Which attention weights to keep, so that those of a large image fit in memory; None is all of them.
+
+    Numbers count from 0, negative ones from the end. What is not kept is freed layer by layer, and a layer of which
+    nothing is kept does not compute any. The maps hold what is kept in the order of the numbers here.
+    """
+
+    layers: Sequence[int] | None = None
+    """Of the decoder."""
+    heads: Sequence[int] | None = None
+    """Of decoder and encoder."""
+    queries: Sequence[int] | None = None
+    """Rows of the decoder's maps; columns, where queries look at queries, are always all of them."""
+    encoder_layers: Sequence[int] | None = None
+    encoder_mean: bool = False
+    """Of the encoder only the mean over these heads, as if it had one head."""
+
+
+@dataclass(frozen=True)
 class AttentionMaps:
-    """Attention weights. Tokens are in order of level, then row-major within a level's grid."""
+    """Attention weights. Tokens are in order of level, then row-major within a level's grid.
+
+    Where only some were asked for (`AttentionChoice`), layers, heads and queries are those, in that order.
+    """
 
     cross: Float[Tensor, "layer batch head query token"]
-    queries: Float[Tensor, "layer batch head query query"]
-    encoder: Float[Tensor, "encoder_layer batch head encoder_token encoder_token"]
+    queries: Float[Tensor, "layer batch head query other_query"]
+    encoder: Float[Tensor, "encoder_layer batch encoder_head encoder_token encoder_token"]
     grids: tuple[tuple[int, int], ...]
     """(height, width) of each level, in tokens."""
     encoder_grids: tuple[tuple[int, int], ...]

@@ -55,11 +55,15 @@ def attend(
             mask = mask.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
     with torch.autocast(query.device.type, enabled=False):  # as fused attention, which adds up in single precision
-        scores = (query.float() @ key.float().transpose(-2, -1)) / math.sqrt(query.shape[-1])
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+        scores = (query.float() / math.sqrt(query.shape[-1])) @ key.float().transpose(-2, -1)
+    # In place, as the weights of a large image take up most of the memory.
+    if mask is not None and mask.dtype == torch.bool:
+        scores.masked_fill_(~mask, -math.inf)
+    elif mask is not None:
+        scores += mask
     weights = scores.softmax(dim=-1)
-    return F.dropout(weights, dropout).to(value.dtype) @ value, weights
+    dropped = F.dropout(weights, dropout) if dropout else weights
+    return dropped.to(value.dtype) @ value, weights
 
 
 def _attend_in_half(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:

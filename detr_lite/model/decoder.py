@@ -11,9 +11,10 @@ from detr_lite.boxes import cxcywh_to_xyxy
 from detr_lite.model.attention import Attended, Attention, PositionGuidedAttention
 from detr_lite.model.encoder import FeedForward, Tokens
 from detr_lite.model.heads import Answer, DistributionHeads, PlainHeads, RefiningHeads
+from detr_lite.model.kept import KeptWeights
 from detr_lite.model.position import BoxRelativeBias, encode_coordinates
 from detr_lite.model.queries import Queries
-from detr_lite.structures import EdgeDistributions
+from detr_lite.structures import AttentionChoice, EdgeDistributions
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Decoded:
     logits: Float[Tensor, "layer batch query class"]
     boxes_cxcywh: Float[Tensor, "layer batch query 4"]
     edges: EdgeDistributions | None
-    cross_attention: tuple[Float[Tensor, "batch head query token"], ...]
-    self_attention: tuple[Float[Tensor, "batch head query query"], ...]
+    cross_attention: Float[Tensor, "kept_layer batch head kept_query token"] | None
+    """From here on without the denoising queries, as users choose theirs by number."""
+    self_attention: Float[Tensor, "kept_layer batch head kept_query other_query"] | None
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,15 @@ class PlainDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, queries: Queries, tokens: Tokens, heads: PlainHeads, need_weights: bool = False) -> Decoded:
+    def forward(
+        self, queries: Queries, tokens: Tokens, heads: PlainHeads, choice: AttentionChoice | None = None
+    ) -> Decoded:
+        """`choice` is which weights to keep; by default none."""
         assert queries.position is not None
         guide = Guide(position=queries.position)
-        content, steps = queries.content, _Steps()
-        for layer in self.layers:
-            content, among, asked = layer(content, guide, tokens, queries.may_attend, need_weights)
+        content, steps = queries.content, _Steps(self.layers, queries, tokens, choice)
+        for index, layer in enumerate(self.layers):
+            content, among, asked = layer(content, guide, tokens, queries.may_attend, steps.need_weights(index))
             steps.add(heads(self.norm(content)), among, asked)
         return steps.stack()
 
@@ -139,14 +144,20 @@ class RefiningDecoder(nn.Module):
         self.bias = nn.ModuleList(BoxRelativeBias(heads) for _ in range(layers))
 
     def forward(
-        self, queries: Queries, tokens: Tokens, heads: RefiningHeads | DistributionHeads, need_weights: bool = False
+        self,
+        queries: Queries,
+        tokens: Tokens,
+        heads: RefiningHeads | DistributionHeads,
+        choice: AttentionChoice | None = None,
     ) -> Decoded:
+        """`choice` is which weights to keep; by default none."""
         assert queries.anchors_cxcywh is not None
-        content, anchors_cxcywh, steps = queries.content, queries.anchors_cxcywh, _Steps()
+        content, anchors_cxcywh = queries.content, queries.anchors_cxcywh
+        steps = _Steps(self.layers, queries, tokens, choice)
         answer: Answer | None = None
         for index, layer in enumerate(self.layers):
             guide = self.guide(index, content, anchors_cxcywh, tokens)
-            content, among, asked = layer(content, guide, tokens, queries.may_attend, need_weights)
+            content, among, asked = layer(content, guide, tokens, queries.may_attend, steps.need_weights(index))
             answer = heads(index, self.norms[index](content), anchors_cxcywh, answer)
             steps.add(answer, among, asked)
             anchors_cxcywh = answer.boxes_cxcywh.detach()
@@ -169,26 +180,40 @@ class RefiningDecoder(nn.Module):
 
 
 class _Steps:
-    """Collects the layers' answers."""
+    """Collects the layers' answers, and those weights that are to be kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: nn.ModuleList, queries: Queries, tokens: Tokens, choice: AttentionChoice | None) -> None:
         self.answers: list[Answer] = []
-        self.cross: list[Tensor] = []
-        self.among: list[Tensor] = []
+        self.noisy = 0 if queries.noisy is None else queries.noisy.labels.shape[1]
+        self.like = queries.content
+        self.cross: KeptWeights | None = None
+        self.among: KeptWeights | None = None
+        if choice is not None:
+            first = cast(DecoderLayer, layers[0])
+            batch, count = queries.content.shape[0], queries.content.shape[1] - self.noisy
+            chosen = ("decoder", choice.layers, choice.heads, choice.queries)
+            rows = (len(layers), batch, first.self_attention.heads, count)
+            self.cross = KeptWeights(*chosen, shape=(*rows, tokens.values.shape[1]))
+            self.among = KeptWeights(*chosen, shape=(*rows, count))
+
+    def need_weights(self, layer: int) -> bool:
+        return self.cross is not None and self.cross.wants(layer)
 
     def add(self, answer: Answer, among: Attended, asked: Attended) -> None:
+        layer = len(self.answers)
         self.answers.append(answer)
-        if asked.weights is not None and among.weights is not None:
-            self.cross.append(asked.weights)
-            self.among.append(among.weights)
+        if self.cross is not None and asked.weights is not None:
+            self.cross.add(layer, asked.weights[:, :, self.noisy :])
+        if self.among is not None and among.weights is not None:
+            self.among.add(layer, among.weights[:, :, self.noisy :, self.noisy :])
 
     def stack(self) -> Decoded:
         return Decoded(
             torch.stack([answer.logits for answer in self.answers]),
             torch.stack([answer.boxes_cxcywh for answer in self.answers]),
             self._edges(),
-            tuple(self.cross),
-            tuple(self.among),
+            None if self.cross is None else self.cross.stack(self.like),
+            None if self.among is None else self.among.stack(self.like),
         )
 
     def _edges(self) -> EdgeDistributions | None:

@@ -1,11 +1,10 @@
 """The detector: backbone, tokens, queries, decoder, heads, in the order in which a picture passes them."""
 
-import torch
 from torch import nn
 
 from detr_lite.model.decoder import Decoded
 from detr_lite.model.encoder import Tokens
-from detr_lite.structures import AttentionMaps, Batch, DenoisingPredictions, DetrOutput
+from detr_lite.structures import AttentionChoice, AttentionMaps, Batch, DenoisingPredictions, DetrOutput
 
 
 class Detr(nn.Module):
@@ -29,12 +28,19 @@ class Detr(nn.Module):
         self.decoder = decoder
         self.heads = heads
 
-    def forward(self, batch: Batch, need_attention: bool = False) -> DetrOutput:
-        """Every decoder layer's answer. In training mode the batch's targets also make denoising queries."""
+    def forward(self, batch: Batch, need_attention: bool | AttentionChoice = False) -> DetrOutput:
+        """Every decoder layer's answer. In training mode the batch's targets also make denoising queries.
+
+        Args:
+            need_attention: also give the attention weights, all of them or a choice.
+
+        Errors: a choice of what the model does not have.
+        """
+        choice = AttentionChoice() if need_attention is True else need_attention or None
         features = self.backbone(batch.images)
-        tokens = self.encoder(features, batch.is_padding, need_attention)
+        tokens = self.encoder(features, batch.is_padding, choice)
         queries = self.queries(tokens, batch.targets if self.training else None)
-        decoded = self.decoder(queries, tokens, self.heads, need_attention)
+        decoded = self.decoder(queries, tokens, self.heads, choice)
         noisy = 0 if queries.noisy is None else queries.noisy.labels.shape[1]
         edges = decoded.edges
         denoising = None
@@ -53,19 +59,18 @@ class Detr(nn.Module):
             tokens=queries.tokens,
             denoising=denoising,
             edges=None if edges is None else edges.of_queries(slice(noisy, None)),
-            attention=_maps(decoded, tokens, noisy) if need_attention else None,
+            attention=None if choice is None else _maps(decoded, tokens),
         )
 
 
-def _maps(decoded: Decoded, tokens: Tokens, noisy: int) -> AttentionMaps:
-    cross = torch.stack(decoded.cross_attention)
-    height, width = tokens.grids[-1]
-    count = height * width
-    encoder = torch.stack(tokens.attention) if tokens.attention else cross.new_zeros(0, *cross.shape[1:3], count, count)
+def _maps(decoded: Decoded, tokens: Tokens) -> AttentionMaps:
+    assert decoded.cross_attention is not None
+    assert decoded.self_attention is not None
+    assert tokens.attention is not None
     return AttentionMaps(
-        cross=cross[:, :, :, noisy:],
-        queries=torch.stack(decoded.self_attention)[:, :, :, noisy:, noisy:],
-        encoder=encoder,
+        cross=decoded.cross_attention,
+        queries=decoded.self_attention,
+        encoder=tokens.attention,
         grids=tokens.grids,
         encoder_grids=tokens.grids[-1:],
         is_padding=tokens.is_padding,

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detr_lite.model.attention import Attention
+from detr_lite.model.kept import KeptWeights
 from detr_lite.model.position import CenterSine, CumulativeSine
+from detr_lite.structures import AttentionChoice
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Tokens:
     """(height, width) of each level, in tokens; the finest level first."""
     spans: Float[Tensor, "batch level 2"]
     """(width, height) of each unpadded image in tokens of each level, not rounded."""
-    attention: tuple[Float[Tensor, "batch head coarse coarse"], ...] = ()
-    """Self-attention weights of each encoder layer over the coarsest level's tokens, if asked for."""
+    attention: Float[Tensor, "encoder_layer batch head coarse coarse"] | None = None
+    """Self-attention weights over the coarsest level's tokens, if asked for."""
 
     @property
     def may_attend(self) -> Bool[Tensor, "batch 1 token"]:
@@ -103,6 +105,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
+        self.heads = heads
         self.is_original = not normalise_projection
         self.projections = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channel, dim, kernel_size=1), TokenNorm(dim))
@@ -115,15 +118,19 @@ class Encoder(nn.Module):
         self.neck = TopDownNeck(dim, self.strides) if len(self.strides) > 1 else None
 
     def forward(
-        self, features: Sequence[Tensor], is_padding: Bool[Tensor, "batch height width"], need_weights: bool = False
+        self,
+        features: Sequence[Tensor],
+        is_padding: Bool[Tensor, "batch height width"],
+        choice: AttentionChoice | None = None,
     ) -> Tokens:
+        """`choice` is which weights to keep; by default none."""
         maps = [projection(feature) for projection, feature in zip(self.projections, features, strict=True)]
         places = [
             _place(is_padding, (feature.shape[-2], feature.shape[-1]), stride, self.is_original)
             for feature, stride in zip(maps, self.strides, strict=True)
         ]
         positions = [self.position(place.is_padding, place.centers).flatten(1, 2) for place in places]
-        maps[-1], weights = self._attend(maps[-1], positions[-1], places[-1], need_weights)
+        maps[-1], weights = self._attend(maps[-1], positions[-1], places[-1], choice)
         if self.neck is not None:
             maps = self.neck(maps)
         return Tokens(
@@ -138,15 +145,24 @@ class Encoder(nn.Module):
         )
 
     def _attend(
-        self, coarsest: Tensor, position: Float[Tensor, "batch token dim"], place: "_Place", need_weights: bool
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        values, weights = _as_tokens(coarsest), []
+        self,
+        coarsest: Tensor,
+        position: Float[Tensor, "batch token dim"],
+        place: "_Place",
+        choice: AttentionChoice | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        values = _as_tokens(coarsest)
         may_attend = ~place.is_padding.flatten(1)[:, None]
-        for layer in self.layers:
-            values, layer_weights = layer(values, position, may_attend, need_weights)
-            if layer_weights is not None:
-                weights.append(layer_weights)
-        return values.transpose(1, 2).reshape(coarsest.shape), tuple(weights)
+        kept = None
+        if choice is not None:
+            batch, tokens, _ = values.shape
+            shape = (len(self.layers), batch, self.heads, tokens, tokens)
+            kept = KeptWeights("encoder", choice.encoder_layers, choice.heads, shape=shape, mean=choice.encoder_mean)
+        for index, layer in enumerate(self.layers):
+            values, weights = layer(values, position, may_attend, need_weights=kept is not None and kept.wants(index))
+            if kept is not None and weights is not None:
+                kept.add(index, weights)
+        return values.transpose(1, 2).reshape(coarsest.shape), None if kept is None else kept.stack(like=values)
 
 
 class TopDownNeck(nn.Module):

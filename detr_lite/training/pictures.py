@@ -11,7 +11,7 @@ from detr_lite.data.coco import CocoDetection
 from detr_lite.data.collate import collate
 from detr_lite.data.images import load_image
 from detr_lite.evaluation.postprocess import Postprocess
-from detr_lite.structures import Detections, Target
+from detr_lite.structures import AttentionChoice, Detections, Target
 from detr_lite.viz.attention import attention_figure
 from detr_lite.viz.draw import samples_sheet
 
@@ -30,7 +30,7 @@ def draw_pictures(
     for index in chosen:
         batch = collate([images[index]])
         assert batch.targets is not None
-        output = model.eval()(batch, need_attention=True)
+        output = model.eval()(batch, need_attention=AttentionChoice(encoder_layers=()))
         (found,) = postprocess(output, [batch.targets[0].original_size])
         picture = load_image(records[index].path, (records[index].height, records[index].width))
         items.append((picture, _truth(batch.targets[0], postprocess.class_names), found))

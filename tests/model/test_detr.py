@@ -1,5 +1,8 @@
 """The whole model, of both kinds: shapes, padding, empty images, attention."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +10,7 @@ from torch import nn
 from detr_lite.build import build_criterion, build_model
 from detr_lite.config import Config, ModelConfig
 from detr_lite.model.heads import inverse_sigmoid
-from detr_lite.structures import Batch, Target
+from detr_lite.structures import AttentionChoice, Batch, DetrLiteError, Target
 
 MODELS = ["lite", "detr"]
 
@@ -95,9 +98,92 @@ def test_several_strides_are_asked_together(name):
     assert [parameter for parameter, value in model.named_parameters() if value.grad is None] == []
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "strides"), [("detr", (32,)), ("lite", (16,)), ("lite", (8, 16, 32))])
+def test_rows_sum_to_one_and_nothing_is_left_for_padding(name, strides):
+    torch.manual_seed(0)
+    model = build_model(settings(name, strides=strides, encoder_layers=2), classes=5).eval()
+    batch = Batch.from_images([torch.randn(3, 64, 170), torch.randn(3, 150, 70)])
+    plain, seen = model(batch), model(batch, need_attention=True)
+    torch.testing.assert_close(plain.logits, seen.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain.boxes_cxcywh, seen.boxes_cxcywh, atol=1e-5, rtol=0)
+    maps = seen.attention
+    assert maps.is_padding.any(1).all()
+    coarsest = maps.is_padding[:, -maps.encoder.shape[-1] :]
+    for weights, is_padding in ((maps.cross, maps.is_padding), (maps.encoder, coarsest)):
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
+        assert weights.masked_select(is_padding[None, :, None, None]).max() == 0
+        assert weights.masked_select(~is_padding[None, :, None, None]).min() > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", MODELS)
+def test_a_choice_is_a_part_of_all(name):
+    torch.manual_seed(0)
+    model = build_model(settings(name, encoder_layers=2, strides=(16, 32)), classes=5).eval()
+    batch = make_batch((2, 1))
+    whole = model(batch, need_attention=True).attention
+    choice = AttentionChoice(layers=[-1, 0], heads=[3, 1], queries=[5, 0, 2], encoder_layers=[1], encoder_mean=True)
+    part = model(batch, need_attention=choice).attention
+    for name in ("cross", "queries"):
+        expected = getattr(whole, name)[[2, 0]][:, :, [3, 1]][:, :, :, [5, 0, 2]]
+        torch.testing.assert_close(getattr(part, name), expected)
+    torch.testing.assert_close(part.encoder, whole.encoder[[1]][:, :, [3, 1]].mean(2, keepdim=True))
+    nothing = model(batch, need_attention=AttentionChoice(layers=[], encoder_layers=[], queries=[])).attention
+    assert nothing.cross.shape == (0, *whole.cross.shape[1:3], 0, whole.cross.shape[-1])
+    assert nothing.encoder.shape == (0, *whole.encoder.shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (AttentionChoice(layers=[3]), "there is no decoder layer 3; this model has 3, counted from 0"),
+        (AttentionChoice(heads=[0, -5]), "there is no head -5; this model has 4, counted from 0"),
+        (AttentionChoice(queries=[6]), "there is no query 6; this model has 6, counted from 0"),
+        (AttentionChoice(encoder_layers=[0]), "there is no encoder layer 0; this model has none"),
+    ],
+)
+def test_a_choice_of_what_is_not_there(choice, message):
+    model = build_model(settings("lite", encoder_layers=0), classes=5).eval()
+    with pytest.raises(DetrLiteError, match=message):
+        model(make_batch((1,)), need_attention=choice)
+
+
+def test_denoising_queries_are_not_in_the_maps():
+    torch.manual_seed(0)
+    model = build_model(settings("lite", dropout=0.0), classes=5).train()
+    batch = make_batch((2, 1))
+    seen = model(batch, need_attention=True)
+    assert seen.denoising is not None
+    assert seen.attention.queries.shape == (3, 2, 4, 6, 6)
+    assert seen.attention.cross.shape[:4] == (3, 2, 4, 6)
+    # A query may look at no noisy copy, so what it has left is all of its attention.
+    torch.testing.assert_close(seen.attention.queries.sum(-1), torch.ones(3, 2, 4, 6))
+
+
 def test_a_model_without_encoder_layers_has_no_encoder_attention():
     model = build_model(settings("lite", encoder_layers=0), classes=5).eval()
     assert model(make_batch((1,)), need_attention=True).attention.encoder.shape[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's peak in kilobytes")
+def test_all_attention_of_the_original_at_its_full_size_fits_in_4_gb():
+    """Six layers on a ResNet-50, 800 x 1333 pixels, in a process of its own and without the checks of shapes."""
+    program = """
+import resource, torch
+from detr_lite.build import build_model
+from detr_lite.config import ModelConfig
+from detr_lite.structures import Batch
+model = build_model(ModelConfig(name="detr", backbone="resnet50", strides=(32,), pretrained=False, dim=256, heads=8,
+    encoder_layers=6, decoder_layers=6, feedforward_dim=2048, num_queries=100), classes=91).eval()
+with torch.no_grad():
+    maps = model(Batch.from_images([torch.randn(3, 800, 1333)]), need_attention=True).attention
+assert maps.cross.shape == (6, 1, 8, 100, 1050) and maps.encoder.shape == (6, 1, 8, 1050, 1050)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(ended.stdout) < 4
 
 
 def test_padding_in_whole_tokens_hardly_changes_an_answer():
