@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from detr_lite.build import build_postprocess
@@ -24,6 +25,8 @@ class Explained:
     detections: Detections
     attention: AttentionMaps
     """Of a batch of one: `attention.cross[layer, 0, head, query]`, with `query` one of `detections.queries`."""
+    boxes_cxcywh: Float[Tensor, "layer 1 query 4"]
+    """Every query's box after each decoder layer, relative to the image."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Detector:
         output = self._forward([prepared], need_attention=True if choice is None else choice)
         assert output.attention is not None
         (detections,) = self.postprocess(output, [prepared.original_size])
-        return Explained(detections, output.attention.to("cpu"))
+        return Explained(detections, output.attention.to("cpu"), output.boxes_cxcywh.float().cpu())
 
     def _prepare(self, given: Any, place: str = "") -> _Prepared:
         """`place` begins the message of an error."""

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from detr_lite.command import ToolParser, run_command
 
-DESCRIPTION = """Draws, for every image, its detections with the cross-attention of their queries: the image with box,
-class and score, and heatmaps over it, the mean of all heads and each head. One PNG for each image, below the output
-folder as the image lies in its source. Where no score reaches the threshold, the best guesses are shown. What cannot be
-read as an image is named and skipped; the exit code is then 2."""
+DESCRIPTION = """Draws, for every image, where the model looks; one PNG each, below the output folder as the image lies
+in its source. --figure queries: the detections with the cross-attention of their queries, the mean of all heads and
+each head. layers: one detection's, layer by layer. points: where the encoder's tokens at chosen points look. slots: one
+slots.png, with the centres of all boxes that each query predicts on all images. Where no score reaches the threshold,
+the best guesses are shown. What cannot be read as an image is named and skipped; the exit code is then 2."""
 
 
 def main() -> None:
@@ -16,8 +17,11 @@ def main() -> None:
     add("--checkpoint", type=Path, required=True, help="a checkpoint, such as RUN/checkpoints/best.ckpt")
     add("--source", nargs="+", required=True, metavar="PATH", help="images, folders with all below, patterns ('*.jpg')")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the figures, new or empty")
-    add("--layer", default="last", help="of the decoder: last, or a number counted from 0 (default: last)")
-    add("--heads", default="all", help="all (with their mean), mean, or numbers such as 0,3 (default: all)")
+    add("--figure", default="queries", help="queries, layers, points or slots (default: queries)")
+    add("--layer", help="with queries: last, or a number of the decoder's layers, counted from 0 (default: last)")
+    add("--heads", help="all (with their mean), mean, or numbers such as 0,3 (default: all; with points: mean)")
+    add("--detection", type=int, metavar="N", help="with layers: which detection, the best one is 0 (default: 0)")
+    add("--points", nargs="+", metavar="X,Y", help="pixels of the image (default: centres of the best detections)")
     add("--threshold", type=float, default=0.5, help="least score, from 0 to 1 (default: 0.5)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)")
     add("--overwrite", action="store_true", help="replace files of the same names in the output folder; others stay")

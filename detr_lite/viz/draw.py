@@ -81,7 +81,7 @@ def draw_boxes(
     draw = ImageDraw.Draw(picture)
     short_side = min(picture.size)
     # Both grow with the image, so that a large one is still legible when it is shown small.
-    line, font = 1 + short_side // 250, _font(8 + short_side // 45)
+    line, font = 1 + short_side // 250, label_font(8 + short_side // 45)
 
     rectangles = [_rectangle(box, picture.size) for box in boxes_xyxy.tolist()]
     colors = [class_color(label) for label in labels.tolist()]
@@ -137,7 +137,7 @@ def side_by_side(
     row_heights = [max(image.height for pair in row for image in pair) for row in rows]
 
     narrow, wide = max(4, cell_width // 80), max(12, cell_width // 14)  # within a pair, between pairs
-    font = _font(max(12, cell_width // 20))
+    font = label_font(max(12, cell_width // 20))
     header = round(1.6 * font.size)
     pair_width = 2 * cell_width + narrow
     size = (columns * (pair_width + wide) + wide, wide // 2 + header + sum(row_heights) + len(rows) * wide)
@@ -183,7 +183,8 @@ def samples_sheet(
 
 
 @lru_cache(maxsize=32)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def label_font(size: int) -> ImageFont.FreeTypeFont:
+    """`size` in pixels."""
     # Matplotlib's, not Pillow's own, which has no letters but ASCII's.
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 

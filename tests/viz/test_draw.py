@@ -223,6 +223,6 @@ def test_labels_leave_most_of_a_small_image_to_be_seen():
 @pytest.mark.parametrize("name", ["Ölfleck", "кот", "ñandú"])
 def test_names_are_written_in_other_letters_than_asciis(name):
     """A letter that the font lacks would be drawn as the same box as any other such letter."""
-    missing = draw_module._font(20).getmask("\U0010fffe")
+    missing = draw_module.label_font(20).getmask("\U0010fffe")
     for letter in name:
-        assert bytes(draw_module._font(20).getmask(letter)) != bytes(missing)
+        assert bytes(draw_module.label_font(20).getmask(letter)) != bytes(missing)
