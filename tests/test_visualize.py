@@ -12,6 +12,7 @@ from PIL import Image
 from detr_lite import visualize as module
 from detr_lite.detector import Detector
 from detr_lite.viz.attention import attention_figure
+from detr_lite.viz.slots import slots_figure
 
 Tool = Callable[..., Any]
 
@@ -123,6 +124,14 @@ def test_the_layer_and_heads_that_are_asked_for(
         (["--heads", "0,"], "--heads is '0,'"),
         (["--threshold", "2"], "--threshold is 2.0; it must be from 0 to 1"),
         (["--device", "cuda:99"], 'device "cuda:99" cannot be used here'),
+        (["--figure", "heads"], "--figure is 'heads'; it must be one of queries, layers, points, slots"),
+        (["--points", "3,4"], "--points does not belong to --figure queries; give it with --figure points"),
+        (["--figure", "slots", "--heads", "0"], "give it with --figure queries or layers or points"),
+        (["--figure", "layers", "--layer", "0"], "--layer does not belong to --figure layers"),
+        (["--figure", "points", "--points", "3;4"], "--points '3;4' is no point; give x,y in pixels"),
+        (["--figure", "points", "--points", "30,400"], "a.jpg: point 30,400 lies outside the image of"),
+        (["--figure", "layers", "--detection", "-1"], "--detection is -1; it must be a number, counted from 0"),
+        (["--figure", "layers", "--detection", "9", "--threshold", "1"], "--detection 9 is not there"),
         (["--source", "nowhere"], "--source nowhere: no such file or folder"),
         (["--checkpoint", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
     ],
@@ -162,6 +171,64 @@ def test_many_detections_make_a_figure_that_can_be_saved(
     assert visualize("--source", photos / "a.png", "--threshold", 0).code == 0
     with Image.open(tmp_path / "out" / "a.png") as picture:
         assert picture.height <= 601
+
+
+@pytest.mark.parametrize(
+    ("words", "panels"),
+    [
+        (["--figure", "layers"], 2 * 4),
+        (["--figure", "layers", "--heads", "mean", "--detection", "1"], 2 * 2),
+        (["--figure", "points", "--points", "10,10", "20.5,30"], 2 * 2),
+        (["--figure", "points", "--heads", "0", "--points", "10,10"], 2),
+        (["--figure", "points"], None),
+    ],
+)
+def test_other_figures_of_each_image(
+    visualize: Tool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], panels: int | None
+) -> None:
+    drawn: list[Any] = []
+    save = module.save
+    monkeypatch.setattr(module, "save", lambda figure, path: (drawn.append(figure), save(figure, path)))
+    ended = visualize("--source", photos, "--threshold", 0, *words)
+    assert (ended.code, ended.err) == (0, ""), ended
+    assert files_in(tmp_path / "out") == ["a.jpg.png", "a.png", "sub/a.png"]
+    assert len(drawn) == 3
+    for figure in drawn:
+        assert panels is None or len(titles_of(figure)) == panels
+
+
+def test_the_boxes_of_each_layer_are_the_models_own(checkpoint: Path, photos: Path) -> None:
+    explained = Detector.from_checkpoint(checkpoint, "cpu").explain(photos / "a.png")
+    found = explained.detections
+    with Image.open(photos / "a.png") as image:
+        width, height = image.size
+    x, y, w, h = explained.boxes_cxcywh[-1, 0, found.queries].unbind(-1)
+    x0, x1 = (edge.clamp(0, 1) * width for edge in (x - w / 2, x + w / 2))
+    y0, y1 = (edge.clamp(0, 1) * height for edge in (y - h / 2, y + h / 2))
+    np.testing.assert_allclose(found.boxes_xyxy, np.stack([x0, y0, x1, y1], axis=-1), atol=1e-3)
+
+
+def test_slots_are_one_figure_of_all_images(
+    visualize: Tool, checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        module, "slots_figure", lambda slots, note: drawn.append(slots) or slots_figure(slots, note=note)
+    )
+    (photos / "b.png").write_text("no image")
+    ended = visualize("--source", photos, "--figure", "slots", "--threshold", 0.3)
+    assert ended.code == 2
+    assert files_in(tmp_path / "out") == ["slots.png"]
+    assert "written    1 figure to" in ended.out
+    (slots,) = drawn
+    assert slots.images == 3
+    detector = Detector.from_checkpoint(checkpoint, "cpu")
+    names = ("a.jpg", "a.png", "sub/a.png")
+    explained = [detector.explain(photos / name) for name in names]
+    for number, one in enumerate(explained):
+        np.testing.assert_allclose(slots.centers()[number], one.boxes_cxcywh[-1, 0, :, :2], atol=1e-5)
+    found = [set(one.detections.above(0.3).queries.tolist()) for one in explained]
+    assert slots.counts().tolist() == [sum(query in each for each in found) for query in range(6)]
 
 
 def test_help_ends_well(run_tool: Tool) -> None:

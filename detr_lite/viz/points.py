@@ -14,7 +14,7 @@ from detr_lite.viz.attention import Heads, chosen_heads
 from detr_lite.viz.heatmap import overlay, reduced, token_heatmap
 from detr_lite.viz.panels import block_places, draw_box, draw_panel, empty_sheet, sheet_of
 
-Point = tuple[float, float]
+Point = tuple[int | float, int | float]
 """(x, y) in pixels of the original image, from its upper left corner."""
 
 _UNIT = (
@@ -115,8 +115,8 @@ def token_box(
     row, column = token
     width, height = image_size
     across, down = _span(maps, index)
-    x0, x1 = (min(edge / across, 1) * width for edge in (column, column + 1))
-    y0, y1 = (min(edge / down, 1) * height for edge in (row, row + 1))
+    x0, x1 = (min(edge / across, 1.0) * width for edge in (column, column + 1))
+    y0, y1 = (min(edge / down, 1.0) * height for edge in (row, row + 1))
     return x0, y0, x1, y1
 
 
@@ -147,7 +147,8 @@ def _unpadded(maps: AttentionMaps, index: int) -> tuple[int, int]:
 def _span(maps: AttentionMaps, index: int) -> tuple[float, float]:
     """The image's (width, height) in tokens of the coarsest level; the last tokens may reach beyond it."""
     if maps.spans is None:
-        return _unpadded(maps, index)
+        columns, rows = _unpadded(maps, index)
+        return float(columns), float(rows)
     across, down = maps.spans[index, -1].tolist()
     return across, down
 

@@ -1,0 +1,105 @@
+"""The boxes that each query predicts on many images."""
+
+import pytest
+import torch
+from sheets import assert_legible
+
+from detr_lite.structures import DetrLiteError
+from detr_lite.viz.slots import KINDS, QuerySlots, box_kinds, slots_figure
+
+SMALL, WIDE, UPRIGHT = range(3)
+
+
+@pytest.mark.parametrize(
+    ("size", "image_size", "kind"),
+    [
+        ((0.1, 0.1), (100, 100), SMALL),
+        ((0.9, 0.04), (100, 100), SMALL),
+        ((0.25, 0.2), (100, 100), WIDE),
+        ((0.5, 0.5), (100, 100), WIDE),
+        ((0.4, 0.5), (100, 100), UPRIGHT),
+        ((0.4, 0.5), (200, 100), WIDE),  # 80 x 50 pixels
+        ((0.0, 0.0), (100, 100), SMALL),
+    ],
+)
+def test_the_rule_of_the_colours(size, image_size, kind):
+    assert box_kinds(torch.tensor([[0.5, 0.5, *size]]), image_size).tolist() == [kind]
+
+
+def slots_of(images, queries=5):
+    slots = QuerySlots()
+    given = torch.rand(images, queries, 4, generator=torch.Generator().manual_seed(1))
+    for number, boxes_cxcywh in enumerate(given):
+        slots.add(boxes_cxcywh, (640, 480), torch.tensor([3, 3, 1] if number else [3]))
+    return slots, given
+
+
+def points_in(axes):
+    """The centres of each kind as they are drawn, by colour."""
+    return {
+        tuple(drawn.get_facecolor()[0, :3].round(3)): drawn.get_offsets()
+        for drawn in axes.collections
+        if len(drawn.get_offsets())
+    }
+
+
+@pytest.mark.parametrize("images", [1, 7])
+def test_every_box_is_drawn_once_at_its_centre_in_the_colour_of_its_kind(images):
+    from matplotlib.colors import to_rgb
+
+    slots, given = slots_of(images)
+    figure = slots_figure(slots, queries=[4, 0])
+    for axes, query in zip(figure.axes, [4, 0], strict=True):
+        drawn = points_in(axes)
+        kinds = box_kinds(given[:, query], (640, 480))
+        assert sum(map(len, drawn.values())) == images
+        for number, kind in enumerate(KINDS):
+            expected = given[kinds == number, query, :2]
+            color = tuple(round(channel, 3) for channel in to_rgb(kind.color))
+            if len(expected):
+                assert torch.allclose(torch.tensor(drawn[color].data).float(), expected)
+            else:
+                assert color not in drawn
+
+
+def test_the_queries_that_find_most_come_first():
+    slots, _ = slots_of(7)
+    assert slots.counts().tolist() == [0, 6, 0, 7, 0], "a query that found two classes in an image found it once"
+    figure = slots_figure(slots, most=3, note="found: score of at least 0.5")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["query 3: found 7", "query 1: found 6", "query 0: found 0"]
+    assert figure.get_suptitle().startswith("Centres of all boxes of 3 of 5 queries on 7 images\n")
+    assert figure.get_suptitle().endswith("; found: score of at least 0.5")
+
+
+def test_the_legend_names_the_rule():
+    slots, _ = slots_of(2)
+    (legend,) = slots_figure(slots).legends
+    assert [text.get_text() for text in legend.get_texts()] == [kind.rule for kind in KINDS]
+
+
+def test_colours_differ_in_lightness_or_hue_and_shapes_always():
+    assert len({kind.marker for kind in KINDS}) == len({kind.color for kind in KINDS}) == 3
+
+
+@pytest.mark.parametrize("queries", [1, 5, 30])
+def test_legible_and_without_overlaps(queries):
+    slots = QuerySlots()
+    for _ in range(120):
+        slots.add(torch.rand(queries, 4), (64, 48), torch.arange(queries))
+    figure = slots_figure(slots, note="found: score of at least 0.5")
+    assert len(figure.axes) == min(queries, 20)
+    assert_legible(figure)
+
+
+def test_only_boxes_are_kept():
+    slots, _ = slots_of(1000, queries=100)
+    kept = sum(tensor.numel() * tensor.element_size() for tensors in vars(slots).values() for tensor in tensors)
+    assert kept <= 1000 * 100 * 25, "25 bytes a box"
+
+
+def test_wrong_use():
+    with pytest.raises(DetrLiteError, match="no image was added"):
+        slots_figure(QuerySlots())
+    with pytest.raises(DetrLiteError, match="there is no query 5; this model has 5, counted from 0"):
+        slots_figure(slots_of(1)[0], queries=[5])
