@@ -152,10 +152,9 @@ def draw_image(detector: Detector, image: Image.Image, wanted: Wanted) -> tuple[
     is_guess = bool(note)
     if wanted.kind == "layers":
         if wanted.detection and wanted.detection >= len(found):
-            raise DetrLiteError(
-                f"--detection {wanted.detection} is not there; {len(found)} reach the score of {wanted.threshold:g}, "
-                "counted from 0; give a lower --threshold"
-            )
+            there = f"{len(found)} guesses" if is_guess else f"{len(found)} of a score of at least {wanted.threshold:g}"
+            remedy = "" if is_guess else "; a lower --threshold lets more in"
+            raise DetrLiteError(f"there is no --detection {wanted.detection}; there are {there}, from 0{remedy}")
         drawn = layers_figure(
             image, found, maps, wanted.detection, heads=heads, boxes_cxcywh=explained.boxes_cxcywh, note=note
         )

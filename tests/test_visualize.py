@@ -131,7 +131,10 @@ def test_the_layer_and_heads_that_are_asked_for(
         (["--figure", "points", "--points", "3;4"], "--points '3;4' is no point; give x,y in pixels"),
         (["--figure", "points", "--points", "30,400"], "a.jpg: point 30,400 lies outside the image of"),
         (["--figure", "layers", "--detection", "-1"], "--detection is -1; it must be a number, counted from 0"),
-        (["--figure", "layers", "--detection", "9", "--threshold", "1"], "--detection 9 is not there"),
+        (
+            ["--figure", "layers", "--detection", "99", "--threshold", "1"],
+            "there is no --detection 99; there are 18 guesses",
+        ),
         (["--source", "nowhere"], "--source nowhere: no such file or folder"),
         (["--checkpoint", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
     ],
