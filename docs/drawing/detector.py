@@ -1,0 +1,94 @@
+"""Figures of docs/attention.md in which a trained detector looks at a scene."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from drawing.style import BLUE
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from PIL import Image
+
+from detr_lite import Detector
+from detr_lite.viz.attention import overlay, token_heatmap
+
+SHOWN = 6
+"""So many detections of the scene."""
+
+
+def draw_heads_of_detector(checkpoint: Path, image: Path) -> Figure:
+    """Around the best detection, where its query looks: a row for each decoder layer, the heads' mean and each head."""
+    scene = Image.open(image).convert("RGB")
+    explained = Detector.from_checkpoint(checkpoint, device="cpu").explain(scene)
+    found, maps = explained.detections, explained.attention
+    query, box_xyxy = int(found.queries[0]), found.boxes_xyxy[0].tolist()
+    layers, heads = maps.cross.shape[0], maps.cross.shape[2]
+    figure = Figure(figsize=(8, 0.55 + layers * 8 / (heads + 2)))
+    panels = figure.subplots(layers, heads + 2, squeeze=False)
+    figure.subplots_adjust(left=0.035, right=0.995, top=0.93, bottom=0.1, wspace=0.05, hspace=0.05)
+    for layer, line in enumerate(panels):
+        by_head = maps.cross[layer, 0, :, query]
+        weights = [("mean", by_head.mean(dim=0)), *((f"head {head}", by_head[head]) for head in range(heads))]
+        _show(line[0], scene, box_xyxy, BLUE, "white")
+        for axes, (name, tokens) in zip(line[1:], weights, strict=True):
+            _show(
+                axes, overlay(scene, token_heatmap(tokens, maps.grids, maps.is_padding[0])), box_xyxy, "white", "black"
+            )
+            if layer == 0:
+                axes.set_title(name, fontsize=10, pad=3)
+        line[0].text(-0.06, 0.5, f"layer {layer}", rotation=90, ha="right", va="center", fontsize=10,
+                     transform=line[0].transAxes)  # fmt: skip
+        for axes in line:
+            _zoom(axes, scene, box_xyxy)
+    _add_bar(figure)
+    return figure
+
+
+def draw_queries_of_detector(checkpoint: Path, image: Path) -> Figure:
+    """The scene with one detection each, and below where its query looks in the last layer."""
+    scene = Image.open(image).convert("RGB")
+    explained = Detector.from_checkpoint(checkpoint, device="cpu").explain(scene)
+    found, maps = explained.detections, explained.attention
+    figure = Figure(figsize=(8, 3.4))
+    panels = figure.subplots(2, SHOWN, squeeze=False)
+    figure.subplots_adjust(left=0.005, right=0.995, top=0.9, bottom=0.17, wspace=0.05, hspace=0.05)
+    for number in range(min(SHOWN, len(found))):
+        box_xyxy, query = found.boxes_xyxy[number].tolist(), int(found.queries[number])
+        heat = token_heatmap(maps.cross[-1, 0, :, query].mean(dim=0), maps.grids, maps.is_padding[0])
+        _show(panels[0, number], scene, box_xyxy, BLUE, "white")
+        _show(panels[1, number], overlay(scene, heat), box_xyxy, "white", "black")
+        name = found.class_names[int(found.labels[number])]
+        panels[0, number].set_title(f"{name} {float(found.scores[number]):.2f}", fontsize=10, pad=3)
+    _add_bar(figure)
+    return figure
+
+
+def _show(axes: Axes, picture: Image.Image, box_xyxy: Sequence[float], color: str, rim: str) -> None:
+    axes.imshow(picture)
+    axes.axis("off")
+    x0, y0, x1, y1 = box_xyxy
+    stroke = withStroke(linewidth=2.4, foreground=rim)
+    axes.add_patch(
+        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=1.2, path_effects=[stroke])
+    )
+
+
+def _zoom(axes: Axes, scene: Image.Image, box_xyxy: Sequence[float]) -> None:
+    """A square twice as large as the box, as far as the image reaches."""
+    x0, y0, x1, y1 = box_xyxy
+    side = min(2 * max(x1 - x0, y1 - y0), *scene.size)
+    left = min(max((x0 + x1 - side) / 2, 0), scene.width - side)
+    top = min(max((y0 + y1 - side) / 2, 0), scene.height - side)
+    axes.set_xlim(left, left + side)
+    axes.set_ylim(top + side, top)
+
+
+def _add_bar(figure: Figure) -> None:
+    height = figure.get_figheight()
+    bar = figure.add_axes((0.35, 0.27 / height, 0.3, 0.09 / height))
+    figure.colorbar(ScalarMappable(cmap=matplotlib.colormaps["inferno"]), cax=bar, orientation="horizontal")
+    bar.set_xticks([0, 1], ["0", "peak"])
+    bar.tick_params(labelsize=9, length=2)
