@@ -6,7 +6,7 @@ from typing import TypeVar
 from detr_lite.config import Config, DataConfig, ModelConfig
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.postprocess import Activation, Postprocess
-from detr_lite.loss.criterion import Criterion, QualityCriterion, SoftmaxCriterion
+from detr_lite.loss.criterion import QualityCriterion, SoftmaxCriterion
 from detr_lite.loss.matcher import MatchingCost
 from detr_lite.model.backbone import Backbone
 from detr_lite.model.decoder import PlainDecoder, RefiningDecoder
@@ -79,7 +79,7 @@ def _heads(config: ModelConfig, classes: int) -> RefiningHeads | DistributionHea
     return RefiningHeads(config.dim, classes, config.decoder_layers)
 
 
-def build_criterion(config: Config, classes: int) -> Criterion:
+def build_criterion(config: Config, classes: int) -> SoftmaxCriterion | QualityCriterion:
     """The loss that goes with the model."""
     loss = config.loss
     if config.model.name == "detr":

@@ -18,6 +18,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for the results; by default the run's evaluation folder")
     parser.add_argument("--batch_size", type=int, help="images at a time; by default as in training")
     parser.add_argument("--workers", type=int, help="processes that load images; by default one for every two cores")
+    parser.add_argument(
+        "--attention", action="store_true", help="also measure where the queries look: attention.json, attention.png"
+    )
     arguments = parser.parse_args()
     from detr_lite.training.evaluate import evaluate_checkpoint  # slow to import, and --help should not wait
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from detr_lite.data.coco import CocoSplit
 from detr_lite.evaluation.coco_map import BOXES_FIT
 from detr_lite.structures import Detections
-from detr_lite.training.answers import Classes, classes_of, fit_of, spread_over_images, spread_over_queries
+from detr_lite.training.answers import Classes, classes_of, fit_of, how_alike
 from detr_lite.training.clock import RunClock
 
 # Each limit is such that a healthy run stays far from it: a false alarm is worse than silence.
@@ -43,9 +43,6 @@ LATE_STEPS = 500
 """Shorter runs are trials of the machinery, in which nothing is learned for lack of steps."""
 COLLAPSED_FROM, COLLAPSED_STEPS = 0.2, 300
 """Share of the run, and steps, before which a sound model too may answer alike everywhere: queries start alike."""
-ALIKE = 0.01
-"""Standard deviation of boxes (of the image's size) and scores below which they are the same. With a model that has
-learned anything they differ by 0.1 and more. Where the same boxes are right, AP is above nothing."""
 FEW_OBJECTS = 50
 """On fewer the share of right classes is accident."""
 
@@ -184,15 +181,9 @@ class StallWatch(Callback):
             self._look_at_fit(step, found, is_zero=AP50 < NOTHING)
 
     def _look_for_collapse(self, step: int, found: Mapping[int, Detections]) -> None:
-        sizes = {record.id: (record.height, record.width) for record in self.val.images}
-        remedy = (
-            f"the model has collapsed, most often by too high a rate: {self.rate.remedy}; --self_test tells whether it "
-            "can learn these images at all"
-        )
-        if spread_over_queries(found, sizes) < ALIKE:
-            self._say("alike", f"step {step:,}: all queries of an image give the same box; {remedy}")
-        elif len(found) > 1 and spread_over_images(found, sizes) < ALIKE:
-            self._say("alike", f"step {step:,}: the answers are the same for every image; {remedy}")
+        alike = how_alike(found, {record.id: (record.height, record.width) for record in self.val.images})
+        if alike is not None:
+            self._say("alike", f"step {step:,}: {alike}; {against_collapse(self.rate)}")
 
     def _look_at_fit(self, step: int, found: Mapping[int, Detections], is_zero: bool) -> None:
         classes = classes_of(found, self.val)
@@ -240,6 +231,12 @@ class StallWatch(Callback):
             self.said.append(cause)
             # tqdm's way of printing, as a bar may stand on the line.
             tqdm.write(f"stalled    {text}")
+
+
+def against_collapse(rate: Rate | None) -> str:
+    """The cause and the remedy where all answers are alike; None is a rate that nobody knows."""
+    cause = "" if rate is None else f", most often by too high a rate: {rate.remedy}"
+    return f"the model has collapsed{cause}; --self_test tells whether it can learn these images at all"
 
 
 def are_classes_random(classes: Classes) -> bool:

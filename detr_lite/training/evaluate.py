@@ -1,7 +1,7 @@
 """Evaluation of a checkpoint: COCO's numbers, and the files that a run's `evaluation` folder holds."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,11 +9,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detr_lite.build import chosen
+from detr_lite.build import build_criterion, chosen
 from detr_lite.config import DEFAULT_ROOT, PROJECT
 from detr_lite.data.coco import CocoSplit, read_split
 from detr_lite.data.results import refuse_links_out, write_whole
 from detr_lite.detector import Detector
+from detr_lite.evaluation.attention_numbers import AttentionNumbers
 from detr_lite.evaluation.coco_map import (
     CocoEvaluation,
     coco_results,
@@ -24,7 +25,11 @@ from detr_lite.evaluation.coco_map import (
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.messages import printable
 from detr_lite.structures import Batch, Category, Detections, DetrLiteError
+from detr_lite.training.attention import WRITTEN as ATTENTION
+from detr_lite.training.attention import collapse_of, in_labels_of, measure_attention, tell_attention
+from detr_lite.training.choose import usual_rate
 from detr_lite.training.datamodule import default_workers, make_loader
+from detr_lite.training.diagnosis import Rate, against_collapse
 from detr_lite.viz.curves import plot_pr_curves
 
 WRITTEN = ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")
@@ -38,6 +43,7 @@ def evaluate_checkpoint(
     output: Path | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    attention: bool = False,
 ) -> CocoEvaluation:
     """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; prints what it found.
 
@@ -46,24 +52,21 @@ def evaluate_checkpoint(
         batch_size: by default that of training, as padding, and with it the last digits, depend on it. So they do on
             precision: here it is 32 bits, in a run's own evaluations that of the run.
         output: folder; by default `evaluation` in the run that the checkpoint belongs to, or else beside it.
+        attention: also measure where the queries look, and write attention.json and attention.png.
     """
     for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
         if value is not None and value < least:
             raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
     home = run_of(checkpoint) if output is None else output
     output = output or home / "evaluation"
-    refuse_links_out(home, [output / name for name in WRITTEN])
+    refuse_links_out(home, [output / name for name in (*WRITTEN, *ATTENTION)])
     detector = Detector.from_checkpoint(checkpoint)
     description = detector.description
     data = read_split(root or data_root(description.config.data.root), split)
     category_ids = ids_by_name(detector.categories, data)
-    loader = make_loader(
-        data,
-        detector.transform,
-        description.resize,
-        chosen("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size,
-        default_workers() if workers is None else workers,
-    )
+    batch_size = chosen("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size
+    workers = default_workers() if workers is None else workers
+    loader = make_loader(data, detector.transform, description.resize, batch_size, workers)
     found = detect(detector.model, detector.postprocess, loader, detector.device)
     results = [
         entry
@@ -82,8 +85,34 @@ def evaluate_checkpoint(
     reason = explain_zero(evaluation, results, data.ground_truth)
     if reason:
         print(reason)
+    if attention:
+        measured, collapse = _attention_of(detector, data, workers, found, evaluation.metrics["AP50"])
+        tell_attention(measured, collapse, output)
     print(f"written to {printable(output)}")
     return evaluation
+
+
+def _attention_of(
+    detector: Detector,
+    data: CocoSplit,
+    workers: int,
+    found: Mapping[int, Detections],
+    AP50: float,  # noqa: N803
+) -> tuple[AttentionNumbers, str | None]:
+    """The numbers, and in which way the model has collapsed, if so."""
+    description = detector.description
+    # One image at a time: it has no padding, and weights of several large ones may not fit.
+    loader = make_loader(
+        in_labels_of(data, detector.categories), detector.transform, description.resize, batch_size=1, workers=workers
+    )
+    cost = build_criterion(description.config, len(detector.categories)).cost
+    numbers = measure_attention(detector.model, cost, loader, detector.device)
+    sizes = {record.id: (record.height, record.width) for record in data.images}
+    collapse = collapse_of(numbers, found, sizes, AP50)
+    optim = description.config.optim
+    is_known = optim.lr is not None and optim.optimizer is not None  # which it is not of other people's weights
+    rate = Rate(chosen("optim.lr", optim.lr), usual_rate(description.config)) if is_known else None
+    return numbers, None if collapse is None else f"{collapse}; {against_collapse(rate)}"
 
 
 def data_root(root: str) -> Path:
