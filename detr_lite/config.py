@@ -152,6 +152,9 @@ class TrainerConfig:
     """The validation images are evaluated so many times, spread evenly over the run; the best model is kept."""
     patience: int | None = None
     """Stop early when so many evaluations in a row have not raised the best AP; by default never."""
+    attention_epochs: float | None = 0.0
+    """At evaluations that lie at least so many epochs apart, attention on a few validation images is measured
+    (attention.csv) and drawn (attention/, and at the end attention.gif); 0 for every one, null for none."""
     checkpoint_minutes: float = 1.0
     """A checkpoint is written at least so often (if writing it takes less than a twentieth of that), and so much work
     a power cut may cost; 0 for every step."""
@@ -185,7 +188,7 @@ AT_LEAST = {
     "optim.lr": 0, "optim.backbone_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.flat": 0,
     "optim.clip": 0, "optim.accumulate": 1, "optim.ema": 0, "optim.ema_ramp_steps": 1,
     "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.evaluations": 1, "trainer.patience": 1,
-    "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1,
+    "trainer.attention_epochs": 0, "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1,
 }  # fmt: skip
 
 

@@ -99,7 +99,9 @@ def tiny_config(tiny_data: Path) -> Config:
             denoising_queries=4,
         ),
         optim=OptimConfig(lr=1.5e-3, warmup_steps=2),
-        trainer=TrainerConfig(max_epochs=2, evaluations=2, accelerator="cpu", devices=1, precision="32-true"),
+        trainer=TrainerConfig(
+            max_epochs=2, evaluations=2, attention_epochs=None, accelerator="cpu", devices=1, precision="32-true"
+        ),
     )
 
 

@@ -94,6 +94,10 @@ class RunClock(Callback):
         # A finished run that is resumed.
         trainer.should_stop = self.is_over and not self.is_evaluation_due and trainer.global_step > 0
 
+    def pause(self) -> None:
+        """Until the next step: what is done meanwhile is no training."""
+        self._mark = None
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -121,7 +125,7 @@ class RunClock(Callback):
         self._evaluated = self._due
         trainer.val_check_batch = NEVER
         trainer.should_stop = trainer.should_stop or self.is_over
-        self._mark = None  # until the next step: what other callbacks write and draw now is no training either
+        self.pause()  # what other callbacks write and draw now is no training either
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.is_evaluation_due:

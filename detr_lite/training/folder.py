@@ -7,6 +7,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from detr_lite.config import Invocation
 from detr_lite.data.results import refuse_links_out, remove_parts
 from detr_lite.structures import DetrLiteError
+from detr_lite.training.attention import WRITTEN as ATTENTION
+from detr_lite.training.attention_watch import ANIMATION, FRAMES, TABLE
 from detr_lite.training.checkpoints import BEST, LAST, PREVIOUS
 from detr_lite.training.evaluate import run_of
 from detr_lite.training.kept_step import FOLDER as NONFINITE
@@ -21,6 +23,9 @@ WRITTEN = (
     *(f"evaluation/{name}" for name in ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")),
 )
 """The files of a run."""
+
+ASKED_FOR = (TABLE, ANIMATION, *(f"evaluation/{name}" for name in ATTENTION))
+"""Those that a run or an evaluation writes where settings say so."""
 
 
 def choose_folder(invocation: Invocation, resumed: Path | None) -> Path:
@@ -58,17 +63,20 @@ def take_folder(folder: Path, overwrite: bool, is_new: bool = False) -> RunLock:
         raise DetrLiteError(f"--run_dir {folder} is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
     lock = RunLock(folder)
-    refuse_links_out(folder, [lock.path, *(folder / name for name in (*WRITTEN, NONFINITE, "tensorboard", "wandb"))])
+    refuse_links_out(
+        folder,
+        [lock.path, *(folder / name for name in (*WRITTEN, *ASKED_FOR, FRAMES, NONFINITE, "tensorboard", "wandb"))],
+    )
     lock.acquire()
     if is_new and not overwrite and _holds_run(folder):
         lock.release()
         raise DetrLiteError(f"{folder}: another run has been there in the meantime; give another --run_dir")
-    for place in (folder, folder / CHECKPOINTS, folder / "evaluation", folder / NONFINITE):
+    for place in (folder, folder / CHECKPOINTS, folder / "evaluation", folder / FRAMES, folder / NONFINITE):
         remove_parts(place)
     if overwrite:
-        for name in WRITTEN:
+        for name in (*WRITTEN, *ASKED_FOR):
             (folder / name).unlink(missing_ok=True)
-        for kept in (folder / NONFINITE).glob("step-*"):
+        for kept in (*(folder / NONFINITE).glob("step-*"), *(folder / FRAMES).glob("step-*.png")):
             kept.unlink()
         remove_logs(folder)
     return lock

@@ -25,6 +25,7 @@ from detr_lite.messages import printable
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.agreement import Agreement
+from detr_lite.training.attention_watch import AttentionWatch
 from detr_lite.training.averaging import MovingAverage
 from detr_lite.training.callbacks import MetricsFile, RunProgress
 from detr_lite.training.checkpoints import BEST, LAST, LastCheckpoint, WholeCheckpointIO
@@ -76,9 +77,10 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     agreement = Agreement()
     clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations, agreement)
+    criterion = build_criterion(config, len(train_split.categories))
     module = DetectionModule(
         model=model,
-        criterion=build_criterion(config, len(train_split.categories)),
+        criterion=criterion,
         postprocess=build_postprocess(config.model, [category.name for category in train_split.categories]),
         val=val_split,
         make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
@@ -96,7 +98,11 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     )
     logger = make_logger(config.trainer.logger, folder, None if resumed is None else resumed.step)
     last = LastCheckpoint(folder / CHECKPOINTS, config.trainer.checkpoint_minutes, clock, signals, agreement)
-    trainer = _trainer(config, precision, folder, clock, last, logger, val_split)
+    watches: list[L.Callback] = []
+    if config.trainer.attention_epochs is not None:
+        seen, names = CocoDetection(val_split, data.val_transform), module.postprocess.class_names
+        watches.append(AttentionWatch(folder, seen, criterion.cost, names, clock, config.trainer.attention_epochs))
+    trainer = _trainer(config, precision, folder, clock, last, logger, val_split, watches)
     facts = RunFacts.of(train_split, val_split, trainer.world_size)
     changes, restarts_epoch = ([], False) if resumed is None else check_unchanged(resumed, description, facts)
     guard = FiniteGuard(folder, description, data.training_batch)
@@ -232,6 +238,7 @@ def _trainer(
     last: LastCheckpoint,
     logger: Logger | None,
     val: CocoSplit,
+    watches: Sequence[L.Callback],
 ) -> L.Trainer:
     optim = config.optim
     factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
@@ -265,6 +272,7 @@ def _trainer(
                 MetricsFile(folder / "metrics.csv", clock),
                 RunProgress(clock),
                 StallWatch(clock, val, Rate(chosen("optim.lr", optim.lr), usual_rate(config)), optim.warmup_steps),
+                *watches,  # before the average, which leaves when an evaluation ends
                 *asked_for,
                 ModelCheckpoint(
                     dirpath=last.folder,

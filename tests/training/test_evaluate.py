@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from pycocotools.cocoeval import COCOeval
 from detr_lite.config import DEFAULT_ROOT, PROJECT
 from detr_lite.data.coco import read_split
 from detr_lite.evaluation.coco_map import METRICS
-from detr_lite.structures import Category, Detections, DetrLiteError
+from detr_lite.model.detr import Detr
+from detr_lite.structures import Category, Detections, DetrLiteError, DetrOutput
 from detr_lite.training import evaluate
 
 FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png"]
@@ -175,3 +177,150 @@ def test_the_default_data_set_lives_in_the_project(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     assert evaluate.data_root(DEFAULT_ROOT) == PROJECT / "datasets" / "coco_small"
     assert evaluate.data_root("datasets/mine") == Path("datasets/mine")
+
+
+ATTENTION_FILES = sorted([*FILES, "attention.json", "attention.png"])
+
+
+def attention_of(checkpoint: Path, output: Path, **options: Any) -> dict[str, Any]:
+    """What `--attention` writes."""
+    evaluate.evaluate_checkpoint(checkpoint, output=output, workers=0, attention=True, **options)
+    assert sorted(path.name for path in output.iterdir()) == ATTENTION_FILES
+    return json.loads((output / "attention.json").read_text())
+
+
+def test_attention_is_measured_layer_by_layer_and_told(
+    run_tool: Callable[..., Any], checkpoint: Path, tmp_path: Path
+) -> None:
+    ended = run_tool(
+        "evaluate", "--checkpoint", checkpoint, "--workers", 0, "--attention", "--output", tmp_path / "out"
+    )
+    assert ended.code == 0, ended.err
+    content = json.loads((tmp_path / "out" / "attention.json").read_text())
+    assert (content["objects"], content["collapse"]) == (5, None)
+    assert [(layer["layer"], len(layer["heads"])) for layer in content["layers"]] == [(0, 2), (1, 2)]
+    last = content["layers"][-1]["mean_of_heads"]
+    assert last["inside"] > 1.5 * content["box_area"]  # of a model that has learned something
+    assert last["inside"] == pytest.approx(sum(head["inside"] for head in content["layers"][-1]["heads"]) / 2)
+    assert (
+        f"in the last layer {last['inside']:.1%} of the attention lies inside the true box, which covers "
+        f"{content['box_area']:.1%} of the image" in ended.out
+    )
+    assert "collapsed" not in ended.out
+
+
+def test_attention_s_numbers_are_those_of_each_image_by_itself(
+    checkpoint: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """By another way: `Detector.attend`, the matching by brute force, and sums over whole tokens' covered parts."""
+    content = attention_of(checkpoint, tmp_path / "out")
+    detector = evaluate.Detector.from_checkpoint(checkpoint, "cpu")
+    shares, areas = [], []
+    for record in read_split(tiny_data, "val").images:
+        explained = detector.explain(str(record.path))
+        maps, best = explained.attention, {}
+        for box, score, label, query in zip(
+            *(getattr(explained.detections, name).tolist() for name in ("boxes_xyxy", "scores", "labels", "queries")),
+            strict=True,
+        ):
+            best.setdefault(query, {"box": box, "scores": {}})["scores"][label] = score
+        queries = {_matched(best, record, pair) for pair in range(len(record.labels))}
+        assert len(queries) == len(record.labels)
+        for place in range(len(record.labels)):
+            query = _matched(best, record, place)
+            weights = maps.cross[-1, 0, :, query].mean(0)
+            (height, width), span = maps.grids[0], maps.spans[0, 0].tolist()
+            x0, y0, x1, y1 = record.boxes_xyxy[place].tolist()
+            left, right, top, bottom = (value * scale for value, scale in (
+                (x0 / record.width, span[0]), (x1 / record.width, span[0]),
+                (y0 / record.height, span[1]), (y1 / record.height, span[1])))  # fmt: skip
+            share = 0.0
+            for row in range(height):
+                for column in range(width):
+                    size = (min(column + 1, span[0]) - column, min(row + 1, span[1]) - row)
+                    inside = (min(column + 1, right) - max(column, left), min(row + 1, bottom) - max(row, top))
+                    if min(*size, *inside) > 0:
+                        part = inside[0] * inside[1] / (size[0] * size[1])
+                        share += min(part, 1.0) * weights[row * width + column].item()
+            shares.append(share)
+            areas.append((x1 - x0) * (y1 - y0) / record.width / record.height)
+    assert content["layers"][-1]["mean_of_heads"]["inside"] == pytest.approx(sum(shares) / len(shares), abs=1e-4)
+    assert content["box_area"] == pytest.approx(sum(areas) / len(areas), abs=1e-6)
+
+
+def _matched(best: dict[int, Any], record: Any, place: int) -> int:
+    """The query whose answer of the object's class is the surest where its box fits."""
+
+    def overlap(box: list[float]) -> float:
+        x0, y0, x1, y1 = record.boxes_xyxy[place].tolist()
+        width, height = min(box[2], x1) - max(box[0], x0), min(box[3], y1) - max(box[1], y0)
+        shared = max(width, 0) * max(height, 0)
+        return shared / ((x1 - x0) * (y1 - y0) + (box[2] - box[0]) * (box[3] - box[1]) - shared)
+
+    label = int(record.labels[place])
+    return max(best, key=lambda query: best[query]["scores"].get(label, 0) + overlap(best[query]["box"]))
+
+
+def test_attention_is_matched_by_category_name(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Categories of other ids stand in another order, and their labels with them."""
+    ids = {3: 50, 7: 1, 90: 2}
+
+    def renumber(content: dict[str, Any]) -> None:
+        for category in content["categories"]:
+            category["id"] = ids[category["id"]]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = ids[annotation["category_id"]]
+
+    same = attention_of(checkpoint, tmp_path / "same")
+    other = attention_of(checkpoint, tmp_path / "other", root=edit_annotations("val", renumber))
+    assert other["layers"][-1]["mean_of_heads"] == pytest.approx(same["layers"][-1]["mean_of_heads"])
+
+
+def test_attention_where_there_are_no_objects(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = edit_annotations("val", lambda content: content["annotations"].clear())
+    content = attention_of(checkpoint, tmp_path / "out", root=root)
+    assert content["objects"] == 0
+    assert content["layers"][-1]["mean_of_heads"]["inside"] is None
+    assert "attention  not measured: there are no objects in these images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("answers", "all queries of an image give the same box"),
+        ("attention", "all queries of an image look at the same places (in 99.9% of their attention)"),
+    ],
+)
+def test_a_collapsed_model_is_told(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    expected: str,
+) -> None:
+    """Queries that are alike in what they answer, or only in where they look."""
+    forward = Detr.forward
+
+    def collapsed(model: Detr, *words: Any, **options: Any) -> DetrOutput:
+        output = forward(model, *words, **options)
+        if kind == "answers":
+            boxes_cxcywh = output.boxes_cxcywh[:, :, :1].expand_as(output.boxes_cxcywh) * 0 + 0.01
+            return replace(output, boxes_cxcywh=boxes_cxcywh)
+        if output.attention is None:
+            return output
+        cross = torch.full_like(output.attention.cross, 1 / output.attention.cross.shape[-1])
+        cross[:, :, :, 0, 0] += 0.003  # of six queries one differs a little
+        return replace(output, attention=replace(output.attention, cross=cross))
+
+    monkeypatch.setattr(Detr, "forward", collapsed)
+    written = attention_of(checkpoint, tmp_path / "out")
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("collapsed  "))
+    assert line == f"collapsed  {written['collapse']}"
+    assert written["collapse"].startswith(f"{expected}; the model has collapsed, most often by too high a rate: lower")
+    assert "--optim.lr from 0.0015" in line
+    assert line.endswith("; --self_test tells whether it can learn these images at all")
