@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from detr_lite.data.results import write_whole
 from detr_lite.structures import Detections
 from detr_lite.viz.attention import overlay
-from detr_lite.viz.draw import _font, class_name, draw_boxes, fit
+from detr_lite.viz.draw import label_font, class_name, draw_boxes, fit
 
 OBJECTS = 2
 """So many objects of an image are shown."""
@@ -54,13 +54,13 @@ def attention_frame(images: Sequence[SeenImage], title: str) -> Image.Image:
     heights = [max(panel.height for panel, _ in row) + _CAPTION + _GAP for row in rows]
     sheet = Image.new("RGB", (width, _TITLE + sum(heights) + _FOOTER), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((width / 2, _TITLE / 2), title, fill=_INK, font=_font(16), anchor="mm")
+    draw.text((width / 2, _TITLE / 2), title, fill=_INK, font=label_font(16), anchor="mm")
     top = _TITLE
     for row, height in zip(rows, heights, strict=True):
         for column, (panel, caption) in enumerate(row):
             left = _GAP + column * (_PANEL + _GAP)
             sheet.paste(panel, (left + (_PANEL - panel.width) // 2, top))
-            draw.text((left + _PANEL / 2, top + panel.height + 4), caption, fill=_INK, font=_font(13), anchor="ma")
+            draw.text((left + _PANEL / 2, top + panel.height + 4), caption, fill=_INK, font=label_font(13), anchor="ma")
         top += height
     _draw_bar(sheet, draw, top)
     return sheet
@@ -107,5 +107,5 @@ def _draw_bar(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int) -> None:
     bar = Image.fromarray((255 * colors).astype(np.uint8)).resize((160, 12))
     left, middle = sheet.width // 2 - 80, top + _FOOTER // 2 - 4
     sheet.paste(bar, (left, middle - 6))
-    draw.text((left - 6, middle), "no attention", fill=_FAINT, font=_font(12), anchor="rm")
-    draw.text((left + 166, middle), "the peak of each panel", fill=_FAINT, font=_font(12), anchor="lm")
+    draw.text((left - 6, middle), "no attention", fill=_FAINT, font=label_font(12), anchor="rm")
+    draw.text((left + 166, middle), "the peak of each panel", fill=_FAINT, font=label_font(12), anchor="lm")
