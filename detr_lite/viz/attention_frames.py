@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from detr_lite.data.results import write_whole
 from detr_lite.structures import Detections
 from detr_lite.viz.attention import overlay
-from detr_lite.viz.draw import label_font, class_name, draw_boxes, fit
+from detr_lite.viz.draw import class_name, draw_boxes, fit, label_font
 
 OBJECTS = 2
 """So many objects of an image are shown."""
