@@ -1,0 +1,124 @@
+"use strict";
+// From weights of tokens to a picture.
+// Levels of tokens lie over each other: a coarse token covers several of the finest. Its weight is spread evenly over
+// those that it covers, so that the sum over the picture is the sum of the weights.
+
+const finestOf = (levels) => levels.reduce((best, level) => (level.width * level.height > best.width * best.height ? level : best));
+
+/** For each level a function (row, column) -> how many of the finest level's tokens that token covers. */
+function coverage(levels) {
+  const finest = finestOf(levels);
+  return levels.map((level) => {
+    const ratio = Math.max(1, Math.round(finest.spanWidth / level.spanWidth), Math.round(finest.spanHeight / level.spanHeight));
+    const covered = (place, count) => Math.max(1, Math.min((place + 1) * ratio, count) - place * ratio);
+    return (row, column) => covered(row, finest.height) * covered(column, finest.width);
+  });
+}
+
+class Heat {
+  /** `weights` level by level and row-major; `only` is "all", or the number of the one level to show. */
+  constructor(weights, levels, only = "all") {
+    const spread = only === "all" ? coverage(levels) : levels.map(() => () => 1);
+    let first = 0;
+    this.layers = levels.map((level, number) => {
+      const values = new Float64Array(level.width * level.height);
+      for (let row = 0, i = 0; row < level.height; row++)
+        for (let column = 0; column < level.width; column++, i++) values[i] = weights[first + i] / spread[number](row, column);
+      first += values.length;
+      return { ...level, values };
+    });
+    if (only !== "all") this.layers = [this.layers[only]];
+    this.finest = finestOf(this.layers);
+    const { width, height, spanWidth, spanHeight } = this.finest;
+    this.width = width;
+    this.height = height;
+    /** A value for each token of the finest level shown. */
+    this.values = new Float64Array(width * height);
+    for (let row = 0; row < height; row++)
+      for (let column = 0; column < width; column++)
+        // The middle of a token, where the image ends within the last one: still in the token.
+        this.values[row * width + column] = this.at([(column + 0.5) / spanWidth, (row + 0.5) / spanHeight]);
+    this.peak = this.values.reduce((most, value) => Math.max(most, value), 0);
+  }
+
+  /** The value at a point, whose sides are relative to the image. */
+  at([x, y]) {
+    let sum = 0;
+    for (const { width, height, spanWidth, spanHeight, values } of this.layers) {
+      const column = Math.min(width - 1, Math.floor(x * spanWidth + 1e-9));
+      const row = Math.min(height - 1, Math.floor(y * spanHeight + 1e-9));
+      sum += values[row * width + column];
+    }
+    return sum;
+  }
+
+  /** The picture's values, relative to the peak, for so many pixels; tokens with sharp edges, or smoothed. */
+  pixels(width, height, smooth) {
+    const sum = new Float32Array(width * height);
+    for (const layer of this.layers) addEnlarged(sum, width, height, layer, smooth);
+    const scale = this.peak > 0 ? 1 / this.peak : 0;
+    for (let i = 0; i < sum.length; i++) sum[i] = Math.min(1, Math.max(0, sum[i] * scale)); // a smooth curve may overshoot
+    return sum;
+  }
+}
+
+/** Which tokens make up each pixel of a line, and their parts: one, or four of a Catmull-Rom curve. */
+function taps(pixels, tokens, span, smooth) {
+  const clamp = (token) => Math.min(tokens - 1, Math.max(0, token));
+  return Array.from({ length: pixels }, (_, pixel) => {
+    const place = ((pixel + 0.5) / pixels) * span;
+    if (!smooth) return [[clamp(Math.floor(place)), 1]];
+    const first = Math.floor(place - 0.5);
+    const t = place - 0.5 - first;
+    return [
+      [clamp(first - 1), ((-t + 2) * t - 1) * t * 0.5],
+      [clamp(first), ((3 * t - 5) * t * t + 2) * 0.5],
+      [clamp(first + 1), ((-3 * t + 4) * t + 1) * t * 0.5],
+      [clamp(first + 2), (t - 1) * t * t * 0.5],
+    ];
+  });
+}
+
+function addEnlarged(sum, width, height, layer, smooth) {
+  const across = taps(width, layer.width, layer.spanWidth, smooth);
+  const wide = new Float32Array(layer.height * width); // widened first: far fewer rows than the picture has
+  for (let row = 0; row < layer.height; row++)
+    for (let x = 0; x < width; x++) {
+      let value = 0;
+      for (const [token, part] of across[x]) value += part * layer.values[row * layer.width + token];
+      wide[row * width + x] = value;
+    }
+  taps(height, layer.height, layer.spanHeight, smooth).forEach((down, y) => {
+    for (const [token, part] of down)
+      for (let x = 0; x < width; x++) sum[y * width + x] += part * wide[token * width + x];
+  });
+}
+
+/** Weak attention stays visible, no attention leaves the image. */
+const opacity = (value) => 0.94 * Math.sqrt(value);
+
+/** Paint values from 0 to 1 on a canvas; with a `ground` (grey, 0 to 255) opaque, as they look over it. */
+function paint(canvas, values, width, height, colormap, ground = null) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const picture = context.createImageData(width, height);
+  for (let i = 0; i < values.length; i++) {
+    const color = 3 * Math.round(255 * values[i]);
+    const alpha = opacity(values[i]);
+    for (let channel = 0; channel < 3; channel++) {
+      const value = colormap[color + channel];
+      picture.data[4 * i + channel] = ground === null ? value : alpha * value + (1 - alpha) * ground;
+    }
+    picture.data[4 * i + 3] = ground === null ? Math.round(255 * alpha) : 255;
+  }
+  context.putImageData(picture, 0, 0);
+}
+
+/** A share as people read it: "3.25 %". */
+function percent(share) {
+  if (share === 0) return "0 %";
+  const value = 100 * share;
+  if (value < 0.001) return "< 0.001 %";
+  return `${value >= 99.95 ? "100" : value >= 10 ? value.toFixed(1) : value >= 1 ? value.toFixed(2) : value.toFixed(3)} %`;
+}

@@ -1,0 +1,67 @@
+"use strict";
+// What is looked at, all of it in the address after "#", so that a copied address shows the same.
+
+const VIEWS = ["objects", "point", "links"];
+
+/** Where a visitor begins. */
+function firstState(page) {
+  const scene = page.scenes[0];
+  return {
+    image: 0,
+    view: "objects",
+    query: null,
+    point: null, // [x, y], relative to the image
+    layer: page.layer === null ? scene.layers - 1 : page.layer,
+    head: page.head === null ? "mean" : page.head,
+    encoder: Math.max(0, scene.encoderLayers - 1),
+    level: "all",
+    score: page.threshold,
+    classes: [], // none chosen: all are shown
+    boxes: true,
+    truth: false,
+    smooth: true,
+    theme: "auto",
+  };
+}
+
+function hashOf(state) {
+  const parts = new URLSearchParams();
+  parts.set("image", state.image);
+  parts.set("view", state.view);
+  if (state.query !== null) parts.set("query", state.query);
+  if (state.point !== null) parts.set("point", state.point.map((side) => side.toFixed(4)).join(","));
+  for (const key of ["layer", "head", "encoder", "level", "score"]) parts.set(key, state[key]);
+  if (state.classes.length) parts.set("classes", state.classes.join(","));
+  for (const key of ["boxes", "truth", "smooth"]) parts.set(key, state[key] ? 1 : 0);
+  if (state.theme !== "auto") parts.set("theme", state.theme);
+  return `#${parts.toString().replaceAll("%2C", ",")}`;
+}
+
+/** The state of an address. What it does not say is as at first; what cannot be is the nearest that can. */
+function stateOf(hash, page) {
+  const state = firstState(page);
+  const parts = new URLSearchParams(hash.replace(/^#/, ""));
+  const whole = (key, most) => {
+    const text = parts.get(key);
+    return text !== null && /^\d{1,6}$/.test(text) ? Math.min(Number(text), most) : null;
+  };
+  const kept = (value, otherwise) => (value === null ? otherwise : value);
+
+  state.image = kept(whole("image", page.scenes.length - 1), 0);
+  const scene = page.scenes[state.image];
+  if (VIEWS.includes(parts.get("view"))) state.view = parts.get("view");
+  state.query = whole("query", scene.queries - 1);
+  state.layer = kept(whole("layer", scene.layers - 1), state.layer);
+  state.head = parts.get("head") === "mean" ? "mean" : kept(whole("head", scene.heads - 1), state.head);
+  state.encoder = kept(whole("encoder", Math.max(0, scene.encoderLayers - 1)), state.encoder);
+  state.level = parts.get("level") === "all" ? "all" : kept(whole("level", scene.levels.length - 1), "all");
+  const point = (parts.get("point") || "").split(",").map(Number);
+  if (parts.get("point") && point.length === 2 && point.every((side) => side >= 0 && side <= 1)) state.point = point;
+  const score = parts.has("score") ? Number(parts.get("score")) : NaN;
+  if (score >= 0 && score <= 1) state.score = score;
+  const classes = (parts.get("classes") || "").split(",").filter((text) => /^\d{1,6}$/.test(text)).map(Number);
+  state.classes = [...new Set(classes)].filter((label) => label < page.classes.length).sort((a, b) => a - b);
+  for (const key of ["boxes", "truth", "smooth"]) if (/^[01]$/.test(parts.get(key) || "")) state[key] = parts.get(key) === "1";
+  if (["light", "dark"].includes(parts.get("theme"))) state.theme = parts.get("theme");
+  return state;
+}

@@ -1,0 +1,57 @@
+"""Made-up attention of an image, so that a page can be compared with the numbers that it was made from."""
+
+import torch
+from PIL import Image, ImageDraw
+
+from detr_lite.structures import AttentionMaps, Detections
+
+NAMES = ("cup", "plate", "spoon")
+
+
+def picture(width=160, height=120):
+    """A photograph's stand-in: a gradient with shapes."""
+    image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((20, 20, 70, 60), fill=(200, 60, 40))
+    draw.ellipse((90, 50, 150, 110), fill=(40, 90, 200))
+    return image
+
+
+def maps(
+    layers=3, heads=4, queries=6, encoder_layers=2, grids=((8, 10), (4, 5)), spans=((10.0, 7.5), (5.0, 3.75)), seed=0
+):
+    """Random weights, peaked as those of a trained model are; every row adds up to 1."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def softmax(*shape):
+        return (3 * torch.randn(*shape, generator=generator)).softmax(-1)
+
+    tokens, coarse = sum(h * w for h, w in grids), grids[-1][0] * grids[-1][1]
+    return AttentionMaps(
+        cross=softmax(layers, 1, heads, queries, tokens),
+        queries=softmax(layers, 1, heads, queries, queries),
+        encoder=softmax(encoder_layers, 1, heads, coarse, coarse),
+        grids=grids,
+        encoder_grids=grids[-1:],
+        is_padding=torch.zeros(1, tokens, dtype=torch.bool),
+        spans=None if spans is None else torch.tensor(spans)[None],
+    )
+
+
+def found(scores=(0.9, 0.8, 0.6, 0.2), names=NAMES):
+    """Query 3 found the box at the left, query 1 that at the right, query 5 a small one in it, query 0 hardly any."""
+    boxes = [[20, 20, 70, 60], [90, 50, 150, 110], [100, 60, 120, 80], [5, 90, 60, 115]]
+    count = len(scores)
+    return Detections(
+        torch.tensor(boxes[:count], dtype=torch.float).reshape(-1, 4),
+        torch.tensor(scores),
+        torch.tensor([0, 1, 2, 0][:count], dtype=torch.long),
+        torch.tensor([3, 1, 5, 0][:count], dtype=torch.long),
+        names,
+    )
+
+
+def truth():
+    return Detections(
+        torch.tensor([[22.0, 21, 71, 62], [1, 1, 9, 9]]), torch.ones(2), torch.tensor([0, 1]), torch.arange(2), ("cup", "jug")
+    )

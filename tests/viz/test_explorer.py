@@ -1,0 +1,252 @@
+"""The explorer's page as a text: exact weights, its size, other people's names, and nothing fetched from anywhere."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detr_lite.build import build_model
+from detr_lite.config import ModelConfig
+from detr_lite.structures import Batch, Detections
+from detr_lite.viz.explorer import explorer_page
+from detr_lite.viz.explorer_scene import pack_scene
+from detr_lite.viz.row_codes import encode_rows
+
+from made_up_attention import NAMES, found, maps, picture, truth
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def rows_in(text, length):
+    """As the page reads them: weights (row, column)."""
+    data = zlib.decompress(base64.b64decode(text))
+    count = len(data) // (length + 4)
+    peaks = np.frombuffer(data[: 4 * count], "<f4")
+    codes = np.frombuffer(data[4 * count :], np.uint8).reshape(count, length)
+    return codes / 255 * peaks[:, None].astype(np.float64)
+
+
+def assert_exact(rows, weights):
+    """To 1/255 of each row's maximum (to half of it, in fact)."""
+    weights = weights.reshape(rows.shape).numpy().astype(np.float64)
+    assert (np.abs(rows - weights) <= weights.max(axis=1, keepdims=True) * (0.5 / 255 + 1e-6)).all()
+
+
+def pack(attention=None, detections=None, image=None, **options):
+    return pack_scene("a.jpg", image or picture(), detections or found(), attention or maps(), **options)
+
+
+def facts_in(page):
+    return json.loads(re.search(r'id="facts">(.*?)</script>', page, re.DOTALL)[1])
+
+
+@pytest.mark.parametrize("spread", [1, 20, 200])
+def test_rows_are_exact_to_a_255th_of_their_peak(spread):
+    weights = (spread * torch.randn(2, 5, 300, generator=torch.Generator().manual_seed(1))).softmax(-1)
+    coded = encode_rows(weights)
+    assert_exact(coded.weights(), weights)
+    assert_exact(rows_in(coded.text(), 300), weights)
+    np.testing.assert_array_equal(coded.peaks, weights.amax(-1).flatten())
+    np.testing.assert_array_equal(coded.codes, np.rint(255 * weights.view(-1, 300) / weights.view(-1, 300).amax(1)[:, None]))
+
+
+def test_rows_of_nothing_and_of_one_column():
+    assert encode_rows(torch.zeros(2, 3)).weights().tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert encode_rows(torch.ones(2, 1)).weights().tolist() == [[1], [1]]
+    assert encode_rows(torch.full((1, 4), 0.25).bfloat16()).weights().tolist() == [[0.25] * 4]
+    assert encode_rows(torch.zeros(0, 4)).weights().shape == (0, 4)
+
+
+def test_a_scene_holds_every_weight():
+    attention = maps()
+    scene = pack(attention)
+    assert scene.left_out == ()
+    assert sorted(scene.facts["kept"]) == list(range(6))
+    assert scene.facts["kept"][:3] == [3, 1, 5], "what was found comes first"
+    cross = attention.cross[:, 0].permute(2, 0, 1, 3)[scene.facts["kept"]]  # query, layer, head, token
+    assert_exact(rows_in(scene.texts["cross"], 100), cross)
+    assert_exact(rows_in(scene.texts["among"], 6), attention.queries[:, 0])
+    for layer in range(2):
+        assert_exact(rows_in(scene.texts[f"encoder-{layer}"], 20), attention.encoder[layer, 0].mean(0))
+
+
+def test_padding_is_left_out():
+    grid = torch.zeros(8, 10, dtype=torch.bool)
+    grid[:, 7:], grid[6:] = True, True
+    coarse = torch.zeros(4, 5, dtype=torch.bool)
+    coarse[:, 4:], coarse[3:] = True, True
+    is_padding = torch.cat([grid.flatten(), coarse.flatten()])
+    attention = maps(spans=None)
+    attention = replace(attention, is_padding=is_padding[None], cross=attention.cross.masked_fill(is_padding, 0))
+    scene = pack(attention)
+    sizes = [(level["width"], level["height"], level["spanWidth"]) for level in scene.facts["levels"]]
+    assert sizes == [(7, 6, 7), (4, 3, 3.5)], "without spans, the coarser level's follows from the finest"
+    assert [level["width"] for level in scene.facts["encoderLevels"]] == [4]
+    by_query = attention.cross[:, 0, :, :, ~is_padding].permute(2, 0, 1, 3)[scene.facts["kept"]]
+    assert_exact(rows_in(scene.texts["cross"], 42 + 12), by_query)
+    is_image = ~coarse.flatten()
+    first = attention.encoder[0, 0].mean(0)[is_image][:, is_image]
+    assert_exact(rows_in(scene.texts["encoder-0"], 12), first)
+
+
+def noise_photograph(width, height):
+    """A photograph with a sensor's noise: hard to compress."""
+    generator = np.random.default_rng(0)
+    smooth = Image.fromarray(generator.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((width, height), 3)
+    return Image.fromarray((np.asarray(smooth) + generator.normal(0, 12, (height, width, 3))).clip(0, 255).astype(np.uint8))
+
+
+def test_a_page_of_the_originals_size_is_under_8_megabytes(capsys):
+    """6 + 6 layers, 8 heads, 100 queries, an 800 x 600 image at stride 32; random weights compress worst."""
+    torch.manual_seed(0)
+    sizes = dict(name="detr", pretrained=False, strides=(32,), dim=256, heads=8, feedforward_dim=64, num_queries=100)
+    model = build_model(ModelConfig(**sizes, encoder_layers=6, decoder_layers=6), classes=90).eval()
+    photograph = noise_photograph(800, 600)
+    pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1) / 64 - 2
+    with torch.no_grad():
+        attention = model(Batch.from_images([pixels]), need_attention=True).attention
+    assert attention.cross.shape == (6, 1, 8, 100, 25 * 19)
+    boxes = torch.rand(100, 4).sort(dim=1).values * 600
+    detections = Detections(boxes, torch.linspace(0.9, 0, 100), torch.arange(100) % 90, torch.arange(100))
+    scene = pack_scene("a.jpg", photograph, detections, attention)
+    page = explorer_page([scene], [f"class {number}" for number in range(90)])
+    assert scene.left_out == ()
+    assert scene.facts["amongHeads"] == 8
+    with capsys.disabled():
+        print(f" {len(page) / 1e6:.2f} MB", end="")
+    assert len(page) < 8_000_000
+
+    # The worst that there can be: every code is as likely as any other.
+    worst = replace(attention, cross=torch.rand_like(attention.cross), encoder=torch.rand_like(attention.encoder))
+    scene = pack_scene("a.jpg", photograph, detections, worst)
+    assert scene.left_out == ()
+    assert len(explorer_page([scene], [])) < 8_000_000
+
+
+@pytest.mark.parametrize("budget", [330_000, 500_000, 1_200_000, 2_500_000])
+def test_what_has_no_room_is_left_out_and_said(budget):
+    """Two levels, 60 x 80 and 30 x 40 tokens: 6,000 in a row."""
+    attention = maps(2, 2, 40, 3, grids=((60, 80), (30, 40)), spans=((80.0, 60.0), (40.0, 30.0)))
+    detections = found((0.9, 0.8, 0.6, 0.2))
+    scene = pack(attention, detections, budget=budget)
+    page = explorer_page([scene], NAMES)
+    assert len(page) < budget
+    kept = scene.facts["kept"]
+    assert 0 < len(kept) < 40
+    assert kept[:2] == [3, 1]
+    if len(kept) > 4:
+        assert kept[:4] == [3, 1, 5, 0], "those that found something, best first"
+    assert scene.facts["leftOut"] == list(scene.left_out)
+    assert f"where {40 - len(kept)} of 40 queries looked" in scene.left_out[-1]
+    encoder = [key for key in scene.texts if key.startswith("encoder")]
+    assert encoder == [f"encoder-{layer}" for layer in range(scene.facts["firstEncoderLayer"], 3)]
+    assert ("3 of 3 encoder layers" in str(scene.left_out)) == (not encoder)
+    assert_exact(rows_in(scene.texts["cross"], 6000), attention.cross[:, 0].permute(2, 0, 1, 3)[kept])
+
+
+def test_no_room_at_all():
+    scene = pack(budget=1)
+    assert scene.facts["kept"] == []
+    assert scene.facts["amongHeads"] == 0
+    assert len(scene.left_out) == 3
+    explorer_page([scene], NAMES)
+
+
+def test_more_room_holds_more():
+    attention = maps(2, 2, 40, 1, grids=((60, 80),), spans=((80.0, 60.0),))
+    kept = [len(pack(attention, budget=budget).facts["kept"]) for budget in (300_000, 400_000, 600_000, 6_000_000)]
+    assert kept == sorted(kept)
+    assert kept[0] < kept[-1] == 40
+
+
+NASTY = "</script><script>alert(1)</script><!-- & \" ' ` ${x} \u2028 <img src=x onerror=alert(2)>"
+
+
+def test_other_peoples_names_cannot_leave_their_place():
+    names = (NASTY, "plate", "spoon")
+    true = replace(truth(), class_names=(NASTY, "<b>"))
+    scene = pack_scene(NASTY, picture(), found(names=names), maps(), true)
+    page = explorer_page([scene], names)
+    plain = explorer_page([pack()], NAMES)
+    for mark in ("<script", "</script", "<!--", "<img", "<b>"):
+        assert page.count(mark) == plain.count(mark), mark
+    facts = facts_in(page)
+    assert facts["classes"][0]["name"].startswith("</script><script>alert(1)")
+    assert facts["scenes"][0]["name"].startswith("</script>")
+    assert "\u2028" not in page
+
+
+def test_no_script_makes_elements_of_text():
+    for file in (PROJECT / "detr_lite/viz/explorer").glob("*.js"):
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", file.read_text()), file
+
+
+def test_one_file_that_refers_to_nothing():
+    page = explorer_page([pack(), pack()], NAMES)
+    markup = re.sub(r'(<script type="[^"]*"[^>]*>).*?(</script>)', r"\1\2", page, flags=re.DOTALL)
+    assert not re.search(r"https?:|//\w+\.\w+|@import|fetch\(|XMLHttpRequest|WebSocket|import\(", markup)
+    assert re.findall(r'(?:src|href)="([^"]*)"', markup) == ["data:,"]
+    assert "default-src 'none'" in markup
+    assert "<!-- data -->" not in page
+    for file in (PROJECT / "detr_lite/viz/explorer").iterdir():
+        if file.name != "index.html":
+            assert page.count(file.read_text()) == 1, f"{file.name} stands in the page, once"
+
+
+def test_the_same_scenes_give_the_same_page():
+    assert explorer_page([pack(truth=truth())], NAMES, 0.3) == explorer_page([pack(truth=truth())], NAMES, 0.3)
+
+
+def test_what_the_page_says_of_an_image():
+    image = Image.new("RGB", (1600, 1200), (9, 9, 9))
+    facts = facts_in(explorer_page([pack(image=image, truth=truth())], NAMES, 0.25, layer=1, head=2))
+    assert (facts["threshold"], facts["layer"], facts["head"]) == (0.25, 1, 2)
+    assert [entry["name"] for entry in facts["classes"]] == ["cup", "plate", "spoon", "jug"], "the truth's own is added"
+    (scene,) = facts["scenes"]
+    assert (scene["width"], scene["height"]) == (1600, 1200), "boxes are in pixels of the original"
+    assert scene["found"]["boxes"][0] == [20, 20, 70, 60]
+    assert scene["found"]["queries"] == [3, 1, 5, 0]
+    assert scene["truth"] == {"boxes": [[22, 21, 71, 62], [1, 1, 9, 9]], "names": ["cup", "jug"]}
+
+
+@pytest.mark.parametrize(("size", "shown"), [((1600, 1200), (800, 600)), ((300, 1000), (240, 800)), ((50, 40), (50, 40))])
+def test_pictures_have_at_most_800_pixels_and_are_never_enlarged(tmp_path, size, shown):
+    uri = pack(image=Image.new("L", size)).texts["picture"]
+    (tmp_path / "a.jpg").write_bytes(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")))
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert (image.size, image.mode) == (shown, "RGB")
+
+
+def test_classes_without_names():
+    facts = facts_in(explorer_page([pack(detections=found(names=()))], ()))
+    assert [entry["name"] for entry in facts["classes"]] == ["class 0", "class 1", "class 2"]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_without_detections_encoder_layers_or_more_than_one_of_anything(count):
+    attention = maps(1, 1, 1, 0, grids=((1, 1),), spans=((1.0, 0.4),))
+    detections = Detections(*(value[:count] for value in (torch.ones(1, 4), torch.ones(1), torch.zeros(1).long(), torch.zeros(1).long())))
+    scene = pack(attention, detections)
+    assert scene.left_out == ()
+    assert scene.facts["kept"] == [0]
+    assert facts_in(explorer_page([scene], ()))["scenes"][0]["encoderLayers"] == 0
+
+
+@pytest.mark.slow
+def test_a_wheel_has_the_pages_parts(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path]
+    subprocess.run([*command, PROJECT], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for file in (PROJECT / "detr_lite/viz/explorer").iterdir():
+        assert f"detr_lite/viz/explorer/{file.name}" in names
