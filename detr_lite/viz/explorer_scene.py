@@ -71,7 +71,9 @@ def pack_scene(
             "labels": detections.labels.tolist(),
             "queries": detections.queries.tolist(),
         },
-        "truth": truth and {"boxes": _rounded(truth.boxes_xyxy), "names": names_of(truth)},
+        "truth": None
+        if truth is None
+        else {"boxes": _rounded(truth.boxes_xyxy), "names": names_of(truth)},
         "layers": layers,
         "heads": heads,
         "queries": queries,
@@ -80,18 +82,20 @@ def pack_scene(
         "encoderLevels": levels[len(levels) - len(attention.encoder_grids) :],
     }
     texts = {"picture": _picture(image, LONGEST_SIDE)}
-    room = budget - _PAGE - len(texts["picture"]) - len(json.dumps(facts)) - 8 * queries
+    room = float(budget) - _PAGE - len(texts["picture"]) - len(json.dumps(facts)) - 8 * queries
     left_out = []
 
     among = attention.queries[:, 0]
-    by_head, mean = encode_rows(among).text(), encode_rows(among.mean(1, keepdim=True)).text()
-    facts["amongHeads"] = heads if len(by_head) <= room / 10 else int(len(mean) <= room / 4)
-    if facts["amongHeads"]:
-        texts["among"] = by_head if facts["amongHeads"] == heads else mean
-        room -= len(texts["among"])
-    if facts["amongHeads"] != heads:
-        what = "head by head (their mean is here)" if facts["amongHeads"] else "to each other"
+    facts["amongHeads"] = heads
+    text = encode_rows(among).text(room / 10)
+    if text is None:
+        text = encode_rows(among.mean(1, keepdim=True)).text(room / 4)
+        facts["amongHeads"] = int(text is not None)
+        what = "head by head (their mean is here)" if text else "to each other"
         left_out.append(f"the queries' self-attention {what}")
+    if text is not None:
+        texts["among"] = text
+        room -= len(text)
 
     by_query = attention.cross[:, 0, :, :, is_image].permute(2, 0, 1, 3)
     order = _best_first(detections, queries)
@@ -103,8 +107,8 @@ def pack_scene(
     encoder_rows: list[str] = []
     for layer in reversed(range(encoder_layers)):
         weights = attention.encoder[layer, 0].mean(0)[encoder_is_image][:, encoder_is_image]
-        text = encode_rows(weights).text()
-        if len(text) > room:
+        text = encode_rows(weights).text(room)
+        if text is None:
             break
         encoder_rows.insert(0, text)
         room -= len(text)
@@ -115,7 +119,9 @@ def pack_scene(
 
     more, _ = _that_fit(by_query, [query for query in order if query not in kept], room)
     facts["kept"] = kept + more
-    texts["cross"] = encode_rows(by_query[facts["kept"]]).text()
+    text = encode_rows(by_query[facts["kept"]]).text()
+    assert text is not None, "without a limit there is always room"
+    texts["cross"] = text
     if len(facts["kept"]) < queries:
         left_out.append(
             f"where {queries - len(facts['kept'])} of {queries} queries looked (those whose scores are lowest)"
@@ -164,11 +170,11 @@ def _that_fit(
     """The first queries whose rows have room, and what they need; together they compress no worse than one by one."""
     kept, spent = [], 0
     for query in order:
-        size = len(encode_rows(by_query[query]).text())
-        if spent + size > room:
+        text = encode_rows(by_query[query]).text(room - spent)
+        if text is None:
             break
         kept.append(query)
-        spent += size
+        spent += len(text)
     return kept, spent
 
 

@@ -3,10 +3,13 @@
 import base64
 import zlib
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
+
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,19 @@ class RowCodes:
     def weights(self) -> Float32[np.ndarray, "row column"]:
         return self.codes.astype(np.float32) * (self.peaks[:, None] / np.float32(255))
 
-    def text(self) -> str:
-        """The peaks (little-endian), then the codes, deflated (zlib's format, which holds no time) and in base64."""
-        together = self.peaks.astype("<f4").tobytes() + self.codes.tobytes()
-        return base64.b64encode(zlib.compress(together, 9)).decode("ascii")
+    def text(self, room: float = inf) -> str | None:
+        """The peaks (little-endian), then the codes, deflated (zlib's format, which holds no time) and in base64.
+
+        None if it would have more than `room` letters, which is known long before all of it is compressed.
+        """
+        data = self.peaks.astype("<f4").tobytes() + self.codes.tobytes()
+        compressor, packed = zlib.compressobj(), bytearray()
+        for start in range(0, len(data), _BLOCK):
+            packed += compressor.compress(data[start : start + _BLOCK])
+            if 4 / 3 * len(packed) > room:
+                return None
+        text = base64.b64encode(packed + compressor.flush()).decode("ascii")
+        return text if len(text) <= room else None
 
 
 def encode_rows(weights: Float[Tensor, "*row column"]) -> RowCodes:
