@@ -9,7 +9,7 @@ from detr_lite.data.sources import ImageFile, find_images, read_batches
 from detr_lite.data.truth import Truth
 from detr_lite.detector import Detector, check_threshold
 from detr_lite.messages import printable
-from detr_lite.structures import DetrLiteError
+from detr_lite.structures import AttentionChoice, DetrLiteError
 from detr_lite.viz.explorer import explorer_page
 from detr_lite.viz.explorer_scene import PackedScene, pack_scene
 
@@ -58,7 +58,7 @@ def explore(
     unreadable: list[ImageFile] = []
     unlisted: list[ImageFile] = []
     for ((file, image),) in read_batches(images, 1, unreadable, "looking"):
-        explained = detector.explain(image)
+        explained = detector.explain(image, AttentionChoice(encoder_mean=True))  # all that the page shows
         for what, number, count in (
             ("--layer", first_layer, len(explained.attention.cross)),
             ("--heads", first_head, explained.attention.cross.shape[2]),

@@ -223,6 +223,7 @@ class Stage {
     const tag = event.target.closest && event.target.closest(".tag");
     const visible = this.app.state.boxes ? this.app.visible() : [];
     if (tag) return { one: this.app.detections().find(({ query }) => query === Number(tag.dataset.query)), edge: true };
+    if (this.app.state.view === "point") return null; // there, all of the image is for points
     const { facts } = this.app.scene;
     const [x, y] = this.placeOf(event);
     const [px, py] = [x * facts.width, y * facts.height];
@@ -241,10 +242,9 @@ class Stage {
     this.cursor = this.placeOf(event);
     const hit = this.hit(event);
     const { state } = this.app;
-    this.root.style.cursor = hit && (hit.edge || (state.view !== "point" && hit.one.query !== state.query)) ? "pointer" : "crosshair";
-    // Once a query or point is held, only edges and tags of other boxes show theirs: the rest is for reading weights.
-    const isFree = state.view !== "point" && state.query === null;
-    this.app.hover(hit && (hit.edge || isFree) ? hit.one.query : null);
+    this.root.style.cursor = hit && (hit.edge || hit.one.query !== state.query) ? "pointer" : "crosshair";
+    // Once a query is held, only edges and tags of other boxes show theirs: the rest is for reading weights.
+    this.app.hover(hit && (hit.edge || state.query === null) ? hit.one.query : null);
     this.linked = this.app.links === null ? undefined : this.linkedAt(this.cursor);
     this.drawCursor();
   }
@@ -260,8 +260,7 @@ class Stage {
     const { app } = this;
     if (!app.scene) return;
     const hit = this.hit(event);
-    const isChoice = hit && (hit.edge || (app.state.view !== "point" && hit.one.query !== app.state.query));
-    if (isChoice) app.chooseQuery(hit.one.query);
+    if (hit && (hit.edge || hit.one.query !== app.state.query)) app.chooseQuery(hit.one.query);
     else app.choosePoint(this.placeOf(event));
   }
 }
