@@ -8,8 +8,8 @@ DESCRIPTION = """Draws, for every image, where the model looks; one PNG each, be
 in its source. --figure queries: the detections with the cross-attention of their queries, the mean of all heads and
 each head. layers: one detection's, layer by layer. points: where the encoder's tokens at chosen points look. slots: one
 slots.png, with the centres of all boxes that each query predicts on all images. Where no score reaches the threshold,
-the best guesses are shown. --explore writes one HTML page instead, in which all of it is looked at with mouse, finger or
-keyboard. What cannot be read as an image is named and skipped; the exit code is then 2."""
+the best guesses are shown. --explore writes one HTML page instead, in which all of it can be looked at with mouse,
+finger or keyboard. What cannot be read as an image is named and skipped; the exit code is then 2."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the explorer's page holds of one image: the picture, what was found, and as much attention as a budget allows."""
+"""What the explorer's page holds of an image: the picture, what was found, and as much attention as a budget allows."""
 
 import base64
 import io
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil, log2
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
@@ -71,9 +72,7 @@ def pack_scene(
             "labels": detections.labels.tolist(),
             "queries": detections.queries.tolist(),
         },
-        "truth": None
-        if truth is None
-        else {"boxes": _rounded(truth.boxes_xyxy), "names": names_of(truth)},
+        "truth": None if truth is None else {"boxes": _rounded(truth.boxes_xyxy), "names": names_of(truth)},
         "layers": layers,
         "heads": heads,
         "queries": queries,
@@ -138,7 +137,7 @@ def names_of(found: Detections) -> list[str]:
 def _levels(attention: AttentionMaps) -> list[dict[str, float | int]]:
     """Each level's grid without padding, and how many of its tokens the image is wide and high, not rounded."""
     levels: list[dict[str, float | int]] = []
-    paddings = attention.is_padding[0].split([height * width for height, width in attention.grids])
+    paddings = torch.split(attention.is_padding[0], [height * width for height, width in attention.grids])
     for index, (padding, grid) in enumerate(zip(paddings, attention.grids, strict=True)):
         height, width = _unpadded(padding, grid)
         if attention.spans is not None:

@@ -53,5 +53,9 @@ def found(scores=(0.9, 0.8, 0.6, 0.2), names=NAMES):
 
 def truth():
     return Detections(
-        torch.tensor([[22.0, 21, 71, 62], [1, 1, 9, 9]]), torch.ones(2), torch.tensor([0, 1]), torch.arange(2), ("cup", "jug")
+        torch.tensor([[22.0, 21, 71, 62], [1, 1, 9, 9]]),
+        torch.ones(2),
+        torch.tensor([0, 1]),
+        torch.arange(2),
+        ("cup", "jug"),
     )

@@ -58,7 +58,7 @@ def visit(browser, folder):
     contexts, complaints = [], []
 
     def open_page(hash="", name="all", prelude=None, **options):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context = browser.new_context(**{"viewport": {"width": 1000, "height": 700}, **options})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
@@ -89,9 +89,20 @@ def heat_of(page):
     return np.array(heat["values"]).reshape(heat["height"], heat["width"])
 
 
-def assert_drawn(page, expected, peak=1.0):
-    """Within the 8 bits of each row: half of 1/255 of its peak; a mean of rows no worse than its worst one."""
+def assert_drawn(page, expected, peak):
+    """Within the 8 bits of a row: half of 1/255 of its peak."""
     np.testing.assert_allclose(heat_of(page), np.asarray(expected), atol=peak * 0.5 / 255 + 1e-6, rtol=0)
+
+
+def assert_cross(page, rows):
+    """The mean of these rows is drawn, of both levels: a coarse token adds a quarter of its own error."""
+    rows = rows.reshape(-1, 100)
+    assert_drawn(page, summed(rows.mean(0)), peak=1.25 * float(rows.amax(1).mean()))
+
+
+def assert_encoder(page, layer, token):
+    row = ATTENTION.encoder[layer, 0].mean(0)[token]
+    assert_drawn(page, row.view(4, 5), peak=float(row.max()))
 
 
 def wait(page, expression):
@@ -121,7 +132,7 @@ def weight_shown(page):
 def test_at_first_the_best_detection_is_shown_in_the_last_layer(visit):
     page = visit()
     wait(page, "explorer.heat() !== null")
-    assert_drawn(page, summed(ATTENTION.cross[2, 0, :, 3].mean(0)))
+    assert_cross(page, ATTENTION.cross[2, 0, :, 3])
     assert state(page)["query"] is None
     assert "cup 0.90" in page.locator("#caption").inner_text()
     assert page.locator("#objects [role=option]").count() == 3, "query 0 scores 0.2"
@@ -133,35 +144,36 @@ def test_every_layer_and_head_of_a_query_is_drawn_as_it_is(visit):
         for head in range(4):
             page.locator(f"#atlas button[aria-label='Layer {layer}, head {head}']").click()
             weights = ATTENTION.cross[layer, 0, head, 1]
-            assert_drawn(page, summed(weights), float(weights.max()))
+            assert_cross(page, weights)
             assert np.isclose(heat_of(page).sum(), 1, atol=0.02)
         page.locator(f"#atlas button[aria-label='Layer {layer}, mean of heads']").click()
-        assert_drawn(page, summed(ATTENTION.cross[layer, 0, :, 1].mean(0)), float(ATTENTION.cross[layer, 0, :, 1].max()))
+        assert_cross(page, ATTENTION.cross[layer, 0, :, 1])
 
 
 def test_a_single_level_is_shown_alone(visit):
     page = visit("#query=1&head=2&layer=0")
     page.locator("#level").select_option("1")
-    assert_drawn(page, ATTENTION.cross[0, 0, 2, 1, 80:].view(4, 5))
+    peak = float(ATTENTION.cross[0, 0, 2, 1].max())
+    assert_drawn(page, ATTENTION.cross[0, 0, 2, 1, 80:].view(4, 5), peak)
     page.locator("#level").select_option("0")
-    assert_drawn(page, ATTENTION.cross[0, 0, 2, 1, :80].view(8, 10))
+    assert_drawn(page, ATTENTION.cross[0, 0, 2, 1, :80].view(8, 10), peak)
     page.locator("#level").select_option("all")
-    assert_drawn(page, summed(ATTENTION.cross[0, 0, 2, 1]))
+    assert_cross(page, ATTENTION.cross[0, 0, 2, 1])
 
 
 def test_hover_shows_and_leaving_forgets(visit):
     page = visit("#score=0.5")
     page.mouse.move(*at(page, 120 / 160, 100 / 120))  # in the plate, beside the spoon in it
     wait(page, "document.querySelector('#caption b').textContent.startsWith('plate')")
-    assert_drawn(page, summed(ATTENTION.cross[2, 0, :, 1].mean(0)))
+    assert_cross(page, ATTENTION.cross[2, 0, :, 1])
     page.mouse.move(*at(page, 110 / 160, 70 / 120))  # the smallest box around
     wait(page, "document.querySelector('.tag').dataset.query === '5'")
-    assert_drawn(page, summed(ATTENTION.cross[2, 0, :, 5].mean(0)))
+    assert_cross(page, ATTENTION.cross[2, 0, :, 5])
     page.mouse.move(*at(page, 0.5, 0.1))
     wait(page, "explorer.heat() === null")
     page.locator("#objects [role=option]").nth(0).hover()
     wait(page, "explorer.heat() !== null")
-    assert_drawn(page, summed(ATTENTION.cross[2, 0, :, 3].mean(0)))
+    assert_cross(page, ATTENTION.cross[2, 0, :, 3])
     assert state(page)["query"] is None
 
 
@@ -171,12 +183,12 @@ def test_a_click_holds_the_query_and_a_second_one_the_point(visit):
     assert state(page)["query"] == 3
     assert page.locator("#objects [aria-selected=true]").inner_text().startswith("cup")
     page.mouse.move(*at(page, 120 / 160, 100 / 120))
-    assert_drawn(page, summed(ATTENTION.cross[2, 0, :, 3].mean(0)))  # held: another box inside shows nothing of its own
+    assert_cross(page, ATTENTION.cross[2, 0, :, 3])  # held: another box inside shows nothing of its own
     page.mouse.click(*at(page, 45 / 160, 30 / 120))
     assert state(page)["view"] == "point"
     assert state(page)["query"] is None
     token = 5 * int(30 / 120 * 3.75) + int(45 / 160 * 5)
-    assert_drawn(page, ATTENTION.encoder[1, 0].mean(0)[token].view(4, 5))
+    assert_encoder(page, 1, token)
 
 
 @pytest.mark.parametrize("smooth", [0, 1])
@@ -199,10 +211,11 @@ def test_the_canvas_is_coloured_by_the_weights(visit):
     page = visit("#query=1&layer=0&head=1&level=0&smooth=0")
     weights = ATTENTION.cross[0, 0, 1, 1, :80].view(8, 10)
     pixels = page.evaluate(
-        """() => { const canvas = document.getElementById("heat"), context = canvas.getContext("2d");
-        return Array.from({length: 70}, (_, i) => [...context.getImageData(
-          Math.floor((i % 10 + 0.5) / 10 * canvas.width), Math.floor((Math.floor(i / 10) + 0.5) / 7.5 * canvas.height),
-          1, 1).data]); }"""
+        """() => { const {width, height} = document.getElementById("heat");
+        const {data} = document.getElementById("heat").getContext("2d").getImageData(0, 0, width, height);
+        return Array.from({length: 70}, (_, i) => {
+          const x = Math.floor((i % 10 + 0.5) / 10 * width), y = Math.floor((Math.floor(i / 10) + 0.5) / 7.5 * height);
+          return [...data.subarray(4 * (y * width + x), 4 * (y * width + x) + 4)]; }); }"""
     )
     share = (weights / weights.max()).flatten()[:70].numpy()
     np.testing.assert_allclose(np.array(pixels)[:, 3] / 255, 0.94 * np.sqrt(share), atol=0.06)
@@ -219,7 +232,7 @@ def test_sliders(visit):
     page.locator("#layer").fill("0")
     page.locator("#head").fill("2")
     assert (state(page)["layer"], state(page)["head"]) == (0, 2)
-    assert_drawn(page, summed(ATTENTION.cross[0, 0, 2, 3]))
+    assert_cross(page, ATTENTION.cross[0, 0, 2, 3])
     page.locator("#head").fill("-1")
     assert state(page)["head"] == "mean"
     assert page.locator("#head-value").inner_text() == "mean of 4"
@@ -238,7 +251,7 @@ def test_by_keyboard_alone(visit):
     press("ArrowUp")
     press("2")
     assert {"query": 1, "layer": 1, "head": 2}.items() <= state(page).items()
-    assert_drawn(page, summed(ATTENTION.cross[1, 0, 2, 1]))
+    assert_cross(page, ATTENTION.cross[1, 0, 2, 1])
     press("ArrowRight")
     press("[")
     assert (state(page)["layer"], state(page)["head"]) == (0, 3)
@@ -252,7 +265,7 @@ def test_by_keyboard_alone(visit):
     press("ArrowUp")
     assert state(page)["view"] == "point"
     assert state(page)["point"] == pytest.approx([3.5 / 5, 0.5 / 3.75], abs=1e-4), "from the middle, by tokens"
-    assert_drawn(page, ATTENTION.encoder[1, 0].mean(0)[3].view(4, 5))
+    assert_encoder(page, 1, 3)
     press("Escape")
     assert state(page)["point"] is None
     press("q")
@@ -294,14 +307,17 @@ def test_tab_reaches_everything_once_and_lists_by_arrows(visit):
 
 def test_which_queries_look_at_a_point(visit):
     page = visit("#layer=1&head=3&view=point")
-    page.mouse.click(*at(page, 0.62, 0.4))
-    row, column = int(0.4 * 7.5), int(0.62 * 10)
+    page.mouse.click(*at(page, 0.62, 0.6))
+    row, column = int(0.6 * 7.5), int(0.62 * 10)
     weights = [float(summed(ATTENTION.cross[1, 0, 3, query])[row, column]) for query in range(6)]
-    order = sorted(range(6), key=lambda query: -weights[query])
     lookers = page.evaluate("explorer.lookers()")
-    assert [one["query"] for one in lookers][:3] == order[:3]
+    order = [one["query"] for one in lookers]
+    assert sorted(order) == list(range(6))
+    tolerance = 1.25 * 0.5 / 255 * ATTENTION.cross[1, 0, 3].amax(-1) + 1e-6  # of each query's 8 bits
     for one in lookers:
-        assert one["weight"] == pytest.approx(weights[one["query"]], abs=0.005)
+        assert one["weight"] == pytest.approx(weights[one["query"]], abs=float(tolerance[one["query"]]))
+    in_order = [weights[query] for query in order]
+    assert (np.diff(in_order) <= 2 * float(tolerance.max())).all(), "most first, but for what 8 bits cannot tell"
     entries = page.locator("#lookers [role=option]").all_inner_texts()
     assert entries[0].startswith("The encoder itself")
     assert f"query {order[0]}" in entries[1]
@@ -310,14 +326,14 @@ def test_which_queries_look_at_a_point(visit):
 
     # Each entry shows where its query looked, with the weight at the point.
     page.locator("#lookers [role=option]").nth(1).click()
-    assert_drawn(page, summed(ATTENTION.cross[1, 0, 3, order[0]]))
+    assert_cross(page, ATTENTION.cross[1, 0, 3, order[0]])
     page.mouse.move(5, 5)
     assert weight_shown(page) == pytest.approx(lookers[0]["weight"], abs=1e-4)
     page.locator("#lookers [role=option]").nth(0).click()
-    token = 5 * int(0.4 * 3.75) + int(0.62 * 5)
-    assert_drawn(page, ATTENTION.encoder[1, 0].mean(0)[token].view(4, 5))
+    token = 5 * int(0.6 * 3.75) + int(0.62 * 5)
+    assert_encoder(page, 1, token)
     page.locator("#encoder").fill("0")
-    assert_drawn(page, ATTENTION.encoder[0, 0].mean(0)[token].view(4, 5))
+    assert_encoder(page, 0, token)
 
 
 def test_what_queries_attend_to_among_themselves(visit):
@@ -393,13 +409,14 @@ def test_back_and_forward(visit):
     page.go_back()
     wait(page, "explorer.state().query === 3")
     page.mouse.move(5, 5)
-    assert_drawn(page, summed(ATTENTION.cross[2, 0, :, 3].mean(0)))
+    assert_cross(page, ATTENTION.cross[2, 0, :, 3])
     page.go_forward()
     wait(page, "explorer.state().query === 1")
 
 
 @pytest.mark.parametrize(
-    "hash", ["#image=99&query=99&layer=99&head=99&level=9&encoder=9", "#point=2,x&score=7&classes=9,x&view=no", "#&&==%"]
+    "hash",
+    ["#image=99&query=99&layer=99&head=99&level=9&encoder=9", "#point=2,x&score=7&classes=9,x&view=no", "#&&==%"],
 )
 def test_an_address_that_cannot_be_shows_the_nearest_that_can(visit, hash):
     page = visit(hash)
@@ -417,7 +434,8 @@ def test_several_images_and_a_picker(visit):
     assert page.locator("#picker button[aria-current]").get_attribute("aria-label") == "Image 2 of 3: second.jpg"
     assert (state(page)["layer"], state(page)["query"]) == (1, None), "a model with fewer layers"
     page.locator("#objects [role=option]").first.click()
-    assert_drawn(page, OTHER.cross[1, 0, :, 3].mean(0).view(6, 6))
+    rows = OTHER.cross[1, 0, :, 3]
+    assert_drawn(page, rows.mean(0).view(6, 6), float(rows.amax(1).mean()))
     page.locator("#picker button").nth(1).focus()
     page.keyboard.press("ArrowRight")
     wait(page, "document.getElementById('subtitle').textContent.includes('3 of 3')")
@@ -430,8 +448,9 @@ def test_a_model_without_encoder_layers_says_so(visit):
     page = visit("#image=1&view=point&point=0.5,0.5")
     assert "no encoder layers" in page.locator("#caption").inner_text()
     token = 6 * 3 + int(0.5 * 5.5)
-    seen = sum(float(OTHER.cross[1, 0, :, query, token].max()) > 1e-3 for query in range(6))
-    assert 0 < seen <= page.locator("#lookers [role=option]").count() <= 6
+    rows = OTHER.cross[1, 0]  # head, query, token
+    seen = ((255 * rows / rows.amax(-1, keepdim=True)).round()[..., token] > 0).any(dim=0)
+    assert 0 < page.locator("#lookers [role=option]").count() == int(seen.sum())
     assert page.evaluate("explorer.heat()") is None
 
 
@@ -480,11 +499,11 @@ def test_at_a_phones_width_by_touch(visit):
     assert page.evaluate("document.documentElement.scrollWidth") == 360, "nothing is wider than the screen"
     page.touchscreen.tap(*at(page, 45 / 160, 30 / 120))
     assert state(page)["query"] == 3
-    assert_drawn(page, summed(ATTENTION.cross[2, 0, :, 3].mean(0)))
+    assert_cross(page, ATTENTION.cross[2, 0, :, 3])
     page.touchscreen.tap(*at(page, 0.6, 0.1))
     assert state(page)["view"] == "point"
     token = 5 * 0 + int(0.6 * 5)
-    assert_drawn(page, ATTENTION.encoder[1, 0].mean(0)[token].view(4, 5))
+    assert_encoder(page, 1, token)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     for button in page.locator("button:visible").all():
         assert button.bounding_box()["height"] >= 24
@@ -529,20 +548,19 @@ def test_a_browser_that_cannot_unpack_says_so(visit):
 
 def test_smoothing_keeps_the_peak_where_it_is(visit):
     page = visit("#query=3&layer=0&head=0&level=0")
-    width, height, pixels = page.evaluate(
-        """() => { const {width, height} = document.getElementById("heat"), context = document.getElementById("heat").getContext("2d");
-        const data = context.getImageData(0, 0, width, height).data;
-        return [width, height, Array.from({length: width * height}, (_, i) => data[4 * i + 3])]; }"""
+    x, y = page.evaluate(
+        """() => { const {width, height} = document.getElementById("heat");
+        const {data} = document.getElementById("heat").getContext("2d").getImageData(0, 0, width, height);
+        let best = 0;
+        for (let i = 0; i < width * height; i++) if (data[4 * i + 3] > data[4 * best + 3]) best = i;
+        return [(best % width + 0.5) / width, (Math.floor(best / width) + 0.5) / height]; }"""
     )
-    shown = np.array(pixels).reshape(height, width)
-    y, x = np.unravel_index(shown.argmax(), shown.shape)
-    weights = ATTENTION.cross[0, 0, 0, 3, :80].view(8, 10)
-    assert (int((y + 0.5) / height * 7.5), int((x + 0.5) / width * 10)) == tuple(
-        int(place) for place in np.unravel_index(int(weights.argmax()), (8, 10))
-    )
+    assert 10 * int(y * 7.5) + int(x * 10) == int(ATTENTION.cross[0, 0, 0, 3, :80].argmax())
 
 
 def test_pictures_are_the_images_own(visit):
     page = visit("#image=1")
-    size = page.evaluate("[document.getElementById('picture').naturalWidth, document.getElementById('picture').naturalHeight]")
+    size = page.evaluate(
+        "[document.getElementById('picture').naturalWidth, document.getElementById('picture').naturalHeight]"
+    )
     assert size == [120, 120]

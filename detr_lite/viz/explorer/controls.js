@@ -161,13 +161,15 @@ class Controls {
     const isNew = content !== this.atlasContent;
     this.atlasContent = content;
     const hasRows = query !== null && scene.has(query);
-    $("atlas").hidden = this.cells.length < 2 || !hasRows;
+    $("atlas").hidden = this.cells.length < 2; // not when there is nothing to show: lists would move under the cursor
     for (const { layer, head, button, canvas } of this.cells) {
       const isChosen = layer === state.layer && (head === state.head || scene.facts.heads === 1);
       button.setAttribute("aria-pressed", String(isChosen));
       button.tabIndex = isChosen ? 0 : -1;
       if (isChosen && $("atlas").contains(document.activeElement) && document.activeElement !== button) button.focus();
-      if (!isNew || !hasRows) continue;
+      if (!isNew) continue;
+      canvas.width = hasRows ? 1 : 0; // empties it
+      if (!hasRows) continue;
       const heat = new Heat(scene.crossRow(layer, head, query), scene.facts.levels, state.level);
       const width = 56;
       const height = Math.max(1, Math.round((width * scene.facts.height) / scene.facts.width));

@@ -3,11 +3,11 @@
 
 const VIEWS = ["objects", "point", "links"];
 
-/** Where a visitor begins. */
-function firstState(page) {
-  const scene = page.scenes[0];
+/** Where a visitor of an image begins. */
+function firstState(page, image) {
+  const scene = page.scenes[image];
   return {
-    image: 0,
+    image,
     view: "objects",
     query: null,
     point: null, // [x, y], relative to the image
@@ -39,7 +39,6 @@ function hashOf(state) {
 
 /** The state of an address. What it does not say is as at first; what cannot be is the nearest that can. */
 function stateOf(hash, page) {
-  const state = firstState(page);
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
   const whole = (key, most) => {
     const text = parts.get(key);
@@ -47,7 +46,7 @@ function stateOf(hash, page) {
   };
   const kept = (value, otherwise) => (value === null ? otherwise : value);
 
-  state.image = kept(whole("image", page.scenes.length - 1), 0);
+  const state = firstState(page, kept(whole("image", page.scenes.length - 1), 0));
   const scene = page.scenes[state.image];
   if (VIEWS.includes(parts.get("view"))) state.view = parts.get("view");
   state.query = whole("query", scene.queries - 1);

@@ -1,0 +1,49 @@
+"""True objects by the name of an image's file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detr_lite.data.truth import Truth
+from detr_lite.structures import DetrLiteError
+
+
+def write(path, images, annotations=()):
+    content = {
+        "images": [{"id": index, "file_name": name, "width": 90, "height": 60} for index, name in enumerate(images)],
+        "annotations": [
+            {"id": number, "image_id": image, "category_id": category, "bbox": bbox, "iscrowd": crowd}
+            for number, (image, category, bbox, crowd) in enumerate(annotations, 1)
+        ],
+        "categories": [{"id": 7, "name": "cup"}, {"id": 3, "name": "jug"}],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_objects_of_an_image(tmp_path):
+    boxes = [(0, 7, [1, 2, 30, 40], 0), (1, 3, [5, 5, 9, 9], 0), (0, 3, [0, 0, 8, 8], 1), (0, 3, [4, 4, 0, 5], 0)]
+    truth = Truth(write(tmp_path / "a.json", ["a.jpg", "b.jpg", "c.jpg"], boxes))
+    found = truth.of(Path("anywhere/a.jpg"))
+    assert found.boxes_xyxy.tolist() == [[1, 2, 31, 42]], "neither the crowd nor the box without area"
+    assert [found.class_names[label] for label in found.labels] == ["cup"]
+    assert found.scores.tolist() == [1]
+    assert len(truth.of(Path("c.jpg"))) == 0, "listed, without objects"
+    assert truth.of(Path("d.jpg")) is None
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    boxes = [(0, 7, [1, 1, 2, 2], 0), (1, 7, [5, 5, 2, 2], 0)]
+    truth = Truth(write(tmp_path / "a.json", ["north/a.jpg", "south/a.jpg"], boxes))
+    assert truth.of(Path("data/south/a.jpg")).boxes_xyxy.tolist() == [[5, 5, 7, 7]]
+    assert truth.of(Path("data/north/a.jpg")).boxes_xyxy.tolist() == [[1, 1, 3, 3]]
+    assert truth.of(Path("data/east/a.jpg")) is None
+
+
+def test_what_is_not_coco(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(DetrLiteError, match=r'a.json: JSON, but not COCO: it has no "images"'):
+        Truth(tmp_path / "a.json")
+    with pytest.raises(DetrLiteError, match=r"none.json: cannot be read"):
+        Truth(tmp_path / "none.json")

@@ -1,0 +1,144 @@
+"""tools/visualize.py --explore: one page of all images, where it is written, and what is refused before that."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detr_lite.detector import Detector
+
+Tool = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(finished_run: Path) -> Path:
+    """Of two decoder layers with two heads, and one encoder layer."""
+    return finished_run / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture
+def photos(tiny_data: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(tiny_data / "val" / "000.png", folder / "000.png")
+    shutil.copy(tiny_data / "val" / "003.png", folder / "sub" / "003.png")
+    return folder
+
+
+def facts_in(page: Path) -> Any:
+    found = re.search(r'id="facts">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_a_page_of_all_images(run_tool: Tool, checkpoint: Path, photos: Path, tiny_data: Path, tmp_path: Path) -> None:
+    page, truth = tmp_path / "new" / "page.html", tiny_data / "annotations" / "instances_val.json"
+    words = ("--checkpoint", checkpoint, "--source", photos, "--truth", truth, "--threshold", 0.3)
+    ended = run_tool("visualize", *words, "--explore", page)
+    assert (ended.code, ended.err) == (0, ""), ended
+    size = page.stat().st_size / 1e6
+    assert ended.out.splitlines()[-1] == f"written    {page}: 2 images, {size:.2f} MB"
+    facts = facts_in(page)
+    assert [scene["name"] for scene in facts["scenes"]] == ["000.png", "sub/003.png"]
+    assert (facts["threshold"], facts["layer"], facts["head"]) == (0.3, None, None)
+    for scene, name in zip(facts["scenes"], ("000.png", "sub/003.png"), strict=True):
+        expected = Detector.from_checkpoint(checkpoint, "cpu")(photos / name)
+        assert scene["found"]["queries"] == expected.queries.tolist()
+        assert scene["found"]["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-3)
+        assert (scene["layers"], scene["heads"], scene["leftOut"]) == (2, 2, [])
+    assert facts["scenes"][0]["truth"] == {"boxes": [[4, 4, 25, 20]], "names": ["red thing"]}
+    assert len(facts["scenes"][1]["truth"]["boxes"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        (["--explore", "OUT/a.html"], "a.html"),
+        (["--explore", "OUT"], "explorer.html"),
+        (["--explore", "--output", "OUT"], "explorer.html"),
+        (["--explore", "--output", "OUT/b.html"], "b.html"),
+        (["--explore", "OUT/a.html", "--output", "elsewhere"], "a.html"),
+    ],
+)
+def test_where_the_page_is_written(
+    run_tool: Tool, checkpoint: Path, photos: Path, tmp_path: Path, words: list[str], written: str
+) -> None:
+    out = tmp_path / "out"
+    words = [word.replace("OUT", str(out)) for word in words]
+    ended = run_tool("visualize", "--checkpoint", checkpoint, "--source", photos / "000.png", *words)
+    assert (ended.code, ended.err) == (0, "")
+    assert [path.name for path in out.iterdir()] == [written]
+
+
+def test_a_page_that_is_there_stays_unless_told(
+    run_tool: Tool, refusal: Callable[..., str], checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    words = ("visualize", "--checkpoint", checkpoint, "--source", photos, "--explore", page)
+    assert refusal(*words) == f"{page} exists already; name another file, or give --overwrite"
+    assert page.read_text() == "mine"
+    assert run_tool(*words, "--overwrite", "--layer", 0, "--heads", 1).code == 0
+    assert (facts_in(page)["layer"], facts_in(page)["head"]) == (0, 1)
+    (tmp_path / "folder.html").mkdir()
+    assert "folder.html exists already; name a file" in refusal(*words[:-1], tmp_path / "folder.html", "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--explore"], "the following arguments are required: --output"),
+        ([], "the following arguments are required: --output"),
+        (["--output", "out", "--truth", "a.json"], "--truth needs --explore"),
+        (["--output", "out", "--budget", "3"], "--budget needs --explore"),
+        (["--explore", "p.html", "--points", "3,4"], "--points does not go with --explore"),
+        (["--explore", "p.html", "--figure", "slots"], "--figure does not go with --explore"),
+        (["--explore", "p.html", "--heads", "0,1"], "--heads is '0,1'; for a page it must be"),
+        (["--explore", "p.html", "--layer", "first"], "--layer is 'first'; for a page it must be"),
+        (["--explore", "p.html", "--layer", "2"], "--layer is 2; this model has 0 to 1"),
+        (["--explore", "p.html", "--heads", "5"], "--heads is 5; this model has 0 to 1"),
+        (["--explore", "p.html", "--threshold", "2"], "--threshold is 2.0"),
+        (["--explore", "p.html", "--budget", "0"], "--budget is 0; it must be more than 0 megabytes"),
+        (["--explore", "p.html", "--truth", "none.json"], "none.json: cannot be read"),
+    ],
+)
+def test_a_wrong_command_line(
+    refusal: Callable[..., str],
+    checkpoint: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refusal("visualize", "--checkpoint", checkpoint, "--source", photos, *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_what_is_no_image_is_named_and_the_others_are_in_the_page(
+    refusal: Callable[..., str], checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "broken.jpg").write_bytes(b"no image")
+    page = tmp_path / "page.html"
+    message = refusal("visualize", "--checkpoint", checkpoint, "--source", photos, "--explore", page)
+    assert message.endswith(f"could not be read as images ({photos}/broken.jpg); the other 2 are in {page}")
+    assert len(facts_in(page)["scenes"]) == 2
+
+
+def test_what_is_left_out_and_what_truth_does_not_list_is_said(
+    run_tool: Tool, checkpoint: Path, photos: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    (photos / "000.png").rename(photos / "other.png")
+    truth = tiny_data / "annotations" / "instances_val.json"
+    words = ("--source", photos, "--explore", tmp_path / "p.html", "--budget", 0.2, "--truth", truth)
+    ended = run_tool("visualize", "--checkpoint", checkpoint, *words)
+    assert (ended.code, ended.err) == (0, "")
+    assert f"left out   {photos}/other.png: " in ended.out
+    assert "of 6 queries looked" in ended.out
+    assert f"lists 1 of 2 images (not {photos}/other.png)" in ended.out
+    assert facts_in(tmp_path / "p.html")["scenes"][0]["truth"] is None
