@@ -201,7 +201,7 @@ def test_the_number_under_the_cursor_is_the_weight(visit, smooth):
         page.mouse.move(*at(page, (column + 0.5) / 10, (row + (0.25 if row == 7 else 0.5)) / 7.5))
         error = float(weights.max()) / 255 + 5e-6  # of the codes of two levels, and of the digits shown
         assert weight_shown(page) == pytest.approx(float(expected[row, column]), abs=error)
-    assert "of this query's attention" in page.locator("#weight").inner_text()
+    assert "of its attention is here" in page.locator("#weight").inner_text()
 
 
 def test_the_canvas_is_coloured_by_the_weights(visit):

@@ -179,7 +179,7 @@ class Stage {
     const column = Math.min(width - 1, Math.floor(at[0] * spanWidth + 1e-9));
     const row = Math.min(height - 1, Math.floor(at[1] * spanHeight + 1e-9));
     number.textContent = percent(value);
-    unit.textContent = `${app.query() === null ? "of this point's" : "of this query's"} attention is ${this.cursor ? "here" : "at the point"}`;
+    unit.textContent = `of its attention is ${this.cursor ? "here" : "at the point"}`;
     $("needle").style.left = `${Math.min(100, (100 * value) / (app.heat.peak || 1))}%`;
     const cell = $("cell").style;
     cell.left = `${(100 * column) / spanWidth}%`;
