@@ -196,7 +196,7 @@ class Explorer {
     } else if (state.view === "point" && state.point !== null) {
       const dot = element("i", { className: "dot", color: "var(--accent)" });
       const where = this.heat
-        ? `where the encoder looks from there, layer ${state.encoder}, mean of heads`
+        ? `where the encoder looks, layer ${state.encoder}, mean of heads`
         : facts.encoderLayers
           ? `encoder layer ${state.encoder} was left out of this page; the list tells who looked here`
           : "this model has no encoder layers; the list tells who looked here";
