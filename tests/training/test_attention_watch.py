@@ -1,6 +1,8 @@
 """Watching attention form: what is written, that it goes on when a run does, and that training knows nothing of it."""
 
 import csv
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from PIL import Image
 from runs import checkpoint_of, files_in, weights_of
 
 from detr_lite.build import build_criterion
-from detr_lite.config import Config, Invocation
+from detr_lite.config import PROJECT, Config, Invocation, write_config
 from detr_lite.data.coco import CocoDetection, read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import Detections
@@ -81,10 +83,8 @@ def test_training_knows_nothing_of_it(config: Config, tmp_path: Path, ema: float
     for state in states:
         assert ours[state].keys() == theirs[state].keys()
         assert all(torch.equal(value, theirs[state][name]) for name, value in ours[state].items())
-    for number, moments in theirs["optimizer_states"][0]["state"].items():
-        for name, value in moments.items():
-            mine = ours["optimizer_states"][0]["state"][number][name]
-            assert torch.equal(torch.as_tensor(mine), torch.as_tensor(value)), name
+    moments, expected = (content["optimizer_states"][0]["state"] for content in (ours, theirs))
+    torch.testing.assert_close(moments, expected, rtol=0, atol=0)
 
 
 def test_it_looks_with_the_weights_that_are_evaluated(config: Config, tmp_path: Path, tiny_data: Path) -> None:
@@ -227,3 +227,18 @@ def test_frames_become_one_moving_picture_in_their_order(tmp_path: Path, count: 
         for number in range(count):
             moving.seek(number)
             assert moving.convert("RGB").getpixel((5, 5)) == (80 * number, 200 - 80 * number, 40)
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_first_one_looks_and_nobody_waits(config: Config, tmp_path: Path) -> None:
+    several = with_trainer(config, devices=2, max_epochs=2, evaluations=2)
+    write_config(replace(several, data=replace(several.data, batch_size=2)), tmp_path / "several.yaml")
+    command = [sys.executable, PROJECT / "tools/train.py", "--config", tmp_path / "several.yaml"]
+    ended = subprocess.run(
+        [*command, "--run_dir", tmp_path / "run"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == ["0", "2", "4"]
+    assert len(frames_in(tmp_path / "run")) == 3
+    assert Image.open(tmp_path / "run/attention.gif").n_frames == 3
+    assert "attention is not shown" not in ended.stdout
