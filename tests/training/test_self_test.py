@@ -158,7 +158,7 @@ def test_labels_at_random_are_named(edit_annotations: Callable[..., Path], tiny_
     for number in range(6):
         picture.save(root / "train" / f"same{number}.png")
     config = replace(tiny_config, model=ModelConfig(name="detr", pretrained=False, num_queries=6))
-    message = refused(config, read_split(root, "train"), seconds=8.0)
+    message = refused(config, read_split(root, "train"), seconds=16.0)
     assert "regardless of class) but the classes are not" in message
     assert "category_id of the objects in same0.png, " in message
 
