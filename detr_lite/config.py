@@ -154,7 +154,7 @@ class TrainerConfig:
     """Stop early when so many evaluations in a row have not raised the best AP; by default never."""
     attention_epochs: float | None = 0.0
     """At evaluations that lie at least so many epochs apart, attention on a few validation images is measured
-    (attention.csv) and drawn (attention/, and at the end attention.gif); 0 for every one, null for none."""
+    (attention.csv) and drawn (attention/, and at the end attention.webp); 0 for every one, null for none."""
     checkpoint_minutes: float = 1.0
     """A checkpoint is written at least so often (if writing it takes less than a twentieth of that), and so much work
     a power cut may cost; 0 for every step."""

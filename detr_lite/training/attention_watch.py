@@ -30,7 +30,7 @@ from detr_lite.viz.attention_frames import OBJECTS, SeenImage, SeenObject, anima
 MEASURED, DRAWN = 16, 3
 """So many images are measured, and of those so many with objects are drawn: the same ones each time."""
 
-FRAMES, TABLE, ANIMATION = "attention", "attention.csv", "attention.gif"
+FRAMES, TABLE, ANIMATION = "attention", "attention.csv", "attention.webp"
 """What is written into the run folder: pictures step-000123.png, the numbers, and the pictures as one that moves."""
 
 
