@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawing.snippets import Snippet, read_snippets, run_snippet
+from drawing.style import BLUE, white_to_blue
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
@@ -22,10 +24,6 @@ ENGLISH, CHINESE = DOCS / "attention.md", DOCS / "attention.zh.md"
 SHAPES = ("disc", "ring", "triangle", "square", "pentagon", "star", "cross", "heart")
 CHECKPOINT, SCENE = "runs/coco_small/checkpoints/best.ckpt", "datasets/coco_small/val/000000005324.jpg"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-
-sys.path.insert(0, str(DOCS))
-from drawing.snippets import Snippet, read_snippets, run_snippet  # noqa: E402
-from drawing.style import BLUE, white_to_blue  # noqa: E402
 
 
 def differs(printed: str, page: str, is_trained: bool = False) -> str | None:

@@ -30,7 +30,7 @@ class KeptWeights:
         self.layers = _numbers(f"{what} layer", layers, layer_count)
         self.heads = _numbers("head", heads, head_count)
         self.rows = _numbers("query", rows, row_count)
-        self.has_all = (len(self.heads), len(self.rows)) == (head_count, row_count) and heads is None and rows is None
+        self.has_all = heads is None and rows is None
         self.mean = mean
         self._by_layer: dict[int, Tensor] = {}
 

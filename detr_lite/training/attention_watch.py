@@ -24,7 +24,7 @@ from detr_lite.messages import reason_of
 from detr_lite.structures import Detections
 from detr_lite.training.attention import Look, look
 from detr_lite.training.clock import RunClock
-from detr_lite.viz.attention import token_heatmap
+from detr_lite.viz.attention import finest_span, token_heatmap
 from detr_lite.viz.attention_frames import OBJECTS, SeenImage, SeenObject, animate, attention_frame
 
 MEASURED, DRAWN = 16, 3
@@ -206,10 +206,8 @@ def _seen_object(seen: Look, pair: int) -> SeenObject:
     weights = maps.cross[-1, image, :, seen.query[pair]].mean(0)
     tally = AttentionTally()
     tally.add(maps, seen.image[pair : pair + 1], seen.query[pair : pair + 1], seen.boxes_cxcywh[pair : pair + 1])
-    finest = max(range(len(maps.grids)), key=lambda level: maps.grids[level][0] * maps.grids[level][1])
-    span = None if maps.spans is None else (float(maps.spans[image, finest, 0]), float(maps.spans[image, finest, 1]))
     heat = token_heatmap(weights, maps.grids, maps.is_padding[image])
-    return SeenObject(heat, span, float(tally.numbers().inside[-1, -1]))
+    return SeenObject(heat, finest_span(maps, image), float(tally.numbers().inside[-1, -1]))
 
 
 def _row_of(numbers: AttentionNumbers) -> dict[str, float | int]:

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
 from detr_lite.data.results import write_whole
 from detr_lite.structures import Detections
-from detr_lite.viz.attention import overlay
 from detr_lite.viz.draw import class_name, draw_boxes, fit, label_font
+from detr_lite.viz.heatmap import COLORMAP, overlay
 
 OBJECTS = 2
 """So many objects of an image are shown."""
@@ -98,7 +97,7 @@ def _row(seen: SeenImage) -> list[tuple[Image.Image, str]]:
 
 def _draw_bar(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int) -> None:
     """The scale of the colours."""
-    colors = matplotlib.colormaps["inferno"](np.linspace(0, 1, 160))[None, :, :3]
+    colors = COLORMAP(np.linspace(0, 1, 160))[None, :, :3]
     bar = Image.fromarray((255 * colors).astype(np.uint8)).resize((160, 12))
     left, middle = sheet.width // 2 - 80, top + _FOOTER // 2 - 4
     sheet.paste(bar, (left, middle - 6))

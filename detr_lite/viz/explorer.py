@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-import matplotlib
 import numpy as np
 
 from detr_lite.viz.draw import class_color, written
 from detr_lite.viz.explorer_scene import PackedScene
+from detr_lite.viz.heatmap import COLORMAP
 
 _PARTS = files("detr_lite.viz") / "explorer"
 _OTHER_COLOR = (150, 150, 150)
@@ -48,7 +48,7 @@ def explorer_page(
         "threshold": threshold,
         "layer": layer,
         "head": head,
-        "colormap": _colormap("inferno"),
+        "colormap": _colormap(),
         "scenes": [scene.facts for scene in scenes],
     }
     data = [f'<script type="application/json" id="facts">{_harmless(facts)}</script>']
@@ -73,7 +73,7 @@ def _harmless(facts: dict[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _colormap(name: str) -> str:
+def _colormap() -> str:
     """256 times red, green, blue as bytes, in base64."""
-    colors = matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
+    colors = COLORMAP(np.arange(256), bytes=True)[:, :3]
     return base64.b64encode(colors.tobytes()).decode("ascii")

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from drawing.style import BLUE
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from detr_lite import Detector
-from detr_lite.viz.attention import overlay, token_heatmap
+from detr_lite.viz.heatmap import COLORMAP, overlay, token_heatmap
+from detr_lite.viz.panels import draw_box
 
 SHOWN = 6
 """So many detections of the scene."""
@@ -69,11 +67,7 @@ def draw_queries_of_detector(checkpoint: Path, image: Path) -> Figure:
 def _show(axes: Axes, picture: Image.Image, box_xyxy: Sequence[float], color: str, rim: str) -> None:
     axes.imshow(picture)
     axes.axis("off")
-    x0, y0, x1, y1 = box_xyxy
-    stroke = withStroke(linewidth=2.4, foreground=rim)
-    axes.add_patch(
-        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=1.2, path_effects=[stroke])
-    )
+    draw_box(axes, box_xyxy, color, rim)
 
 
 def _zoom(axes: Axes, scene: Image.Image, box_xyxy: Sequence[float]) -> None:
@@ -89,6 +83,6 @@ def _zoom(axes: Axes, scene: Image.Image, box_xyxy: Sequence[float]) -> None:
 def _add_bar(figure: Figure) -> None:
     height = figure.get_figheight()
     bar = figure.add_axes((0.35, 0.27 / height, 0.3, 0.09 / height))
-    figure.colorbar(ScalarMappable(cmap=matplotlib.colormaps["inferno"]), cax=bar, orientation="horizontal")
+    figure.colorbar(ScalarMappable(cmap=COLORMAP), cax=bar, orientation="horizontal")
     bar.set_xticks([0, 1], ["0", "peak"])
     bar.tick_params(labelsize=9, length=2)

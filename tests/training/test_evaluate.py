@@ -112,17 +112,18 @@ def test_per_class_rows_name_the_categories(finished_run: Path) -> None:
     assert sum(float(row["AP"]) for row in rows) / 3 == pytest.approx(written["AP"])
 
 
+def renumber(content: dict[str, Any]) -> None:
+    """Other ids, in another order."""
+    ids = {3: 50, 7: 1, 90: 2}
+    for category in content["categories"]:
+        category["id"] = ids[category["id"]]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = ids[annotation["category_id"]]
+
+
 def test_other_ids_for_the_same_names_make_no_difference(
     checkpoint: Path, edit_annotations: Callable[..., Path], tiny_data: Path, tmp_path: Path
 ) -> None:
-    ids = {3: 50, 7: 1, 90: 2}
-
-    def renumber(content: dict[str, Any]) -> None:
-        for category in content["categories"]:
-            category["id"] = ids[category["id"]]
-        for annotation in content["annotations"]:
-            annotation["category_id"] = ids[annotation["category_id"]]
-
     root = edit_annotations("val", renumber)
     same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "same", workers=0)
     other = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "other", workers=0)
@@ -267,14 +268,6 @@ def test_attention_is_matched_by_category_name(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Categories of other ids stand in another order, and their labels with them."""
-    ids = {3: 50, 7: 1, 90: 2}
-
-    def renumber(content: dict[str, Any]) -> None:
-        for category in content["categories"]:
-            category["id"] = ids[category["id"]]
-        for annotation in content["annotations"]:
-            annotation["category_id"] = ids[annotation["category_id"]]
-
     same = attention_of(checkpoint, tmp_path / "same")
     other = attention_of(checkpoint, tmp_path / "other", root=edit_annotations("val", renumber))
     assert other["layers"][-1]["mean_of_heads"] == pytest.approx(same["layers"][-1]["mean_of_heads"])
