@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from detr_lite.model.position import AxisBias, BoxRelativeBias, CenterSine, CumulativeSine, encode_coordinates
+from detr_lite.model.position import FARTHEST, AxisBias, BoxRelativeBias, CenterSine, CumulativeSine, encode_coordinates
 
 
 def test_codes_of_one_coordinate_by_hand():
@@ -53,7 +53,7 @@ def test_box_bias_sums_both_axes(queries):
         learned = axis.network(distance.sign() * (distance.abs() + 1).log() / math.log(9))
         size = max(1.0, (edges[1] - edges[0]).item())
         place = (token - edges.mean()) / size
-        return learned - axis.log_sharpness.exp() * (place - axis.middle) ** 2
+        return (learned - axis.log_sharpness.exp() * (place - axis.middle) ** 2).clamp(-FARTHEST, FARTHEST)
 
     token = 0
     for level, (height, width) in enumerate(grids):
@@ -97,10 +97,10 @@ def test_a_point_for_a_box_gives_a_finite_bias_and_gradient():
     assert gradient.isfinite().all()
 
 
-def test_the_farthest_tokens_bias_is_finite_in_half_precision_and_as_good_as_infinite():
+def test_the_farthest_tokens_weigh_next_to_nothing_and_no_weight_underflows():
+    """Of 60,000 tokens; numbers below 1.2e-38 would make a processor's softmax ten times as slow."""
     bias = BoxRelativeBias(heads=4)
     corner_xyxy = torch.tensor([[[0.0, 0.0, 0.001, 0.001]]])
-    result = bias(corner_xyxy, ((200, 300),), torch.tensor([[[300.0, 200.0]]]))
-    assert result.half().isfinite().all()
-    assert result.min() < -2e4
-    assert result[..., 0].min() > -10.0  # the token that holds it
+    weights = bias(corner_xyxy, ((200, 300),), torch.tensor([[[300.0, 200.0]]])).softmax(-1).view(4, 200, 300)
+    assert weights.min() > torch.finfo(torch.float32).tiny
+    assert weights[:, 8:].sum() + weights[:, :, 8:].sum() < 1e-4
