@@ -67,8 +67,9 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
             classes,
             config.denoising_queries,
             config.denoising_negatives,
+            config.query_overlap,
         ),
-        decoder=RefiningDecoder(*sizes),
+        decoder=RefiningDecoder(*sizes, config.relate_queries),
         heads=_heads(config, classes),
     )
 

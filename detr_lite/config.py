@@ -78,6 +78,10 @@ class ModelConfig:
     """Share of values (and of attention weights) dropped in training."""
     num_queries: int | None = None
     """Object queries: the most objects that one image may hold; by default chosen from the training images."""
+    query_overlap: float = 0.8
+    """lite: of tokens whose boxes overlap more than this (IoU) the best alone places a query; 1 for no limit."""
+    relate_queries: bool = True
+    """lite: queries see how their boxes lie to each other and which is surer, to leave an object to one of them."""
     edges: Literal["numbers", "distributions"] = "distributions"
     """lite: how layers after the first move a box: by four numbers, or by a distribution of steps for each edge."""
     denoising_queries: int = 60
@@ -183,6 +187,7 @@ AT_LEAST = {
     "data.batch_size": 1, "data.image_size": 16, "data.workers": 0,
     "model.dim": 32, "model.heads": 1, "model.encoder_layers": 0, "model.decoder_layers": 1,
     "model.feedforward_dim": 1, "model.dropout": 0, "model.num_queries": 1, "model.denoising_queries": 0,
+    "model.query_overlap": 0,
     "loss.label": 0, "loss.label_cost": 0, "loss.l1": 0, "loss.giou": 0, "loss.edges": 0, "loss.background": 0,
     "loss.tokens_per_object": 1, "loss.gamma": 0,
     "optim.lr": 0, "optim.backbone_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.flat": 0,
@@ -212,7 +217,11 @@ class Config:
                 raise DetrLiteError(f"{name} is {value}; it must be a finite number")
             if value is not None and value < limit:
                 raise DetrLiteError(f"{name} is {value}; it must be at least {limit}")
-        for name, value in (("model.dropout", self.model.dropout), ("optim.flat", self.optim.flat)):
+        for name, value in (
+            ("model.dropout", self.model.dropout),
+            ("model.query_overlap", self.model.query_overlap),
+            ("optim.flat", self.optim.flat),
+        ):
             if value > 1:
                 raise DetrLiteError(f"{name} is {value}; it is a share, at most 1")
         if self.optim.ema >= 1:

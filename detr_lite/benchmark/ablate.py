@@ -17,6 +17,8 @@ CHANGES: dict[str, list[str]] = {
     "AdamW instead of Muon": ["--optim.optimizer", "adamw", "--optim.lr", "null"],
     "EMA 0.998": ["--optim.ema", "0.998"],
     "boxes as four numbers": ["--model.edges", "numbers"],
+    "queries from overlapping tokens, too": ["--model.query_overlap", "1"],
+    "queries that do not see each other's boxes": ["--model.relate_queries", "false"],
     "no denoising": ["--model.denoising_queries", "0"],
     "denoising without negatives": ["--model.denoising_negatives", "false"],
     "a score that learns IoU itself": ["--loss.gamma", "1"],

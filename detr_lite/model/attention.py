@@ -119,13 +119,15 @@ class Attention(nn.Module):
         key: Float[Tensor, "batch token dim"],
         value: Float[Tensor, "batch token dim"],
         may_attend: Bool[Tensor, "#batch #query token"] | None = None,
+        bias: Float[Tensor, "batch head query token"] | None = None,
         need_weights: bool = False,
     ) -> Attended:
+        """`bias` is added to the scores before the softmax."""
         values, weights = attend(
             query=split_heads(self.query(query), self.heads),
             key=split_heads(self.key(key), self.heads),
             value=split_heads(self.value(value), self.heads),
-            mask=combine_masks(may_attend, None),
+            mask=combine_masks(may_attend, bias),
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
         )

@@ -12,7 +12,7 @@ from detr_lite.model.attention import Attended, Attention, PositionGuidedAttenti
 from detr_lite.model.encoder import FeedForward, Tokens
 from detr_lite.model.heads import Answer, DistributionHeads, PlainHeads, RefiningHeads
 from detr_lite.model.kept import KeptWeights
-from detr_lite.model.position import BoxRelativeBias, encode_coordinates
+from detr_lite.model.position import BoxPairBias, BoxRelativeBias, encode_coordinates
 from detr_lite.model.queries import Queries
 from detr_lite.structures import AttentionChoice, EdgeDistributions
 
@@ -38,6 +38,9 @@ class Guide:
     place: Float[Tensor, "batch query dim"] | None = None
     """Code of the anchor's centre, to be compared with the tokens' positions."""
     bias: Float[Tensor, "batch head query token"] | None = None
+    """Of cross-attention."""
+    pair_bias: Float[Tensor, "batch head query other_query"] | None = None
+    """Of self-attention."""
 
 
 class DecoderLayer(nn.Module):
@@ -68,7 +71,12 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Float[Tensor, "batch query dim"], Attended, Attended]:
         placed = content + guide.position
         among = self.self_attention(
-            query=placed, key=placed, value=content, may_attend=may_attend, need_weights=need_weights
+            query=placed,
+            key=placed,
+            value=content,
+            may_attend=may_attend,
+            bias=guide.pair_bias,
+            need_weights=need_weights,
         )
         content = self.self_norm(content + self.dropout(among.values))
         asked = self.ask_image(content, guide, tokens, need_weights)
@@ -132,9 +140,14 @@ class RefiningDecoder(nn.Module):
 
     The place code of the anchor's centre is scaled channel by channel by the content (conditional DETR, arXiv
     2108.06152, eq. 3), and the box biases cross-attention by where each token lies relative to it (Plain-DETR).
+
+    Args:
+        relate_queries: self-attention is biased by how the boxes of two queries lie to each other.
     """
 
-    def __init__(self, dim: int, layers: int, heads: int, feedforward_dim: int, dropout: float) -> None:
+    def __init__(
+        self, dim: int, layers: int, heads: int, feedforward_dim: int, dropout: float, relate_queries: bool = True
+    ) -> None:
         super().__init__()
         self.dim = dim
         self.layers = nn.ModuleList(GuidedDecoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers))
@@ -142,6 +155,7 @@ class RefiningDecoder(nn.Module):
         self.position = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.place_scale = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.bias = nn.ModuleList(BoxRelativeBias(heads) for _ in range(layers))
+        self.pair_bias = nn.ModuleList(BoxPairBias(heads) for _ in range(layers)) if relate_queries else None
 
     def forward(
         self,
@@ -152,15 +166,17 @@ class RefiningDecoder(nn.Module):
     ) -> Decoded:
         """`choice` is which weights to keep; by default none."""
         assert queries.anchors_cxcywh is not None
-        content, anchors_cxcywh = queries.content, queries.anchors_cxcywh
+        assert queries.scores is not None
+        content, anchors_cxcywh, scores = queries.content, queries.anchors_cxcywh, queries.scores
         steps = _Steps(self.layers, queries, tokens, choice)
         answer: Answer | None = None
         for index, layer in enumerate(self.layers):
-            guide = self.guide(index, content, anchors_cxcywh, tokens)
+            guide = self.guide(index, content, anchors_cxcywh, scores, tokens)
             content, among, asked = layer(content, guide, tokens, queries.may_attend, steps.need_weights(index))
             answer = heads(index, self.norms[index](content), anchors_cxcywh, answer)
             steps.add(answer, among, asked)
             anchors_cxcywh = answer.boxes_cxcywh.detach()
+            scores = answer.logits.detach().sigmoid().amax(-1)
         return steps.stack()
 
     def guide(
@@ -168,6 +184,7 @@ class RefiningDecoder(nn.Module):
         index: int,
         content: Float[Tensor, "batch query dim"],
         anchors_cxcywh: Float[Tensor, "batch query 4"],
+        scores: Float[Tensor, "batch query"],
         tokens: Tokens,
     ) -> Guide:
         # y before x, as in the tokens' positions: the codes are compared by their dot product.
@@ -176,6 +193,7 @@ class RefiningDecoder(nn.Module):
             position=self.position(code),
             place=code[..., : self.dim] * self.place_scale(content),
             bias=self.bias[index](cxcywh_to_xyxy(anchors_cxcywh), tokens.grids, tokens.spans),
+            pair_bias=None if self.pair_bias is None else self.pair_bias[index](anchors_cxcywh, scores),
         )
 
 

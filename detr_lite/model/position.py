@@ -1,10 +1,12 @@
-"""Where a token or a box is, as vectors: sine codes, and the bias that tells a pixel from a box's inside."""
+"""Where a token or a box is: sine codes, and biases that tell a pixel from a box's inside and one box from another."""
 
 import math
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from detr_lite.boxes import cxcywh_to_xyxy, paired_iou_and_giou
 
 FARTHEST = 20.0
 """A token's bias on an axis at most. Its weight is then 2e-9, next to nothing, but not so little that it underflows,
@@ -138,3 +140,33 @@ class AxisBias(nn.Module):
         bias = (learned - gaussian).clamp(-FARTHEST, FARTHEST)
         is_padding = (index >= span[:, None]) & (index > 0)
         return bias.masked_fill(is_padding[:, None, None], -torch.inf)  # type: ignore[no-any-return]
+
+
+class BoxPairBias(nn.Module):
+    """What each head of the queries' self-attention adds to a score for how the boxes of two queries lie to each other.
+
+    One-to-one matching wants one answer for each object, so a query has to know which others are at the same object,
+    and whether one of them is surer. All that is told: the boxes' distance and sizes (relation networks, arXiv
+    1711.11575, eq. 5; Relation-DETR, arXiv 2407.11699, section 3.2), their overlap, and the difference of their scores,
+    of which a network can learn to suppress duplicates (arXiv 1705.02950).
+    """
+
+    def __init__(self, heads: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(6, hidden), nn.ReLU(), nn.Linear(hidden, heads))
+        # From the first step queries look at those that overlap theirs.
+        self.overlap = nn.Parameter(torch.full((heads,), 4.0))
+
+    def forward(
+        self, boxes_cxcywh: Float[Tensor, "batch query 4"], scores: Float[Tensor, "batch query"]
+    ) -> Float[Tensor, "batch head query other_query"]:
+        """`scores` are in 0..1."""
+        boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh)
+        overlap, _ = paired_iou_and_giou(boxes_xyxy[:, :, None], boxes_xyxy[:, None])
+        center, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:].clamp(min=1e-4)
+        away = (center[:, None] - center[:, :, None]).abs() / size[:, :, None]
+        larger = (size[:, None] / size[:, :, None]).log()
+        surer = scores[:, None] - scores[:, :, None]
+        pairs = torch.cat([away.log1p(), larger, surer[..., None], overlap[..., None]], dim=-1)
+        bias: Tensor = self.network(pairs) + self.overlap * overlap[..., None]
+        return bias.permute(0, 3, 1, 2)

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from detr_lite.boxes import cxcywh_to_xyxy, paired_iou_and_giou
 from detr_lite.model.denoising import NoisyObjects, group_visibility, make_noisy_objects
 from detr_lite.model.encoder import Tokens
 from detr_lite.model.heads import BoxNetwork, class_layer, inverse_sigmoid
 from detr_lite.structures import Target, TokenPredictions
+
+CANDIDATES = 3
+"""So many times the wanted number of tokens are looked at for distinct ones."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Queries:
     content: Float[Tensor, "batch query dim"]
     position: Float[Tensor, "batch query dim"] | None = None
     anchors_cxcywh: Float[Tensor, "batch query 4"] | None = None
+    scores: Float[Tensor, "batch query"] | None = None
+    """How sure the tokens are that placed the anchors, 0..1; noisy copies are given the middle."""
     may_attend: Bool[Tensor, "1 query query"] | None = None
     tokens: TokenPredictions | None = None
     noisy: NoisyObjects | None = None
@@ -42,6 +48,10 @@ class AnchorQueries(nn.Module):
 
     Two-stage selection (Deformable DETR, arXiv 2010.04159, appendix A.4; mixed with learned contents as in DINO, arXiv
     2203.03605, section 3.4). In training, noisy copies of the true objects stand before the real queries.
+
+    Args:
+        overlap: of proposals that overlap more than this (IoU) the best alone places an anchor, while there are others
+            (distinct queries, arXiv 2303.12776): as many tokens answer for one object, their boxes would be the same.
     """
 
     def __init__(
@@ -51,9 +61,11 @@ class AnchorQueries(nn.Module):
         classes: int,
         denoising_queries: int,
         negatives: bool = False,
+        overlap: float = 0.8,
     ) -> None:
         super().__init__()
         self.count = count
+        self.overlap = overlap
         self.classes = classes
         self.denoising_queries = denoising_queries
         self.negatives = negatives
@@ -68,11 +80,16 @@ class AnchorQueries(nn.Module):
         score = proposals.logits.max(dim=-1).values.masked_fill(tokens.is_padding, -torch.inf)
         # A very small image may have fewer tokens than there are queries; beside a larger one, its padding must not be
         # chosen in their place, so its best token is chosen again.
-        best = score.topk(min(self.count, score.shape[1]), dim=1).indices
+        best = best_distinct(score, proposals.boxes_cxcywh.detach(), self.count, self.overlap)
         best = torch.where(score.gather(1, best).isinf(), best[:, :1], best)
         anchors_cxcywh = proposals.boxes_cxcywh.detach().gather(1, best[..., None].expand(-1, -1, 4))
         content = self.content.weight[: best.shape[1]].expand(len(best), -1, -1)
-        queries = Queries(content=content, anchors_cxcywh=anchors_cxcywh, tokens=proposals)
+        queries = Queries(
+            content=content,
+            anchors_cxcywh=anchors_cxcywh,
+            scores=score.detach().gather(1, best).sigmoid(),
+            tokens=proposals,
+        )
         if targets is None or self.noisy_content is None:
             return queries
         return self._with_noisy_copies(queries, targets, self.noisy_content)
@@ -88,6 +105,7 @@ class AnchorQueries(nn.Module):
 
     def _with_noisy_copies(self, queries: Queries, targets: Sequence[Target], embedding: nn.Embedding) -> Queries:
         assert queries.anchors_cxcywh is not None
+        assert queries.scores is not None
         noisy = make_noisy_objects(targets, self.classes, self.denoising_queries, self.negatives)
         count = noisy.labels.shape[1]
         may_attend = group_visibility(count, noisy.groups, queries.content.shape[1], queries.content.device)
@@ -95,6 +113,25 @@ class AnchorQueries(nn.Module):
             queries,
             content=torch.cat([embedding(noisy.labels), queries.content], dim=1),
             anchors_cxcywh=torch.cat([noisy.boxes_cxcywh, queries.anchors_cxcywh], dim=1),
+            scores=torch.cat([torch.full_like(noisy.boxes_cxcywh[..., 0], 0.5), queries.scores], dim=1),
             may_attend=may_attend[None],
             noisy=noisy,
         )
+
+
+@torch.no_grad()
+def best_distinct(
+    scores: Float[Tensor, "batch token"], boxes_cxcywh: Float[Tensor, "batch token 4"], count: int, overlap: float
+) -> Int[Tensor, "batch chosen"]:
+    """The `count` tokens with the best scores, but those whose box overlaps a better one's by more than `overlap` last.
+
+    All overlaps are looked at at once (fast non-maximum suppression, YOLACT, arXiv 1904.02689, section 3.2), of
+    `CANDIDATES` times as many tokens as are wanted. With a score of minus infinity a token is chosen after all others.
+    """
+    order = scores.topk(min(CANDIDATES * count, scores.shape[1]), dim=1).indices
+    boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh.gather(1, order[..., None].expand(-1, -1, 4)))
+    overlaps, _ = paired_iou_and_giou(boxes_xyxy[:, :, None], boxes_xyxy[:, None])
+    is_copy = overlaps.tril(-1).amax(-1) > overlap
+    is_none = scores.gather(1, order).isinf()
+    place = torch.arange(order.shape[1], device=order.device) + order.shape[1] * (is_copy + 2 * is_none)
+    return order.gather(1, place.argsort(dim=1)[:, :count])

@@ -22,7 +22,7 @@ from detr_lite.weights.files import is_state, read_json, read_safetensors, read_
 KEY = "detr_lite"
 """Where our description stands in a checkpoint of Lightning's."""
 
-FORMAT = 3
+FORMAT = 4
 """Goes up when an older reader would misread a newer file."""
 
 

@@ -45,6 +45,20 @@ def test_attention_is_torchs(tokens, heads, need_weights):
         assert attended.weights is None
 
 
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_a_bias_is_torchs_float_mask(tokens, need_weights):
+    query, key, value, is_padding = tokens
+    ours, bias = Attention(32, 4).eval(), torch.randn(2, 4, 5, 9)
+    mask = bias.masked_fill(is_padding[:, None, None], -math.inf).flatten(0, 1)
+    expected, weights = torch_twin(ours)(query, key, value, attn_mask=mask, average_attn_weights=False)
+    attended = ours(
+        query=query, key=key, value=value, may_attend=~is_padding[:, None], bias=bias, need_weights=need_weights
+    )
+    torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
+    if need_weights:
+        torch.testing.assert_close(attended.weights, weights, atol=1e-6, rtol=1e-5)
+
+
 def test_the_start_has_torchs_spread():
     torch.manual_seed(0)
     ours, theirs = Attention(256, 8), nn.MultiheadAttention(256, 8)

@@ -232,7 +232,7 @@ def test_noisy_copies_do_not_reach_the_real_queries():
 
 def test_the_best_tokens_place_the_anchors():
     torch.manual_seed(0)
-    model = build_model(settings("lite"), classes=5).eval()
+    model = build_model(settings("lite", query_overlap=1.0), classes=5).eval()
     batch = make_batch((1,))
     tokens = model.encoder(model.backbone(batch.images), batch.is_padding)
     queries = model.queries(tokens, None)

@@ -2,8 +2,17 @@ import math
 
 import pytest
 import torch
+from torchvision.ops import box_convert, box_iou
 
-from detr_lite.model.position import FARTHEST, AxisBias, BoxRelativeBias, CenterSine, CumulativeSine, encode_coordinates
+from detr_lite.model.position import (
+    FARTHEST,
+    AxisBias,
+    BoxPairBias,
+    BoxRelativeBias,
+    CenterSine,
+    CumulativeSine,
+    encode_coordinates,
+)
 
 
 def test_codes_of_one_coordinate_by_hand():
@@ -104,3 +113,40 @@ def test_the_farthest_tokens_weigh_next_to_nothing_and_no_weight_underflows():
     weights = bias(corner_xyxy, ((200, 300),), torch.tensor([[[300.0, 200.0]]])).softmax(-1).view(4, 200, 300)
     assert weights.min() > torch.finfo(torch.float32).tiny
     assert weights[:, 8:].sum() + weights[:, :, 8:].sum() < 1e-4
+
+
+@pytest.mark.parametrize("queries", [0, 1, 4])
+def test_pair_bias_by_hand(queries):
+    """Every pair by itself; the overlap is torchvision's."""
+    torch.manual_seed(0)
+    bias = BoxPairBias(heads=2, hidden=8)
+    torch.nn.init.normal_(bias.overlap)
+    boxes_cxcywh, scores = torch.rand(1, queries, 4) * 0.5 + 0.2, torch.rand(1, queries)
+    result = bias(boxes_cxcywh, scores)
+    assert result.shape == (1, 2, queries, queries)
+    for asking in range(queries):
+        for other in range(queries):
+            mine, theirs = boxes_cxcywh[0, asking].tolist(), boxes_cxcywh[0, other].tolist()
+            overlap = box_iou(*(box_convert(torch.tensor([box]), "cxcywh", "xyxy") for box in (mine, theirs))).item()
+            told = [
+                math.log(1 + abs(theirs[0] - mine[0]) / mine[2]),
+                math.log(1 + abs(theirs[1] - mine[1]) / mine[3]),
+                math.log(theirs[2] / mine[2]),
+                math.log(theirs[3] / mine[3]),
+                (scores[0, other] - scores[0, asking]).item(),
+                overlap,
+            ]
+            expected = bias.network(torch.tensor(told)) + bias.overlap * overlap
+            torch.testing.assert_close(result[0, :, asking, other], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_queries_look_at_those_that_overlap_at_first():
+    bias = BoxPairBias(heads=4)
+    boxes_cxcywh = torch.tensor([[[0.3, 0.3, 0.2, 0.2], [0.31, 0.3, 0.2, 0.2], [0.8, 0.8, 0.2, 0.2]]])
+    result = bias(boxes_cxcywh, torch.tensor([[0.5, 0.5, 0.5]]))
+    assert (result[0, :, 0, 1] > result[0, :, 0, 2] + 1).all()
+
+
+def test_a_pair_of_points_gives_a_finite_bias():
+    bias = BoxPairBias(heads=2)
+    assert bias(torch.tensor([[[0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 1.0, 0.0]]]), torch.rand(1, 2)).half().isfinite().all()

@@ -1,0 +1,57 @@
+"""Which tokens place the anchors."""
+
+import pytest
+import torch
+from torchvision.ops import box_convert, nms
+
+from detr_lite.model.queries import CANDIDATES, best_distinct
+
+BOXES_CXCYWH = torch.tensor(
+    [[[0.2, 0.5, 0.2, 0.2], [0.21, 0.5, 0.2, 0.2], [0.8, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2], [0.8, 0.51, 0.2, 0.2]]]
+)
+"""The second is much like the first, the fifth like the third."""
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(1, [1]), (2, [1, 4]), (3, [1, 4, 3]), (5, [1, 4, 3, 0, 2])])
+def test_copies_come_last(count, chosen):
+    scores = torch.tensor([[1.0, 3.0, 0.0, -2.0, 2.0]])
+    assert best_distinct(scores, BOXES_CXCYWH, count, overlap=0.8).tolist() == [chosen]
+
+
+def test_without_a_limit_the_best_are_chosen():
+    torch.manual_seed(0)
+    scores, boxes_cxcywh = torch.randn(3, 40), torch.full((3, 40, 4), 0.5)
+    assert torch.equal(best_distinct(scores, boxes_cxcywh, 10, overlap=1.0), scores.topk(10).indices)
+
+
+def test_padding_comes_after_copies():
+    scores = torch.tensor([[1.0, 3.0, -torch.inf, -torch.inf, 2.0]])
+    assert best_distinct(scores, BOXES_CXCYWH, 4, overlap=0.8)[0, :3].tolist() == [1, 4, 0]
+
+
+def test_each_image_is_by_itself():
+    torch.manual_seed(0)
+    scores, boxes_cxcywh = torch.randn(4, 60), torch.rand(4, 60, 4) * 0.3 + 0.2
+    together = best_distinct(scores, boxes_cxcywh, 15, overlap=0.5)
+    apart = [best_distinct(scores[[image]], boxes_cxcywh[[image]], 15, overlap=0.5) for image in range(4)]
+    assert torch.equal(together, torch.cat(apart))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_kept_that_greedy_suppression_drops(seed):
+    """Of torchvision: what is suppressed by something that is suppressed itself is dropped here, too, and no more."""
+    torch.manual_seed(seed)
+    count = 30
+    scores, boxes_cxcywh = torch.randn(1, CANDIDATES * count), torch.rand(1, CANDIDATES * count, 4) * 0.4 + 0.3
+    boxes_xyxy = box_convert(boxes_cxcywh[0], "cxcywh", "xyxy")
+    greedy = nms(boxes_xyxy, scores[0], 0.5).tolist()
+    fast = best_distinct(scores, boxes_cxcywh, count, overlap=0.5)[0].tolist()
+    # Those in the order of their scores are the distinct ones; copies, if any, follow.
+    ranks = scores[0].argsort(descending=True).argsort()[fast].tolist()
+    distinct = next((place for place in range(1, count) if ranks[place] < ranks[place - 1]), count)
+    assert fast[:2] == greedy[:2]
+    assert set(fast[:distinct]) <= set(greedy)
+
+
+def test_fewer_tokens_than_wanted():
+    assert sorted(best_distinct(torch.randn(1, 5), BOXES_CXCYWH, 9, overlap=0.8)[0].tolist()) == [0, 1, 2, 3, 4]
