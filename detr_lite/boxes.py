@@ -24,6 +24,13 @@ def xywh_to_xyxy(boxes_xywh: Float[Tensor, "box 4"]) -> Float[Tensor, "box 4"]:
     return box_convert(boxes_xywh, "xywh", "xyxy")  # type: ignore[no-any-return]
 
 
+def paired_iou(
+    first_xyxy: Float[Tensor, "*#shape 4"], second_xyxy: Float[Tensor, "*#shape 4"]
+) -> Float[Tensor, "*shape"]:
+    """IoU of boxes that correspond, by broadcasting; finite as `paired_iou_and_giou`."""
+    return _iou_and_union(first_xyxy, second_xyxy)[0]
+
+
 def paired_iou_and_giou(
     first_xyxy: Float[Tensor, "*#shape 4"], second_xyxy: Float[Tensor, "*#shape 4"]
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
@@ -33,17 +40,26 @@ def paired_iou_and_giou(
     shapes in between (layer batch query 1 4 against 1 batch 1 object 4). Boxes without area, upside down or of any
     finite size give finite values and gradients.
     """
-    # No side counts as longer, so that areas, and the sum of two, can be told.
-    longest = torch.finfo(first_xyxy.dtype).max ** 0.5 / 2
-    low = torch.maximum(first_xyxy[..., :2], second_xyxy[..., :2])
-    high = torch.minimum(first_xyxy[..., 2:], second_xyxy[..., 2:])
-    intersection = (high - low).clamp(0, longest).prod(-1)
-    area_first = (first_xyxy[..., 2:] - first_xyxy[..., :2]).clamp(0, longest).prod(-1)
-    area_second = (second_xyxy[..., 2:] - second_xyxy[..., :2]).clamp(0, longest).prod(-1)
-    union = area_first + area_second - intersection
-    iou = intersection / union.clamp(min=1e-7)
-
+    iou, union = _iou_and_union(first_xyxy, second_xyxy)
     hull_low = torch.minimum(first_xyxy[..., :2], second_xyxy[..., :2])
     hull_high = torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:])
-    hull = (hull_high - hull_low).clamp(0, longest).prod(-1)
+    hull = _area(hull_low, hull_high)
     return iou, iou - (hull - union) / hull.clamp(min=1e-7)
+
+
+def _iou_and_union(first_xyxy: Tensor, second_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+    low = torch.maximum(first_xyxy[..., :2], second_xyxy[..., :2])
+    high = torch.minimum(first_xyxy[..., 2:], second_xyxy[..., 2:])
+    intersection = _area(low, high)
+    union = (
+        _area(first_xyxy[..., :2], first_xyxy[..., 2:])
+        + _area(second_xyxy[..., :2], second_xyxy[..., 2:])
+        - intersection
+    )
+    return intersection / union.clamp(min=1e-7), union
+
+
+def _area(low: Float[Tensor, "*shape 2"], high: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape"]:
+    # No side counts as longer, so that areas, and the sum of two, can be told.
+    longest = torch.finfo(low.dtype).max ** 0.5 / 2
+    return (high - low).clamp(0, longest).prod(-1)

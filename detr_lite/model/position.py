@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from detr_lite.boxes import cxcywh_to_xyxy, paired_iou_and_giou
+from detr_lite.boxes import cxcywh_to_xyxy, paired_iou
 
 FARTHEST = 20.0
 """A token's bias on an axis at most. Its weight is then 2e-9, next to nothing, but not so little that it underflows,
@@ -162,7 +162,7 @@ class BoxPairBias(nn.Module):
     ) -> Float[Tensor, "batch head query other_query"]:
         """`scores` are in 0..1."""
         boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh)
-        overlap, _ = paired_iou_and_giou(boxes_xyxy[:, :, None], boxes_xyxy[:, None])
+        overlap = paired_iou(boxes_xyxy[:, :, None], boxes_xyxy[:, None])
         center, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:].clamp(min=1e-4)
         away = (center[:, None] - center[:, :, None]).abs() / size[:, :, None]
         larger = (size[:, None] / size[:, :, None]).log()

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from detr_lite.boxes import cxcywh_to_xyxy, paired_iou_and_giou
+from detr_lite.boxes import cxcywh_to_xyxy, paired_iou
 from detr_lite.model.denoising import NoisyObjects, group_visibility, make_noisy_objects
 from detr_lite.model.encoder import Tokens
 from detr_lite.model.heads import BoxNetwork, class_layer, inverse_sigmoid
@@ -130,7 +130,7 @@ def best_distinct(
     """
     order = scores.topk(min(CANDIDATES * count, scores.shape[1]), dim=1).indices
     boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh.gather(1, order[..., None].expand(-1, -1, 4)))
-    overlaps, _ = paired_iou_and_giou(boxes_xyxy[:, :, None], boxes_xyxy[:, None])
+    overlaps = paired_iou(boxes_xyxy[:, :, None], boxes_xyxy[:, None])
     is_copy = overlaps.tril(-1).amax(-1) > overlap
     is_none = scores.gather(1, order).isinf()
     place = torch.arange(order.shape[1], device=order.device) + order.shape[1] * (is_copy + 2 * is_none)
