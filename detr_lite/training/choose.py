@@ -36,7 +36,7 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         reasons.append(f"--data.image_size {size}: {why}")
     if data.batch_size is None:
         images = len(train.images)
-        size = int(np.clip(2 ** int(np.log2(max(1, images / 64))), 4, 16))
+        size = int(np.clip(2 ** int(np.log2(max(1, images / 128))), 4, 16))
         data = replace(data, batch_size=size)
         reasons.append(
             f"--data.batch_size {size}: {images:,} images make {ceil(images / size):,} steps an epoch on one device"
