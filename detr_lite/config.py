@@ -79,7 +79,8 @@ class ModelConfig:
     num_queries: int | None = None
     """Object queries: the most objects that one image may hold; by default chosen from the training images."""
     query_overlap: float = 0.8
-    """lite: of tokens whose boxes overlap more than this (IoU) the best alone places a query; 1 for no limit."""
+    """lite: of tokens whose boxes overlap more than this (IoU) the best places a query, the others only if there are
+    not enough else; 1 for no limit."""
     relate_queries: bool = True
     """lite: queries see how their boxes lie to each other and which is surer, to leave an object to one of them."""
     edges: Literal["numbers", "distributions"] = "distributions"

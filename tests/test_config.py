@@ -153,6 +153,8 @@ def test_a_missing_file_lists_what_exists() -> None:
         ("--optim.lr .inf", ["optim.lr is inf"]),
         ("--trainer.max_minutes .inf", ["trainer.max_minutes is inf"]),
         ("--model.dropout 1.5", ["model.dropout is 1.5", "at most 1"]),
+        ("--model.query_overlap 1.1", ["model.query_overlap is 1.1", "at most 1"]),
+        ("--model.query_overlap=-0.1", ["model.query_overlap is -0.1", "at least 0"]),
         ("--optim.flat 2", ["optim.flat is 2", "at most 1"]),
         ("--model.dim 98", ["model.dim is 98", "divide by 4"]),
         ("--model.dim 96 --model.heads 5", ["model.dim is 96", "model.heads, 5"]),

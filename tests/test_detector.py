@@ -73,7 +73,7 @@ def test_it_finds_what_model_and_postprocess_give(
     for index, record in enumerate(images.images):
         (expected,) = postprocess(detector.model(collate([images[index]])), [(record.height, record.width)])
         found = detector(record.path)
-        assert_same(found, expected, tolerance=1e-6)
+        assert_same(found, expected, tolerance=1e-6)  # with gradients another kernel adds up the bias between queries
         assert found.class_names == ("blue thing", "red thing", "green thing")
         assert (found.boxes_xyxy[:, 2:] <= torch.tensor([record.width, record.height])).all()
 

@@ -147,8 +147,8 @@ class BoxPairBias(nn.Module):
 
     One-to-one matching wants one answer for each object, so a query has to know which others are at the same object,
     and whether one of them is surer. All that is told: the boxes' distance and sizes (relation networks, arXiv
-    1711.11575, eq. 5; Relation-DETR, arXiv 2407.11699, section 3.2), their overlap, and the difference of their scores,
-    of which a network can learn to suppress duplicates (arXiv 1705.02950).
+    1711.11575; for DETRs Relation-DETR, arXiv 2407.11699), their overlap, and the difference of their scores, of which
+    a network can learn to suppress duplicates (arXiv 1705.02950).
     """
 
     def __init__(self, heads: int, hidden: int = 16) -> None:
@@ -169,4 +169,5 @@ class BoxPairBias(nn.Module):
         surer = scores[:, None] - scores[:, :, None]
         pairs = torch.cat([away.log1p(), larger, surer[..., None], overlap[..., None]], dim=-1)
         bias: Tensor = self.network(pairs) + self.overlap * overlap[..., None]
-        return bias.permute(0, 3, 1, 2)
+        # Fused attention on graphics cards takes no mask whose last axis is spread out.
+        return bias.permute(0, 3, 1, 2).contiguous()

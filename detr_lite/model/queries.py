@@ -50,8 +50,9 @@ class AnchorQueries(nn.Module):
     2203.03605, section 3.4). In training, noisy copies of the true objects stand before the real queries.
 
     Args:
-        overlap: of proposals that overlap more than this (IoU) the best alone places an anchor, while there are others
-            (distinct queries, arXiv 2303.12776): as many tokens answer for one object, their boxes would be the same.
+        overlap: of proposals that overlap more than this (IoU), whatever their classes, the best comes first and the
+            others only where places are left (distinct queries, arXiv 2303.12776). As several tokens learn to answer
+            for one object, the best proposals would otherwise be copies of each other.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ def best_distinct(
 ) -> Int[Tensor, "batch chosen"]:
     """The `count` tokens with the best scores, but those whose box overlaps a better one's by more than `overlap` last.
 
-    All overlaps are looked at at once (fast non-maximum suppression, YOLACT, arXiv 1904.02689, section 3.2), of
+    All overlaps are looked at at once (fast non-maximum suppression, YOLACT, arXiv 1904.02689, section 5), of
     `CANDIDATES` times as many tokens as are wanted. With a score of minus infinity a token is chosen after all others.
     """
     order = scores.topk(min(CANDIDATES * count, scores.shape[1]), dim=1).indices

@@ -42,12 +42,14 @@ def test_every_layer_answers_with_boxes_in_the_image(name):
     assert output.denoising is None
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "model_settings", [settings("lite"), settings("lite", relate_queries=False), settings("detr")], ids=str
+)
 @pytest.mark.parametrize("objects", [(0, 0), (1,), (3, 0, 7), (40,)])
-def test_every_parameter_learns_from_every_batch(name, objects):
+def test_every_parameter_learns_from_every_batch(model_settings, objects):
     """Also without objects, or ranks would wait for gradients that never come."""
     torch.manual_seed(0)
-    config = Config(model=settings(name))
+    config = Config(model=model_settings)
     model = build_model(config.model, classes=5)
     batch = make_batch(objects)
     losses = build_criterion(config, classes=5)(model(batch), batch.targets)
@@ -239,7 +241,29 @@ def test_the_best_tokens_place_the_anchors():
     best = queries.tokens.logits.max(-1).values.topk(6, dim=1).indices
     expected = queries.tokens.boxes_cxcywh[0, best[0]]
     torch.testing.assert_close(queries.anchors_cxcywh[0], expected)
+    torch.testing.assert_close(queries.scores[0], queries.tokens.logits[0, best[0]].max(-1).values.sigmoid())
     assert not queries.anchors_cxcywh.requires_grad
+    assert not queries.scores.requires_grad
+
+
+def test_what_queries_are_told_of_each_other_carries_no_gradient():
+    """Boxes and scores of the layer before are facts: to change them for the next layer's sake is no way to learn."""
+    torch.manual_seed(0)
+    model, told = build_model(settings("lite"), classes=5).train(), []
+    for bias in model.decoder.pair_bias:
+        bias.register_forward_pre_hook(lambda module, arguments: told.append(arguments))
+    batch = make_batch((3,))
+    output = model(batch)
+    assert len(told) == 3
+    noisy = output.denoising.logits.shape[2]
+    for layer, (boxes_cxcywh, scores) in enumerate(told):
+        assert not boxes_cxcywh.requires_grad
+        assert not scores.requires_grad
+        if layer == 0:
+            assert (scores[:, :noisy] == 0.5).all()
+        else:
+            before = torch.cat([output.denoising.logits, output.logits], dim=2)[layer - 1]
+            torch.testing.assert_close(scores, before.sigmoid().amax(-1))
 
 
 def test_the_first_boxes_are_the_anchors():

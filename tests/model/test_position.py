@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -121,23 +122,23 @@ def test_pair_bias_by_hand(queries):
     torch.manual_seed(0)
     bias = BoxPairBias(heads=2, hidden=8)
     torch.nn.init.normal_(bias.overlap)
-    boxes_cxcywh, scores = torch.rand(1, queries, 4) * 0.5 + 0.2, torch.rand(1, queries)
+    boxes_cxcywh, scores = torch.rand(2, queries, 4) * 0.5 + 0.2, torch.rand(2, queries)
     result = bias(boxes_cxcywh, scores)
-    assert result.shape == (1, 2, queries, queries)
-    for asking in range(queries):
-        for other in range(queries):
-            mine, theirs = boxes_cxcywh[0, asking].tolist(), boxes_cxcywh[0, other].tolist()
-            overlap = box_iou(*(box_convert(torch.tensor([box]), "cxcywh", "xyxy") for box in (mine, theirs))).item()
-            told = [
-                math.log(1 + abs(theirs[0] - mine[0]) / mine[2]),
-                math.log(1 + abs(theirs[1] - mine[1]) / mine[3]),
-                math.log(theirs[2] / mine[2]),
-                math.log(theirs[3] / mine[3]),
-                (scores[0, other] - scores[0, asking]).item(),
-                overlap,
-            ]
-            expected = bias.network(torch.tensor(told)) + bias.overlap * overlap
-            torch.testing.assert_close(result[0, :, asking, other], expected, atol=1e-5, rtol=1e-5)
+    assert result.shape == (2, 2, queries, queries)
+    assert result.is_contiguous()  # or a graphics card could not add it in fused attention
+    for image, asking, other in product(range(2), range(queries), range(queries)):
+        mine, theirs = boxes_cxcywh[image, asking].tolist(), boxes_cxcywh[image, other].tolist()
+        overlap = box_iou(*(box_convert(torch.tensor([box]), "cxcywh", "xyxy") for box in (mine, theirs))).item()
+        told = [
+            math.log(1 + abs(theirs[0] - mine[0]) / mine[2]),
+            math.log(1 + abs(theirs[1] - mine[1]) / mine[3]),
+            math.log(theirs[2] / mine[2]),
+            math.log(theirs[3] / mine[3]),
+            (scores[image, other] - scores[image, asking]).item(),
+            overlap,
+        ]
+        expected = bias.network(torch.tensor(told)) + bias.overlap * overlap
+        torch.testing.assert_close(result[image, :, asking, other], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_queries_look_at_those_that_overlap_at_first():

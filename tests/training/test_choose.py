@@ -130,7 +130,9 @@ def test_the_shorter_side_is_meant_where_the_rule_is_of_the_shorter_side():
     assert chosen(train).data.image_size == 640
 
 
-@pytest.mark.parametrize(("images", "batch"), [(1, 4), (292, 4), (600, 8), (2_000, 16), (5_000, 16)])
+@pytest.mark.parametrize(
+    ("images", "batch"), [(1, 4), (292, 4), (1_023, 4), (1_024, 8), (2_047, 8), (2_048, 16), (9_000, 16)]
+)
 def test_small_data_gets_small_batches(images, batch):
     assert chosen(split(images, 320, {0: 50.0}, objects=1)).data.batch_size == batch
 

@@ -1,5 +1,6 @@
 """The whole path on one batch: what cannot be learned by heart cannot be learned."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def write_one_batch(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "steps", "metric", "changes"),
     [
-        ("lite", 250, "AP", {"model": {"num_queries": 8}}),
+        ("lite", 300, "AP", {"model": {"num_queries": 8}}),
         ("detr", 500, "AP50", {"optim": {"lr": 5e-4, "clip": 0.1}, "model": {"num_queries": 8, "dropout": 0.0}}),
     ],
 )
@@ -59,3 +60,6 @@ def test_one_batch_is_learned_by_heart(name, steps, metric, changes, tmp_path):
     train(read_config(["--config", str(config), "--run_dir", str(tmp_path / "run")]))
     metrics = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
     assert metrics[metric] >= 0.99
+    if name == "lite":  # queries look at their objects
+        *_, last = csv.DictReader((tmp_path / "run" / "attention.csv").open())
+        assert float(last["inside"]) > 1.5 * float(last["box_area"])
