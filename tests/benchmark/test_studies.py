@@ -152,7 +152,7 @@ def test_a_row_that_the_settings_have_left_behind_is_named(request_for):
 def test_a_change_of_sizes_is_one(request_for, tiny_data):
     study = Study(request_for(config="coco_small.yaml", root=str(tiny_data)), start=FakeStart())
     config = changed(study, ["--data.image_size", "32", "--model.num_queries", "7"])
-    assert (config.data.image_size, config.data.batch_size, config.model.num_queries) == (32, 8, 7)
+    assert (config.data.image_size, config.data.batch_size, config.model.num_queries) == (32, 4, 7)
 
 
 def test_names_of_curves_never_touch():
