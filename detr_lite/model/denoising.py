@@ -35,8 +35,9 @@ def make_noisy_objects(
 ) -> NoisyObjects:
     """Noise as in DN-DETR (arXiv 2203.01305, section 4.2): centres move within the box, sizes scale, labels flip.
 
-    There are as many groups as fit in `most_queries`, at least one; an image with more objects than that gives its
-    first ones. Without any object there is one slot that is not real, so that its parameters still take part.
+    There are as many groups as fit in `most_queries`, at least one; of an image with more objects than that some are
+    drawn, others each time. Without any object there is one slot that is not real, so that its parameters still take
+    part.
 
     Args:
         negatives: each group holds each object a second time, with one to two times the noise, as an example of a box
@@ -48,12 +49,15 @@ def make_noisy_objects(
     device = targets[0].boxes_cxcywh.device
     boxes_cxcywh = torch.full((len(targets), slots, 4), 0.5, device=device)
     labels = torch.zeros(len(targets), slots, dtype=torch.long, device=device)
+    objects = torch.arange(slots, device=device).repeat(len(targets), 1)
     is_real = torch.zeros(len(targets), slots, dtype=torch.bool, device=device)
     for image, target in enumerate(targets):
-        count = min(slots, len(target.labels))
-        boxes_cxcywh[image, :count] = target.boxes_cxcywh[:count]
-        labels[image, :count] = target.labels[:count]
-        is_real[image, :count] = True
+        if len(target.labels) > slots:
+            objects[image] = torch.randperm(len(target.labels), device=device)[:slots]
+        copied = objects[image, : len(target.labels)]
+        boxes_cxcywh[image, : len(copied)] = target.boxes_cxcywh[copied]
+        labels[image, : len(copied)] = target.labels[copied]
+        is_real[image, : len(copied)] = True
 
     is_near = torch.ones(copies, slots, dtype=torch.bool, device=device)
     is_near[1:] = False
@@ -74,7 +78,7 @@ def make_noisy_objects(
     return NoisyObjects(
         boxes_cxcywh=xyxy_to_cxcywh(noisy_xyxy),
         labels=labels,
-        objects=torch.arange(slots, device=device).repeat(len(targets), times),
+        objects=objects.repeat(1, times),
         is_real=is_real.repeat(1, times),
         is_near=is_near,
         groups=groups,

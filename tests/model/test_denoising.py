@@ -21,7 +21,20 @@ def test_groups_hold_each_object_once_and_fit(objects, slots, groups):
     for image, count in enumerate(objects):
         per_group = noisy.is_real[image].view(groups, slots).sum(1)
         assert per_group.tolist() == [min(count, 12)] * groups
-        assert noisy.objects[image].view(groups, slots).tolist() == [list(range(slots))] * groups
+        if count <= slots:
+            assert noisy.objects[image].view(groups, slots).tolist() == [list(range(slots))] * groups
+
+
+def test_of_many_objects_others_are_copied_each_time():
+    truth, seen = target(20), set()
+    for _ in range(20):
+        noisy = make_noisy_objects([truth], classes=3, most_queries=12, negatives=True, box_noise=0.0, label_noise=0.0)
+        objects = noisy.objects[0]
+        assert sorted(objects.tolist()) == sorted([*set(objects.tolist())] * 2)  # near and far off
+        torch.testing.assert_close(noisy.boxes_cxcywh[0], truth.boxes_cxcywh[objects])
+        assert torch.equal(noisy.labels[0], truth.labels[objects])
+        seen |= set(objects.tolist())
+    assert len(seen) == 20
 
 
 def test_without_noise_the_copies_are_the_objects():
