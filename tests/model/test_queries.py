@@ -40,21 +40,20 @@ def test_each_image_is_by_itself():
 @pytest.mark.parametrize("seed", range(5))
 def test_one_token_after_the_other_and_torchvisions_overlap_give_the_same(seed):
     torch.manual_seed(seed)
-    scores, boxes_cxcywh = (
-        torch.randn(1, 120),
-        torch.cat([torch.rand(1, 120, 2), torch.rand(1, 120, 2) * 0.3 + 0.3], dim=-1),
-    )
+    count = 40
+    scores = torch.randn(1, CANDIDATES * count)
     scores[0, :40] = -torch.inf
+    boxes_cxcywh = torch.rand(1, CANDIDATES * count, 4)
+    boxes_cxcywh[..., 2:] = boxes_cxcywh[..., 2:] * 0.3 + 0.3
     overlaps = box_iou(*[box_convert(boxes_cxcywh[0], "cxcywh", "xyxy")] * 2)
     distinct: list[int] = []
     copies: list[int] = []
     for seen, token in enumerate(order := scores[0].argsort(descending=True)[:80].tolist()):
         is_copy = any(overlaps[token, better] > 0.5 for better in order[:seen])
         (copies if is_copy else distinct).append(token)
-    assert 5 < len(distinct) < 40  # copies fill what is left
-    chosen = best_distinct(scores, boxes_cxcywh, 40, overlap=0.5)[0].tolist()
-    assert CANDIDATES * 40 == 120
-    assert chosen == [*distinct, *copies][:40]
+    assert 5 < len(distinct) < count  # copies fill what is left
+    chosen = best_distinct(scores, boxes_cxcywh, count, overlap=0.5)[0].tolist()
+    assert chosen == [*distinct, *copies][:count]
 
 
 def test_fewer_tokens_than_wanted():
