@@ -1,9 +1,9 @@
-"""Measure this project: python tools/benchmark.py oracle, converge, ablate, step or attention"""
+"""Measure this project: python tools/benchmark.py oracle, converge, ablate, grid, step or attention"""
 
 import argparse
 from pathlib import Path
 
-from detr_lite.benchmark.command_line import add_ablate, add_converge, add_speed
+from detr_lite.benchmark.command_line import add_ablate, add_converge, add_grid, add_speed
 from detr_lite.command import ToolParser, run_command
 
 ORACLE = """Holds `--model.name detr` against transformers' DetrForObjectDetection: both get the same random numbers in
@@ -28,6 +28,7 @@ def main() -> None:
     oracle.set_defaults(measure=_oracle)
     add_converge(kinds)
     add_ablate(kinds)
+    add_grid(kinds)
     add_speed(kinds)
     arguments = parser.parse_args()
     arguments.measure(arguments)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from detr_lite.benchmark.curves import Curve
 from detr_lite.benchmark.outcome import Outcome, mean_and_range
 from detr_lite.benchmark.runs import Run, Start, with_seeds
-from detr_lite.benchmark.study import Request, Study, markdown
+from detr_lite.benchmark.study import Request, Study, finish, markdown
 from detr_lite.config import Config, read_config
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.choose import choose_sizes
@@ -74,7 +74,7 @@ def ablate(
     curves = [Curve(row, tuple(of_row), row == DEFAULT) for row, of_row in outcomes.items() if of_row]
     notes = f"{study.conditions()} Numbers are those of each run's best checkpoint."
     table = "\n\n".join([markdown(COLUMNS, lines), notes])
-    study.finish(table, curves, f"AP on the validation images of {study.runs.name}", failures)
+    finish(request, table, curves, f"AP on the validation images of {study.runs.name}", failures)
 
 
 def changed(study: Study, words: Sequence[str]) -> Config:

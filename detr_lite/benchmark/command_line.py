@@ -19,6 +19,11 @@ ABLATE = """Trains the default and, beside it, the default with one change each,
 AP, as a markdown table; draws AP over the run. What is finished is kept: the same command goes on where it was
 stopped, and runs only what has changed. The changes stand in detr_lite/benchmark/ablate.py."""
 
+GRID = """Tries the defaults on drawn data sets of many sizes, from 100 images to 10,000, from one class to 80, from one
+object in an image to 150, from 96 pixels to 640: one run on each, from random weights. Prints a markdown table with
+what was chosen for each and what it learned; draws AP over the run. What is finished is kept: the same command goes on
+where it was stopped. The data sets stand in detr_lite/benchmark/grid.py, and are drawn into --output."""
+
 STEP = """Times loading, forward, matching and losses, backward and optimiser of training steps on the data set of the
 settings, and an image in evaluation, as a markdown table. The machine should do nothing else meanwhile."""
 
@@ -50,6 +55,16 @@ def add_ablate(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     ablate.set_defaults(measure=_ablate)
 
 
+def add_grid(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    summary = "what the defaults learn from data of many sizes"
+    grid = kinds.add_parser("grid", help=summary, description=GRID, allow_abbrev=False)
+    grid.add_argument("--config", default="finetune_small.yaml", help="settings (default: finetune_small.yaml)")
+    grid.add_argument("--rows", help="names of data sets, by comma (default: all)")
+    grid.add_argument("--steps", type=int, default=500, help="of each run, up to whole epochs (default: 500)")
+    _add_runs(grid, output="runs/grid")
+    grid.set_defaults(measure=_grid, root=None, minutes=None, epochs=1)
+
+
 def add_speed(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     summary = "where the time of a training step goes"
     step = kinds.add_parser("step", help=summary, description=STEP, allow_abbrev=False)
@@ -67,6 +82,10 @@ def _add_common(command: argparse.ArgumentParser, output: str, minutes: float | 
     command.add_argument("--root", metavar="DIR", help="the data set, in place of that of the settings")
     how_long = f"of training for each run, evaluations aside (default: {minutes or 3:g})"
     command.add_argument("--minutes", type=float, default=minutes, help=how_long)
+    _add_runs(command, output)
+
+
+def _add_runs(command: argparse.ArgumentParser, output: str) -> None:
     command.add_argument("--seeds", type=int, default=1, help="runs of each, with different seeds (default: 1)")
     command.add_argument("--output", type=Path, default=Path(output), metavar="FOLDER", help=f"(default: {output})")
     command.add_argument("--list", action="store_true", help="only say what would be run, and how long it would take")
@@ -88,6 +107,14 @@ def _ablate(arguments: argparse.Namespace) -> None:
     if arguments.minutes is None and arguments.epochs is None:
         arguments.minutes = 3.0
     ablate(_request(arguments), None if arguments.rows is None else _listed(arguments.rows))
+
+
+def _grid(arguments: argparse.Namespace) -> None:
+    from detr_lite.benchmark.grid import grid
+
+    if arguments.steps < 1:
+        raise DetrLiteError(f"--steps is {arguments.steps}; it must be at least 1")
+    grid(_request(arguments), arguments.steps, None if arguments.rows is None else _listed(arguments.rows))
 
 
 def _step(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from detr_lite.benchmark.curves import Curve
 from detr_lite.benchmark.outcome import Outcome, mean_and_range
 from detr_lite.benchmark.peers import PEERS, Peer, find_peer, require_transformers
 from detr_lite.benchmark.runs import Run, Start, with_seeds
-from detr_lite.benchmark.study import Request, Study, markdown
+from detr_lite.benchmark.study import Request, Study, finish, markdown
 from detr_lite.build import chosen
 from detr_lite.config import Config
 from detr_lite.structures import DetrLiteError
@@ -73,7 +73,7 @@ def converge(
         curves.append(Curve(title, tuple(outcomes[ranked[0]]), is_ours))
         notes += [f"{title} at {other.rate:g} had AP {_final(outcomes[other]):.3f}" for other in ranked[1:]]
     table = "\n\n".join([markdown(COLUMNS, rows), _notes(study, peers, notes)])
-    study.finish(table, curves, f"AP on the validation images of {study.runs.name}", failures)
+    finish(request, table, curves, f"AP on the validation images of {study.runs.name}", failures)
 
 
 def comparable(config: Config) -> Config:

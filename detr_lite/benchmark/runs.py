@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import torch
 
@@ -180,6 +182,8 @@ def start_process(run: Run, folder: Path, classes: int) -> int:
     log = folder / "log.txt"
     with log.open("wb") as output:
         words = [sys.executable, *program, "--config", str(settings), "--run_dir", str(folder)]
+        # SIGTERM would end this program at once, and leave the other to train on alone.
+        before = signal.signal(signal.SIGTERM, _end)
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         try:
             code = process.wait()
@@ -187,6 +191,8 @@ def start_process(run: Run, folder: Path, classes: int) -> int:
             process.terminate()
             process.wait()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if code != 0:
         lines = log.read_text(errors="replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "it has said nothing")
@@ -195,6 +201,10 @@ def start_process(run: Run, folder: Path, classes: int) -> int:
         return int(json.loads((folder / "model.json").read_text())["parameters"])
     model = build_model(run.config.model, classes, for_checkpoint=True)
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def machine(config: Config) -> str:

@@ -16,7 +16,7 @@ from detr_lite.training.run import read_data
 
 @dataclass(frozen=True)
 class Request:
-    """What both commands are asked for."""
+    """What a comparison is asked for."""
 
     config: str
     root: str | None
@@ -75,19 +75,20 @@ class Study:
             f"({machine(self.config)}); {seeds}."
         )
 
-    def finish(self, table: str, curves: Sequence[Curve], title: str, failures: Sequence[str]) -> None:
-        """Print and write the table, draw the curves. Raises DetrLiteError if runs have failed."""
-        output = self.request.output
-        print(f"\n{table}\n")
-        write_whole(output / "table.md", lambda file: file.write(f"{table}\n".encode()))
-        if curves:
-            plot_curves(curves, title, "steps" if self.request.minutes is None else "minutes", output / "curves.png")
-        print(f"written to {printable(output)}: table.md, curves.png")
-        if failures:
-            raise DetrLiteError(
-                f"{len(failures)} of the runs failed: {'; '.join(failures)}; their logs are in {output / 'runs'}, and "
-                "the same command tries again"
-            )
+
+def finish(request: Request, table: str, curves: Sequence[Curve], title: str, failures: Sequence[str]) -> None:
+    """Print and write the table, draw the curves. Raises DetrLiteError if runs have failed."""
+    output = request.output
+    print(f"\n{table}\n")
+    write_whole(output / "table.md", lambda file: file.write(f"{table}\n".encode()))
+    if curves:
+        plot_curves(curves, title, "steps" if request.minutes is None else "minutes", output / "curves.png")
+    print(f"written to {printable(output)}: table.md, curves.png")
+    if failures:
+        raise DetrLiteError(
+            f"{len(failures)} of the runs failed: {'; '.join(failures)}; their logs are in {output / 'runs'}, and "
+            "the same command tries again"
+        )
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,10 +4,10 @@ import math
 from typing import Any, Literal
 
 import torch
-from timm.optim import Muon
 from torch import Tensor, nn
 
 from detr_lite.structures import DetrLiteError
+from detr_lite.training.muon import Muon
 
 OptimizerName = Literal["adamw", "muon"]
 
@@ -71,8 +71,7 @@ def make_optimizer(groups: list[dict[str, Any]], fused: bool, name: OptimizerNam
     if not groups:
         raise DetrLiteError("the model has nothing to train")
     if name == "muon":
-        optimizer: torch.optim.Optimizer = Muon(groups, betas=(0.9, 0.99), nesterov=True)
-        return optimizer
+        return Muon(groups, fused=fused)
     return torch.optim.AdamW(groups, fused=fused)
 
 

@@ -224,9 +224,11 @@ def choose_precision(precision: str, accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
-        # Without these instructions bfloat16 is emulated, and slower than 32 bits.
+        # Without instructions for it bfloat16 is emulated, and far slower than 32 bits; with Intel's for vectors alone
+        # a training step still took a quarter longer (docs/performance.md).
         can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        return "bf16-mixed" if can.get("amx_bf16") or can.get("avx512_bf16") else "32-true"
+        has_vectors = can.get("avx512_bf16") and "Intel" not in can.get("cpu_name", "")
+        return "bf16-mixed" if can.get("amx_bf16") or has_vectors else "32-true"
     return "32-true"
 
 

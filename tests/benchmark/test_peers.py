@@ -59,7 +59,7 @@ def test_everything_learns_and_no_branch_is_closed(name):
 def test_a_step_moves_all_weights(name, optimizer):
     model = make(name)
     model.train()
-    groups = parameter_groups(model, 1e-3, 1.0, 0.0, decay_all=False)
+    groups = parameter_groups(model, 1e-3, 1.0, 0.0, decay_all=False, optimizer=optimizer)
     descent = make_optimizer(spare_class_layers(groups, model.class_weights), fused=False, name=optimizer)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for _ in range(2):  # what lies before a layer that starts at zero moves in the second

@@ -203,7 +203,8 @@ def test_precision_is_what_was_asked_for_or_what_the_hardware_does_well(monkeypa
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     for capabilities, expected in (
         ({"amx_bf16": True}, "bf16-mixed"),
-        ({"avx512_bf16": True}, "bf16-mixed"),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, "bf16-mixed"),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, "32-true"),
         ({"avx512_bf16": False, "avx2": True}, "32-true"),
         ({}, "32-true"),
     ):

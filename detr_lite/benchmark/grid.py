@@ -1,0 +1,97 @@
+"""Whether the defaults, untouched, learn from data of every size: one run for each corner of what people bring."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, replace
+from math import ceil
+
+from detr_lite.benchmark.converge import comparable
+from detr_lite.benchmark.curves import Curve
+from detr_lite.benchmark.grid_data import Kind, draw_data_set
+from detr_lite.benchmark.outcome import Outcome, mean_and_range
+from detr_lite.benchmark.runs import Run, Start, with_seeds
+from detr_lite.benchmark.study import Request, Study, finish, markdown
+from detr_lite.build import chosen
+from detr_lite.config import Config
+from detr_lite.messages import printable
+from detr_lite.structures import DetrLiteError
+
+KINDS: dict[str, Kind] = {
+    "usual": Kind(images=1000, classes=8, objects=8, pixels=192),
+    "few images": Kind(images=100, classes=8, objects=8, pixels=192),
+    "many images": Kind(images=10_000, classes=8, objects=8, pixels=192),
+    "one class": Kind(images=1000, classes=1, objects=8, pixels=192),
+    "many classes": Kind(images=1000, classes=80, objects=8, pixels=192),
+    "single objects": Kind(images=1000, classes=8, objects=1, pixels=192),
+    "many objects": Kind(images=1000, classes=8, objects=150, pixels=384),
+    "small images": Kind(images=1000, classes=8, objects=8, pixels=96),
+    "large images": Kind(images=1000, classes=8, objects=8, pixels=640),
+    "few of one and small": Kind(images=100, classes=1, objects=1, pixels=96),
+    "few of many classes": Kind(images=100, classes=80, objects=8, pixels=192),
+    "many of many and large": Kind(images=1000, classes=80, objects=150, pixels=640),
+}
+"""The usual one, then what is far from it in one respect, then in several."""
+
+COLUMNS = ("data", "images", "classes", "objects", "pixels", "chosen", "steps", "AP", "AP50")
+
+
+def grid(
+    request: Request,
+    steps: int,
+    rows: Sequence[str] | None,
+    start: Start | None = None,
+    kinds: Mapping[str, Kind] = KINDS,
+) -> None:
+    """Draw the data sets, make the runs that are missing; print and write the table, draw the curves.
+
+    Args:
+        request: its root and its length are not used.
+        steps: of each run, rounded up to whole epochs.
+        rows: names of data sets; by default all.
+
+    Errors: an unknown row, a run that fails (when the others are done).
+    """
+    unknown = [row for row in rows or () if row not in kinds]
+    if unknown:
+        raise DetrLiteError(f"--rows: there is no {unknown[0]!r}; there are: {', '.join(kinds)}")
+    lines, curves, failures = [], [], []
+    for row in rows or kinds:
+        kind = kinds[row]
+        folder = request.output / "runs" / "data" / "-".join(map(str, astuple(kind)))
+        draw_data_set(folder, kind)
+        study = Study(replace(request, root=str(folder), minutes=None, epochs=1), comparable, start)
+        config = _of_steps(study.config, len(study.train.images), steps)
+        runs = with_seeds(Run(row, config), request.seeds)
+        failed = study.make(runs)
+        if failed is None:
+            continue
+        failures += failed
+        outcomes = study.runs.outcomes(runs)
+        lines.append(_row(row, kind, config, outcomes))
+        if outcomes:
+            curves.append(Curve(row, tuple(outcomes), row == next(iter(kinds))))
+    if lines:
+        seeds = "one seed" if request.seeds == 1 else f"{request.seeds} seeds: mean (least .. most)"
+        notes = (
+            f"`{printable(request.config)}` from random weights, with the sizes that it leaves open; at least "
+            f"{steps:,} steps each; {seeds}. Numbers are those of the last weights."
+        )
+        finish(request, "\n\n".join([markdown(COLUMNS, lines), notes]), curves, "AP on validation images", failures)
+
+
+def _of_steps(config: Config, images: int, steps: int) -> Config:
+    in_epoch = ceil(images / chosen("data.batch_size", config.data.batch_size) / config.optim.accumulate)
+    return replace(config, trainer=replace(config.trainer, max_epochs=ceil(steps / in_epoch), max_minutes=None))
+
+
+def _row(row: str, kind: Kind, config: Config, outcomes: Sequence[Outcome]) -> list[str]:
+    data, model = config.data, config.model
+    sizes = f"{data.image_size} pixels, batches of {data.batch_size}, {model.num_queries} queries"
+    cells = [row, f"{kind.images:,}", str(kind.classes), f"1 .. {kind.objects}", str(kind.pixels), sizes]
+    if not outcomes:
+        return [*cells, *["failed"] * 3]
+    values: dict[Callable[[Outcome], float], str] = {
+        lambda outcome: outcome.last.step: ",.0f",
+        lambda outcome: outcome.last.numbers["AP"]: ".3f",
+        lambda outcome: outcome.last.numbers["AP50"]: ".3f",
+    }
+    return [*cells, *(mean_and_range(outcomes, value, f"{{:{form}}}".format) for value, form in values.items())]

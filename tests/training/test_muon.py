@@ -1,0 +1,146 @@
+"""Muon against timm's, torch's AdamW, and singular values."""
+
+import copy
+
+import pytest
+import torch
+from timm.optim import Muon as TimmMuon
+from timm.optim.muon import zeropower_via_newtonschulz
+from torch import nn
+
+from detr_lite.training.muon import COEFFICIENTS, Muon, orthogonal
+
+SHAPES = [(1, 16, 16), (3, 8, 40), (2, 40, 8), (1, 64, 576)]
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16), nn.Linear(12, 8), nn.Linear(12, 8))
+
+
+def groups_of(model: nn.Module, rate: float = 1e-2, decay: float = 0.1) -> list[dict]:
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    return [
+        {"params": matrices, "lr": rate, "weight_decay": decay, "use_muon": True},
+        {"params": others, "lr": rate, "weight_decay": decay, "use_muon": False},
+    ]
+
+
+def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int = 3) -> None:
+    random = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=random)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_iteration_on_the_square_is_newtons_and_schulzs(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(shape) * torch.logspace(-4, 1, shape[1])[:, None]
+    expected = zeropower_via_newtonschulz(matrices.double(), 5, [*COEFFICIENTS], dtype=torch.float64)
+    torch.testing.assert_close(orthogonal(matrices), expected.float(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_singular_values_come_to_about_one(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(shape, dtype=torch.float64) * torch.logspace(-1, 0, shape[1])[:, None]
+    (left, _, right), result = torch.linalg.svd(matrices, full_matrices=False), orthogonal(matrices)
+    values = left.mT @ result @ right.mT
+    diagonal = values.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(values, torch.diag_embed(diagonal), rtol=0, atol=1e-5)
+    assert diagonal.min() > 0.6
+    assert diagonal.max() < 1.2
+
+
+@pytest.mark.parametrize("matrix", [torch.zeros(1, 4, 6), torch.ones(1, 4, 6), torch.full((1, 4, 6), 1e-30)])
+def test_matrices_without_all_directions_stay_finite(matrix: torch.Tensor) -> None:
+    result = orthogonal(matrix)
+    assert result.isfinite().all()
+    assert torch.linalg.matrix_norm(result, 2).item() < 1.2
+
+
+def test_matrices_move_as_by_timms_muon() -> None:
+    ours, theirs = network(), network()
+    take_steps(ours, Muon(groups_of(ours)))
+    take_steps(theirs, TimmMuon(groups_of(theirs), nesterov=True))
+    for mine, expected, start in zip(ours.parameters(), theirs.parameters(), network().parameters(), strict=True):
+        if mine.ndim > 1:  # theirs has 8 bits
+            torch.testing.assert_close(mine - start, expected - start, rtol=0.05, atol=2e-4)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_rest_moves_as_by_adamw(fused: bool) -> None:
+    ours, theirs = network(), network()
+    take_steps(ours, Muon(groups_of(ours), fused=fused))
+    take_steps(theirs, torch.optim.AdamW(theirs.parameters(), lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1))
+    for mine, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        if mine.ndim == 1:
+            torch.testing.assert_close(mine, expected)
+
+
+def test_matrices_of_one_shape_do_not_mix() -> None:
+    together, apart = network(), network()
+    take_steps(together, Muon(groups_of(together)))
+    alone = [{**groups_of(apart)[0], "params": [weight]} for weight in apart.parameters() if weight.ndim > 1]
+    take_steps(apart, Muon(alone))
+    for one, other in zip(together.parameters(), apart.parameters(), strict=True):
+        if one.ndim > 1:
+            torch.testing.assert_close(one, other)
+
+
+def test_what_is_not_finite_leaves_weights_and_momentum_alone() -> None:
+    model = network()
+    optimizer = Muon(groups_of(model), fused=True)
+    take_steps(model, optimizer)
+    weights, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()["state"])
+    optimizer.found_inf = torch.ones(())
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, float("nan"))
+    optimizer.step()
+    torch.testing.assert_close(model.state_dict(), weights, rtol=0, atol=0)
+    torch.testing.assert_close(optimizer.state_dict()["state"], state, rtol=0, atol=0)
+    optimizer.found_inf = torch.zeros(())
+    take_steps(model, optimizer, 1)
+    assert all(not torch.equal(value, weights[name]) for name, value in model.named_parameters())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_it_goes_on_from_its_state(fused: bool) -> None:
+    straight, stopped = network(), network()
+    optimizer = Muon(groups_of(straight), fused=fused)
+    take_steps(straight, optimizer)
+    first = Muon(groups_of(stopped), fused=fused)
+    take_steps(stopped, first)
+    second = Muon(groups_of(stopped, rate=1.0), fused=fused)
+    second.load_state_dict(first.state_dict())
+    take_steps(straight, optimizer)
+    take_steps(stopped, second)
+    torch.testing.assert_close(stopped.state_dict(), straight.state_dict(), rtol=0, atol=0)
+
+
+def test_it_goes_on_from_timms_state() -> None:
+    model = network()
+    before = TimmMuon(groups_of(model), nesterov=True)
+    take_steps(model, before)
+    after = Muon(groups_of(model))
+    after.load_state_dict(before.state_dict())
+    take_steps(model, after)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_closure_is_called_with_gradients_on() -> None:
+    model = network()
+    optimizer = Muon(groups_of(model))
+
+    def closure() -> torch.Tensor:
+        loss = sum(parameter.square().sum() for parameter in model.parameters())
+        loss.backward()
+        return loss
+
+    before = copy.deepcopy(model.state_dict())
+    assert optimizer.step(closure) > 0
+    assert not torch.equal(model[0].weight, before["0.weight"])
+    assert model[1].weight.grad is not None
