@@ -19,10 +19,10 @@ ABLATE = """Trains the default and, beside it, the default with one change each,
 AP, as a markdown table; draws AP over the run. What is finished is kept: the same command goes on where it was
 stopped, and runs only what has changed. The changes stand in detr_lite/benchmark/ablate.py."""
 
-GRID = """Tries the defaults on drawn data sets of many sizes, from 100 images to 10,000, from one class to 80, from one
-object in an image to 150, from 96 pixels to 640: one run on each, from random weights. Prints a markdown table with
-what was chosen for each and what it learned; draws AP over the run. What is finished is kept: the same command goes on
-where it was stopped. The data sets stand in detr_lite/benchmark/grid.py, and are drawn into --output."""
+GRID = """Tries what is chosen from the data (sizes, rate) on drawn data sets from 100 images to 10,000, from one class
+to 80, from one object in an image to 150, from 96 pixels to 640: one run on each, from random weights. Prints a
+markdown table with what was chosen and what it learned; draws AP over the run. What is finished is kept: the same
+command goes on where it was stopped. The data sets stand in detr_lite/benchmark/grid.py; --output gets them, too."""
 
 STEP = """Times loading, forward, matching and losses, backward and optimiser of training steps on the data set of the
 settings, and an image in evaluation, as a markdown table. The machine should do nothing else meanwhile."""

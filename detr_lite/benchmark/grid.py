@@ -1,4 +1,4 @@
-"""Whether the defaults, untouched, learn from data of every size: one run for each corner of what people bring."""
+"""Whether what is chosen from the data is well chosen: a run for each corner of what people bring."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
@@ -6,7 +6,7 @@ from math import ceil
 
 from detr_lite.benchmark.converge import comparable
 from detr_lite.benchmark.curves import Curve
-from detr_lite.benchmark.grid_data import Kind, draw_data_set
+from detr_lite.benchmark.grid_data import Kind, draw_data_set, is_drawn
 from detr_lite.benchmark.outcome import Outcome, mean_and_range
 from detr_lite.benchmark.runs import Run, Start, with_seeds
 from detr_lite.benchmark.study import Request, Study, finish, markdown
@@ -57,6 +57,9 @@ def grid(
     for row in rows or kinds:
         kind = kinds[row]
         folder = request.output / "runs" / "data" / "-".join(map(str, astuple(kind)))
+        if request.only_list and not is_drawn(folder):
+            print(f"to draw    {row}: {kind}; then a run of {steps:,} steps or more")
+            continue
         draw_data_set(folder, kind)
         study = Study(replace(request, root=str(folder), minutes=None, epochs=1), comparable, start)
         config = _of_steps(study.config, len(study.train.images), steps)

@@ -15,6 +15,7 @@ from detr_lite.data.results import write_whole
 from detr_lite.data.shapes import CATEGORY_IDS, silhouette, tight_box_xywh
 
 SHAPES = tuple(CATEGORY_IDS)
+SPLITS = ("train", "val")
 SMALLEST_EXTENT = 8
 PLACES = 20
 """So many places are tried for a shape before it is left out."""
@@ -38,17 +39,28 @@ class Kind:
 
 
 def draw_data_set(root: Path, kind: Kind, val_images: int = 100, seed: int = 0) -> None:
-    """Draw it into `root` in COCO's format; what is there whole already stays. Same kind and seed, same images."""
-    files = {split: root / "annotations" / f"instances_{split}.json" for split in ("train", "val")}
-    if all(file.exists() for file in files.values()):
+    """Draw it into `root` in COCO's format; a set that is there already stays. Same kind and seed, same images.
+
+    As in `coco_small`, `area` is that of the box.
+    """
+    if is_drawn(root):
         return
-    for number, (split, file) in enumerate(files.items()):
+    for number, split in enumerate(SPLITS):
+        file = _annotations(root, split)
         (root / split).mkdir(parents=True, exist_ok=True)
         file.parent.mkdir(exist_ok=True)
         count = kind.images if split == "train" else val_images
         content = _draw_split(root / split, kind, count, np.random.SeedSequence((seed, number)))
         # Last: the images of a split that has annotations are complete.
         write_whole(file, lambda out, content=content: out.write(json.dumps(content).encode()))  # type: ignore[misc]
+
+
+def is_drawn(root: Path) -> bool:
+    return all(_annotations(root, split).exists() for split in SPLITS)
+
+
+def _annotations(root: Path, split: str) -> Path:
+    return root / "annotations" / f"instances_{split}.json"
 
 
 def _draw_split(folder: Path, kind: Kind, count: int, seeds: np.random.SeedSequence) -> dict[str, Any]:
@@ -72,7 +84,7 @@ def _draw_split(folder: Path, kind: Kind, count: int, seeds: np.random.SeedSeque
 def _draw(
     kind: Kind, rng: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "side side 3"], list[tuple[int, list[float]]]]:
-    """An image, and (label, box as x, y, width, height) of each object; no two of them touch."""
+    """An image, and (label, box as x, y, width, height) of each object; no two boxes overlap."""
     side = kind.pixels
     clouds = Image.fromarray(rng.integers(60, 200, (6, 6, 1), np.uint8).repeat(3, axis=2))
     image = clouds.resize((side, side), Image.Resampling.BICUBIC)

@@ -13,7 +13,7 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import torch
 
@@ -118,7 +118,7 @@ class Runs:
                 failures.append(run.title)
                 print(f"      failed: {printable(error)}", flush=True)
                 continue
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 print("stopped    nothing of this run is kept; the same command goes on with it", flush=True)
                 raise
             last = outcome.last
@@ -184,13 +184,8 @@ def start_process(run: Run, folder: Path, classes: int) -> int:
         words = [sys.executable, *program, "--config", str(settings), "--run_dir", str(folder)]
         # SIGTERM would end this program at once, and leave the other to train on alone.
         before = signal.signal(signal.SIGTERM, _end)
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         try:
-            code = process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+            code = _run(words, output)
         finally:
             signal.signal(signal.SIGTERM, before)
     if code != 0:
@@ -201,6 +196,17 @@ def start_process(run: Run, folder: Path, classes: int) -> int:
         return int(json.loads((folder / "model.json").read_text())["parameters"])
     model = build_model(run.config.model, classes, for_checkpoint=True)
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _run(words: Sequence[str], output: IO[bytes]) -> int:
+    """The exit code of a program that ends with this one, if not before."""
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         momentum: of Muon, as Nesterov's.
         betas: of AdamW.
-        fused: AdamW in one kernel; with it `found_inf`, where it is set and not 0, leaves weights and momentum alone.
+        fused: AdamW in one kernel, as torch's; with it a `found_inf` that is not 0 leaves weights and momentum alone.
     """
 
     def __init__(
@@ -47,9 +47,14 @@ class Muon(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        for group in self.param_groups:  # of a state that another Muon has written
+        for group in self.param_groups:
             for name, value in self.defaults.items():
-                group.setdefault(name, value)
+                group.setdefault(name, value)  # timm's Muon, of older checkpoints, has others
+            group["fused"] = self.defaults["fused"]  # goes with this run's precision, not with that of the state
+            for parameter in group["params"]:
+                if "step" in self.state.get(parameter, {}):
+                    step = torch.as_tensor(self.state[parameter]["step"], dtype=torch.float32)
+                    self.state[parameter]["step"] = step.to(_step_device(parameter, group))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -64,7 +69,8 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _step_of_matrices(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
-        found_inf: Tensor | None = getattr(self, "found_inf", None)
+        found_inf = self._found_inf(group)
+        is_good = None if found_inf is None else found_inf == 0
         same: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for parameter in parameters:
             state = self.state[parameter]
@@ -72,23 +78,22 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             average, gradient = state["momentum_buffer"], parameter.grad
             assert gradient is not None
-            if found_inf is not None:
-                gradient = gradient.where(found_inf == 0, average)
+            if is_good is not None:
+                gradient = gradient.where(is_good, average)
             average.lerp_(gradient, 1 - group["momentum"])
             same.setdefault(parameter.shape, []).append((parameter, gradient.lerp(average, group["momentum"])))
-        rate = group["lr"] if found_inf is None else group["lr"] * (found_inf == 0)
         for shape, members in same.items():
             matrices = torch.stack([update.flatten(1) for _, update in members])
-            size = AS_LARGE_AS_ADAMW * max(matrices.shape[1:]) ** 0.5
+            size = group["lr"] * AS_LARGE_AS_ADAMW * max(matrices.shape[1:]) ** 0.5
             for (parameter, _), step in zip(members, orthogonal(matrices), strict=True):
-                parameter.mul_(1 - rate * group["weight_decay"]).sub_(rate * size * step.reshape(shape))
+                moved = parameter * (1 - group["lr"] * group["weight_decay"]) - size * step.reshape(shape)
+                parameter.copy_(moved if is_good is None else moved.where(is_good, parameter))
 
     def _step_of_adamw(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
-                # The fused kernel reads it on the device; read elsewhere, that would be a wait.
-                state["step"] = torch.zeros((), device=parameter.device if group["fused"] else "cpu")
+                state["step"] = torch.zeros((), device=_step_device(parameter, group))
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         states = [self.state[parameter] for parameter in parameters]
         beta1, beta2 = group["betas"]
@@ -99,8 +104,8 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=group["fused"],
-            found_inf=getattr(self, "found_inf", None) if group["fused"] else None,
+            fused=group["fused"] or None,  # False would be the slow one, parameter by parameter
+            found_inf=self._found_inf(group),
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,
@@ -110,12 +115,21 @@ class Muon(torch.optim.Optimizer):
             maximize=False,
         )
 
+    def _found_inf(self, group: dict[str, Any]) -> Tensor | None:
+        return getattr(self, "found_inf", None) if group["fused"] else None
+
+
+def _step_device(parameter: Tensor, group: dict[str, Any]) -> torch.device:
+    """The fused kernel reads the number of steps on the device; without it, reading it there would be a wait."""
+    return parameter.device if group["fused"] else torch.device("cpu")
+
 
 def orthogonal(matrices: Float[Tensor, "matrix row column"]) -> Float[Tensor, "matrix row column"]:
-    """The same singular vectors, with singular values of about 1: between 0.6 and 1.2 for all but the very smallest.
+    """The same singular vectors, with singular values of about 1: 0.85 .. 1.15, from 0.002 of the matrix's norm up.
 
     Newton and Schulz's iteration X <- a X + b X X' X + c X X' X X' X. All of its factors before X are polynomials of
-    G = X X', so the iteration is made on G, which is square and small, and X is multiplied once, in the end.
+    G = X X', so the iteration is made on G, which is as small as the shorter side, and X is multiplied once, in the
+    end. G has the singular values' squares, for which bfloat16 would be too coarse.
     """
     is_tall = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if is_tall else matrices

@@ -225,7 +225,7 @@ def choose_precision(precision: str, accelerator: str) -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
         # Without instructions for it bfloat16 is emulated, and far slower than 32 bits; with Intel's for vectors alone
-        # a training step still took a quarter longer (docs/performance.md).
+        # a training step still took a third longer (docs/performance.md).
         can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         has_vectors = can.get("avx512_bf16") and "Intel" not in can.get("cpu_name", "")
         return "bf16-mixed" if can.get("amx_bf16") or has_vectors else "32-true"

@@ -80,11 +80,15 @@ def test_the_table_of_kinds(tmp_path, capsys):
     assert len(start.made) == 2  # kept
 
 
-def test_a_list_trains_nothing(tmp_path, capsys):
+def test_a_list_draws_and_trains_nothing(tmp_path, capsys):
     start = FakeStart()
     grid(request(tmp_path, only_list=True), 30, ["one"], start, SMALL)
-    assert start.made == []
+    assert "to draw    one: 5 images, 1 classes, up to 1 objects, 48 pixels" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    draw_data_set(tmp_path / "out" / "runs" / "data" / "5-1-1-48", SMALL["one"])
+    grid(request(tmp_path, only_list=True), 30, ["one"], start, SMALL)
     assert "to make    one, seed 0, 15 epochs" in capsys.readouterr().out
+    assert start.made == []
     assert not (tmp_path / "out" / "table.md").exists()
 
 

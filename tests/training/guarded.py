@@ -23,7 +23,7 @@ from detr_lite.training.clock import StepSeed
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.numerics import FiniteGuard
-from detr_lite.training.optim import make_optimizer, parameter_groups
+from detr_lite.training.optim import OptimizerName, make_optimizer, parameter_groups
 from detr_lite.weights.checkpoint import Description
 
 RESIZE = ResizeRule("longest", 64)
@@ -75,6 +75,7 @@ def guarded_run(
     is_late: bool | None = None,
     accumulate: int = 1,
     fused: bool = True,
+    optimizer: OptimizerName = "muon",
     clip: float = 1.0,
     limit_val_batches: float = 0,
     **settings: Any,
@@ -97,7 +98,9 @@ def guarded_run(
         criterion=build_criterion(config, len(train.categories)),
         postprocess=build_postprocess(config.model, [category.name for category in train.categories]),
         val=val,
-        make_optimizer=lambda model: make_optimizer(parameter_groups(model, 1e-3, 0.1, 1e-4, False), fused),
+        make_optimizer=lambda model: make_optimizer(
+            parameter_groups(model, 1e-3, 1.0, 1e-4, decay_all=False, optimizer=optimizer), fused, optimizer
+        ),
         clip=config.optim.clip,
         guard=guard,
     )

@@ -44,11 +44,11 @@ def assert_same(first: Any, second: Any) -> None:
         assert torch.equal(first, second) if isinstance(first, Tensor) else first == second
 
 
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(("optimizer", "fused"), [("adamw", False), ("adamw", True), ("muon", True)])
 def test_a_bad_image_stops_the_run_and_leaves_everything_as_it_was(
-    make_run, monkeypatch, tmp_path: Path, fused
+    make_run, monkeypatch, tmp_path: Path, optimizer, fused
 ) -> None:
-    run = make_run(fused=fused)
+    run = make_run(fused=fused, optimizer=optimizer)
     ids = ids_of(run, 0, 2)
     spoil(monkeypatch, ids[1])
     message = run.stops()
@@ -67,8 +67,11 @@ def test_a_bad_image_stops_the_run_and_leaves_everything_as_it_was(
     assert_same(run.snapshots.take(run.trainer), run.snapshots.taken[2])
 
 
-def test_late_the_bad_step_is_skipped_on_the_device_and_the_next_one_not_begun(make_run, monkeypatch, tmp_path) -> None:
-    run = make_run(is_late=True)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_late_the_bad_step_is_skipped_on_the_device_and_the_next_one_not_begun(
+    make_run, monkeypatch, tmp_path, optimizer
+) -> None:
+    run = make_run(is_late=True, optimizer=optimizer)
     ids = ids_of(run, 0, 1)
     spoil(monkeypatch, ids[0])
     message = run.stops()
