@@ -27,8 +27,8 @@ command goes on where it was stopped. The data sets stand in detr_lite/benchmark
 STEP = """Times loading, forward, matching and losses, backward and optimiser of training steps on the data set of the
 settings, and an image in evaluation, as a markdown table. The machine should do nothing else meanwhile."""
 
-ATTENTION = """Times torch's fused attention and ours, forward and back, in bfloat16 on the processor, at the sizes of
-small runs, as a markdown table: the reason why ours is written out there."""
+ATTENTION = """Times torch's attention and ours, forward and back with a bias that learns, in 32 bits and in bfloat16 on
+the processor, at the sizes of small runs, as a markdown table: the reason why ours is written out there."""
 
 PEERS = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 
@@ -72,7 +72,7 @@ def add_speed(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     step.add_argument("--root", metavar="DIR", help="the data set, in place of that of the settings")
     step.add_argument("--steps", type=int, default=20, help="steps that are measured (default: 20)")
     step.set_defaults(measure=_step)
-    summary = "attention in bfloat16 on the processor, fused and written out"
+    summary = "attention on the processor, torch's and written out"
     attention = kinds.add_parser("attention", help=summary, description=ATTENTION, allow_abbrev=False)
     attention.set_defaults(measure=_attention)
 

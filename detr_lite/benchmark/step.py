@@ -122,17 +122,22 @@ def _step(
 
 
 def attention_table(repeats: int = 20) -> str:
-    """Markdown: milliseconds of attention in bfloat16 on the processor, forward and back, fused and written out."""
-    lines = ["| batch, heads, queries, tokens, channels | fused | written out | ratio |", "| --- | --- | --- | --- |"]
-    for batch, heads, queries, tokens, channels in SHAPES:
-        query, key, value, bias = (
-            torch.randn(batch, heads, *shape).bfloat16().requires_grad_()
-            for shape in ((queries, channels), (tokens, channels), (tokens, channels), (queries, tokens))
-        )
-        fused = _milliseconds(partial(F.scaled_dot_product_attention, query, key, value, attn_mask=bias), repeats)
-        ours = _milliseconds(partial(_written_out, query, key, value, bias), repeats)
-        sizes = ", ".join(map(str, (batch, heads, queries, tokens, channels)))
-        lines.append(f"| {sizes} | {fused:.1f} | {ours:.1f} | {fused / ours:.1f} |")
+    """Markdown: milliseconds of attention on the processor, forward and back, as torch's function and written out."""
+    lines = [
+        "| precision | batch, heads, queries, tokens, channels | torch's | written out | ratio |",
+        "| --- " * 5 + "|",
+    ]
+    for dtype in (torch.float32, torch.bfloat16):
+        for batch, heads, queries, tokens, channels in SHAPES:
+            query, key, value, bias = (
+                torch.randn(batch, heads, *shape).to(dtype).requires_grad_()
+                for shape in ((queries, channels), (tokens, channels), (tokens, channels), (queries, tokens))
+            )
+            theirs = _milliseconds(partial(F.scaled_dot_product_attention, query, key, value, attn_mask=bias), repeats)
+            ours = _milliseconds(partial(_written_out, query, key, value, bias), repeats)
+            sizes = ", ".join(map(str, (batch, heads, queries, tokens, channels)))
+            name = str(dtype).removeprefix("torch.")
+            lines.append(f"| {name} | {sizes} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.1f} |")
     return "\n".join(lines)
 
 

@@ -47,10 +47,10 @@ def attend(
 ) -> tuple[Float[Tensor, "batch head query value_channel"], Float[Tensor, "batch head query token"] | None]:
     """softmax(query key^T / sqrt(channels)) value ("Attention Is All You Need", eq. 1), head by head."""
     if not need_weights:
-        # torch's fused attention takes two to three times as long there (docs/performance.md).
-        is_slow_fused = query.device.type == "cpu" and query.dtype == torch.bfloat16
-        if is_slow_fused:
-            return _attend_in_half(query, key, value, mask, dropout), None
+        # Slower on processors (docs/performance.md): torch's in bfloat16, and in training that with a bias that learns.
+        is_slow = query.dtype == torch.bfloat16 or (mask is not None and mask.requires_grad)
+        if query.device.type == "cpu" and is_slow:
+            return _attend_written_out(query, key, value, mask, dropout), None
         if mask is not None and mask.dtype != torch.bool:
             mask = mask.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
@@ -66,8 +66,8 @@ def attend(
     return dropped.to(value.dtype) @ value, weights
 
 
-def _attend_in_half(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """The same in bfloat16 throughout, with the mask added in the product itself."""
+def _attend_written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """The same in the query's precision throughout, with the mask added in the product itself."""
     batch, heads = query.shape[:2]
     if mask is None:
         added = query.new_zeros(1, 1, 1)

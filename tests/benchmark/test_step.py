@@ -18,12 +18,15 @@ def test_the_parts_of_a_step_add_up(run_tool: Callable[..., Any], tiny_file: Pat
     assert abs(sum(float(rows[part]) for part in parts) - total) <= 3  # milliseconds are rounded
 
 
-def test_fused_and_written_out_attention_are_both_timed(monkeypatch) -> None:
+def test_torchs_attention_and_ours_are_both_timed(monkeypatch) -> None:
     monkeypatch.setattr(step, "SHAPES", ((1, 2, 3, 4, 8),))
     table = step.attention_table(repeats=3)
-    (row,) = table.splitlines()[2:]
-    assert row.startswith("| 1, 2, 3, 4, 8 |")
-    assert all(float(cell) > 0 for cell in row.split("|")[2:5])
+    rows = table.splitlines()[2:]
+    assert [row.split("|")[1:3] for row in rows] == [
+        [" float32 ", " 1, 2, 3, 4, 8 "],
+        [" bfloat16 ", " 1, 2, 3, 4, 8 "],
+    ]
+    assert all(float(cell) > 0 for row in rows for cell in row.split("|")[3:6])
 
 
 def test_no_steps_are_refused(refusal: Callable[..., str], tiny_file: Path) -> None:

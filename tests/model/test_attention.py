@@ -187,6 +187,24 @@ def test_on_the_processor_bfloat16_is_written_out_and_means_the_same(kind):
     assert all(part.grad.isfinite().all() for part in halves)
 
 
+def test_a_bias_that_learns_has_torchs_values_and_gradients():
+    torch.manual_seed(0)
+    shapes = ((2, 4, 5, 16), (2, 4, 9, 16), (2, 4, 9, 8), (2, 4, 5, 9))
+    parts = [torch.randn(shape).requires_grad_() for shape in shapes]
+    may_attend = torch.rand(2, 5, 9) < 0.6
+    may_attend[1, 2:] = False
+
+    def gradients(function):
+        query, key, value, bias = parts
+        values = function(query, key, value, combine_masks(may_attend, bias))
+        return [values, *torch.autograd.grad(values.square().sum(), parts)]
+
+    ours = gradients(lambda *given: attend(*given)[0])
+    theirs = gradients(lambda *given: nn.functional.scaled_dot_product_attention(*given[:3], attn_mask=given[3]))
+    for mine, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_written_out_attention_drops_weights_as_the_fused_one_does():
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 1, 200, 8).bfloat16() for _ in range(3))
