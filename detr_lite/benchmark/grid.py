@@ -1,6 +1,6 @@
 """Whether what is chosen from the data is well chosen: a run for each corner of what people bring."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from math import ceil
 
@@ -9,7 +9,7 @@ from detr_lite.benchmark.curves import Curve
 from detr_lite.benchmark.grid_data import Kind, draw_data_set, is_drawn
 from detr_lite.benchmark.outcome import Outcome, mean_and_range
 from detr_lite.benchmark.runs import Run, Start, with_seeds
-from detr_lite.benchmark.study import Request, Study, finish, markdown
+from detr_lite.benchmark.study import Request, Study, finish, markdown, sizes
 from detr_lite.build import chosen
 from detr_lite.config import Config
 from detr_lite.messages import printable
@@ -44,7 +44,7 @@ def grid(
     """Draw the data sets, make the runs that are missing; print and write the table, draw the curves.
 
     Args:
-        request: its root and its length are not used.
+        request: its root and its number of epochs are not used.
         steps: of each run, rounded up to whole epochs.
         rows: names of data sets; by default all.
 
@@ -61,7 +61,7 @@ def grid(
             print(f"to draw    {row}: {kind}; then a run of {steps:,} steps or more")
             continue
         draw_data_set(folder, kind)
-        study = Study(replace(request, root=str(folder), minutes=None, epochs=1), comparable, start)
+        study = Study(replace(request, root=str(folder)), comparable, start)
         config = _of_steps(study.config, len(study.train.images), steps)
         runs = with_seeds(Run(row, config), request.seeds)
         failed = study.make(runs)
@@ -73,10 +73,9 @@ def grid(
         if outcomes:
             curves.append(Curve(row, tuple(outcomes), row == next(iter(kinds))))
     if lines:
-        seeds = "one seed" if request.seeds == 1 else f"{request.seeds} seeds: mean (least .. most)"
         notes = (
             f"`{printable(request.config)}` from random weights, with the sizes that it leaves open; at least "
-            f"{steps:,} steps each; {seeds}. Numbers are those of the last weights."
+            f"{steps:,} steps each; {request.seeds_in_words()}. Numbers are those of the last weights."
         )
         finish(request, "\n\n".join([markdown(COLUMNS, lines), notes]), curves, "AP on validation images", failures)
 
@@ -87,14 +86,12 @@ def _of_steps(config: Config, images: int, steps: int) -> Config:
 
 
 def _row(row: str, kind: Kind, config: Config, outcomes: Sequence[Outcome]) -> list[str]:
-    data, model = config.data, config.model
-    sizes = f"{data.image_size} pixels, batches of {data.batch_size}, {model.num_queries} queries"
-    cells = [row, f"{kind.images:,}", str(kind.classes), f"1 .. {kind.objects}", str(kind.pixels), sizes]
+    cells = [row, f"{kind.images:,}", str(kind.classes), f"1 .. {kind.objects}", str(kind.pixels), sizes(config)]
     if not outcomes:
         return [*cells, *["failed"] * 3]
-    values: dict[Callable[[Outcome], float], str] = {
-        lambda outcome: outcome.last.step: ",.0f",
-        lambda outcome: outcome.last.numbers["AP"]: ".3f",
-        lambda outcome: outcome.last.numbers["AP50"]: ".3f",
-    }
-    return [*cells, *(mean_and_range(outcomes, value, f"{{:{form}}}".format) for value, form in values.items())]
+    return [
+        *cells,
+        mean_and_range(outcomes, lambda outcome: outcome.last.step, "{:,.0f}".format),
+        mean_and_range(outcomes, lambda outcome: outcome.last.numbers["AP"], "{:.3f}".format),
+        mean_and_range(outcomes, lambda outcome: outcome.last.numbers["AP50"], "{:.3f}".format),
+    ]

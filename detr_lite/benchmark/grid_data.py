@@ -11,11 +11,11 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from detr_lite.data.rendering import SPLITS
 from detr_lite.data.results import write_whole
 from detr_lite.data.shapes import CATEGORY_IDS, silhouette, tight_box_xywh
 
 SHAPES = tuple(CATEGORY_IDS)
-SPLITS = ("train", "val")
 SMALLEST_EXTENT = 8
 PLACES = 20
 """So many places are tried for a shape before it is left out."""

@@ -35,6 +35,9 @@ class Request:
             if value is not None and value <= 0:
                 raise DetrLiteError(f"--{name} is {value}; it must be more than 0")
 
+    def seeds_in_words(self) -> str:
+        return "one seed" if self.seeds == 1 else f"{self.seeds} seeds: mean (least .. most)"
+
     def words(self) -> list[str]:
         """As words for `tools/train.py`."""
         root = [] if self.root is None else ["--data.root", self.root]
@@ -68,12 +71,16 @@ class Study:
         """Under which all runs were made."""
         data, request = self.config.data, self.request
         length = f"{request.epochs} epochs" if request.minutes is None else f"{request.minutes:g} minutes of training"
-        seeds = "one seed" if request.seeds == 1 else f"{request.seeds} seeds: mean (least .. most)"
         return (
-            f"`{printable(Path(data.root).name)}`, {data.image_size} pixels, batches of {data.batch_size}, "
-            f"{chosen('model.num_queries', self.config.model.num_queries)} queries; {length} each "
-            f"({machine(self.config)}); {seeds}."
+            f"`{printable(Path(data.root).name)}`, {sizes(self.config)}; {length} each "
+            f"({machine(self.config)}); {request.seeds_in_words()}."
         )
+
+
+def sizes(config: Config) -> str:
+    """What was chosen from the data, or given."""
+    queries = chosen("model.num_queries", config.model.num_queries)
+    return f"{config.data.image_size} pixels, batches of {config.data.batch_size}, {queries} queries"
 
 
 def finish(request: Request, table: str, curves: Sequence[Curve], title: str, failures: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Muon (arXiv 2502.16982): orthogonal steps for the matrices between hidden layers, AdamW's steps for all else.
 
 Ours because torch's and timm's compute in bfloat16: processors without instructions for it, most of them, took three
-seconds for a step of `lite`, four times as long as for all the rest of it (docs/performance.md).
+seconds for a step of `lite`, more than three times as long as for all the rest of it (docs/performance.md).
 """
 
 from collections.abc import Callable, Sequence
