@@ -17,7 +17,7 @@ from detr_lite.model.position import CenterSine, CumulativeSine
 from detr_lite.model.queries import AnchorQueries, LearnedQueries
 from detr_lite.structures import DetrLiteError
 
-Number = TypeVar("Number", int, float)
+Value = TypeVar("Value")
 
 
 def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False) -> Detr:
@@ -114,12 +114,11 @@ def build_postprocess(config: ModelConfig, class_names: Sequence[str]) -> Postpr
 def build_resize(config: DataConfig) -> ResizeRule:
     """How an image's size is brought to the one that the model works at."""
     size = chosen("data.image_size", config.image_size)
-    if config.resize == "longest":
-        return ResizeRule("longest", size, None)
-    return ResizeRule("shortest", size, round(size * 1333 / 800))
+    max_size = round(size * 1333 / 800) if config.resize == "shortest" else None
+    return ResizeRule(chosen("data.resize", config.resize), size, max_size)
 
 
-def chosen(name: str, value: Number | None) -> Number:
+def chosen(name: str, value: Value | None) -> Value:
     """A setting that is chosen from the data when it is not given.
 
     Errors: neither given nor chosen.

@@ -31,11 +31,12 @@ class DataConfig:
     batch_size: int | None = None
     """Images in a step, on each device; by default chosen from the number of training images."""
     image_size: int | None = None
-    """Images larger than this, in pixels, are scaled down to it (which side: see resize); by default chosen from the
-    sizes of the training images and of their objects."""
-    resize: Literal["longest", "shortest"] = "longest"
-    """Which side image_size is. "longest" never enlarges; "shortest" is COCO's custom, with 5/3 of it as the limit of
-    the longer side."""
+    """In pixels, of the side that resize names; by default chosen from the sizes of the training images and of their
+    objects."""
+    resize: Literal["longest", "fit", "shortest"] | None = None
+    """How images are brought to image_size. "longest" scales larger ones down, to that longer side; "fit" also scales
+    smaller ones up; "shortest" is COCO's custom: the shorter side, with 5/3 of it as the limit of the longer one. By
+    default "longest", or "fit" where the images are too small for their smallest objects."""
     augmentation: Literal["light", "detr", "none"] = "light"
     """"light": flips and mild colours, for small images. "detr": the original's flips, scales and crops."""
     workers: int | None = None

@@ -86,7 +86,9 @@ def edit_annotations(own_data: Path) -> Callable[[str, Callable[[dict[str, Any]]
 def tiny_config(tiny_data: Path) -> Config:
     """Two epochs of two steps on `tiny_data`, on the processor in 32 bits."""
     return Config(
-        data=DataConfig(root=str(tiny_data), batch_size=4, image_size=64, augmentation="none", workers=0),
+        data=DataConfig(
+            root=str(tiny_data), batch_size=4, image_size=64, resize="longest", augmentation="none", workers=0
+        ),
         model=ModelConfig(
             backbone="resnet10t",
             pretrained=False,

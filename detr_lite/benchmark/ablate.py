@@ -89,6 +89,7 @@ def changed(study: Study, words: Sequence[str]) -> Config:
         data=replace(
             data,
             image_size=usual.data.image_size if data.image_size is None else data.image_size,
+            resize=usual.data.resize if data.resize is None else data.resize,
             batch_size=usual.data.batch_size if data.batch_size is None else data.batch_size,
         ),
         model=replace(model, num_queries=usual.model.num_queries if model.num_queries is None else model.num_queries),

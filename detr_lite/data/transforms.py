@@ -26,16 +26,17 @@ STD = (0.229, 0.224, 0.225)
 class ResizeRule:
     """How large the model sees an image; its aspect is kept, to a pixel."""
 
-    kind: Literal["longest", "shortest"]
-    """longest: scale down until the longer side is at most `size`, never up. shortest: scale until the shorter side is
-    `size`, or the longer one `max_size` if that comes first (the original DETR)."""
+    kind: Literal["longest", "fit", "shortest"]
+    """longest: scale down until the longer side is at most `size`, never up. fit: scale, down or up, until the longer
+    side is `size`. shortest: scale until the shorter side is `size`, or the longer one `max_size` if that comes first
+    (the original DETR)."""
     size: int
     max_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise DetrLiteError(f"an image size of {self.size} pixels is not possible; give a positive one")
-        if self.max_size is not None and (self.kind == "longest" or self.max_size <= self.size):
+        if self.max_size is not None and (self.kind != "shortest" or self.max_size <= self.size):
             raise DetrLiteError(
                 f'a largest side of {self.max_size} does not go with resize rule "{self.kind}" and size {self.size}; '
                 'it is for "shortest" only, and larger than the size'
@@ -44,14 +45,12 @@ class ResizeRule:
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after resizing; rounding is torchvision's, so that both always agree."""
         short, long = sorted((height, width))
-        if self.kind == "longest":
-            if long <= self.size:
-                return height, width
-            short, long = int(self.size * short / long), self.size
-        else:
+        if self.kind == "shortest":
             short, long = self.size, int(self.size * long / short)
             if self.max_size is not None and long > self.max_size:
                 short, long = int(self.max_size * short / long), self.max_size
+        elif self.kind == "fit" or long > self.size:
+            short, long = int(self.size * short / long), self.size
         short = max(short, 1)
         return (short, long) if height <= width else (long, short)
 
@@ -61,8 +60,10 @@ class ResizeRule:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "ResizeRule":
         """What `to_dict` gave; checked, because a file may hold anything."""
-        if values.get("kind") not in ("longest", "shortest"):
-            raise DetrLiteError(f'resize rule {values.get("kind")!r} is not known; it is "longest" or "shortest"')
+        if values.get("kind") not in ("longest", "fit", "shortest"):
+            raise DetrLiteError(
+                f'resize rule {values.get("kind")!r} is not known; it is "longest", "fit" or "shortest"'
+            )
         return ResizeRule(**values)
 
 
@@ -166,7 +167,7 @@ def training_transform(
         )
     if resize.kind != "shortest":
         raise DetrLiteError(
-            'augmentation "detr" scales the shorter side, but the resize rule is "longest"; '
+            f'augmentation "detr" scales the shorter side, but the resize rule is "{resize.kind}"; '
             "set --data.resize shortest or --data.augmentation light"
         )
 

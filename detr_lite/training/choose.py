@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from detr_lite.build import chosen
-from detr_lite.config import Config
+from detr_lite.config import Config, DataConfig
 from detr_lite.data.coco import CocoSplit
 
 TOKENS_ACROSS = 2
@@ -20,7 +20,7 @@ RATES = {("lite", "muon"): 4e-3, ("lite", "adamw"): 1.5e-3, ("detr", "muon"): 5e
 RATE_IMAGES, RATE_DIM = 8, 128
 
 CHOSEN = {
-    "data": ("image_size", "batch_size"),
+    "data": ("image_size", "resize", "batch_size"),
     "model": ("num_queries",),
     "optim": ("optimizer", "lr", "backbone_factor"),
 }
@@ -30,10 +30,9 @@ CHOSEN = {
 def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
     """The settings with all that was left open filled in, and a line of reason for each."""
     data, model, optim, reasons = config.data, config.model, config.optim, []
-    if data.image_size is None:
-        size, why = choose_image_size(train, config.model.strides[0], config.data.resize == "longest")
-        data = replace(data, image_size=size)
-        reasons.append(f"--data.image_size {size}: {why}")
+    if data.image_size is None or data.resize is None:
+        data, told = choose_image_size(data, train, config.model.strides[0])
+        reasons += told
     if data.batch_size is None:
         images = len(train.images)
         size = int(np.clip(2 ** int(np.log2(max(1, images / 128))), 4, 16))
@@ -102,29 +101,55 @@ def keep_choices(config: Config, before: Config) -> Config:
     return replace(config, **filled)
 
 
-def choose_image_size(train: CocoSplit, stride: int, is_longest: bool) -> tuple[int, str]:
-    """The size at which the class with the smallest objects spans some tokens, within what the images hold."""
-    side = max if is_longest else min
+def choose_image_size(data: DataConfig, train: CocoSplit, stride: int) -> tuple[DataConfig, list[str]]:
+    """The size at which the class with the smallest objects spans some tokens, and whether images are enlarged for it.
+
+    Gives the settings with `image_size` and `resize` filled in, and a line of reason for what is not plain.
+    """
+    side = min if data.resize == "shortest" else max
     sides = np.array([side(image.height, image.width) for image in train.images])
-    shares = np.concatenate(
-        [_extents(image.boxes_xyxy) / length for image, length in zip(train.images, sides, strict=True)]
-    )
-    labels = np.concatenate([image.labels for image in train.images])
-    # Of the larger images, as small ones are not enlarged; but not of a single huge one.
-    largest = min(LARGEST_SIDE, 32 * ceil(float(np.percentile(sides, 90)) / 32))
+    # As large as the larger images, but not as a single huge one.
+    largest = 32 * ceil(float(np.percentile(sides, 90)) / 32)
+    wanted, why = _wanted_size(train, sides, stride)
+    if wanted is None:
+        wanted = largest
+    size, reasons = data.image_size, []
+    if size is None:
+        size = min(LARGEST_SIDE, max(wanted, min(128, largest)))
+        if data.resize == "longest" and size > largest:
+            size = largest
+            why += "; images are no larger, and --data.resize longest does not enlarge them"
+        elif wanted > LARGEST_SIDE:
+            why += "; a larger size would show it better, and cost more"
+        reasons.append(f"--data.image_size {size}: {why}")
+    resize = data.resize
+    if resize is None:
+        is_small = largest < min(wanted, size)
+        resize = "fit" if is_small else "longest"
+        if is_small:
+            reasons.append(
+                f"--data.resize fit: nine of ten images have no more than {largest} pixels a side; they are enlarged"
+            )
+    return replace(data, image_size=size, resize=resize), reasons
+
+
+def _wanted_size(train: CocoSplit, sides: np.ndarray, stride: int) -> tuple[int | None, str]:
+    """In whole 32 pixels, at which a typical object of the class with the smallest ones spans some tokens."""
+    extents = np.concatenate([_extents(image.boxes_xyxy) for image in train.images])
+    counts = [len(image.labels) for image in train.images]
+    # What has less than a pixel, in annotations gone wrong, does not get better by enlarging.
+    is_seen = extents >= 1
+    shares = (extents / np.repeat(sides, counts))[is_seen]
+    labels = np.concatenate([image.labels for image in train.images])[is_seen]
     if not len(labels):
-        return largest, "no objects in the training images to go by"
+        return None, "no objects in the training images to go by"
     medians = {int(label): float(np.median(shares[labels == label])) for label in np.unique(labels)}
     smallest = min(medians, key=medians.__getitem__)
-    wanted = 32 * ceil(TOKENS_ACROSS * stride / max(medians[smallest], 1e-6) / 32)
     name = train.categories[smallest].name
-    why = f"{name}, the class with the smallest objects, measures {medians[smallest]:.1%} of an image's side"
-    if wanted > largest:
-        limit = (
-            "a larger size would show it better, and cost more" if largest == LARGEST_SIDE else "images are no larger"
-        )
-        return largest, f"{why}; {limit}"
-    return max(wanted, min(128, largest)), f"{why}, then {TOKENS_ACROSS} tokens of {stride} pixels"
+    return 32 * ceil(TOKENS_ACROSS * stride / medians[smallest] / 32), (
+        f"{name}, the class with the smallest objects, measures {medians[smallest]:.1%} of an image's side, and "
+        f"should span {TOKENS_ACROSS} tokens of {stride} pixels"
+    )
 
 
 def _extents(boxes_xyxy: Float32[np.ndarray, "object 4"]) -> Float32[np.ndarray, " object"]:

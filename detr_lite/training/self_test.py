@@ -278,8 +278,8 @@ def _magnify(
     stride = config.model.strides[0]
     finer = f"--model.strides '[{stride // 2},{stride}]'" if stride > 4 else "cut the images into parts"
     size = 32 * math.ceil(data.resize.size * 2 * stride / float(np.median(extents)) / 32)
-    larger = max(max(record.height, record.width) for record in records) >= size or data.resize.kind == "shortest"
-    return f"set --data.image_size {size} or {finer}" if larger else f"set {finer}" if stride > 4 else finer
+    is_small = data.resize.kind == "longest" and max(max(record.height, record.width) for record in records) < size
+    return f"set --data.image_size {size}{' --data.resize fit' if is_small else ''} or {finer}"
 
 
 def _named(records: Sequence[ImageRecord]) -> str:

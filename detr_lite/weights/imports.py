@@ -209,6 +209,8 @@ def _images(description: Description) -> str:
     resize = description.resize
     if resize.kind == "longest":
         return f"longer side at most {resize.size} pixels"
+    if resize.kind == "fit":
+        return f"longer side {resize.size} pixels"
     return f"shorter side {resize.size} pixels, longer side at most {resize.max_size}"
 
 

@@ -79,6 +79,15 @@ def test_longest_is_torchvisions_resize_where_the_image_is_too_large() -> None:
             assert result == tuple(v2.Resize(None, max_size=size)(image).shape[-2:])
 
 
+def test_fit_is_torchvisions_resize_of_the_longer_side() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        height, width, size = rng.randint(20, 600), rng.randint(20, 600), rng.randint(30, 900)
+        image = tv_tensors.Image(torch.zeros(1, 1, 1, dtype=torch.uint8).expand(1, height, width))
+        expected = tuple(v2.Resize(None, max_size=size)(image).shape[-2:])
+        assert ResizeRule("fit", size).target_size(height, width) == expected
+
+
 @pytest.mark.parametrize(
     ("rule", "size", "expected"),
     [
@@ -90,6 +99,9 @@ def test_longest_is_torchvisions_resize_where_the_image_is_too_large() -> None:
         (ResizeRule("longest", 256), (100, 256), (100, 256)),
         (ResizeRule("longest", 256), (480, 640), (192, 256)),
         (ResizeRule("longest", 10), (1, 1000), (1, 10)),
+        (ResizeRule("fit", 256), (100, 200), (128, 256)),
+        (ResizeRule("fit", 256), (640, 480), (256, 192)),
+        (ResizeRule("fit", 10), (1, 1000), (1, 10)),
         (ResizeRule("shortest", 10, 20), (1, 1000), (1, 20)),
     ],
 )
@@ -97,7 +109,7 @@ def test_target_sizes_by_hand(rule: ResizeRule, size: tuple[int, int], expected:
     assert rule.target_size(*size) == expected
 
 
-@pytest.mark.parametrize("rule", [LONGEST, ORIGINAL])
+@pytest.mark.parametrize("rule", [LONGEST, ORIGINAL, ResizeRule("fit", 160)])
 def test_rule_survives_a_checkpoint(rule: ResizeRule) -> None:
     values = rule.to_dict()
     assert {type(value) for value in values.values()} <= {str, int, type(None)}
@@ -110,6 +122,7 @@ def test_rule_survives_a_checkpoint(rule: ResizeRule) -> None:
         lambda: ResizeRule.from_dict({"kind": "square", "size": 100, "max_size": None}),
         lambda: ResizeRule("longest", 0),
         lambda: ResizeRule("longest", 100, 200),
+        lambda: ResizeRule("fit", 100, 200),
         lambda: ResizeRule("shortest", 800, 800),
         lambda: training_transform("detr", LONGEST),
     ],
@@ -123,7 +136,7 @@ def test_impossible_settings_are_one_line(make: Callable[[], Any]) -> None:
 # --- evaluation
 
 
-@pytest.mark.parametrize("rule", [LONGEST, SMALL, ResizeRule("longest", 400)])
+@pytest.mark.parametrize("rule", [LONGEST, SMALL, ResizeRule("longest", 400), ResizeRule("fit", 400)])
 @pytest.mark.parametrize("objects", [0, 1, 7])
 def test_evaluation_is_torchvisions_recipe(rule: ResizeRule, objects: int) -> None:
     boxes_xyxy = [[10 * index, 5, 30 + 20 * index, 40 + index] for index in range(objects)]

@@ -33,7 +33,7 @@ def chosen(train: CocoSplit, **data: object) -> Config:
 
 def test_what_is_given_stays_and_needs_no_reason():
     config = Config(
-        data=DataConfig(batch_size=3, image_size=77),
+        data=DataConfig(batch_size=3, image_size=77, resize="longest"),
         model=ModelConfig(num_queries=9),
         optim=OptimConfig(optimizer="adamw", lr=1e-3, backbone_factor=0.5),
     )
@@ -59,9 +59,30 @@ def test_the_class_with_the_smallest_objects_spans_two_tokens(extents, stride, s
         assert any("ant, the class with the smallest objects" in reason for reason in reasons)
 
 
-def test_images_are_never_enlarged_and_not_all_of_a_large_photograph_is_used():
-    assert chosen(split(10, 100, {0: 4.0})).data.image_size == 128
-    assert chosen(split(10, 6000, {0: 10.0})).data.image_size == 640
+@pytest.mark.parametrize(
+    ("side", "extent", "size", "resize"),
+    [
+        (96, 20.0, 160, "fit"),  # 32 of 154 pixels for 2 tokens of 16
+        (96, 34.0, 96, "longest"),
+        (100, 30.0, 128, "longest"),  # not for the few pixels by which a size is rounded
+        (96, 1.0, 640, "fit"),
+        (640, 10.0, 640, "longest"),
+        (6000, 10.0, 640, "longest"),  # not all of a large photograph is used
+    ],
+)
+def test_images_are_enlarged_where_their_smallest_objects_need_it(side, extent, size, resize):
+    data = chosen(split(10, side, {0: extent, 1: side / 2})).data
+    assert (data.image_size, data.resize) == (size, resize)
+
+
+def test_what_is_given_decides_how_images_are_resized():
+    train = split(10, 96, {0: 20.0})
+    assert chosen(train, resize="longest").data.image_size == 96
+    assert chosen(train, resize="shortest").data.image_size == 96  # 20 of 48 pixels
+    assert chosen(train, resize="fit").data.image_size == 160
+    assert chosen(train, image_size=256).data.resize == "fit"
+    assert chosen(train, image_size=64).data.resize == "longest"
+    assert chosen(split(10, 256, {0: 50.0}), image_size=320).data.resize == "longest"
 
 
 def test_small_images_among_large_ones_do_not_set_the_size():
@@ -71,10 +92,11 @@ def test_small_images_among_large_ones_do_not_set_the_size():
 
 
 def test_the_reason_says_what_limits():
-    def reasons(train):
-        return " ".join(choose_sizes(Config(), train)[1])
+    def reasons(train, **data):
+        return " ".join(choose_sizes(Config(data=DataConfig(**data)), train)[1])
 
-    assert "images are no larger" in reasons(split(10, 96, {0: 5.0}))
+    assert "--data.resize fit: nine of ten images have no more than 96 pixels" in reasons(split(10, 96, {0: 5.0}))
+    assert "images are no larger" in reasons(split(10, 96, {0: 5.0}), resize="longest")
     assert "cost more" in reasons(split(10, 4000, {0: 20.0}))
     assert "at most 300" in reasons(split(3, 320, {0: 50.0}, objects=120))
     assert "at least 20" in reasons(split(3, 320, {0: 50.0}, objects=0))
@@ -82,6 +104,7 @@ def test_the_reason_says_what_limits():
 
 def test_a_class_of_boxes_next_to_nothing_still_gives_a_size():
     assert chosen(split(3, 320, {0: 1e-25})).data.image_size == 320
+    assert chosen(split(3, 320, {0: 1e-25, 1: 50.0})).data.image_size == 224
 
 
 @pytest.mark.parametrize(
@@ -126,7 +149,7 @@ def test_a_resumed_run_keeps_what_was_chosen_and_what_is_given_now_wins():
 
 def test_the_shorter_side_is_meant_where_the_rule_is_of_the_shorter_side():
     train = split(10, 640, {0: 20.0})
-    assert chosen(train, resize="shortest").data.image_size == 320
+    assert chosen(train, resize="shortest").data.image_size == 512
     assert chosen(train).data.image_size == 640
 
 
