@@ -10,8 +10,8 @@ from detr_lite.build import chosen
 from detr_lite.config import Config, DataConfig
 from detr_lite.data.coco import CocoSplit
 
-TOKENS_ACROSS = 2
-"""So many tokens a typical object of the class with the smallest ones should span."""
+TOKENS_ACROSS = 2.5
+"""So many tokens a typical object of the class with the smallest ones should span (docs/small_data.md)."""
 
 LARGEST_SIDE = 640
 
@@ -148,7 +148,7 @@ def _wanted_size(train: CocoSplit, sides: np.ndarray, stride: int) -> tuple[int 
     name = train.categories[smallest].name
     return 32 * ceil(TOKENS_ACROSS * stride / medians[smallest] / 32), (
         f"{name}, the class with the smallest objects, measures {medians[smallest]:.1%} of an image's side, and "
-        f"should span {TOKENS_ACROSS} tokens of {stride} pixels"
+        f"should span {TOKENS_ACROSS:g} tokens of {stride} pixels"
     )
 
 

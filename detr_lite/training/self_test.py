@@ -22,6 +22,7 @@ from detr_lite.evaluation.coco_map import BOXES_FIT
 from detr_lite.messages import printable
 from detr_lite.structures import Batch, Detections, DetrLiteError
 from detr_lite.training.answers import Classes, Fit, best_by_query, fit_of
+from detr_lite.training.choose import TOKENS_ACROSS
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups
@@ -274,10 +275,10 @@ def _extents(record: ImageRecord, data: DetectionData) -> Float[np.ndarray, " ob
 def _magnify(
     extents: Float[np.ndarray, " object"], records: Sequence[ImageRecord], data: DetectionData, config: Config
 ) -> str:
-    """Settings with which the typical object spans two tokens."""
+    """Settings with which the typical object spans as many tokens as where sizes are chosen, or more."""
     stride = config.model.strides[0]
     finer = f"--model.strides '[{stride // 2},{stride}]'" if stride > 4 else "cut the images into parts"
-    size = 32 * math.ceil(data.resize.size * 2 * stride / float(np.median(extents)) / 32)
+    size = 32 * math.ceil(data.resize.size * TOKENS_ACROSS * stride / float(np.median(extents)) / 32)
     is_small = data.resize.kind == "longest" and max(max(record.height, record.width) for record in records) < size
     return f"set --data.image_size {size}{' --data.resize fit' if is_small else ''} or {finer}"
 

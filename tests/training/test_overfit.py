@@ -43,7 +43,7 @@ def write_one_batch(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "steps", "metric", "changes"),
     [
-        ("lite", 300, "AP", {"model": {"num_queries": 8}}),
+        ("lite", 200, "AP", {"model": {"num_queries": 8}}),
         ("detr", 500, "AP50", {"optim": {"lr": 5e-4, "clip": 0.1}, "model": {"num_queries": 8, "dropout": 0.0}}),
     ],
 )

@@ -194,9 +194,9 @@ def test_objects_smaller_than_a_token_are_named_with_a_remedy(tiny_config: Confi
     message = str(find_fault(attempt, records, data, tiny_config))
     assert "objects are smaller than a token of 16 pixels (000.png, 002.png)" in message
     # The images are no larger, and the rule of the settings would leave them so.
-    assert message.endswith("set --data.image_size 352 --data.resize fit or --model.strides '[8,16]'")
+    assert message.endswith("set --data.image_size 448 --data.resize fit or --model.strides '[8,16]'")
     large = [replace(record, width=2000, height=2000, boxes_xyxy=record.boxes_xyxy * 20) for record in records]
-    assert "set --data.image_size 544 or --model.strides" in str(find_fault(attempt, large, data, tiny_config))
+    assert "set --data.image_size 672 or --model.strides" in str(find_fault(attempt, large, data, tiny_config))
 
 
 def test_images_with_many_classes_come_first(split: CocoSplit) -> None:
