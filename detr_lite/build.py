@@ -17,7 +17,7 @@ from detr_lite.model.position import CenterSine, CumulativeSine
 from detr_lite.model.queries import AnchorQueries, LearnedQueries
 from detr_lite.structures import DetrLiteError
 
-Value = TypeVar("Value")
+Number = TypeVar("Number", int, float)
 
 
 def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False) -> Detr:
@@ -114,11 +114,13 @@ def build_postprocess(config: ModelConfig, class_names: Sequence[str]) -> Postpr
 def build_resize(config: DataConfig) -> ResizeRule:
     """How an image's size is brought to the one that the model works at."""
     size = chosen("data.image_size", config.image_size)
-    max_size = round(size * 1333 / 800) if config.resize == "shortest" else None
-    return ResizeRule(chosen("data.resize", config.resize), size, max_size)
+    # Where nobody has looked at the data, images are not enlarged.
+    return ResizeRule(
+        config.resize or "longest", size, round(size * 1333 / 800) if config.resize == "shortest" else None
+    )
 
 
-def chosen(name: str, value: Value | None) -> Value:
+def chosen(name: str, value: Number | None) -> Number:
     """A setting that is chosen from the data when it is not given.
 
     Errors: neither given nor chosen.
