@@ -70,7 +70,7 @@ def test_the_table_of_kinds(tmp_path, capsys):
     assert table in capsys.readouterr().out
     assert table.splitlines()[2:4] == [
         "| usual | 6 | 8 | 1 .. 3 | 64 | 128 pixels, batches of 4, 20 queries | 400 | 0.400 | 0.800 |",
-        "| one | 5 | 1 | 1 .. 1 | 48 | 64 pixels, batches of 4, 20 queries | 400 | 0.200 | 0.400 |",
+        "| one | 5 | 1 | 1 .. 1 | 48 | 96 pixels, batches of 4, 20 queries | 400 | 0.200 | 0.400 |",
     ]
     assert "at least 30 steps each; one seed." in table
     assert [run.config.trainer.max_epochs for run in start.made] == [15, 15]
