@@ -1,7 +1,6 @@
 """What each part of the default contributes: the default, and beside it one run for each change of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from detr_lite.benchmark.curves import Curve
 from detr_lite.benchmark.outcome import Outcome, mean_and_range
@@ -9,7 +8,7 @@ from detr_lite.benchmark.runs import Run, Start, with_seeds
 from detr_lite.benchmark.study import Request, Study, finish, markdown
 from detr_lite.config import Config, read_config
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.choose import choose_sizes
+from detr_lite.training.choose import choose_sizes, keep_choices
 
 DEFAULT = "default"
 
@@ -83,17 +82,7 @@ def changed(study: Study, words: Sequence[str]) -> Config:
     The learning rate is chosen for what is there then, as each optimiser has its own.
     """
     config = read_config([*study.request.words(), *words], program="benchmark.py").config
-    data, model, usual = config.data, config.model, study.config
-    config = replace(
-        config,
-        data=replace(
-            data,
-            image_size=usual.data.image_size if data.image_size is None else data.image_size,
-            resize=usual.data.resize if data.resize is None else data.resize,
-            batch_size=usual.data.batch_size if data.batch_size is None else data.batch_size,
-        ),
-        model=replace(model, num_queries=usual.model.num_queries if model.num_queries is None else model.num_queries),
-    )
+    config = keep_choices(config, study.config, ("data", "model"))
     return choose_sizes(config, study.train)[0]
 
 

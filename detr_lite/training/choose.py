@@ -1,5 +1,6 @@
 """Sizes that follow from the data where the settings leave them open, and why."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, sqrt
 
@@ -85,8 +86,9 @@ def _images_in_step(config: Config) -> int:
     return chosen("data.batch_size", config.data.batch_size) * config.optim.accumulate
 
 
-def keep_choices(config: Config, before: Config) -> Config:
-    """What is left open, as a run that is resumed had it: data that have grown would choose otherwise."""
+def keep_choices(config: Config, before: Config, sections: Sequence[str] = tuple(CHOSEN)) -> Config:
+    """What is left open in these sections, as other settings have it: a run that is resumed, whose data may have grown
+    and would choose otherwise; or a run to compare with."""
     filled = {
         section: replace(
             getattr(config, section),
@@ -97,6 +99,7 @@ def keep_choices(config: Config, before: Config) -> Config:
             },
         )
         for section, names in CHOSEN.items()
+        if section in sections
     }
     return replace(config, **filled)
 
