@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Before anything of detr_lite: under its checks of shapes an import has another cache of compiled code, also for what
+# it imports in turn, and where no such cache is kept all of Lightning and torch would be compiled for each process.
+import lightning  # noqa: F401
+import matplotlib.pyplot  # noqa: F401
 import pytest
+import scipy.optimize  # noqa: F401
+import timm  # noqa: F401
+import torchvision  # noqa: F401
+import transformers  # noqa: F401
 from PIL import Image, ImageDraw
 
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig, write_config

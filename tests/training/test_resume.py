@@ -146,13 +146,11 @@ def test_a_checkpoint_before_an_evaluation_has_the_averages_in_their_place(
             signal_in(call, signal.SIGTERM, patch)
             with pytest.raises(SystemExit):
                 run.train(invocation(config=config, run_dir=folder))
+    ours, theirs = checkpoint_of(stopped), checkpoint_of(calm)
     for name in ("state_dict", "current_model_state"):
-        for key, value in checkpoint_of(calm)[name].items():
-            assert torch.equal(value, checkpoint_of(stopped)[name][key]), (name, key)
-    assert any(
-        not torch.equal(value, checkpoint_of(stopped)["current_model_state"][key])
-        for key, value in checkpoint_of(stopped)["state_dict"].items()
-    )
+        for key, value in theirs[name].items():
+            assert torch.equal(value, ours[name][key]), (name, key)
+    assert any(not torch.equal(value, ours["current_model_state"][key]) for key, value in ours["state_dict"].items())
 
 
 @pytest.mark.usefixtures("no_finish")
@@ -164,8 +162,7 @@ def test_the_best_checkpoint_can_be_gone_on_from(
     best = whole / "checkpoints" / "best.ckpt"
     run.train(invocation(config=small(tiny_config), run_dir=other, resume=str(best)))
     assert checkpoint_of(other)["global_step"] == STEPS
-    for key, value in weights_of(whole).items():
-        torch.testing.assert_close(weights_of(other)[key], value, atol=1e-6, rtol=0, msg=key)
+    torch.testing.assert_close(weights_of(other), weights_of(whole), atol=1e-6, rtol=0)
     steps = [row["step"] for row in timeless_rows_of(other)]
     assert steps == [row["step"] for row in timeless_rows_of(whole) if int(row["step"]) > 6]
 
