@@ -1,10 +1,12 @@
 """Runs in this process, of a few small steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 
 from detr_lite.config import Config, Invocation
 from detr_lite.training import run
@@ -24,3 +26,18 @@ def invocation(tiny_config: Config) -> Callable[..., Invocation]:
         return replace(given, **changes)
 
     return make
+
+
+@pytest.fixture
+def start_two(tmp_path: Path) -> Iterator[Callable[..., ranks.Ranks]]:
+    """Train in two processes that do not outlive the test."""
+    started: list[ranks.Ranks] = []
+
+    def begin(config: Config, folder: Path | None, *prepare: ranks.Prepare, **changes: Any) -> ranks.Ranks:
+        invocation = replace(Invocation(config, "tiny", folder, resume=None, overwrite=False), **changes)
+        started.append(ranks.start(tmp_path / f"ranks {len(started)}", 2, ranks.train, invocation, prepare))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.kill()

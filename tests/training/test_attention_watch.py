@@ -1,20 +1,19 @@
 """Watching attention form: what is written, that it goes on when a run does, and that training knows nothing of it."""
 
 import csv
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 import torch
 from PIL import Image
 from runs import checkpoint_of, files_in, weights_of
 
 from detr_lite.build import build_criterion
-from detr_lite.config import PROJECT, Config, Invocation, write_config
+from detr_lite.config import Config, Invocation
 from detr_lite.data.coco import CocoDetection, read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import Detections
@@ -230,16 +229,13 @@ def test_frames_become_one_moving_picture_in_their_order(tmp_path: Path, count: 
             assert color == pytest.approx((80 * number, 200 - 80 * number, 40), abs=12)  # which loses a little
 
 
-@pytest.mark.slow
-def test_of_two_processes_the_first_one_looks_and_nobody_waits(config: Config, tmp_path: Path) -> None:
-    several = with_trainer(config, devices=2, max_epochs=2, evaluations=2)
-    write_config(replace(several, data=replace(several.data, batch_size=2)), tmp_path / "several.yaml")
-    command = [sys.executable, PROJECT / "tools/train.py", "--config", tmp_path / "several.yaml"]
-    ended = subprocess.run(
-        [*command, "--run_dir", tmp_path / "run"], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
+def test_of_two_processes_the_first_one_looks_and_nobody_waits(
+    start_two: Callable[..., ranks.Ranks], config: Config, tmp_path: Path
+) -> None:
+    several = with_trainer(config, devices="auto", max_epochs=2, evaluations=2)
+    both = start_two(replace(several, data=replace(several.data, batch_size=2)), tmp_path / "run")
+    assert both.codes() == [0, 0], both.err
     assert [row["step"] for row in rows_of(tmp_path / "run")] == ["0", "2", "4"]
     assert len(frames_in(tmp_path / "run")) == 3
     assert Image.open(tmp_path / "run/attention.webp").n_frames == 3
-    assert "attention is not shown" not in ended.stdout
+    assert "attention is not shown" not in both.out[0]

@@ -1,6 +1,5 @@
 """What TensorBoard and Weights & Biases get, read back from their files."""
 
-import csv
 import os
 import shutil
 import subprocess
@@ -8,25 +7,23 @@ import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ranks
 import torch
+from runs import rows_of
 
-from detr_lite.config import PROJECT
+from detr_lite.config import PROJECT, Config
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
-from detr_lite.training import loggers, run
+from detr_lite.training import loggers
 
 pytest.importorskip("tensorboard")
 wandb = pytest.importorskip("wandb")
-
-
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def series_of(rows: list[dict[str, str]]) -> dict[str, list[tuple[int, float]]]:
@@ -51,13 +48,6 @@ def tensorboard_of(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], An
     start = HParamsPluginData.FromString(content).session_start_info.hparams
     shown = [info.name.tag for info in HParamsPluginData.FromString(experiment).experiment.metric_infos]
     return curves, (start, shown)
-
-
-@pytest.fixture
-def no_finish(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training alone, without the evaluation and the pictures at the end."""
-    monkeypatch.setattr(run, "finish", lambda *_: None)
-    monkeypatch.setattr("detr_lite.training.callbacks.plot_training_curves", lambda *_: None)
 
 
 @pytest.fixture
@@ -254,15 +244,21 @@ def test_wandb_online_without_a_login_ends_at_once(program: Callable[..., Any], 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_two_processes_share_one_log_one_average_and_one_end(tiny_file: Path, tmp_path: Path) -> None:
+def test_two_processes_share_one_log_one_average_and_one_end(
+    start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
-    words = ("--trainer.devices", 2, "--data.batch_size", 2, "--trainer.max_epochs", 8, "--trainer.evaluations", 8)
-    extras = ("--trainer.logger=tensorboard", "--optim.ema=0.9", "--trainer.patience=2", "--optim.lr=0")
-    command = [sys.executable, PROJECT / "tools/train.py", "--config", tiny_file, "--run_dir", folder, *words, *extras]
-    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("stopped early") == 1
+    config = replace(
+        tiny_config,
+        data=replace(tiny_config.data, batch_size=2),
+        optim=replace(tiny_config.optim, ema=0.9, lr=0.0),
+        trainer=replace(
+            tiny_config.trainer, devices="auto", max_epochs=8, evaluations=8, patience=2, logger="tensorboard"
+        ),
+    )
+    both = start_two(config, folder)
+    assert both.codes() == [0, 0], both.err
+    assert both.out[0].count("stopped early") == 1
     assert len(list((folder / "tensorboard").glob("events*"))) == 1
     curves, _ = tensorboard_of(folder)
     assert curves == series_of(rows_of(folder))
@@ -270,4 +266,3 @@ def test_two_processes_share_one_log_one_average_and_one_end(tiny_file: Path, tm
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert int(last["averaging_state"]["n_averaged"]) == 1 + last["global_step"] == 7
     assert last["state_dict"].keys() == last["current_model_state"].keys()
-    assert (folder / "evaluation" / "metrics.json").exists()

@@ -1,7 +1,7 @@
 """Runs of two processes: they learn, stop, go on and fail together."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,21 +30,6 @@ def together(config: Config, epochs: int = 2, name: str = "lite", **model: Any) 
     )
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., ranks.Ranks]]:
-    """Train in two processes that do not outlive the test."""
-    started: list[ranks.Ranks] = []
-
-    def begin(config: Config, folder: Path | None, *prepare: ranks.Prepare, **changes: Any) -> ranks.Ranks:
-        invocation = replace(Invocation(config, "tiny", folder, resume=None, overwrite=False), **changes)
-        started.append(ranks.start(tmp_path / f"ranks {len(started)}", 2, ranks.train, invocation, prepare))
-        return started[-1]
-
-    yield begin
-    for each in started:
-        each.kill()
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -57,22 +42,22 @@ def start(tmp_path: Path) -> Iterator[Callable[..., ranks.Ranks]]:
     ids=str,
 )
 def test_no_parameter_is_without_gradient_whatever_a_rank_has(
-    start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, settings: dict[str, Any]
+    start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     """One image each: in one step a rank has an image without objects. Frozen parameters are of no process."""
     config = together(tiny_config, epochs=1, **settings)
     config = replace(config, data=replace(config.data, batch_size=1))
-    both = start(config, tmp_path / "run")
+    both = start_two(config, tmp_path / "run")
     assert both.codes() == [0, 0], both.err
     assert both.err[1] == both.out[1] == ""
     assert checkpoint_of(tmp_path / "run")["global_step"] == 4
     assert [int(row["step"]) for row in rows_of(tmp_path / "run") if row["AP"]] == [2, 3, 4]
 
 
-def test_minutes_end_both(start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path) -> None:
+def test_minutes_end_both(start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path) -> None:
     config = together(tiny_config)
     config = replace(config, trainer=replace(config.trainer, max_epochs=None, max_minutes=0.01))
-    assert start(config, tmp_path / "run").codes() == [0, 0]
+    assert start_two(config, tmp_path / "run").codes() == [0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +71,17 @@ def whole_run(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize(("rank", "step"), [(0, 1), (1, 3), (1, 5)])
 def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does(
-    start: Callable[..., ranks.Ranks], whole_run: Path, tiny_config: Config, tmp_path: Path, rank: int, step: int
+    start_two: Callable[..., ranks.Ranks], whole_run: Path, tiny_config: Config, tmp_path: Path, rank: int, step: int
 ) -> None:
     """Whichever process the signal comes to, both stop after the same step, and rank 0 has the exit code."""
     config, folder = together(tiny_config, epochs=3), tmp_path / "run"
-    both = start(config, folder, ranks.InStep(rank, step, ranks.be_terminated))
+    both = start_two(config, folder, ranks.InStep(rank, step, ranks.be_terminated))
     assert both.codes() == [143, 0]
     assert f"stopped    after step {step}; go on with: " in both.out[0]
     assert both.err[1] == both.out[1] == ""
     assert checkpoint_of(folder)["global_step"] == step
     assert checkpoint_of(folder)["detr_lite_run"]["world_size"] == 2
-    both = start(config, folder, resume="last")
+    both = start_two(config, folder, resume="last")
     assert both.codes() == [0, 0], both.err
     assert "changed" not in both.out[0]
     assert_same_end(folder, whole_run)
@@ -115,9 +100,9 @@ def stop_before_training(rank: int) -> None:
 
 
 def test_a_signal_before_training_stops_both_after_the_first_step(
-    start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
+    start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
 ) -> None:
-    both = start(together(tiny_config), tmp_path / "run", stop_before_training)
+    both = start_two(together(tiny_config), tmp_path / "run", stop_before_training)
     assert both.codes() == [143, 0]
     assert "SIGTERM: stopping after this step" in both.err[0]
     assert checkpoint_of(tmp_path / "run")["global_step"] == 1
@@ -142,12 +127,15 @@ def changed(out: str) -> list[str]:
 
 
 def test_another_number_of_processes_goes_on_from_the_epochs_beginning(
-    start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, resume_alone: Callable[[Config, Path], str]
+    start_two: Callable[..., ranks.Ranks],
+    tiny_config: Config,
+    tmp_path: Path,
+    resume_alone: Callable[[Config, Path], str],
 ) -> None:
     config, two, one = together(tiny_config, epochs=3), tmp_path / "two", tmp_path / "one"
     anew = "batches are others than before; an epoch that was interrupted is begun anew"
     # Two epochs have 2 steps of 2 + 2 images, or 4 of 2.
-    assert start(config, two, ranks.InStep(1, 3, ranks.be_terminated)).codes() == [143, 0]
+    assert start_two(config, two, ranks.InStep(1, 3, ranks.be_terminated)).codes() == [143, 0]
     assert changed(resume_alone(config, two)) == [
         "trainer.devices 1 (was auto)",
         "the number of processes: 1 (was 2)",
@@ -163,7 +151,7 @@ def test_another_number_of_processes_goes_on_from_the_epochs_beginning(
     process.start()
     process.join(60)
     assert process.exitcode == 143
-    both = start(config, one, resume="last")
+    both = start_two(config, one, resume="last")
     assert both.codes() == [0, 0], both.err
     assert changed(both.out[0]) == ["the number of processes: 2 (was 1)", anew]
     assert both.out[1] == ""
@@ -183,7 +171,7 @@ def be_broken() -> None:
     ("action", "code", "line"), [(be_wrong, 2, "error: image 7 is torn"), (be_broken, 1, "KeyErr")]
 )
 def test_a_fault_of_one_process_is_told_by_it_and_ends_the_other(
-    start: Callable[..., ranks.Ranks],
+    start_two: Callable[..., ranks.Ranks],
     tiny_config: Config,
     tmp_path: Path,
     rank: int,
@@ -191,7 +179,7 @@ def test_a_fault_of_one_process_is_told_by_it_and_ends_the_other(
     code: int,
     line: str,
 ) -> None:
-    both = start(together(tiny_config), tmp_path / "run", ranks.lose_patience, ranks.InStep(rank, 2, action))
+    both = start_two(together(tiny_config), tmp_path / "run", ranks.lose_patience, ranks.InStep(rank, 2, action))
     codes = both.codes()
     assert codes[rank] == code
     assert line in both.err[rank]
@@ -207,9 +195,9 @@ def test_a_fault_of_one_process_is_told_by_it_and_ends_the_other(
 
 
 def test_a_process_that_is_killed_ends_the_others(
-    start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
+    start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
 ) -> None:
-    both = start(together(tiny_config, epochs=10_000), tmp_path / "run", ranks.InStep(0, 2, faults.die))
+    both = start_two(together(tiny_config, epochs=10_000), tmp_path / "run", ranks.InStep(0, 2, faults.die))
     assert both.codes() == [-signal.SIGKILL, LOST]
     assert both.err[1] == ""
 
@@ -228,9 +216,9 @@ def spoil(rank: int) -> None:
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
 def test_nan_on_one_rank_stops_both(
-    start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, name: str
+    start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, name: str
 ) -> None:
-    both = start(together(tiny_config, name=name), tmp_path / "run", spoil)
+    both = start_two(together(tiny_config, name=name), tmp_path / "run", spoil)
     assert both.codes() == [2, 0]
     (line,) = (line for line in both.err[0].splitlines() if line.startswith("error: "))
     assert "step 3: " in line
@@ -241,11 +229,11 @@ def test_nan_on_one_rank_stops_both(
 
 
 def test_nan_on_one_rank_is_put_aside_in_the_runs_folder(
-    start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs/tiny").mkdir(parents=True)
     Path("runs/tiny/config.yaml").touch()
-    assert start(together(tiny_config), None, spoil).codes() == [2, 0]
+    assert start_two(together(tiny_config), None, spoil).codes() == [2, 0]
     assert files_in(tmp_path / "runs/tiny") == {"config.yaml"}
     assert "nonfinite/step-3.pt" in files_in(tmp_path / "runs/tiny-2")
