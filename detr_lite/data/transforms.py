@@ -6,7 +6,7 @@ and gives three plain tensors. Those of evaluation also take an image alone and 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -22,11 +22,14 @@ STD = (0.229, 0.224, 0.225)
 """Of ImageNet's pixels (red, green, blue) in 0 .. 1: what pretrained backbones expect."""
 
 
+ResizeKind = Literal["longest", "fit", "shortest"]
+
+
 @dataclass(frozen=True)
 class ResizeRule:
     """How large the model sees an image; its aspect is kept, to a pixel."""
 
-    kind: Literal["longest", "fit", "shortest"]
+    kind: ResizeKind
     """longest: scale down until the longer side is at most `size`, never up. fit: scale, down or up, until the longer
     side is `size`. shortest: scale until the shorter side is `size`, or the longer one `max_size` if that comes first
     (the original DETR)."""
@@ -60,10 +63,9 @@ class ResizeRule:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "ResizeRule":
         """What `to_dict` gave; checked, because a file may hold anything."""
-        if values.get("kind") not in ("longest", "fit", "shortest"):
-            raise DetrLiteError(
-                f'resize rule {values.get("kind")!r} is not known; it is "longest", "fit" or "shortest"'
-            )
+        if values.get("kind") not in get_args(ResizeKind):
+            known = ", ".join(get_args(ResizeKind))
+            raise DetrLiteError(f"resize rule {values.get('kind')!r} is not known; there are: {known}")
         return ResizeRule(**values)
 
 
