@@ -33,7 +33,8 @@ from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
-from detr_lite.training.run import choose_precision, quieten, read_data
+from detr_lite.training.run import read_data
+from detr_lite.training.trainer import choose_precision, quieten
 
 MODEL_FILE = "model.json"
 

@@ -24,7 +24,7 @@ from detr_lite.data.coco import CocoSplit
 from detr_lite.messages import printable
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.folder import CHECKPOINTS
-from detr_lite.training.run import choose_precision
+from detr_lite.training.trainer import choose_precision
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from detr_lite.loss.criterion import Criterion
 from detr_lite.model.attention import attend
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import Batch
-from detr_lite.training.run import choose_precision, read_data, run_optimizer
+from detr_lite.training.run import read_data
+from detr_lite.training.trainer import choose_precision, run_optimizer
 
 BATCHES = 4
 """Different ones, which come in turn."""

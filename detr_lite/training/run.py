@@ -1,22 +1,15 @@
 """A run from settings to a trained, measured detector."""
 
 import functools
-import logging
 import shlex
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, chosen
-from detr_lite.config import DEFAULT_ROOT, Config, Invocation, OptimConfig, config_to_dict, write_config
+from detr_lite.config import DEFAULT_ROOT, Config, Invocation, config_to_dict, write_config
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.data.synthetic import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
@@ -26,25 +19,21 @@ from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.agreement import Agreement
 from detr_lite.training.attention_watch import AttentionWatch
-from detr_lite.training.averaging import MovingAverage
-from detr_lite.training.callbacks import MetricsFile, RunProgress
-from detr_lite.training.checkpoints import BEST, LAST, LastCheckpoint, WholeCheckpointIO
-from detr_lite.training.choose import choose_sizes, keep_choices, usual_rate
-from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
+from detr_lite.training.checkpoints import BEST, LAST, LastCheckpoint
+from detr_lite.training.choose import choose_sizes, keep_choices
+from detr_lite.training.clock import RunClock
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
-from detr_lite.training.diagnosis import Rate, StallWatch
 from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
 from detr_lite.training.folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.numerics import FiniteGuard
-from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
-from detr_lite.training.patience import Patience
 from detr_lite.training.pictures import draw_pictures
-from detr_lite.training.processes import Companions, Launch, only_rank_0_prints
+from detr_lite.training.processes import Companions, only_rank_0_prints
 from detr_lite.training.resume import DescribeCheckpoint, Resumed, RunFacts, check_unchanged, find_resumed
 from detr_lite.training.self_test import self_test
 from detr_lite.training.stopping import Stopped, StopSignals, outliving_pipes
+from detr_lite.training.trainer import build_trainer, choose_precision, quieten, run_optimizer
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.start import initial_model
 
@@ -102,7 +91,7 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     if config.trainer.attention_epochs is not None:
         seen, names = CocoDetection(val_split, data.val_transform), module.postprocess.class_names
         watches.append(AttentionWatch(folder, seen, criterion.cost, names, clock, config.trainer.attention_epochs))
-    trainer = _trainer(config, precision, folder, clock, last, logger, val_split, watches)
+    trainer = build_trainer(config, precision, folder, clock, last, logger, val_split, watches)
     facts = RunFacts.of(train_split, val_split, trainer.world_size)
     changes, restarts_epoch = ([], False) if resumed is None else check_unchanged(resumed, description, facts)
     guard = FiniteGuard(folder, description, data.training_batch)
@@ -217,92 +206,6 @@ def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
     return config, train_split, val_split
 
 
-def choose_precision(precision: str, accelerator: str) -> str:
-    """ "auto" is bfloat16 where the hardware computes in it, on processors too, and 32 bits elsewhere."""
-    if precision != "auto":
-        return precision
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
-        # Without instructions for it bfloat16 is emulated, and far slower than 32 bits; with Intel's for vectors alone
-        # a training step still took a third longer (docs/performance.md).
-        can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        has_vectors = can.get("avx512_bf16") and "Intel" not in can.get("cpu_name", "")
-        return "bf16-mixed" if can.get("amx_bf16") or has_vectors else "32-true"
-    return "32-true"
-
-
-def _trainer(
-    config: Config,
-    precision: str,
-    folder: Path,
-    clock: RunClock,
-    last: LastCheckpoint,
-    logger: Logger | None,
-    val: CocoSplit,
-    watches: Sequence[L.Callback],
-) -> L.Trainer:
-    optim = config.optim
-    factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
-    asked_for: list[L.Callback] = []
-    if optim.ema:
-        asked_for.append(MovingAverage(optim.ema, optim.ema_ramp_steps))
-    if config.trainer.patience is not None:
-        asked_for.append(Patience(config.trainer.patience, clock))
-    try:
-        launch = Launch.detect()
-        trainer = L.Trainer(
-            accelerator=config.trainer.accelerator,
-            devices=launch.devices(config.trainer.devices),
-            num_nodes=launch.num_nodes(config.trainer.num_nodes),
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=-1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
-            accumulate_grad_batches=optim.accumulate,
-            # The clock says when to evaluate.
-            val_check_interval=NEVER,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            logger=logger or False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-            plugins=[WholeCheckpointIO(), *launch.plugins],
-            callbacks=[
-                clock,
-                StepSeed(config.seed),
-                RateSchedule(clock, factor),
-                MetricsFile(folder / "metrics.csv", clock),
-                RunProgress(clock),
-                StallWatch(clock, val, Rate(chosen("optim.lr", optim.lr), usual_rate(config)), optim.warmup_steps),
-                *watches,  # before the average, which leaves when an evaluation ends
-                *asked_for,
-                ModelCheckpoint(
-                    dirpath=last.folder,
-                    filename=Path(BEST).stem,
-                    monitor="AP",
-                    mode="max",
-                    save_on_train_epoch_end=False,
-                    enable_version_counter=False,
-                ),
-                last,
-            ],
-        )
-    except (ImportError, TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
-        # What is left to be wrong here is the hardware asked for.
-        raise DetrLiteError(f"trainer: {' '.join(str(error).split())}") from error
-    launch.check(trainer)
-    return trainer
-
-
-def run_optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
-    """The optimiser of a run whose open settings have been chosen."""
-    share = 1.0 if config.backbone_factor is None else config.backbone_factor
-    rate = chosen("optim.lr", config.lr)
-    name = config.optimizer or "adamw"
-    groups = parameter_groups(model, rate, share, config.weight_decay, config.decay_all, name)
-    return make_optimizer(groups, fused, name)
-
-
 def _say_model(model: nn.Module, config: Config, precision: str, origin: Sequence[str]) -> None:
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     still = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad) / 1e6
@@ -312,11 +215,3 @@ def _say_model(model: nn.Module, config: Config, precision: str, origin: Sequenc
     print(f"model      {name}, {millions:.1f} M parameters{frozen}, {precision}", flush=True)
     for line in origin:
         print(f"init       {line}", flush=True)
-
-
-def quieten() -> None:
-    """Lightning's greetings and its hints at settings that are ours to choose."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning.*")
-    warnings.filterwarnings("ignore", message=".*lightning.*")

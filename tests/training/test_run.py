@@ -21,6 +21,7 @@ from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
 from detr_lite.training.folder import WRITTEN, choose_folder, take_folder
+from detr_lite.training.trainer import choose_precision
 
 FILES = {
     "config.yaml",
@@ -198,7 +199,7 @@ def test_a_refused_run_does_not_overwrite_the_old_one(refusal: Callable[..., str
 
 
 def test_precision_is_what_was_asked_for_or_what_the_hardware_does_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run.choose_precision("16-mixed", "auto") == "16-mixed"
+    assert choose_precision("16-mixed", "auto") == "16-mixed"
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     for capabilities, expected in (
@@ -209,14 +210,14 @@ def test_precision_is_what_was_asked_for_or_what_the_hardware_does_well(monkeypa
         ({}, "32-true"),
     ):
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda found=capabilities: found, raising=False)
-        assert run.choose_precision("auto", "auto") == run.choose_precision("auto", "cpu") == expected
+        assert choose_precision("auto", "auto") == choose_precision("auto", "cpu") == expected
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    assert run.choose_precision("auto", "auto") == run.choose_precision("auto", "mps") == "32-true"
+    assert choose_precision("auto", "auto") == choose_precision("auto", "mps") == "32-true"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
-    assert run.choose_precision("auto", "auto") == run.choose_precision("auto", "gpu") == "bf16-mixed"
+    assert choose_precision("auto", "auto") == choose_precision("auto", "gpu") == "bf16-mixed"
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: False)
-    assert run.choose_precision("auto", "cuda") == "32-true"
+    assert choose_precision("auto", "cuda") == "32-true"
 
 
 def test_the_default_data_are_drawn_on_first_use_only(
