@@ -217,15 +217,17 @@ def test_a_process_that_fails_is_quoted(program, config, tmp_path):
 @pytest.mark.parametrize(("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_no_process_outlives_an_interruption(program, config, tmp_path, number, ending):
     program(f"echo $$ > {tmp_path}/pid; exec sleep 60")
-    before = {each: signal.getsignal(each) for each in (signal.SIGALRM, signal.SIGTERM)}
+    before = {each: signal.getsignal(each) for each in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), number))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     signal.setitimer(signal.ITIMER_REAL, 1.0)
     begin = time.monotonic()
     try:
         with pytest.raises(ending):
             start_process(Run("lite", config), tmp_path, classes=3)
     finally:
-        signal.signal(signal.SIGALRM, before[signal.SIGALRM])
+        for each in (signal.SIGALRM, signal.SIGINT):
+            signal.signal(each, before[each])
     assert time.monotonic() - begin < 20
     assert signal.getsignal(signal.SIGTERM) == before[signal.SIGTERM]
     with pytest.raises(ProcessLookupError):

@@ -49,11 +49,8 @@ def test_signals_end_both_processes_after_the_same_step(
     """Ctrl-C comes to all processes of a terminal, SIGTERM to the one that was started."""
     folder, step = tmp_path / "run", 0
     words = ("--config", tiny_file, "--run_dir", folder, *ENDLESS)
-    for signum, code, start in (
-        (signal.SIGINT, 130, lambda: launch(sys.executable, TRAIN, *words)),
-        (signal.SIGTERM, 143, lambda: launch(*words, "--resume", kind=Forked)),
-    ):
-        run = start()
+    for signum, code, more in ((signal.SIGINT, 130, ()), (signal.SIGTERM, 143, ("--resume",))):
+        run = launch(*words, *more, kind=Forked)
         run.until(lambda step=step: last_row(folder) > step)
         family = run.family()
         if signum == signal.SIGINT:
