@@ -26,6 +26,7 @@ from detr_lite.training.module import DetectionModule
 
 Prepare = Callable[[int], object]
 """Called in a process, with its rank, before it trains."""
+FINISH = run.finish
 
 
 @dataclass
@@ -105,6 +106,11 @@ class InStep:
             return original(*words)
 
         DetectionModule.training_step = counted  # type: ignore[method-assign]
+
+
+def do_finish(rank: int) -> None:
+    """The evaluation and the pictures at the end, which `train` leaves out."""
+    run.finish = FINISH  # type: ignore[assignment]
 
 
 def be_terminated() -> None:

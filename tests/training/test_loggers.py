@@ -256,7 +256,7 @@ def test_two_processes_share_one_log_one_average_and_one_end(
             tiny_config.trainer, devices="auto", max_epochs=8, evaluations=8, patience=2, logger="tensorboard"
         ),
     )
-    both = start_two(config, folder)
+    both = start_two(config, folder, ranks.do_finish)
     assert both.codes() == [0, 0], both.err
     assert both.out[0].count("stopped early") == 1
     assert len(list((folder / "tensorboard").glob("events*"))) == 1
@@ -266,3 +266,4 @@ def test_two_processes_share_one_log_one_average_and_one_end(
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert int(last["averaging_state"]["n_averaged"]) == 1 + last["global_step"] == 7
     assert last["state_dict"].keys() == last["current_model_state"].keys()
+    assert (folder / "evaluation" / "metrics.json").exists()
