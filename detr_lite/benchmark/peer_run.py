@@ -31,10 +31,11 @@ from detr_lite.training.averaging import MovingAverage
 from detr_lite.training.callbacks import MetricsFile, RunProgress
 from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
+from detr_lite.training.hardware import choose_precision
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
 from detr_lite.training.run import read_data
-from detr_lite.training.trainer import choose_precision, quieten
+from detr_lite.training.trainer import quieten
 
 MODEL_FILE = "model.json"
 

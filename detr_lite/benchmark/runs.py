@@ -24,7 +24,7 @@ from detr_lite.data.coco import CocoSplit
 from detr_lite.messages import printable
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.folder import CHECKPOINTS
-from detr_lite.training.trainer import choose_precision
+from detr_lite.training.hardware import choose_precision, device_type
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 def machine(config: Config) -> str:
     """What computes, and in which precision: how far a run comes in its minutes depends on it."""
     accelerator = config.trainer.accelerator
-    is_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    is_gpu = device_type(accelerator) == "cuda"
     threads = torch.get_num_threads()
     device = torch.cuda.get_device_name() if is_gpu else f"processor, {threads} thread{'s' if threads > 1 else ''}"
     return f"{device}, {choose_precision(config.trainer.precision, accelerator)}"

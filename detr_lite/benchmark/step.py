@@ -21,8 +21,9 @@ from detr_lite.loss.criterion import Criterion
 from detr_lite.model.attention import attend
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import Batch
+from detr_lite.training.hardware import choose_precision, device_type
 from detr_lite.training.run import read_data
-from detr_lite.training.trainer import choose_precision, run_optimizer
+from detr_lite.training.trainer import run_optimizer
 
 BATCHES = 4
 """Different ones, which come in turn."""
@@ -54,7 +55,7 @@ def step_table(config: Config, steps: int) -> str:
     in a run, processes of its own do it meanwhile.
     """
     config, train, val = read_data(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(device_type(config.trainer.accelerator))
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     half = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
     resize, (mean, std) = build_resize(config.data), normalisation_of(config.model.backbone)

@@ -10,11 +10,13 @@ from jaxtyping import Float32
 from detr_lite.build import chosen
 from detr_lite.config import Config, DataConfig
 from detr_lite.data.coco import CocoSplit
+from detr_lite.training.hardware import device_type
 
 TOKENS_ACROSS = 2.5
 """So many tokens a typical object of the class with the smallest ones should span (docs/small_data.md)."""
 
 LARGEST_SIDE = 640
+SMALLEST_BATCH, LARGEST_BATCH = 4, 16
 
 RATES = {("lite", "muon"): 4e-3, ("lite", "adamw"): 1.5e-3, ("detr", "muon"): 5e-4, ("detr", "adamw"): 1.5e-4}
 """For steps of `RATE_IMAGES` images and a width of `RATE_DIM`."""
@@ -35,12 +37,9 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         data, told = choose_image_size(data, train, config.model.strides[0])
         reasons += told
     if data.batch_size is None:
-        images = len(train.images)
-        size = int(np.clip(2 ** int(np.log2(max(1, images / 128))), 4, 16))
+        size, why = _batch_size(len(train.images), device_type(config.trainer.accelerator))
         data = replace(data, batch_size=size)
-        reasons.append(
-            f"--data.batch_size {size}: {images:,} images make {ceil(images / size):,} steps an epoch on one device"
-        )
+        reasons.append(f"--data.batch_size {size}: {why}")
     if model.num_queries is None:
         most = max(len(image.labels) for image in train.images)
         # Of lite's tokens several stand for one object; with fewer places than that, some objects would have none.
@@ -66,6 +65,14 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         why = f"{optim.optimizer}, {_images_in_step(config)} images in a step, width {model.dim}"
         reasons.append(f"--optim.lr {config.optim.lr:g}: {why}")
     return config, reasons
+
+
+def _batch_size(images: int, device: str) -> tuple[int, str]:
+    if device == "cpu":
+        # There an image takes as long in a large step as in a small one, and in the same minutes steps are what counts.
+        return SMALLEST_BATCH, "on a processor, where more steps teach more than larger ones"
+    size = int(np.clip(2 ** int(np.log2(max(1, images / 128))), SMALLEST_BATCH, LARGEST_BATCH))
+    return size, f"{images:,} images make {ceil(images / size):,} steps an epoch on one device"
 
 
 def usual_rate(config: Config) -> float:

@@ -25,6 +25,7 @@ from detr_lite.training.clock import RunClock
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
 from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
 from detr_lite.training.folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
+from detr_lite.training.hardware import choose_precision
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.numerics import FiniteGuard
@@ -33,7 +34,7 @@ from detr_lite.training.processes import Companions, only_rank_0_prints
 from detr_lite.training.resume import DescribeCheckpoint, Resumed, RunFacts, check_unchanged, find_resumed
 from detr_lite.training.self_test import self_test
 from detr_lite.training.stopping import Stopped, StopSignals, outliving_pipes
-from detr_lite.training.trainer import build_trainer, choose_precision, quieten, run_optimizer
+from detr_lite.training.trainer import build_trainer, quieten, run_optimizer
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.start import initial_model
 

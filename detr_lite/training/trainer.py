@@ -1,11 +1,10 @@
-"""Lightning's trainer as a run has it: its hardware, its optimiser, and the callbacks in the order that they need."""
+"""Lightning's trainer as a run has it: its optimiser, and the callbacks in the order that they need."""
 
 import functools
 import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -25,23 +24,9 @@ from detr_lite.training.choose import usual_rate
 from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
 from detr_lite.training.diagnosis import Rate, StallWatch
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
+from detr_lite.training.pace import PaceNotes
 from detr_lite.training.patience import Patience
 from detr_lite.training.processes import Launch
-
-
-def choose_precision(precision: str, accelerator: str) -> str:
-    """ "auto" is bfloat16 where the hardware computes in it, on processors too, and 32 bits elsewhere."""
-    if precision != "auto":
-        return precision
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
-        # Without instructions for it bfloat16 is emulated, and far slower than 32 bits; with Intel's for vectors alone
-        # a training step still took a third longer (docs/performance.md).
-        can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        has_vectors = can.get("avx512_bf16") and "Intel" not in can.get("cpu_name", "")
-        return "bf16-mixed" if can.get("amx_bf16") or has_vectors else "32-true"
-    return "32-true"
 
 
 def build_trainer(
@@ -93,6 +78,7 @@ def build_trainer(
                 MetricsFile(folder / "metrics.csv", clock),
                 RunProgress(clock),
                 StallWatch(clock, val, Rate(chosen("optim.lr", optim.lr), usual_rate(config)), optim.warmup_steps),
+                PaceNotes(clock),
                 *watches,  # before the average, which leaves when an evaluation ends
                 *asked_for,
                 ModelCheckpoint(

@@ -41,3 +41,16 @@ def start_two(tmp_path: Path) -> Iterator[Callable[..., ranks.Ranks]]:
     yield begin
     for each in started:
         each.kill()
+
+
+@pytest.fixture
+def fake_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """`time.monotonic` as the clock sees it, moved on by hand."""
+    now = 1000.0
+
+    def tick(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("detr_lite.training.clock.time.monotonic", lambda: now)
+    return tick

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig
+from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
 from detr_lite.data.coco import CocoSplit, ImageRecord
 from detr_lite.structures import Category
 from detr_lite.training.choose import RATES, choose_sizes, keep_choices
@@ -156,8 +156,14 @@ def test_the_shorter_side_is_meant_where_the_rule_is_of_the_shorter_side():
 @pytest.mark.parametrize(
     ("images", "batch"), [(1, 4), (292, 4), (1_023, 4), (1_024, 8), (2_047, 8), (2_048, 16), (9_000, 16)]
 )
-def test_small_data_gets_small_batches(images, batch):
-    assert chosen(split(images, 320, {0: 50.0}, objects=1)).data.batch_size == batch
+def test_small_data_gets_small_batches(images, batch, monkeypatch):
+    train = split(images, 320, {0: 50.0}, objects=1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert chosen(train).data.batch_size == batch
+    # Steps are what counts where an image takes as long in a large step as in a small one.
+    on_processor, reasons = choose_sizes(Config(trainer=TrainerConfig(accelerator="cpu")), train)
+    assert on_processor.data.batch_size == 4
+    assert any("--data.batch_size 4: on a processor" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize(("objects", "queries"), [(0, 20), (1, 20), (12, 50), (30, 120), (900, 300)])
