@@ -1,10 +1,15 @@
 """How a command ends: exit codes, and one line for what the user can mend."""
 
+import errno
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from detr_lite.command import ToolParser, one_line, run_command
+from detr_lite.config import PROJECT
 from detr_lite.structures import DetrLiteError
 
 
@@ -71,3 +76,21 @@ def test_a_wrong_command_line_is_one_line() -> None:
         parser.parse_args(["--count", "x"])
     with pytest.raises(DetrLiteError, match="required: --count"):
         parser.parse_args([])
+
+
+def test_a_reader_who_has_seen_enough_ends_a_tool_without_a_word():
+    program = "from detr_lite.command import run_command\nrun_command(lambda: print('a line\\n' * 100_000))"
+    words = [sys.executable, "-c", program]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT) as tool:
+        assert tool.stdout.readline() == b"a line\n"
+        tool.stdout.close()
+        assert tool.stderr.read() == b""
+    assert tool.returncode == 141
+
+
+def test_another_broken_pipe_is_no_such_reader():
+    def main():
+        raise BrokenPipeError(errno.EPIPE, "a process has gone")
+
+    with pytest.raises(BrokenPipeError):
+        run_command(main)
