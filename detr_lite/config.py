@@ -29,7 +29,7 @@ class DataConfig:
     """Folder of a COCO-format data set: annotations/instances_{train,val}.json beside train/ and val/, COCO 2017's
     names, or Roboflow's export (train/, valid/). The default one is drawn by the program on first use."""
     batch_size: int | None = None
-    """Images in a step, on each device; by default 4 on a processor, else chosen from the number of training images."""
+    """Images in a step, on each device; by default few on a processor, else the more the more training images."""
     image_size: int | None = None
     """In pixels, of the side that resize names; by default chosen from the sizes of the training images and of their
     objects."""

@@ -173,6 +173,6 @@ def finished_run(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from detr_lite.training.run import train
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    longer = ["--trainer.max_epochs", "120", "--optim.lr", "1.5e-3", "--trainer.evaluations", "3"]
+    longer = ["--trainer.max_epochs", "60", "--optim.lr", "4e-3", "--trainer.evaluations", "3"]
     train(read_config(["--config", str(tiny_file), "--run_dir", str(folder), *longer]))
     return folder

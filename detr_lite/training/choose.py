@@ -16,7 +16,8 @@ TOKENS_ACROSS = 2.5
 """So many tokens a typical object of the class with the smallest ones should span (docs/small_data.md)."""
 
 LARGEST_SIDE = 640
-SMALLEST_BATCH, LARGEST_BATCH = 4, 16
+LARGE_SIDE = 448
+"""Above it one processor core makes fewer than some 500 steps of four images in twenty minutes."""
 
 RATES = {("lite", "muon"): 4e-3, ("lite", "adamw"): 1.5e-3, ("detr", "muon"): 5e-4, ("detr", "adamw"): 1.5e-4}
 """For steps of `RATE_IMAGES` images and a width of `RATE_DIM`."""
@@ -37,7 +38,8 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         data, told = choose_image_size(data, train, config.model.strides[0])
         reasons += told
     if data.batch_size is None:
-        size, why = _batch_size(len(train.images), device_type(config.trainer.accelerator))
+        side = chosen("data.image_size", data.image_size)
+        size, why = _batch_size(len(train.images), side, device_type(config.trainer.accelerator))
         data = replace(data, batch_size=size)
         reasons.append(f"--data.batch_size {size}: {why}")
     if model.num_queries is None:
@@ -67,11 +69,14 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
     return config, reasons
 
 
-def _batch_size(images: int, device: str) -> tuple[int, str]:
+def _batch_size(images: int, side: int, device: str) -> tuple[int, str]:
     if device == "cpu":
-        # There an image takes as long in a large step as in a small one, and in the same minutes steps are what counts.
-        return SMALLEST_BATCH, "on a processor, where more steps teach more than larger ones"
-    size = int(np.clip(2 ** int(np.log2(max(1, images / 128))), SMALLEST_BATCH, LARGEST_BATCH))
+        # There an image takes as long in a large step as in a small one, and in the same minutes steps are what counts
+        # (docs/small_data.md), until there are hundreds of them.
+        if side > LARGE_SIDE:
+            return 2, f"on a processor, where steps of {side} pixels are slow and many small ones teach more"
+        return 4, "on a processor, where many small steps teach more than a few large ones"
+    size = int(np.clip(2 ** int(np.log2(max(1, images / 128))), 4, 16))
     return size, f"{images:,} images make {ceil(images / size):,} steps an epoch on one device"
 
 

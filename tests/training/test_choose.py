@@ -160,10 +160,16 @@ def test_small_data_gets_small_batches(images, batch, monkeypatch):
     train = split(images, 320, {0: 50.0}, objects=1)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert chosen(train).data.batch_size == batch
-    # Steps are what counts where an image takes as long in a large step as in a small one.
-    on_processor, reasons = choose_sizes(Config(trainer=TrainerConfig(accelerator="cpu")), train)
-    assert on_processor.data.batch_size == 4
-    assert any("--data.batch_size 4: on a processor" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("images", "extent", "batch"), [(1, 50.0, 4), (9_000, 50.0, 4), (1, 15.0, 4), (1, 14.0, 2), (9_000, 5.0, 2)]
+)
+def test_on_a_processor_steps_are_small_and_smaller_where_images_are_large(images, extent, batch):
+    config = Config(trainer=TrainerConfig(accelerator="cpu"), model=ModelConfig(strides=(8, 16)))
+    resolved, reasons = choose_sizes(config, split(images, 320, {0: extent}, objects=1))
+    assert resolved.data.batch_size == batch
+    assert any(f"--data.batch_size {batch}: on a processor" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize(("objects", "queries"), [(0, 20), (1, 20), (12, 50), (30, 120), (900, 300)])

@@ -112,7 +112,7 @@ def test_a_healthy_run_says_nothing(finished_run: Path, tiny_data: Path, capsys)
     found = {record.id: detections_of(results, record.id, split) for record in split.images}
     capsys.readouterr()
     for row in rows_of(finished_run):
-        watch.clock.progress = int(row["step"]) / 240
+        watch.clock.progress = int(row["step"]) / 120
         if row["loss"]:
             watch.read_loss(int(row["step"]), float(row["loss"]))
         else:
