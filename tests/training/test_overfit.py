@@ -45,12 +45,7 @@ def write_one_batch(root: Path) -> None:
     ("name", "steps", "model", "optim"),
     [
         ("lite", 150, {}, {}),
-        (
-            "detr",
-            200,
-            {"dim": 128, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.0},
-            {"lr": 1e-3, "clip": 0.1},
-        ),
+        ("detr", 200, SMALLER_DETR, {"lr": 1e-3, "clip": 0.1}),
     ],
 )
 def test_one_batch_is_learned_by_heart(name, steps, model, optim, tmp_path):
