@@ -248,7 +248,7 @@ def test_an_instantiator_does_not_run_when_a_run_goes_on(
     run_tool: Tool, handed: Callable[..., Path], words: Tool, trap: str, made: Path
 ) -> None:
     path = handed(lambda content: content.update(hyper_parameters=hyper_parameters(trap)), source="last")
-    more = ["--trainer.max_epochs", "121", "--optim.lr", "1.5e-3"]
+    more = ["--trainer.max_epochs", "61", "--optim.lr", "4e-3"]
     ended = run_tool(*words("resume", path), *more)
     assert ended.code == 0, ended
     assert (path.parents[1] / "evaluation" / "metrics.json").exists()
@@ -315,7 +315,7 @@ def test_going_on_removes_nothing_that_a_checkpoint_names(
             state["kth_best_model_path"] = 5
 
     path = handed(change, source="last")
-    more = ["--trainer.max_epochs", 122, "--trainer.evaluations", 122, "--optim.lr", "1.5e-3"]
+    more = ["--trainer.max_epochs", 62, "--trainer.evaluations", 62, "--optim.lr", "4e-3"]
     message = refusal(*words("resume", path), *more)
     assert message.startswith(f"{path}: it names ")
     assert message.endswith("as the best before, which is not in its own folder")

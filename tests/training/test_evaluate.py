@@ -320,7 +320,7 @@ def test_a_collapsed_model_is_told(
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("collapsed  "))
     assert line == f"collapsed  {written['collapse']}"
     assert written["collapse"].startswith(f"{expected}; the model has collapsed, most often by too high a rate: lower")
-    assert "--optim.lr from 0.0015" in line
+    assert "--optim.lr from 0.004" in line
     assert line.endswith("; --self_test tells whether it can learn these images at all")
 
 

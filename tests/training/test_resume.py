@@ -179,7 +179,7 @@ def test_a_lost_best_checkpoint_makes_way_for_the_next(
     assert ended.code == 0, ended.err
     assert f"{best} is gone; the last checkpoint stands in for it" in ended.out
     assert not best.exists()
-    ended = run_tool(*words, "--trainer.max_epochs", 121)
+    ended = run_tool(*words, "--trainer.max_epochs", 61)
     assert ended.code == 0, ended.err
     assert best.exists()
 
@@ -332,8 +332,8 @@ def test_a_finished_run_that_is_resumed_gets_its_missing_evaluation(
 @pytest.mark.usefixtures("no_finish")
 def test_a_finished_run_can_go_on_for_longer(run_tool: Callable[..., Any], copy_of_finished: Path) -> None:
     words = ("--config", copy_of_finished / "config.yaml", "--run_dir", copy_of_finished)
-    assert run_tool("train", *words, "--resume", "--trainer.max_epochs", 121).code == 0
-    assert rows_of(copy_of_finished)[-1]["step"] == "242"
+    assert run_tool("train", *words, "--resume", "--trainer.max_epochs", 61).code == 0
+    assert rows_of(copy_of_finished)[-1]["step"] == "122"
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_a_finished_run_can_go_on_for_longer(run_tool: Callable[..., Any], copy_
     [
         (["--model.dim", "64"], "was trained with model.dim 32, not 64"),
         (["--model.num_queries", "9"], "was trained with model.num_queries 6, not 9"),
-        (["--optim.lr", "0.1"], "was trained with optim.lr 0.0015, not 0.1"),
+        (["--optim.lr", "0.1"], "was trained with optim.lr 0.004, not 0.1"),
         (["--optim.optimizer", "adamw"], "was trained with optim.optimizer muon, not adamw"),
         (["--data.image_size", "96"], "was trained with data.image_size 64, not 96"),
         (["--optim.decay_all", "true"], "was trained with optim.decay_all False, not True"),
