@@ -80,8 +80,8 @@ class ModelConfig:
     num_queries: int | None = None
     """Object queries: the most objects that one image may hold; by default chosen from the training images."""
     query_overlap: float = 0.8
-    """lite: of tokens whose boxes overlap more than this (IoU) the best places a query, the others only if there are
-    not enough else; 1 for no limit."""
+    """lite: of tokens whose boxes overlap more than this (IoU) only the best places a query, unless there are too few
+    others; 1 for no limit."""
     relate_queries: bool = True
     """lite: queries see how their boxes lie to each other and which is surer, to leave an object to one of them."""
     edges: Literal["numbers", "distributions"] = "distributions"
@@ -173,7 +173,7 @@ class TrainerConfig:
     num_nodes: int = 1
     """How many machines, each with as many devices."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    """"auto": bfloat16 where the hardware has it, else 32 bits. The others are Lightning's names."""
+    """"auto": bfloat16 where the hardware is fast at it, else 32 bits. The others are Lightning's names."""
 
 
 SECTIONS: dict[str, type] = {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Trains on a cluster with SLURM, one process for each GPU. When its time is over it goes on in a new job by itself.
 #
-#   sbatch tools/slurm.sh RUN_DIR --config coco_lite_r50.yaml [SETTINGS ...]
+#   sbatch tools/slurm.sh RUN_DIR --config coco_detr_r50.yaml [SETTINGS ...]
 #
 # Submit it from the project's folder. Copy it and change these lines to what your cluster has; what each is good for
 # stands in docs/several_processes.md.
