@@ -102,9 +102,11 @@ def build_criterion(config: Config, classes: int) -> SoftmaxCriterion | QualityC
     )
 
 
-def build_postprocess(config: ModelConfig, class_names: Sequence[str]) -> Postprocess:
-    """The reading of the model's outputs that goes with its class layer."""
-    activation: Activation = "softmax" if config.name == "detr" else "sigmoid"
+def build_postprocess(
+    config: ModelConfig, class_names: Sequence[str], activation: Activation | None = None
+) -> Postprocess:
+    """The reading of the model's outputs; by default the one that goes with the class layer of ours."""
+    activation = activation or ("softmax" if config.name == "detr" else "sigmoid")
     # COCO's metric looks at 100; a user with more objects in an image than that wants them all.
     return Postprocess(
         activation, class_names, max_detections=max(100, chosen("model.num_queries", config.num_queries))

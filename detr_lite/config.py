@@ -78,7 +78,8 @@ class ModelConfig:
     dropout: float = 0.0
     """Share of values (and of attention weights) dropped in training."""
     num_queries: int | None = None
-    """Object queries: the most objects that one image may hold; by default chosen from the training images."""
+    """Object queries, the most objects that one image may hold (lite: but no more than it has tokens); by default chosen
+    from the training images."""
     query_overlap: float = 0.8
     """lite: of tokens whose boxes overlap more than this (IoU) only the best places a query, unless there are too few
     others; 1 for no limit."""
@@ -111,7 +112,7 @@ class LossConfig:
     tokens_per_object: int = 4
     """lite: so many tokens in an object's box learn to answer for it."""
     gamma: float = 1.5
-    """lite: the score of a found object learns IoU to this power."""
+    """lite: a found object's score learns IoU to this power, and all others count by their score to this power."""
 
 
 @dataclass(frozen=True)

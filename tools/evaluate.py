@@ -15,7 +15,11 @@ def main() -> None:
     )
     parser.add_argument("--data.root", dest="root", type=Path, help="data set; by default the one trained on")
     parser.add_argument("--split", default="val", help="part of the data set (default: val)")
-    parser.add_argument("--output", type=Path, help="folder for the results; by default the run's evaluation folder, whose files are then replaced")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder for the results; by default the run's evaluation folder, whose files are then replaced",
+    )
     parser.add_argument("--batch_size", type=int, help="images at a time; by default as in training")
     parser.add_argument("--workers", type=int, help="processes that load images; by default one for every two cores")
     parser.add_argument(

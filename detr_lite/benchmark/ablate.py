@@ -20,14 +20,14 @@ CHANGES: dict[str, list[str]] = {
     "queries that do not see their boxes": ["--model.relate_queries", "false"],
     "no denoising": ["--model.denoising_queries", "0"],
     "denoising without negatives": ["--model.denoising_negatives", "false"],
-    "a score that learns IoU itself": ["--loss.gamma", "1"],
+    "gamma 1 instead of 1.5": ["--loss.gamma", "1"],
     "rate that falls from the start": ["--optim.flat", "0"],
     "no augmentation": ["--data.augmentation", "none"],
     "stride 16 alone": ["--model.strides", "[16]"],
     "strides 8 and 16": ["--model.strides", "[8,16]"],
     "two encoder layers": ["--model.encoder_layers", "2"],
     "no encoder layer": ["--model.encoder_layers", "0"],
-    "the original detr": ["--model.name", "detr", "--optim.optimizer", "null", "--optim.lr", "null"],
+    "`detr` at these sizes": ["--model.name", "detr", "--optim.optimizer", "null", "--optim.lr", "null"],
 }
 """For each row of the table the words that `tools/train.py` gets beside the settings file. One that says what is the
 default anyway is left out. null is: chosen, also where the settings file has a number."""

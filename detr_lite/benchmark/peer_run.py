@@ -20,22 +20,18 @@ from torch import Tensor, nn
 
 from detr_lite.benchmark.peer_model import PeerModel, peer_criterion
 from detr_lite.benchmark.peers import Peer, PeerSizes, find_peer
-from detr_lite.build import build_resize, chosen
+from detr_lite.build import build_postprocess, chosen
 from detr_lite.command import run_command
 from detr_lite.config import Config, Invocation, OptimConfig, read_config, write_config
-from detr_lite.data.transforms import evaluation_transform, training_transform
-from detr_lite.evaluation.postprocess import Postprocess
-from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.averaging import MovingAverage
-from detr_lite.training.callbacks import MetricsFile, RunProgress
-from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
-from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
+from detr_lite.training.clock import RunClock
+from detr_lite.training.datamodule import allow_open_files
 from detr_lite.training.hardware import choose_precision
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
-from detr_lite.training.run import read_data
-from detr_lite.training.trainer import quieten
+from detr_lite.training.optim import make_optimizer, parameter_groups
+from detr_lite.training.run import make_data, read_data
+from detr_lite.training.trainer import quieten, timekeepers, trainer_settings
 
 MODEL_FILE = "model.json"
 
@@ -64,29 +60,15 @@ def train_peer(peer: Peer, invocation: Invocation, folder: Path) -> None:
     write_config(config, folder / "config.yaml")
     (folder / MODEL_FILE).write_text(json.dumps({"parameters": parameters}) + "\n")
 
-    resize = build_resize(config.data)
-    mean, std = normalisation_of(config.model.backbone)
     module = DetectionModule(
         model=model,
         criterion=peer_criterion,
-        postprocess=Postprocess(
-            peer.activation, names, max_detections=max(100, chosen("model.num_queries", config.model.num_queries))
-        ),
+        postprocess=build_postprocess(config.model, names, peer.activation),
         val=val,
         make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),
         clip=config.optim.clip,
     )
-    data = DetectionData(
-        train=train,
-        val=val,
-        train_transform=training_transform(config.data.augmentation, resize, mean, std),
-        val_transform=evaluation_transform(resize, mean, std),
-        resize=resize,
-        batch_size=chosen("data.batch_size", config.data.batch_size),
-        workers=default_workers() if config.data.workers is None else config.data.workers,
-        seed=config.seed,
-    )
-    _trainer(config, precision, folder).fit(module, data)
+    _trainer(config, precision, folder).fit(module, make_data(config, train, val))
 
 
 def peer_sizes(config: Config, classes: int) -> PeerSizes:
@@ -108,33 +90,12 @@ def peer_sizes(config: Config, classes: int) -> PeerSizes:
 
 def _trainer(config: Config, precision: str, folder: Path) -> L.Trainer:
     optim = config.optim
-    factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
     clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
-    callbacks: list[L.Callback] = [
-        clock,
-        StepSeed(config.seed),
-        RateSchedule(clock, factor),
-        MetricsFile(folder / "metrics.csv", clock),
-        RunProgress(clock),
-    ]
+    callbacks = timekeepers(config, clock, folder)
     if optim.ema:
         callbacks.append(MovingAverage(optim.ema, optim.ema_ramp_steps))
-    return L.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=1,
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=-1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
-        accumulate_grad_batches=optim.accumulate,
-        val_check_interval=NEVER,  # the clock says when
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=callbacks,
-    )
+    settings = trainer_settings(config, precision, folder)
+    return L.Trainer(**settings, devices=1, logger=False, enable_checkpointing=False, callbacks=callbacks)
 
 
 def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:

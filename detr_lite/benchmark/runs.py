@@ -104,7 +104,7 @@ class Runs:
         old = [made for made in self.outcomes([run for run in runs if run.peer is None]) if made.made_with != now]
         if old:
             where = printable(self.output / "results")
-            print(f"note       {len(old)} of our results are by other code than today's; for new ones remove {where}")
+            print(f"note       results by other code than today's: {len(old)}; for new ones remove {where}")
         failures, missing = [], self.missing(runs)
         for number, run in enumerate(missing):
             left = self._time_of(missing[number:])
@@ -216,9 +216,11 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 def machine(config: Config) -> str:
     """What computes, and in which precision: how far a run comes in its minutes depends on it."""
     accelerator = config.trainer.accelerator
-    is_gpu = device_type(accelerator) == "cuda"
-    threads = torch.get_num_threads()
-    device = torch.cuda.get_device_name() if is_gpu else f"processor, {threads} thread{'s' if threads > 1 else ''}"
+    kind, threads = device_type(accelerator), torch.get_num_threads()
+    if kind == "cpu":
+        device = f"processor, {threads} thread{'s' if threads > 1 else ''}"
+    else:
+        device = torch.cuda.get_device_name() if kind == "cuda" else kind
     return f"{device}, {choose_precision(config.trainer.precision, accelerator)}"
 
 
@@ -232,7 +234,7 @@ def made_with() -> dict[str, str]:
             continue
     digest = hashlib.sha256()
     for path in sorted((PROJECT / "detr_lite").rglob("*.py")):
-        if "benchmark" not in path.parts:
+        if path.relative_to(PROJECT / "detr_lite").parts[0] != "benchmark":
             digest.update(path.read_bytes())
     return {**versions, "detr_lite": digest.hexdigest()[:12]}
 

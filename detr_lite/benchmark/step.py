@@ -20,7 +20,7 @@ from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.loss.criterion import Criterion
 from detr_lite.model.attention import attend
 from detr_lite.model.backbone import normalisation_of
-from detr_lite.structures import Batch
+from detr_lite.structures import Batch, DetrLiteError
 from detr_lite.training.hardware import choose_precision, device_type
 from detr_lite.training.run import read_data
 from detr_lite.training.trainer import run_optimizer
@@ -57,6 +57,8 @@ def step_table(config: Config, steps: int) -> str:
     config, train, val = read_data(config)
     device = torch.device(device_type(config.trainer.accelerator))
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    if precision == "16-mixed":
+        raise DetrLiteError("trainer.precision is 16-mixed, whose scaling is not timed here; set bf16-mixed or 32-true")
     half = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
     resize, (mean, std) = build_resize(config.data), normalisation_of(config.model.backbone)
     size = chosen("data.batch_size", config.data.batch_size)

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from detr_lite.benchmark.peers import require_transformers
 from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
 from detr_lite.model.detr import Detr
-from detr_lite.structures import DetrLiteError
 
 # A network: the parts of theirs have no types, and those of ours are reached by name.
 Network = Any
@@ -71,12 +71,9 @@ def make_twins(
 
 
 def _make_theirs(sizes: Sizes, attention: str) -> Network:
-    try:
-        from transformers import DetrConfig, DetrForObjectDetection, TimmBackboneConfig
-    except ModuleNotFoundError as error:
-        raise DetrLiteError(
-            "transformers is not installed, and it is what to compare with; get it with: pip install transformers"
-        ) from error
+    require_transformers()
+    from transformers import DetrConfig, DetrForObjectDetection, TimmBackboneConfig
+
     config = DetrConfig(
         # No weights are fetched for it.
         backbone_config=TimmBackboneConfig(

@@ -89,7 +89,7 @@ class QualityCriterion:
         cost: of matching queries one-to-one, and of choosing tokens one-to-many.
         weights: of class, l1 and giou.
         tokens_per_object: how many of the cheapest tokens in an object's box answer for it.
-        gamma: positives learn IoU^gamma (DEIM).
+        gamma: positives learn IoU^gamma, negatives are weighed by p^gamma (DEIM).
     """
 
     cost: MatchingCost
@@ -146,6 +146,7 @@ class QualityCriterion:
                 cxcywh_to_xyxy(true.boxes_cxcywh[matches.image, matches.object]),
                 edges.steps,
             )
+            # The better the box, the more its edges count (D-FINE, section 4.1).
             weight = iou.detach() * (matches.layer >= first)
             sums["edges"] = each_edge.new_zeros(len(edges.logits)).index_add(0, layer, weight * each_edge)
         return sums

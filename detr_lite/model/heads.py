@@ -1,6 +1,8 @@
 """Heads: one class and one box for each query (or token)."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,6 +34,16 @@ def class_layer(dim: int, classes: int, prior: float = 0.01) -> nn.Linear:
     return layer
 
 
+@contextlib.contextmanager
+def single_precision(values: Float[Tensor, "*shape"]) -> Iterator[Float[Tensor, "*shape"]]:
+    """The values in 32 bits, and computing in them, also under autocast.
+
+    bfloat16 has 8 bits: scores would come in coarse steps, with many ties among the best, and boxes in whole pixels.
+    """
+    with torch.autocast(values.device.type, enabled=False):
+        yield values.float()
+
+
 def inverse_sigmoid(values: Float[Tensor, "*shape"], eps: float = 1e-4) -> Float[Tensor, "*shape"]:
     """Logits of values in 0..1; beyond `eps` of the ends they are held, to stay finite also in half precision."""
     return torch.logit(values.float().clamp(eps, 1 - eps))
@@ -56,7 +68,8 @@ class PlainHeads(nn.Module):
         self.box = BoxNetwork(dim)
 
     def forward(self, states: Float[Tensor, "batch query dim"]) -> Answer:
-        return Answer(self.label(states).float(), self.box(states).float().sigmoid())
+        with single_precision(states) as states:
+            return Answer(self.label(states), self.box(states).sigmoid())
 
 
 class RefiningHeads(nn.Module):
@@ -78,8 +91,9 @@ class RefiningHeads(nn.Module):
         before: Answer | None,
     ) -> Answer:
         """`anchors_cxcywh` is where the boxes are, as plain numbers; `before` is the answer of the layer before."""
-        boxes_cxcywh = (self.box[layer](states).float() + inverse_sigmoid(anchors_cxcywh)).sigmoid()
-        return Answer(self.label[layer](states).float(), boxes_cxcywh)
+        with single_precision(states) as states:
+            boxes_cxcywh = (self.box[layer](states) + inverse_sigmoid(anchors_cxcywh)).sigmoid()
+            return Answer(self.label[layer](states), boxes_cxcywh)
 
 
 class DistributionHeads(nn.Module):
@@ -105,17 +119,17 @@ class DistributionHeads(nn.Module):
         anchors_cxcywh: Float[Tensor, "batch query 4"],
         before: Answer | None,
     ) -> Answer:
-        logits = self.label[layer](states).float()
-        if before is None:
-            boxes_cxcywh = (self.box(states).float() + inverse_sigmoid(anchors_cxcywh)).sigmoid()
-            none_yet = logits.new_zeros(0, *logits.shape[:2], 4, len(self.steps))
-            return Answer(
-                logits, boxes_cxcywh, EdgeDistributions(none_yet, cxcywh_to_xyxy(boxes_cxcywh.detach()), self.steps)
-            )
-        assert before.edges is not None
-        edge_logits = self.edges[layer - 1](states).float().unflatten(-1, (4, -1))
-        edges = replace(before.edges, logits=edge_logits[None] + before.edges.logits.sum(0))
-        moves = edges.logits[0].softmax(-1) @ self.steps
+        with single_precision(states) as states:
+            logits = self.label[layer](states)
+            if before is None:
+                boxes_cxcywh = (self.box(states) + inverse_sigmoid(anchors_cxcywh)).sigmoid()
+                none_yet = logits.new_zeros(0, *logits.shape[:2], 4, len(self.steps))
+                start_xyxy = cxcywh_to_xyxy(boxes_cxcywh.detach())
+                return Answer(logits, boxes_cxcywh, EdgeDistributions(none_yet, start_xyxy, self.steps))
+            assert before.edges is not None
+            edge_logits = self.edges[layer - 1](states).unflatten(-1, (4, -1))
+            edges = replace(before.edges, logits=edge_logits[None] + before.edges.logits.sum(0))
+            moves = edges.logits[0].softmax(-1) @ self.steps
         size = edges.start_xyxy[..., 2:] - edges.start_xyxy[..., :2]
         boxes_cxcywh = xyxy_to_cxcywh(edges.start_xyxy + moves * size.repeat(1, 1, 2))
         # An edge may pass its opposite; a size below zero would be no box.

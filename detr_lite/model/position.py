@@ -89,7 +89,7 @@ class BoxRelativeBias(nn.Module):
             grids: (height, width) of each level, in tokens.
             spans: (width, height) of each unpadded image in tokens of each level, not rounded.
         """
-        # Small as they are, the axes are computed exactly; their sum is as large as the attention weights.
+        # Small as they are, the axes keep their 32 bits; their sum is as large as the attention weights.
         kind = boxes_xyxy.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else boxes_xyxy.dtype
         levels = []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from detr_lite.boxes import cxcywh_to_xyxy, paired_iou
 from detr_lite.model.denoising import NoisyObjects, group_visibility, make_noisy_objects
 from detr_lite.model.encoder import Tokens
-from detr_lite.model.heads import BoxNetwork, class_layer, inverse_sigmoid
+from detr_lite.model.heads import BoxNetwork, class_layer, inverse_sigmoid, single_precision
 from detr_lite.structures import Target, TokenPredictions
 
 CANDIDATES = 3
@@ -96,13 +96,15 @@ class AnchorQueries(nn.Module):
         return self._with_noisy_copies(queries, targets, self.noisy_content)
 
     def propose(self, tokens: Tokens) -> TokenPredictions:
-        """A class and a box for every token; a box starts at the token's middle, four tokens wide and high."""
-        state = self.token_state(tokens.values)
-        start_cxcywh = torch.cat([tokens.centers, 4 * tokens.sizes], dim=-1)
-        boxes_cxcywh = (self.token_box(state).float() + inverse_sigmoid(start_cxcywh)).sigmoid()
-        return TokenPredictions(
-            self.token_label(state).float(), boxes_cxcywh, tokens.centers, tokens.sizes, tokens.is_padding
-        )
+        """A class and a box for every token; a box starts at the token's middle, four tokens wide and high.
+
+        But with half of the image at most: the sigmoid of a box as large as the image hardly learns.
+        """
+        start_cxcywh = torch.cat([tokens.centers, (4 * tokens.sizes).clamp(max=0.5)], dim=-1)
+        with single_precision(self.token_state(tokens.values)) as state:
+            logits = self.token_label(state)
+            boxes_cxcywh = (self.token_box(state) + inverse_sigmoid(start_cxcywh)).sigmoid()
+        return TokenPredictions(logits, boxes_cxcywh, tokens.centers, tokens.sizes, tokens.is_padding)
 
     def _with_noisy_copies(self, queries: Queries, targets: Sequence[Target], embedding: nn.Embedding) -> Queries:
         assert queries.anchors_cxcywh is not None

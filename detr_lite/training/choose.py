@@ -85,7 +85,7 @@ def usual_rate(config: Config) -> float:
 
     With the root of the batch size, as the noise of the gradients falls with it (arXiv 2205.10287 for Adam's kind), and
     with one over the root of the width, as a matrix's steps of equal size for each number reach further in a wider one
-    (arXiv 2310.17813, section 2).
+    (arXiv 2310.17813, section 2). That holds for Muon's orthogonal steps; AdamW's go by the same rule untested.
     """
     assert config.optim.optimizer is not None
     rate = RATES[config.model.name, config.optim.optimizer]

@@ -57,9 +57,8 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     config, train_split, val_split = read_data(config)
 
     L.seed_everything(config.seed, workers=True, verbose=False)
-    resize = build_resize(config.data)
     mean, std = normalisation_of(config.model.backbone)
-    description = Description(config, train_split.categories, resize, mean, std)
+    description = Description(config, train_split.categories, build_resize(config.data), mean, std)
     if resumed is None:
         model, origin = initial_model(description)
     else:
@@ -76,16 +75,7 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
         make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
         clip=config.optim.clip,
     )
-    data = DetectionData(
-        train=train_split,
-        val=val_split,
-        train_transform=training_transform(config.data.augmentation, resize, mean, std),
-        val_transform=evaluation_transform(resize, mean, std),
-        resize=resize,
-        batch_size=chosen("data.batch_size", config.data.batch_size),
-        workers=default_workers() if config.data.workers is None else config.data.workers,
-        seed=config.seed,
-    )
+    data = make_data(config, train_split, val_split)
     logger = make_logger(config.trainer.logger, folder, None if resumed is None else resumed.step)
     last = LastCheckpoint(folder / CHECKPOINTS, config.trainer.checkpoint_minutes, clock, signals, agreement)
     watches: list[L.Callback] = []
@@ -205,6 +195,21 @@ def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
                 f"set --model.num_queries {most} or more"
             )
     return config, train_split, val_split
+
+
+def make_data(config: Config, train: CocoSplit, val: CocoSplit) -> DetectionData:
+    """The batches of a run whose open settings have been chosen."""
+    resize, (mean, std) = build_resize(config.data), normalisation_of(config.model.backbone)
+    return DetectionData(
+        train=train,
+        val=val,
+        train_transform=training_transform(config.data.augmentation, resize, mean, std),
+        val_transform=evaluation_transform(resize, mean, std),
+        resize=resize,
+        batch_size=chosen("data.batch_size", config.data.batch_size),
+        workers=default_workers() if config.data.workers is None else config.data.workers,
+        seed=config.seed,
+    )
 
 
 def _say_model(model: nn.Module, config: Config, precision: str, origin: Sequence[str]) -> None:

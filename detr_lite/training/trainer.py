@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -47,7 +48,6 @@ def build_trainer(
         watches: callbacks that look at the weights being trained, before an average takes their place.
     """
     optim = config.optim
-    factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
     asked_for: list[L.Callback] = []
     if optim.ema:
         asked_for.append(MovingAverage(optim.ema, optim.ema_ramp_steps))
@@ -56,27 +56,13 @@ def build_trainer(
     try:
         launch = Launch.detect()
         trainer = L.Trainer(
-            accelerator=config.trainer.accelerator,
+            **trainer_settings(config, precision, folder),
             devices=launch.devices(config.trainer.devices),
             num_nodes=launch.num_nodes(config.trainer.num_nodes),
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=-1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
-            accumulate_grad_batches=optim.accumulate,
-            # The clock says when to evaluate.
-            val_check_interval=NEVER,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
             logger=logger or False,
-            enable_model_summary=False,
-            default_root_dir=folder,
             plugins=[WholeCheckpointIO(), *launch.plugins],
             callbacks=[
-                clock,
-                StepSeed(config.seed),
-                RateSchedule(clock, factor),
-                MetricsFile(folder / "metrics.csv", clock),
-                RunProgress(clock),
+                *timekeepers(config, clock, folder),
                 StallWatch(clock, val, Rate(chosen("optim.lr", optim.lr), usual_rate(config)), optim.warmup_steps),
                 PaceNotes(clock),
                 *watches,  # before the average, which leaves when an evaluation ends
@@ -97,6 +83,31 @@ def build_trainer(
         raise DetrLiteError(f"trainer: {' '.join(str(error).split())}") from error
     launch.check(trainer)
     return trainer
+
+
+def trainer_settings(config: Config, precision: str, folder: Path) -> dict[str, Any]:
+    """Lightning's words for what every training has, also of other people's models."""
+    return {
+        "accelerator": config.trainer.accelerator,
+        "precision": precision,
+        "max_epochs": -1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
+        "accumulate_grad_batches": config.optim.accumulate,
+        # The clock says when to evaluate.
+        "val_check_interval": NEVER,
+        "check_val_every_n_epoch": None,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+    }
+
+
+def timekeepers(config: Config, clock: RunClock, folder: Path) -> list[L.Callback]:
+    """Callbacks of every training, in their order: the clock, what goes by it, and its log."""
+    optim = config.optim
+    factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
+    metrics = MetricsFile(folder / "metrics.csv", clock)
+    return [clock, StepSeed(config.seed), RateSchedule(clock, factor), metrics, RunProgress(clock)]
 
 
 def run_optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:

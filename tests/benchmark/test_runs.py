@@ -139,7 +139,7 @@ def test_results_of_other_code_are_named(runs, config, capsys, monkeypatch):
     monkeypatch.setattr(module, "made_with", lambda: {"detr_lite": "another"})
     capsys.readouterr()
     runs.make([run])
-    assert capsys.readouterr().out.startswith("note       1 of our results are by other code than today's")
+    assert capsys.readouterr().out.startswith("note       results by other code than today's: 1; ")
 
 
 def test_what_is_to_be_made_is_told(runs, config, capsys):
@@ -232,3 +232,17 @@ def test_no_process_outlives_an_interruption(program, config, tmp_path, number, 
     assert signal.getsignal(signal.SIGTERM) == before[signal.SIGTERM]
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_the_digest_is_that_of_our_code_wherever_it_lies(monkeypatch, tmp_path):
+    project = tmp_path / "benchmark"
+    (project / "detr_lite" / "benchmark").mkdir(parents=True)
+    monkeypatch.setattr(module, "PROJECT", project)
+
+    def digest_with(path, text):
+        (project / "detr_lite" / path).write_text(text)
+        return module.made_with()["detr_lite"]
+
+    first = digest_with("model.py", "a = 1")
+    assert digest_with("benchmark/table.py", "b = 1") == first
+    assert digest_with("model.py", "a = 2") != first

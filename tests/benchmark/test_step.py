@@ -29,5 +29,11 @@ def test_torchs_attention_and_ours_are_both_timed(monkeypatch) -> None:
     assert all(float(cell) > 0 for row in rows for cell in row.split("|")[3:6])
 
 
+def test_a_precision_that_is_not_timed_is_refused(refusal: Callable[..., str], tiny_file: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half.yaml"
+    half.write_text(tiny_file.read_text().replace("32-true", "16-mixed"))
+    assert "trainer.precision is 16-mixed" in refusal("benchmark", "step", "--config", half)
+
+
 def test_no_steps_are_refused(refusal: Callable[..., str], tiny_file: Path) -> None:
     assert "--steps is 0" in refusal("benchmark", "step", "--config", tiny_file, "--steps", 0)

@@ -43,7 +43,14 @@ def test_every_layer_answers_with_boxes_in_the_image(name):
 
 
 @pytest.mark.parametrize(
-    "model_settings", [settings("lite"), settings("lite", relate_queries=False), settings("detr")], ids=str
+    "model_settings",
+    [
+        settings("lite"),
+        settings("lite", relate_queries=False),
+        settings("lite", edges="numbers", denoising_negatives=False),
+        settings("detr"),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("objects", [(0, 0), (1,), (3, 0, 7), (40,)])
 def test_every_parameter_learns_from_every_batch(model_settings, objects):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from detr_lite.boxes import cxcywh_to_xyxy
-from detr_lite.model.heads import DistributionHeads, RefiningHeads, edge_steps
+from detr_lite.model.heads import DistributionHeads, PlainHeads, RefiningHeads, edge_steps
 
 DIM = 8
 
@@ -73,3 +73,22 @@ def test_later_layers_teach_earlier_ones_through_the_sum_of_logits():
     answer.boxes_cxcywh.sum().backward()
     assert heads.edges[0][-1].weight.grad.any()
     assert heads.box[-1].weight.grad is None  # where the distributions start is for the first layer's loss alone
+
+
+@pytest.mark.parametrize("heads", [PlainHeads(DIM, 3), RefiningHeads(DIM, 3, 2), DistributionHeads(DIM, 3, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_under_autocast_answers_are_those_of_32_bits(heads, dtype):
+    """Of states that come in 32 bits or in bfloat16."""
+    states, anchors = torch.randn(2, 5, DIM).to(dtype), torch.rand(2, 5, 4) * 0.4 + 0.3
+
+    def answer_to(states):
+        if isinstance(heads, PlainHeads):
+            return heads(states)
+        return heads(1, states, anchors, heads(0, states, anchors, None))
+
+    shaken(heads)
+    expected = answer_to(states.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = answer_to(states)
+    assert torch.equal(answer.logits, expected.logits)
+    assert torch.equal(answer.boxes_cxcywh, expected.boxes_cxcywh)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torchvision.ops import box_convert, box_iou
 
-from detr_lite.model.queries import CANDIDATES, best_distinct
+from detr_lite.model.encoder import Tokens
+from detr_lite.model.queries import CANDIDATES, AnchorQueries, best_distinct
 
 BOXES_CXCYWH = torch.tensor(
     [[[0.2, 0.5, 0.2, 0.2], [0.21, 0.5, 0.2, 0.2], [0.8, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2], [0.8, 0.51, 0.2, 0.2]]]
@@ -58,3 +59,25 @@ def test_one_token_after_the_other_and_torchvisions_overlap_give_the_same(seed):
 
 def test_fewer_tokens_than_wanted():
     assert sorted(best_distinct(torch.randn(1, 5), BOXES_CXCYWH, 9, overlap=0.8)[0].tolist()) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("height", "expected"), [(2, 0.5), (4, 0.5), (16, 0.25)])
+def test_a_proposal_starts_four_tokens_large_where_there_is_room_and_can_learn(height, expected):
+    centers = torch.stack(torch.meshgrid(torch.arange(16), torch.arange(height), indexing="xy"), -1).flatten(0, 1)
+    share = torch.tensor([1 / 16, 1 / height])
+    count = len(centers)
+    tokens = Tokens(
+        values=torch.randn(1, count, 8),
+        position=torch.zeros(1, count, 8),
+        centers=((centers + 0.5) * share)[None],
+        sizes=share.expand(1, count, 2),
+        is_padding=torch.zeros(1, count, dtype=torch.bool),
+        grids=((height, 16),),
+        spans=torch.tensor([[[16.0, float(height)]]]),
+    )
+    queries = AnchorQueries(4, 8, 3, denoising_queries=0)
+    proposals = queries.propose(tokens)
+    torch.testing.assert_close(proposals.boxes_cxcywh[..., :2], tokens.centers)
+    torch.testing.assert_close(proposals.boxes_cxcywh[0, 0, 2:], torch.tensor([0.25, expected]))
+    proposals.boxes_cxcywh[..., 3].sum().backward()
+    assert queries.token_box[-1].bias.grad[3] > 0.18 * count  # the slope of the sigmoid, from each token

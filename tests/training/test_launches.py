@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 from launches import PROJECT, SCONTROL, SQUEUE, SRUN, TRAIN, Forked, Launched, is_running
 from runs import checkpoint_of, files_in, rows_of
 
+from detr_lite.config import read_config
 from detr_lite.data.coco import read_split
 from detr_lite.data.sampler import BucketedBatchSampler
 from detr_lite.data.transforms import ResizeRule
@@ -108,7 +110,9 @@ def test_a_process_that_was_killed_is_told_of(launch: Callable[..., Launched], t
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_torchrun(launch: Callable[..., Launched], tiny_file: Path, tmp_path: Path) -> None:
+def test_torchrun(
+    launch: Callable[..., Launched], start_two: Callable[..., ranks.Ranks], tiny_file: Path, tmp_path: Path
+) -> None:
     """Its SIGTERM reaches loading processes, too, and its number of processes needs no setting."""
     folder = tmp_path / "run"
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", TRAIN)
@@ -124,9 +128,10 @@ def test_torchrun(launch: Callable[..., Launched], tiny_file: Path, tmp_path: Pa
     assert not any(map(is_running, family))
 
     epochs = step // 2 + 1
-    run = launch(*torchrun, *words, "--data.workers", 0, "--trainer.max_epochs", epochs, "--resume")
-    assert run.code() == 0, run.err
-    assert "begun anew" not in run.out
+    more = map(str, (*words, "--data.workers", 0, "--trainer.max_epochs", epochs, "--resume"))
+    rest = start_two(read_config([*more]).config, folder, ranks.do_finish, resume="last")
+    assert rest.codes() == [0, 0], rest.err
+    assert "begun anew" not in rest.out[0]
     assert checkpoint_of(folder)["global_step"] == 2 * epochs
     assert len(json.loads((folder / "evaluation/metrics.json").read_text())) == 12
 

@@ -114,6 +114,7 @@ def test_muon_takes_matrices_between_hidden_layers_alone() -> None:
         "backbone.network.layer1.0.conv1.weight",
         "decoder.layers.0.cross_attention.query_content.weight",
         "heads.edges.0.0.weight",
+        "heads.edges.0.4.weight",  # four distributions
         "queries.token_box.0.weight",
     } <= taken
     left = {*names.values()} - taken
