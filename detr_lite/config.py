@@ -78,8 +78,8 @@ class ModelConfig:
     dropout: float = 0.0
     """Share of values (and of attention weights) dropped in training."""
     num_queries: int | None = None
-    """Object queries, the most objects that one image may hold (lite: but no more than it has tokens); by default chosen
-    from the training images."""
+    """Object queries: the most objects that one image may hold (in lite also no more than it has tokens); by default
+    chosen from the training images."""
     query_overlap: float = 0.8
     """lite: of tokens whose boxes overlap more than this (IoU) only the best places a query, unless there are too few
     others; 1 for no limit."""

@@ -35,9 +35,9 @@ def make_noisy_objects(
 ) -> NoisyObjects:
     """Noise as in DN-DETR (arXiv 2203.01305, section 4.2): centres move within the box, sizes scale, labels flip.
 
-    There are as many groups as fit in `most_queries`, at least one of one object; of an image with more objects than that some are
-    drawn, others each time. Without any object there is one slot that is not real, so that its parameters still take
-    part.
+    There are as many groups as fit in `most_queries`, at least one of one object; of an image with more objects than
+    that some are drawn, others each time. Without any object there is one slot that is not real, so that its parameters
+    still take part.
 
     Args:
         negatives: each group holds each object a second time, with one to two times the noise, as an example of a box

@@ -53,8 +53,8 @@ def parameter_groups(
 
 
 def _hidden_matrices(model: nn.Module) -> set[Tensor]:
-    """Weights between hidden layers: not embeddings, not what gives classes, and nothing as small as what reads pixels or
-    gives a box's four numbers. The layer that gives its edges' distributions is one of them."""
+    """Weights between hidden layers: not embeddings, not what gives classes, and nothing as small as what reads pixels
+    or gives a box's four numbers. The layer that gives its edges' distributions is one of them."""
     return {
         module.weight
         for name, module in model.named_modules()
