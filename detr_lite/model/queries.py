@@ -98,9 +98,9 @@ class AnchorQueries(nn.Module):
     def propose(self, tokens: Tokens) -> TokenPredictions:
         """A class and a box for every token; a box starts at the token's middle, four tokens wide and high.
 
-        But with half of the image at most: the sigmoid of a box as large as the image hardly learns.
+        But not as large as a short image: the sigmoid's slope there is next to nothing, and it would hardly learn.
         """
-        start_cxcywh = torch.cat([tokens.centers, (4 * tokens.sizes).clamp(max=0.5)], dim=-1)
+        start_cxcywh = torch.cat([tokens.centers, (4 * tokens.sizes).clamp(max=0.9)], dim=-1)
         with single_precision(self.token_state(tokens.values)) as state:
             logits = self.token_label(state)
             boxes_cxcywh = (self.token_box(state) + inverse_sigmoid(start_cxcywh)).sigmoid()

@@ -61,7 +61,7 @@ def test_fewer_tokens_than_wanted():
     assert sorted(best_distinct(torch.randn(1, 5), BOXES_CXCYWH, 9, overlap=0.8)[0].tolist()) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("height", "expected"), [(2, 0.5), (4, 0.5), (16, 0.25)])
+@pytest.mark.parametrize(("height", "expected"), [(2, 0.9), (4, 0.9), (16, 0.25)])
 def test_a_proposal_starts_four_tokens_large_where_there_is_room_and_can_learn(height, expected):
     centers = torch.stack(torch.meshgrid(torch.arange(16), torch.arange(height), indexing="xy"), -1).flatten(0, 1)
     share = torch.tensor([1 / 16, 1 / height])
@@ -80,4 +80,4 @@ def test_a_proposal_starts_four_tokens_large_where_there_is_room_and_can_learn(h
     torch.testing.assert_close(proposals.boxes_cxcywh[..., :2], tokens.centers)
     torch.testing.assert_close(proposals.boxes_cxcywh[0, 0, 2:], torch.tensor([0.25, expected]))
     proposals.boxes_cxcywh[..., 3].sum().backward()
-    assert queries.token_box[-1].bias.grad[3] > 0.18 * count  # the slope of the sigmoid, from each token
+    assert queries.token_box[-1].bias.grad[3] > 0.08 * count  # the slope of the sigmoid, from each token

@@ -15,7 +15,7 @@ from typing import Any
 import faults
 import pytest
 import torch
-from runs import assert_same_end, checkpoint_of, files_in
+from runs import assert_same_end, checkpoint_of, files_in, rows_of
 
 from detr_lite.config import Config, Invocation
 from detr_lite.data.results import keep_copy, write_whole
@@ -95,7 +95,7 @@ def busy_run(tiny_config: Config, tmp_path: Path) -> Iterator[tuple[Any, Invocat
     config = replace(tiny_config, data=replace(tiny_config.data, workers=1))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
     process = faults.start(invocation, sleep_long, ("training step", 2, 0))
-    wait_for((tmp_path / "run/metrics.csv").exists)
+    wait_for(lambda: (tmp_path / "run/metrics.csv").exists() and rows_of(tmp_path / "run"))
     yield process, invocation
     process.kill()
     process.join()
