@@ -27,7 +27,7 @@ CHANGES: dict[str, list[str]] = {
     "strides 8 and 16": ["--model.strides", "[8,16]"],
     "two encoder layers": ["--model.encoder_layers", "2"],
     "no encoder layer": ["--model.encoder_layers", "0"],
-    "`detr` at these sizes": ["--model.name", "detr", "--optim.optimizer", "null", "--optim.lr", "null"],
+    "detr at these sizes": ["--model.name", "detr", "--optim.optimizer", "null", "--optim.lr", "null"],
 }
 """For each row of the table the words that `tools/train.py` gets beside the settings file. One that says what is the
 default anyway is left out. null is: chosen, also where the settings file has a number."""
