@@ -44,8 +44,8 @@ def write_one_batch(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "steps", "model", "optim"),
     [
-        ("lite", 150, {}, {}),
-        ("detr", 200, SMALLER_DETR, {"lr": 1e-3, "clip": 0.1}),
+        ("lite", 120, {}, {}),
+        ("detr", 150, SMALLER_DETR, {"lr": 1e-3, "clip": 0.1}),
     ],
 )
 def test_one_batch_is_learned_by_heart(name, steps, model, optim, tmp_path):
