@@ -11,18 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, chosen
+from detr_lite.build import build_criterion, build_model, build_postprocess
 from detr_lite.config import Config
 from detr_lite.data.coco import CocoDetection
 from detr_lite.data.collate import collate
 from detr_lite.data.sampler import Draw
-from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.loss.criterion import Criterion
 from detr_lite.model.attention import attend
-from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import Batch, DetrLiteError
 from detr_lite.training.hardware import choose_precision, device_type
-from detr_lite.training.run import read_data
+from detr_lite.training.run import make_data, read_data
 from detr_lite.training.trainer import run_optimizer
 
 BATCHES = 4
@@ -60,12 +58,12 @@ def step_table(config: Config, steps: int) -> str:
     if precision == "16-mixed":
         raise DetrLiteError("trainer.precision is 16-mixed, whose scaling is not timed here; set bf16-mixed or 32-true")
     half = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
-    resize, (mean, std) = build_resize(config.data), normalisation_of(config.model.backbone)
-    size = chosen("data.batch_size", config.data.batch_size)
+    data = make_data(config, train, val)
+    size = data.batch_size
     model = build_model(config.model, len(train.categories), for_checkpoint=True).to(device)
     criterion = build_criterion(config, len(train.categories))
     optimizer = run_optimizer(model, config.optim, fused=True)
-    images = CocoDetection(train, training_transform(config.data.augmentation, resize, mean, std))
+    images = CocoDetection(train, data.train_transform)
     shares, batches = Shares(), []
     for batch in range(BATCHES):
         with shares.of("loading", device):
@@ -80,7 +78,7 @@ def step_table(config: Config, steps: int) -> str:
     total = sum(milliseconds.values()) - milliseconds["loading"]
 
     postprocess = build_postprocess(config.model, [category.name for category in train.categories])
-    images = CocoDetection(val, evaluation_transform(resize, mean, std))
+    images = CocoDetection(val, data.val_transform)
     shown = collate([images[place % len(val.images)] for place in range(size)]).to(device)
     evaluation = Shares()
     for number in range(WARMUP + 5):
