@@ -12,7 +12,7 @@ from torch import Tensor
 from detr_lite.build import build_postprocess
 from detr_lite.data.images import ImageLike, as_image
 from detr_lite.data.transforms import evaluation_transform
-from detr_lite.messages import reason_of
+from detr_lite.text import reason_of
 from detr_lite.model.detr import Detr
 from detr_lite.structures import AttentionChoice, AttentionMaps, Batch, Category, Detections, DetrLiteError, DetrOutput
 from detr_lite.weights.checkpoint import Description, load_model

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import box_convert, box_iou, generalized_box_iou
 
-from detr_lite.boxes import cxcywh_to_xyxy, paired_iou_and_giou, xywh_to_xyxy, xyxy_to_cxcywh, xyxy_to_xywh
+from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou_and_giou, xywh_to_xyxy, xyxy_to_cxcywh, xyxy_to_xywh
 
 
 def random_xyxy(count: int, seed: int) -> torch.Tensor:

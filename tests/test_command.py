@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from detr_lite.command import ToolParser, one_line, run_command
+from detr_lite.cli.command import ToolParser, one_line, run_command
 from detr_lite.config import PROJECT
 from detr_lite.structures import DetrLiteError
 
@@ -79,7 +79,7 @@ def test_a_wrong_command_line_is_one_line() -> None:
 
 
 def test_a_reader_who_has_seen_enough_ends_a_tool_without_a_word():
-    program = "from detr_lite.command import run_command\nrun_command(lambda: print('a line\\n' * 100_000))"
+    program = "from detr_lite.cli.command import run_command\nrun_command(lambda: print('a line\\n' * 100_000))"
     words = [sys.executable, "-c", program]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT) as tool:
         assert tool.stdout.readline() == b"a line\n"

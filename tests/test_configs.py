@@ -9,7 +9,7 @@ from detr_lite.build import build_criterion, build_model, build_postprocess, bui
 from detr_lite.config import PROJECT, ModelConfig, read_config, write_config
 from detr_lite.data.coco import read_split
 from detr_lite.data.transforms import training_transform
-from detr_lite.training.choose import choose_sizes
+from detr_lite.training.auto import choose_sizes
 
 FILES = sorted((PROJECT / "configs").glob("*.yaml"))
 

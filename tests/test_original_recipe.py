@@ -26,7 +26,7 @@ from detr_lite.model.detr import Detr
 from detr_lite.model.frozen import FrozenBatchNorm
 from detr_lite.structures import Batch, Target
 from detr_lite.training import run
-from detr_lite.training.clock import RateSchedule, RunClock
+from detr_lite.training.schedule import RateSchedule, RunClock
 from detr_lite.training.module import DetectionModule
 
 NAMES = ("coco_detr_r50", "coco_detr_r50_dc5", "coco_detr_r101")

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from PIL import EpsImagePlugin, Image
 
 from detr_lite.data.images import as_image
-from detr_lite.messages import STEERS
+from detr_lite.text import STEERS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.loggers import make_logger, remove_logs
 from detr_lite.viz.curves import plot_training_curves
@@ -601,7 +601,7 @@ def test_columns_of_a_handed_log_are_shown_letter_by_letter(tmp_path: Path) -> N
 
 def test_the_users_own_tex_does_not_get_names(checkpoint: Path, tiny_data: Path) -> None:
     from detr_lite import Detector
-    from detr_lite.viz.attention import attention_figure
+    from detr_lite.viz.figures.attention import attention_figure
 
     image = Image.open(tiny_data / "val" / "000.png")
     explained = Detector.from_checkpoint(checkpoint, "cpu").explain(image)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from detr_lite import visualize as module
 from detr_lite.detector import Detector
-from detr_lite.viz.attention import attention_figure
-from detr_lite.viz.slots import slots_figure
+from detr_lite.viz.figures.attention import attention_figure
+from detr_lite.viz.figures.query_boxes import slots_figure
 
 Tool = Callable[..., Any]
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from detr_lite.benchmark.command_line import add_ablate, add_converge, add_grid, add_speed
-from detr_lite.command import ToolParser, run_command
+from benchmarks.cli import add_ablate, add_converge, add_grid, add_speed
+from detr_lite.cli.command import ToolParser, run_command
 
 ORACLE = """Holds `--model.name detr` against transformers' DetrForObjectDetection: both get the same random numbers in
 every weight, batch norm's statistics too, and the same padded batches of random images and objects. Prints a markdown
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _oracle(arguments: argparse.Namespace) -> None:
-    from detr_lite.benchmark.oracle import oracle_table  # slow to import, and --help should not wait
+    from benchmarks.parity import oracle_table  # slow to import, and --help should not wait
 
     table = oracle_table(arguments.bodies.split(","), arguments.seeds, arguments.attention)
     print(table)

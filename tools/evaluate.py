@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from detr_lite.command import ToolParser, run_command
+from detr_lite.cli.command import ToolParser, run_command
 
 
 def main() -> None:

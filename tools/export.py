@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from detr_lite.command import ToolParser, run_command
+from detr_lite.cli.command import ToolParser, run_command
 
 DESCRIPTION = """safetensors: OUTPUT is NAME.safetensors, which gets NAME.json beside it with settings, categories,
 normalisation and resize rule, or a folder for the two; every tool here takes either as --checkpoint. official: OUTPUT

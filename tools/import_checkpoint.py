@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from detr_lite.command import ToolParser, run_command
+from detr_lite.cli.command import ToolParser, run_command
 
 DESCRIPTION = """Reads the original DETR's .pth, a DETR of transformers (its folder, or the file of weights in it) or a
 checkpoint of detr_lite, and writes a checkpoint that every tool here takes. What kind it is, is recognised and printed.

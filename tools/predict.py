@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from detr_lite.command import ToolParser, run_command
+from detr_lite.cli.command import ToolParser, run_command
 
 DESCRIPTION = """Finds objects in images and writes, into the output folder, every image with its boxes drawn (below
 that folder as it lies in its source; .jpg and .png keep their names, others become .png; small images are enlarged) and
@@ -23,7 +23,7 @@ def main() -> None:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)")
     add("--overwrite", action="store_true", help="replace files of the same names in the output folder; others stay")
     arguments = parser.parse_args()
-    from detr_lite.predict import predict  # slow to import, and --help should not wait
+    from detr_lite.cli.predict import predict  # slow to import, and --help should not wait
 
     predict(**vars(arguments))
 

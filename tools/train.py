@@ -2,14 +2,14 @@
 
 import sys
 
-from detr_lite.command import run_command
+from detr_lite.cli.command import run_command
 from detr_lite.config import read_config
 
 
 def main() -> None:
     invocation = read_config(sys.argv[1:])  # before the slow imports, so that a slip is told at once
     if invocation.replay is not None:
-        from detr_lite.training.replay import replay
+        from detr_lite.training.checks.replay import replay
 
         replay(invocation.replay)
         return

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from detr_lite.command import ToolParser, run_command
+from detr_lite.cli.command import ToolParser, run_command
 
 DESCRIPTION = """Draws, for every image, where the model looks; one PNG each, below the output folder as the image lies
 in its source. --figure queries: the detections with the cross-attention of their queries, the mean of all heads and
@@ -37,11 +37,11 @@ def main() -> None:
         if name in words:
             parser.error(f"--{name} {'needs' if page is None else 'does not go with'} --explore")
     if page is None:
-        from detr_lite.visualize import visualize  # slow to import, and --help should not wait
+        from detr_lite.cli.visualize import visualize  # slow to import, and --help should not wait
 
         visualize(**words)
     else:
-        from detr_lite.explore import explore
+        from detr_lite.cli.explore import explore
 
         output = words.pop("output", None)
         explore(**words, page=output if page is True else page)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from detr_lite.messages import STEERS, shown
+from detr_lite.text import STEERS, shown
 from detr_lite.structures import Category, DetrLiteError
 
 LONGEST_NAME = 1000

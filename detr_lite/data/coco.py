@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torchvision import tv_tensors
 
-from detr_lite.boxes import xyxy_to_cxcywh
+from detr_lite.box_ops import xyxy_to_cxcywh
 from detr_lite.data.annotations import (
     Objects,
     check_images,
@@ -25,9 +25,9 @@ from detr_lite.data.annotations import (
     uses_category,
 )
 from detr_lite.data.images import load_image
-from detr_lite.data.results import is_below
+from detr_lite.io import is_below
 from detr_lite.data.sampler import Draw
-from detr_lite.messages import printable, shown
+from detr_lite.text import printable, shown
 from detr_lite.structures import Category, DetrLiteError, Target
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from detr_lite.messages import reason_of
+from detr_lite.text import reason_of
 from detr_lite.structures import DetrLiteError
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detr_lite.boxes import xyxy_to_xywh
+from detr_lite.box_ops import xyxy_to_xywh
 from detr_lite.structures import Category, Detections, DetrLiteError
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.structures import Detections, DetrOutput
 
 Activation = Literal["softmax", "sigmoid"]

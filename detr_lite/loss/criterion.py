@@ -9,10 +9,10 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional as F
 
-from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.loss.matcher import Matches, MatchingCost, assign_tokens, match, token_candidates
 from detr_lite.loss.targets import PaddedTargets, pad_targets
-from detr_lite.loss.terms import background_cross_entropy, box_terms, edge_distribution_loss, matchability_aware_loss
+from detr_lite.loss.losses import background_cross_entropy, box_terms, edge_distribution_loss, matchability_aware_loss
 from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
 
 

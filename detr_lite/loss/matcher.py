@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from detr_lite.loss.targets import PaddedTargets
-from detr_lite.loss.terms import box_terms, focal_cost, softmax_cost
+from detr_lite.loss.losses import box_terms, focal_cost, softmax_cost
 
 DEAREST = float(np.finfo(np.float32).max)
 """Stands for a cost that is not finite, which the assignment would refuse."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detr_lite.messages import reason_of
+from detr_lite.text import reason_of
 from detr_lite.model.frozen import freeze_batch_norms, freeze_first_layers
 from detr_lite.model.vit import SimplePyramid, pyramid_strides
 from detr_lite.structures import DetrLiteError

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.model.attention import Attended, Attention, PositionGuidedAttention
 from detr_lite.model.encoder import FeedForward, Tokens
 from detr_lite.model.heads import Answer, DistributionHeads, PlainHeads, RefiningHeads
-from detr_lite.model.kept import KeptWeights
+from detr_lite.model.attention_recorder import KeptWeights
 from detr_lite.model.position import BoxPairBias, BoxRelativeBias, encode_coordinates
 from detr_lite.model.queries import Queries
 from detr_lite.structures import AttentionChoice, EdgeDistributions

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from detr_lite.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from detr_lite.box_ops import cxcywh_to_xyxy, xyxy_to_cxcywh
 from detr_lite.structures import Target
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detr_lite.model.attention import Attention
-from detr_lite.model.kept import KeptWeights
+from detr_lite.model.attention_recorder import KeptWeights
 from detr_lite.model.position import CenterSine, CumulativeSine
 from detr_lite.structures import AttentionChoice
 

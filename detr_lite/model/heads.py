@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detr_lite.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from detr_lite.box_ops import cxcywh_to_xyxy, xyxy_to_cxcywh
 from detr_lite.structures import EdgeDistributions
 
 

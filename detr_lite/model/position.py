@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from detr_lite.boxes import cxcywh_to_xyxy, paired_iou
+from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
 
 FARTHEST = 20.0
 """A token's bias on an axis at most. Its weight is then 2e-9, next to nothing, but not so little that it underflows,

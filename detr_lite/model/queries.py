@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from detr_lite.boxes import cxcywh_to_xyxy, paired_iou
+from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
 from detr_lite.model.denoising import NoisyObjects, group_visibility, make_noisy_objects
 from detr_lite.model.encoder import Tokens
 from detr_lite.model.heads import BoxNetwork, class_layer, inverse_sigmoid, single_precision

@@ -19,8 +19,8 @@ from detr_lite.data.collate import collate
 from detr_lite.data.sampler import BucketedBatchSampler, SeededBatches
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch
-from detr_lite.training.clock import place_in_run
-from detr_lite.training.stopping import leave_signals_to_parent
+from detr_lite.training.schedule import place_in_run
+from detr_lite.training.distributed.signals import leave_signals_to_parent
 
 
 def default_workers() -> int:

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from detr_lite.build import build_criterion, chosen
 from detr_lite.config import DEFAULT_ROOT, PROJECT
 from detr_lite.data.coco import CocoSplit, read_split
-from detr_lite.data.results import refuse_links_out, write_whole
+from detr_lite.io import refuse_links_out, write_whole
 from detr_lite.detector import Detector
-from detr_lite.evaluation.attention_numbers import AttentionNumbers
+from detr_lite.evaluation.attention_metrics import AttentionNumbers
 from detr_lite.evaluation.coco_map import (
     CocoEvaluation,
     coco_results,
@@ -23,13 +23,13 @@ from detr_lite.evaluation.coco_map import (
     write_per_class_csv,
 )
 from detr_lite.evaluation.postprocess import Postprocess
-from detr_lite.messages import printable
+from detr_lite.text import printable
 from detr_lite.structures import Batch, Category, Detections, DetrLiteError
-from detr_lite.training.attention import WRITTEN as ATTENTION
-from detr_lite.training.attention import collapse_of, in_labels_of, measure_attention, tell_attention
-from detr_lite.training.choose import usual_rate
+from detr_lite.training.matched_attention import WRITTEN as ATTENTION
+from detr_lite.training.matched_attention import collapse_of, in_labels_of, measure_attention, tell_attention
+from detr_lite.training.auto import usual_rate
 from detr_lite.training.datamodule import default_workers, make_loader
-from detr_lite.training.diagnosis import Rate, against_collapse
+from detr_lite.training.checks.diagnostics import Rate, against_collapse
 from detr_lite.viz.curves import plot_pr_curves
 
 WRITTEN = ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")

@@ -12,7 +12,7 @@ from detr_lite.evaluation.coco_map import CocoEvaluation, coco_results, evaluate
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.loss.criterion import Criterion
 from detr_lite.structures import Batch, Detections, DetrLiteError
-from detr_lite.training.numerics import FiniteGuard
+from detr_lite.training.checks.nan_guard import FiniteGuard
 
 
 class DetectionModule(L.LightningModule):

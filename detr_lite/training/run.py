@@ -11,32 +11,32 @@ from torch import nn
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, chosen
 from detr_lite.config import DEFAULT_ROOT, Config, Invocation, config_to_dict, write_config
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
-from detr_lite.data.synthetic import make_coco_small
+from detr_lite.data.synthetic.coco_small import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.detector import Detector
-from detr_lite.messages import printable
+from detr_lite.text import printable
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.agreement import Agreement
-from detr_lite.training.attention_watch import AttentionWatch
-from detr_lite.training.checkpoints import BEST, LAST, LastCheckpoint
-from detr_lite.training.choose import choose_sizes, keep_choices
-from detr_lite.training.clock import RunClock
+from detr_lite.training.distributed.control import Agreement
+from detr_lite.training.callbacks.attention_logger import AttentionWatch
+from detr_lite.training.state.checkpoint import BEST, LAST, LastCheckpoint
+from detr_lite.training.auto import choose_sizes, keep_choices
+from detr_lite.training.schedule import RunClock
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
 from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
-from detr_lite.training.folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
+from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
 from detr_lite.training.hardware import choose_precision
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.numerics import FiniteGuard
-from detr_lite.training.pictures import draw_pictures
-from detr_lite.training.processes import Companions, only_rank_0_prints
-from detr_lite.training.resume import DescribeCheckpoint, Resumed, RunFacts, check_unchanged, find_resumed
-from detr_lite.training.self_test import self_test
-from detr_lite.training.stopping import Stopped, StopSignals, outliving_pipes
+from detr_lite.training.checks.nan_guard import FiniteGuard
+from detr_lite.training.samples import draw_pictures
+from detr_lite.training.distributed.launch import Companions, only_rank_0_prints
+from detr_lite.training.state.resume import DescribeCheckpoint, Resumed, RunFacts, check_unchanged, find_resumed
+from detr_lite.training.checks.overfit_check import self_test
+from detr_lite.training.distributed.signals import Stopped, StopSignals, outliving_pipes
 from detr_lite.training.trainer import build_trainer, quieten, run_optimizer
 from detr_lite.weights.checkpoint import Description
-from detr_lite.weights.start import initial_model
+from detr_lite.weights.init import initial_model
 
 THRESHOLD = 0.4
 """Score from which a detection is drawn in a run's pictures."""

@@ -18,16 +18,16 @@ from detr_lite.build import chosen
 from detr_lite.config import Config, OptimConfig
 from detr_lite.data.coco import CocoSplit
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.averaging import MovingAverage
-from detr_lite.training.callbacks import MetricsFile, RunProgress
-from detr_lite.training.checkpoints import BEST, LastCheckpoint, WholeCheckpointIO
-from detr_lite.training.choose import usual_rate
-from detr_lite.training.clock import NEVER, RateSchedule, RunClock, StepSeed
-from detr_lite.training.diagnosis import Rate, StallWatch
+from detr_lite.training.ema import MovingAverage
+from detr_lite.training.callbacks.metrics import MetricsFile, RunProgress
+from detr_lite.training.state.checkpoint import BEST, LastCheckpoint, WholeCheckpointIO
+from detr_lite.training.auto import usual_rate
+from detr_lite.training.schedule import NEVER, RateSchedule, RunClock, StepSeed
+from detr_lite.training.checks.diagnostics import Rate, StallWatch
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
-from detr_lite.training.pace import PaceNotes
-from detr_lite.training.patience import Patience
-from detr_lite.training.processes import Launch
+from detr_lite.training.checks.pace import PaceNotes
+from detr_lite.training.callbacks.early_stopping import Patience
+from detr_lite.training.distributed.launch import Launch
 
 
 def build_trainer(

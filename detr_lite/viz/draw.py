@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from detr_lite.messages import printable
+from detr_lite.text import printable
 from detr_lite.structures import Detections
 
 Color = tuple[int, int, int]

@@ -12,9 +12,9 @@ from torch import Tensor
 from detr_lite.build import build_model
 from detr_lite.config import Config, config_from_dict, config_to_dict
 from detr_lite.data.annotations import check_name
-from detr_lite.data.results import write_whole
+from detr_lite.io import write_whole
 from detr_lite.data.transforms import ResizeRule
-from detr_lite.messages import reason_of, shown
+from detr_lite.text import reason_of, shown
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.weights.files import is_state, read_json, read_safetensors, read_torch

@@ -7,13 +7,13 @@ from typing import Literal
 import safetensors.torch
 import torch
 
-from detr_lite.data.results import write_whole
+from detr_lite.io import write_whole
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
 from detr_lite.weights.checkpoint import KEY, Description, load_model
-from detr_lite.weights.facts import RESNETS
+from detr_lite.weights.arch_info import RESNETS
 from detr_lite.weights.files import refuse_existing
-from detr_lite.weights.layout import State
+from detr_lite.weights.key_mapping import State
 from detr_lite.weights.official import OfficialLayout
 
 Format = Literal["safetensors", "official"]

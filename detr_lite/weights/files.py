@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detr_lite.messages import printable, reason_of
+from detr_lite.text import printable, reason_of
 from detr_lite.structures import DetrLiteError
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import DetrLiteError
-from detr_lite.weights.facts import COCO_LABELS, Facts, facts_of_settings
+from detr_lite.weights.arch_info import COCO_LABELS, Facts, facts_of_settings
 from detr_lite.weights.files import read_json
-from detr_lite.weights.layout import Layout
+from detr_lite.weights.key_mapping import Layout
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -12,10 +12,10 @@ from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
 from detr_lite.weights.checkpoint import KEY, Description, is_exported, load_model, write_checkpoint
-from detr_lite.weights.facts import ORIGINAL, RESNETS, SIZES, Facts, describe, facts_of_weights
+from detr_lite.weights.arch_info import ORIGINAL, RESNETS, SIZES, Facts, describe, facts_of_weights
 from detr_lite.weights.files import is_state, read_safetensors, read_torch, refuse_existing
 from detr_lite.weights.huggingface import facts_of_config, facts_of_images, find_weights, layout_of
-from detr_lite.weights.layout import Layout, State, differences
+from detr_lite.weights.key_mapping import Layout, State, differences
 from detr_lite.weights.official import OfficialLayout, facts_of_arguments
 
 

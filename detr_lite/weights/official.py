@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.weights.facts import Facts, facts_of_settings
-from detr_lite.weights.layout import Layout, State
+from detr_lite.weights.arch_info import Facts, facts_of_settings
+from detr_lite.weights.key_mapping import Layout, State
 
 MODULES = {
     "backbone.network": "backbone.0.body",

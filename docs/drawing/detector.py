@@ -11,7 +11,7 @@ from PIL import Image
 
 from detr_lite import Detector
 from detr_lite.viz.heatmap import COLORMAP, overlay, token_heatmap
-from detr_lite.viz.panels import draw_box
+from detr_lite.viz.figures.figure_layout import draw_box
 
 SHOWN = 6
 """So many detections of the scene."""

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from detr_lite.benchmark.outcome import SHOWN, Evaluated, Outcome
-from detr_lite.benchmark.runs import Run
+from benchmarks.result import SHOWN, Evaluated, Outcome
+from benchmarks.runs import Run
 
 
 def write_log(folder: Path, precisions: Sequence[float], minutes: float = 1.0, best: float | None = None) -> None:

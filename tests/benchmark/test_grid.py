@@ -7,9 +7,9 @@ from fake_runs import FakeStart
 from PIL import Image
 from torchvision.ops import box_iou
 
-from detr_lite.benchmark.grid import KINDS, grid
-from detr_lite.benchmark.grid_data import Kind, draw_data_set
-from detr_lite.benchmark.study import Request
+from benchmarks.grid import KINDS, grid
+from benchmarks.grid_data import Kind, draw_data_set
+from benchmarks.study import Request
 from detr_lite.data.coco import read_split
 from detr_lite.structures import DetrLiteError
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from detr_lite.benchmark import oracle
-from detr_lite.benchmark.oracle import Differences, compare, gradient_differences, oracle_table
-from detr_lite.benchmark.twin import Sizes, copy_weights, make_twins
+from benchmarks import oracle
+from benchmarks.parity import Differences, compare, gradient_differences, oracle_table
+from benchmarks.parity_models import Sizes, copy_weights, make_twins
 from detr_lite.structures import DetrLiteError
 
 SMALL = Sizes("resnet18", dim=64, heads=4, layers=2, feedforward_dim=96, queries=12, classes=5)

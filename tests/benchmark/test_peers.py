@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from detr_lite.benchmark import peer_run
-from detr_lite.benchmark.peer_model import PeerModel, PeerOutput, peer_criterion
-from detr_lite.benchmark.peer_run import peer_sizes, spare_class_layers, train_peer
-from detr_lite.benchmark.peers import PEERS, PeerSizes, build_network, find_peer
-from detr_lite.benchmark.theirs import random_batch
+from benchmarks import peer_run
+from benchmarks.baseline_model import PeerModel, PeerOutput, peer_criterion
+from benchmarks.baseline_run import peer_sizes, spare_class_layers, train_peer
+from benchmarks.baselines import PEERS, PeerSizes, build_network, find_peer
+from benchmarks.hf_reference import random_batch
 from detr_lite.config import Invocation
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.structures import Batch, DetrLiteError, Target

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from fake_runs import FakeStart, outcome, write_log
 
-from detr_lite.benchmark import runs as module
-from detr_lite.benchmark.outcome import mean_and_range, outcome_of, read_outcome
-from detr_lite.benchmark.runs import Run, RunError, Runs, start_process, with_seeds
+from benchmarks import runs as module
+from benchmarks.result import mean_and_range, outcome_of, read_outcome
+from benchmarks.runs import Run, RunError, Runs, start_process, with_seeds
 from detr_lite.config import config_from_dict, config_to_dict
 from detr_lite.data.coco import read_split
 
@@ -204,7 +204,7 @@ def test_a_process_gets_settings_and_a_folder(program, config, tmp_path, peer):
         assert words == [str(module.PROJECT / "tools" / "train.py"), "--overwrite", *common]
         assert parameters > 10_000
     else:
-        assert words == ["-m", "detr_lite.benchmark.peer_run", "detr", *common]
+        assert words == ["-m", "benchmarks.baseline_run", "detr", *common]
         assert parameters == 77
 
 

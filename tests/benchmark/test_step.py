@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from detr_lite.benchmark import step
+from benchmarks import step
 
 
 def test_the_parts_of_a_step_add_up(run_tool: Callable[..., Any], tiny_file: Path) -> None:

@@ -7,11 +7,11 @@ import pytest
 from fake_runs import FakeStart, outcome
 from PIL import Image
 
-from detr_lite.benchmark.ablate import CHANGES, ablate, changed
-from detr_lite.benchmark.converge import converge
-from detr_lite.benchmark.curves import Curve, plot_curves, spread_apart
-from detr_lite.benchmark.runs import RunError
-from detr_lite.benchmark.study import Request, Study, markdown
+from benchmarks.ablate import CHANGES, ablate, changed
+from benchmarks.converge import converge
+from benchmarks.curves import Curve, plot_curves, spread_apart
+from benchmarks.runs import RunError
+from benchmarks.study import Request, Study, markdown
 from detr_lite.structures import DetrLiteError
 
 PRECISIONS = {"rtdetr_v2": {1e-3: 0.31, 5e-4: 0.36}, "detr": {5e-4: 0.1}}

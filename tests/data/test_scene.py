@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detr_lite.data.painting import LEAST_CONTRAST, paint
-from detr_lite.data.rendering import draw_image, draw_scene
-from detr_lite.data.shapes import CATEGORY_IDS, silhouette, tight_box_xywh
+from detr_lite.data.synthetic.painting import LEAST_CONTRAST, paint
+from detr_lite.data.synthetic.rendering import draw_image, draw_scene
+from detr_lite.data.synthetic.shapes import CATEGORY_IDS, silhouette, tight_box_xywh
 
 SPLITS = ("train", "val")
 

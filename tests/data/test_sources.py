@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from detr_lite.data import sources
-from detr_lite.data.results import check_output, drawing_names, write_whole
-from detr_lite.data.sources import ImageFile, find_images, read_batches, refuse_unreadable
+from detr_lite.io import check_output, drawing_names, write_whole
+from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
 from detr_lite.structures import DetrLiteError
 
 Found = Callable[..., list[str]]

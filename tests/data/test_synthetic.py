@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detr_lite.data import synthetic
-from detr_lite.data.shapes import CATEGORY_IDS
-from detr_lite.data.synthetic import draw_image, draw_scene, image_id, make_coco_small
+from detr_lite.data.synthetic.shapes import CATEGORY_IDS
+from detr_lite.data.synthetic.coco_small import draw_image, draw_scene, image_id, make_coco_small
 from detr_lite.structures import DetrLiteError
 
 SEED = 3
@@ -199,7 +199,7 @@ def test_progress_without_a_terminal_is_plain_lines(tmp_path, capsys):
 
 
 def test_drawing_processes_do_not_load_torch():
-    check = "import sys, detr_lite.data.rendering; sys.exit('torch' in sys.modules)"
+    check = "import sys, detr_lite.data.synthetic.rendering; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
@@ -208,7 +208,7 @@ def test_a_script_needs_no_main_guard(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from detr_lite.data.synthetic import make_coco_small\n"
+        "from detr_lite.data.synthetic.coco_small import make_coco_small\n"
         "print('once')\n"
         "make_coco_small(Path('set'), train_images=4, val_images=2, workers=2)\n"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_lite.data.truth import Truth
+from detr_lite.data.ground_truth import Truth
 from detr_lite.structures import DetrLiteError
 
 

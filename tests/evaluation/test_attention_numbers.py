@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detr_lite.evaluation.attention_numbers import BAND, MEASURES, AttentionNumbers, AttentionTally, token_patches
+from detr_lite.evaluation.attention_metrics import BAND, MEASURES, AttentionNumbers, AttentionTally, token_patches
 from detr_lite.structures import AttentionMaps
 
 

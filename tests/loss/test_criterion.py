@@ -5,11 +5,11 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
-from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.loss import official_criterion
 from detr_lite.loss.criterion import QualityCriterion
 from detr_lite.loss.matcher import MatchingCost
-from detr_lite.loss.terms import edge_distribution_loss, matchability_aware_loss
+from detr_lite.loss.losses import edge_distribution_loss, matchability_aware_loss
 from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
 
 

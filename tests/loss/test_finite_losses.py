@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detr_lite.boxes import cxcywh_to_xyxy, paired_iou_and_giou
+from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou_and_giou
 from detr_lite.loss import Losses, criterion, official_criterion
 from detr_lite.loss.criterion import Criterion, QualityCriterion
 from detr_lite.loss.matcher import MatchingCost

@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from detr_lite.boxes import cxcywh_to_xyxy
-from detr_lite.loss.terms import (
+from detr_lite.box_ops import cxcywh_to_xyxy
+from detr_lite.loss.losses import (
     background_cross_entropy,
     box_terms,
     edge_distribution_loss,

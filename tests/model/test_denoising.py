@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.model.denoising import group_visibility, make_noisy_objects
 from detr_lite.structures import Target
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detr_lite.boxes import cxcywh_to_xyxy
+from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.model.heads import DistributionHeads, PlainHeads, RefiningHeads, edge_steps
 
 DIM = 8

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detr_lite.benchmark.theirs import random_batch, their_answer, their_losses
-from detr_lite.benchmark.twin import Sizes, make_twins
+from benchmarks.hf_reference import random_batch, their_answer, their_losses
+from benchmarks.parity_models import Sizes, make_twins
 from detr_lite.loss import official_criterion
 from detr_lite.structures import Batch, DetrOutput
 

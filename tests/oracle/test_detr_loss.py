@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from detr_lite.benchmark.oracle import gradient_differences, our_matches
-from detr_lite.benchmark.theirs import random_batch, their_answer, their_losses, their_matches
-from detr_lite.benchmark.twin import Sizes, make_twins
+from benchmarks.parity import gradient_differences, our_matches
+from benchmarks.hf_reference import random_batch, their_answer, their_losses, their_matches
+from benchmarks.parity_models import Sizes, make_twins
 from detr_lite.build import build_criterion
 from detr_lite.config import Config, ModelConfig
 from detr_lite.loss import Losses, official_criterion

@@ -15,8 +15,8 @@ from transformers.models.dab_detr.modeling_dab_detr import (
     inverse_sigmoid,
 )
 
-from detr_lite.benchmark.theirs import random_batch
-from detr_lite.boxes import cxcywh_to_xyxy, paired_iou_and_giou
+from benchmarks.hf_reference import random_batch
+from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou_and_giou
 from detr_lite.loss.matcher import MatchingCost, match
 from detr_lite.loss.targets import pad_targets
 from detr_lite.model.attention import PositionGuidedAttention

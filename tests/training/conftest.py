@@ -16,7 +16,7 @@ from detr_lite.training import run
 def no_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training alone, without the evaluation and the pictures, which take longer than the few steps."""
     monkeypatch.setattr(run, "finish", lambda *_: None)
-    monkeypatch.setattr("detr_lite.training.callbacks.plot_training_curves", lambda *_: None)
+    monkeypatch.setattr("detr_lite.training.callbacks.metrics.plot_training_curves", lambda *_: None)
 
 
 @pytest.fixture
@@ -52,5 +52,5 @@ def fake_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr("detr_lite.training.clock.time.monotonic", lambda: now)
+    monkeypatch.setattr("detr_lite.training.schedule.time.monotonic", lambda: now)
     return tick

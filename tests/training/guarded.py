@@ -18,11 +18,11 @@ from detr_lite.config import Config
 from detr_lite.data.coco import CocoDetection, read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import DetrLiteError, DetrOutput
-from detr_lite.training.averaging import MovingAverage
-from detr_lite.training.clock import StepSeed
+from detr_lite.training.ema import MovingAverage
+from detr_lite.training.schedule import StepSeed
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.numerics import FiniteGuard
+from detr_lite.training.checks.nan_guard import FiniteGuard
 from detr_lite.training.optim import OptimizerName, make_optimizer, parameter_groups
 from detr_lite.weights.checkpoint import Description
 

@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed as dist
 
-from detr_lite.command import run_command
+from detr_lite.cli.command import run_command
 from detr_lite.config import Invocation
 from detr_lite.training import callbacks, processes, run
 from detr_lite.training.module import DetectionModule

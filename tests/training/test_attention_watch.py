@@ -18,10 +18,10 @@ from detr_lite.data.coco import CocoDetection, read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import Detections
 from detr_lite.training import attention_watch, run
-from detr_lite.training.attention import measure_attention
-from detr_lite.training.attention_watch import AttentionWatch
-from detr_lite.training.clock import RunClock
-from detr_lite.viz.attention_frames import SeenImage, SeenObject, animate, attention_frame
+from detr_lite.training.matched_attention import measure_attention
+from detr_lite.training.callbacks.attention_logger import AttentionWatch
+from detr_lite.training.schedule import RunClock
+from detr_lite.viz.figures.attention_frames import SeenImage, SeenObject, animate, attention_frame
 from detr_lite.weights.checkpoint import load_model
 
 pytestmark = pytest.mark.usefixtures("no_finish")

@@ -16,7 +16,7 @@ from detr_lite.config import Config, Invocation
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.structures import Batch, Detections, DetrLiteError
 from detr_lite.training import run
-from detr_lite.training.averaging import MovingAverage, decay_at
+from detr_lite.training.ema import MovingAverage, decay_at
 from detr_lite.training.evaluate import detect
 from detr_lite.training.module import DetectionModule
 from detr_lite.weights.checkpoint import load_model
@@ -95,7 +95,7 @@ def config(tiny_config: Config) -> Config:
 def train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Training alone, without the evaluation and the pictures at the end."""
     monkeypatch.setattr(run, "finish", lambda *_: None)
-    monkeypatch.setattr("detr_lite.training.callbacks.plot_training_curves", lambda *_: None)
+    monkeypatch.setattr("detr_lite.training.callbacks.metrics.plot_training_curves", lambda *_: None)
 
     def train(config: Config, folder: Path, resume: str | None = None) -> None:
         run.train(Invocation(config, config_name="tiny", run_dir=folder, resume=resume, overwrite=False))

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from detr_lite.evaluation.coco_map import METRICS
-from detr_lite.training.callbacks import MetricsFile, RunProgress
-from detr_lite.training.clock import RunClock
+from detr_lite.training.callbacks.metrics import MetricsFile, RunProgress
+from detr_lite.training.schedule import RunClock
 
 MODULE = MagicMock(spec=L.LightningModule)
 LOSSES = {"loss": 3.5, "loss_class": 1.0, "loss_l1": 0.5}

@@ -7,7 +7,7 @@ import pytest
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
 from detr_lite.data.coco import CocoSplit, ImageRecord
 from detr_lite.structures import Category
-from detr_lite.training.choose import RATES, choose_sizes, keep_choices
+from detr_lite.training.auto import RATES, choose_sizes, keep_choices
 
 
 def split(images: int, side: int, extents: dict[int, float], objects: int = 4) -> CocoSplit:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from toy import BATCHES, Toy, run
 
-from detr_lite.training.agreement import Agreement
-from detr_lite.training.clock import RateSchedule, RunClock, StepSeed
+from detr_lite.training.distributed.control import Agreement
+from detr_lite.training.schedule import RateSchedule, RunClock, StepSeed
 from detr_lite.training.optim import rate_factor
 
 

@@ -16,7 +16,7 @@ from runs import checkpoint_of
 from detr_lite.config import Config, Invocation
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import processes
-from detr_lite.training.processes import LOST, MAIN, Companions
+from detr_lite.training.distributed.launch import LOST, MAIN, Companions
 
 pytestmark = pytest.mark.timeout(60)
 

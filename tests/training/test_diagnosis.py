@@ -21,10 +21,10 @@ from detr_lite.data.transforms import evaluation_transform
 from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, explain_zero
 from detr_lite.structures import Category, Detections
 from detr_lite.training import diagnosis
-from detr_lite.training.answers import Classes, best_by_query, fit_of, spread_over_images, spread_over_queries
-from detr_lite.training.clock import NEVER, RateSchedule, RunClock
+from detr_lite.training.checks.prediction_stats import Classes, best_by_query, fit_of, spread_over_images, spread_over_queries
+from detr_lite.training.schedule import NEVER, RateSchedule, RunClock
 from detr_lite.training.datamodule import DetectionData
-from detr_lite.training.diagnosis import Rate, StallWatch, are_classes_random
+from detr_lite.training.checks.diagnostics import Rate, StallWatch, are_classes_random
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
 

@@ -23,7 +23,7 @@ NAMES = {3: "Green Thing", 7: "yellow thing", 11: "red thing", 90: "blue thing"}
 @pytest.fixture(autouse=True)
 def _no_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "finish", lambda *_: None)
-    monkeypatch.setattr("detr_lite.training.callbacks.plot_training_curves", lambda *_: None)
+    monkeypatch.setattr("detr_lite.training.callbacks.metrics.plot_training_curves", lambda *_: None)
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ import torch
 from runs import assert_same_end, checkpoint_of, files_in, rows_of
 
 from detr_lite.config import Config, Invocation
-from detr_lite.data.results import keep_copy, write_whole
+from detr_lite.io import keep_copy, write_whole
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
-from detr_lite.training.folder import take_folder
-from detr_lite.training.lock import RunLock
+from detr_lite.training.state.run_folder import take_folder
+from detr_lite.training.state.lock import RunLock
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -18,10 +18,10 @@ from detr_lite.config import Config
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import DetrOutput
 from detr_lite.training import numerics
-from detr_lite.training.clock import step_seed
-from detr_lite.training.kept_step import FOLDER, KeptStep
+from detr_lite.training.schedule import step_seed
+from detr_lite.training.checks.nan_capture import FOLDER, KeptStep
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.numerics import Account
+from detr_lite.training.checks.nan_guard import Account
 from detr_lite.weights.checkpoint import KEY, Description
 from detr_lite.weights.files import read_torch
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from toy import Toy, run
 
-from detr_lite.training.clock import RunClock
-from detr_lite.training.pace import PaceNotes
+from detr_lite.training.schedule import RunClock
+from detr_lite.training.checks.pace import PaceNotes
 
 
 class Scored(Toy):

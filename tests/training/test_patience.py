@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from detr_lite.training.clock import NEVER, RunClock
-from detr_lite.training.patience import Patience
+from detr_lite.training.schedule import NEVER, RunClock
+from detr_lite.training.callbacks.early_stopping import Patience
 
 
 class Toy(L.LightningModule):

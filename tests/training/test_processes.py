@@ -14,7 +14,7 @@ from runs import assert_same_end, checkpoint_of, files_in, rows_of
 from detr_lite.config import Config, Invocation
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
-from detr_lite.training.processes import LOST
+from detr_lite.training.distributed.launch import LOST
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -112,7 +112,7 @@ def test_a_signal_before_training_stops_both_after_the_first_step(
 def resume_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Config, Path], str]:
     """Resume a run in this process; gives what it tells."""
     monkeypatch.setattr(run, "finish", lambda *_: None)
-    monkeypatch.setattr("detr_lite.training.callbacks.plot_training_curves", lambda *_: None)
+    monkeypatch.setattr("detr_lite.training.callbacks.metrics.plot_training_curves", lambda *_: None)
 
     def resume(config: Config, folder: Path) -> str:
         alone = replace(config, trainer=replace(config.trainer, devices=1))

@@ -19,7 +19,7 @@ from detr_lite.data.coco import read_split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import Batch, Target
-from detr_lite.training.agreement import Agreement
+from detr_lite.training.distributed.control import Agreement
 from detr_lite.training.datamodule import make_loader
 from detr_lite.training.module import DetectionModule
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from detr_lite.config import Config, read_config
 from detr_lite.structures import DetrLiteError, DetrOutput
-from detr_lite.training.kept_step import FOLDER, KeptStep
-from detr_lite.training.replay import replay, watched
+from detr_lite.training.checks.nan_capture import FOLDER, KeptStep
+from detr_lite.training.checks.replay import replay, watched
 from detr_lite.weights.checkpoint import KEY
 from detr_lite.weights.files import read_torch
 
@@ -86,7 +86,7 @@ def test_a_replay_gives_the_same_numbers(make_run, tmp_path, capsys, precision: 
 def test_exactly_the_same(make_run, tmp_path, monkeypatch) -> None:
     """Not only the digits that are printed."""
     seen = {}
-    monkeypatch.setattr("detr_lite.training.replay._say_parts", lambda losses, before: seen.update(now=losses.parts))
+    monkeypatch.setattr("detr_lite.training.checks.replay._say_parts", lambda losses, before: seen.update(now=losses.parts))
     run = make_run()
     break_bias(run)
     run.stops()

@@ -20,9 +20,9 @@ from detr_lite.data.coco import read_split
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.training import run
-from detr_lite.training.folder import WRITTEN, choose_folder
+from detr_lite.training.state.run_folder import WRITTEN, choose_folder
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.resume import DescribeCheckpoint, RunFacts, find_resumed
+from detr_lite.training.state.resume import DescribeCheckpoint, RunFacts, find_resumed
 from detr_lite.weights.checkpoint import KEY, Description
 
 STEPS = 16
@@ -190,7 +190,7 @@ def stopped_run(
 ) -> Iterator[Path]:
     """A run that was stopped after 3 of its 16 steps."""
     monkeypatch.setattr(run, "finish", lambda *_: None)
-    monkeypatch.setattr("detr_lite.training.callbacks.plot_training_curves", lambda *_: None)
+    monkeypatch.setattr("detr_lite.training.callbacks.metrics.plot_training_curves", lambda *_: None)
     with monkeypatch.context() as patch:
         signal_in(3, signal.SIGTERM, patch)
         with pytest.raises(SystemExit):

@@ -20,7 +20,7 @@ from detr_lite.config import Config, Invocation, config_to_dict, read_config
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
-from detr_lite.training.folder import WRITTEN, choose_folder, take_folder
+from detr_lite.training.state.run_folder import WRITTEN, choose_folder, take_folder
 from detr_lite.training.hardware import choose_precision
 
 FILES = {

@@ -18,10 +18,10 @@ from detr_lite.data.coco import CocoSplit, read_split
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import self_test as module_under_test
-from detr_lite.training.answers import Classes, Fit
+from detr_lite.training.checks.prediction_stats import Classes, Fit
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.self_test import Attempt, choose_images, find_fault, self_test
+from detr_lite.training.checks.overfit_check import Attempt, choose_images, find_fault, self_test
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from detr_lite.training.clock import NEVER, RunClock
+from detr_lite.training.schedule import NEVER, RunClock
 
 BATCHES = 5
 """In an epoch."""

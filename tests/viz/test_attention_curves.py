@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from detr_lite.evaluation.attention_numbers import MEASURES, AttentionNumbers, AttentionTally
-from detr_lite.viz.attention_curves import plot_attention_curves
+from detr_lite.evaluation.attention_metrics import MEASURES, AttentionNumbers, AttentionTally
+from detr_lite.viz.figures.attention_curves import plot_attention_curves
 
 
 def numbers_of(layers: int, heads: int) -> AttentionNumbers:

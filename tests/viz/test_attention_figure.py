@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
-from detr_lite.viz.attention import attention_figure, overlay, token_heatmap
+from detr_lite.viz.figures.attention import attention_figure, overlay, token_heatmap
 
 NAMES = ("cup", "plate")
 

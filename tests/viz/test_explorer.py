@@ -20,9 +20,9 @@ from PIL import Image
 from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
 from detr_lite.structures import Batch, Detections
-from detr_lite.viz.explorer import explorer_page
-from detr_lite.viz.explorer_scene import pack_scene
-from detr_lite.viz.row_codes import encode_rows
+from detr_lite.viz.explorer.page import explorer_page
+from detr_lite.viz.explorer.scene import pack_scene
+from detr_lite.viz.explorer.quantize import encode_rows
 
 PROJECT = Path(__file__).resolve().parents[2]
 

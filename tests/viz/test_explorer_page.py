@@ -10,8 +10,8 @@ import torch
 from made_up_attention import NAMES, found, maps, picture, truth
 
 from detr_lite.structures import Detections
-from detr_lite.viz.explorer import explorer_page
-from detr_lite.viz.explorer_scene import pack_scene
+from detr_lite.viz.explorer.page import explorer_page
+from detr_lite.viz.explorer.scene import pack_scene
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")

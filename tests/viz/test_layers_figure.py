@@ -7,7 +7,7 @@ from sheets import assert_legible, panels_of
 from test_attention_figure import attention_maps, brightest, detections, marked_maps
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.viz.layers import layers_figure
+from detr_lite.viz.figures.layers import layers_figure
 
 IMAGE = Image.new("RGB", (160, 80))
 

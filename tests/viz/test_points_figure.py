@@ -8,7 +8,7 @@ from sheets import assert_legible, panels_of
 from test_attention_figure import padding_of
 
 from detr_lite.structures import AttentionMaps, Batch, DetrLiteError
-from detr_lite.viz.points import point_token, points_figure, token_box
+from detr_lite.viz.figures.points import point_token, points_figure, token_box
 
 SIZE = (400, 300)
 

@@ -5,7 +5,7 @@ import torch
 from sheets import assert_legible
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.viz.slots import KINDS, QuerySlots, box_kinds, slots_figure
+from detr_lite.viz.figures.query_boxes import KINDS, QuerySlots, box_kinds, slots_figure
 
 SMALL, WIDE, UPRIGHT = range(3)
 

@@ -12,7 +12,7 @@ from foreign_models import OriginalDetr, assert_answers_as_the_original, origina
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.structures import Batch, Category, DetrLiteError
 from detr_lite.weights import import_checkpoint
-from detr_lite.weights.facts import RESNETS, facts_of_weights
+from detr_lite.weights.arch_info import RESNETS, facts_of_weights
 from detr_lite.weights.imports import read_foreign
 from detr_lite.weights.official import OfficialLayout
 

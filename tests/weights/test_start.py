@@ -19,7 +19,7 @@ from detr_lite.model.frozen import FrozenBatchNorm
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.weights import start
 from detr_lite.weights.checkpoint import KEY, Description
-from detr_lite.weights.start import initial_model
+from detr_lite.weights.init import initial_model
 
 CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"), Category(90, "green thing"))
 

@@ -1,0 +1,125 @@
+"""Trains one of transformers' detectors as `tools/train.py` trains ours.
+
+python -m benchmarks.baseline_run d_fine --config FILE --run_dir FOLDER
+
+Data, sizes, clock, schedule, optimiser and evaluation are our own, from the same settings. Nothing is kept of it but
+the log: `config.yaml`, `metrics.csv`, `curves.png` and `model.json`.
+"""
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from benchmarks.baseline_model import PeerModel, peer_criterion
+from benchmarks.baselines import Peer, PeerSizes, find_peer
+from detr_lite.build import build_postprocess, chosen
+from detr_lite.cli.command import run_command
+from detr_lite.config import Config, Invocation, OptimConfig, read_config, write_config
+from detr_lite.structures import DetrLiteError
+from detr_lite.training.ema import MovingAverage
+from detr_lite.training.schedule import RunClock
+from detr_lite.training.datamodule import allow_open_files
+from detr_lite.training.hardware import choose_precision
+from detr_lite.training.module import DetectionModule
+from detr_lite.training.optim import make_optimizer, parameter_groups
+from detr_lite.training.run import make_data, read_data
+from detr_lite.training.trainer import quieten, timekeepers, trainer_settings
+
+MODEL_FILE = "model.json"
+
+
+def main() -> None:
+    name, *words = sys.argv[1:]
+    invocation = read_config(words, program="peer_run")
+    if invocation.run_dir is None:
+        raise DetrLiteError("--run_dir is missing; say where the run is to be written")
+    train_peer(find_peer(name), invocation, invocation.run_dir)
+
+
+def train_peer(peer: Peer, invocation: Invocation, folder: Path) -> None:
+    """One run on one device, from random weights, with an evaluation at its end; what is in the folder is replaced."""
+    quieten()
+    logging.getLogger("transformers").setLevel(logging.WARNING)
+    allow_open_files()
+    config, train, val = read_data(invocation.config)
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    names = [category.name for category in train.categories]
+    model = PeerModel(peer, peer_sizes(config, len(names)))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    print(f"model      {peer.title} on {config.model.backbone}, {parameters / 1e6:.1f} M parameters, {precision}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(config, folder / "config.yaml")
+    (folder / MODEL_FILE).write_text(json.dumps({"parameters": parameters}) + "\n")
+
+    module = DetectionModule(
+        model=model,
+        criterion=peer_criterion,
+        postprocess=build_postprocess(config.model, names, peer.activation),
+        val=val,
+        make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),
+        clip=config.optim.clip,
+    )
+    _trainer(config, precision, folder).fit(module, make_data(config, train, val))
+
+
+def peer_sizes(config: Config, classes: int) -> PeerSizes:
+    """Our model's sizes; the level of those that ask one is our coarsest."""
+    model = config.model
+    return PeerSizes(
+        backbone=model.backbone,
+        stride=model.strides[-1],
+        classes=classes,
+        queries=chosen("model.num_queries", model.num_queries),
+        dim=model.dim,
+        heads=model.heads,
+        encoder_layers=model.encoder_layers,
+        decoder_layers=model.decoder_layers,
+        feedforward_dim=model.feedforward_dim,
+        dropout=model.dropout,
+    )
+
+
+def _trainer(config: Config, precision: str, folder: Path) -> L.Trainer:
+    optim = config.optim
+    clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
+    callbacks = timekeepers(config, clock, folder)
+    if optim.ema:
+        callbacks.append(MovingAverage(optim.ema, optim.ema_ramp_steps))
+    settings = trainer_settings(config, precision, folder)
+    return L.Trainer(**settings, devices=1, logger=False, enable_checkpointing=False, callbacks=callbacks)
+
+
+def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
+    assert isinstance(model, PeerModel)
+    name, rate = config.optimizer or "adamw", chosen("optim.lr", config.lr)
+    groups = parameter_groups(model, rate, 1.0, config.weight_decay, config.decay_all, name)
+    if name == "muon":
+        groups = spare_class_layers(groups, model.class_weights)
+    return make_optimizer(groups, fused, name)
+
+
+def spare_class_layers(groups: list[dict[str, Any]], class_weights: Collection[Tensor]) -> list[dict[str, Any]]:
+    """What gives classes is no matrix between hidden layers, by whatever name: Muon is not for it."""
+    of_classes = {id(weight) for weight in class_weights}
+    spared = []
+    for group in groups:
+        kept = [parameter for parameter in group["params"] if id(parameter) not in of_classes]
+        moved = [parameter for parameter in group["params"] if id(parameter) in of_classes]
+        if kept:
+            spared.append({**group, "params": kept})
+        if moved:
+            spared.append({**group, "params": moved, "name": f"{group['name']} of classes", "use_muon": False})
+    return spared
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,265 @@
+"""How well attention goes with objects: numbers for each decoder layer and head, of queries that answer for an object.
+
+A token's weight lies evenly over the patch that it stands for, cut to the image; where a patch lies partly in a box,
+that part of its weight does. So each share of the attention can be set beside the share of the image that the same
+region covers, which is what attention that is spread evenly would have there.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from detr_lite.box_ops import cxcywh_to_xyxy
+from detr_lite.structures import AttentionMaps
+
+BAND = 0.25
+"""Width of the band about a box's edges: so much of the box's width at the left and right, of its height at top and
+bottom. Half of it lies within the box, half outside."""
+
+_AT_ONCE = 16
+"""Pairs of query and object that are worked on together, lest many of them take many copies of the weights."""
+
+
+@dataclass(frozen=True)
+class AttentionNumbers:
+    """Means over all matched objects. In rows of heads, the last entry is of the mean over heads.
+
+    Of an evaluation without objects `objects` is 0, and all means are NaN.
+    """
+
+    objects: int
+    box_area: float
+    """Share of the image that the true box covers."""
+    edges_area: float
+    """Share of the image that the band about the box's edges covers."""
+    even_entropy: float
+    """Of attention that is the same for all tokens, in nats."""
+    inside: Float[Tensor, "layer head_and_mean"]
+    """Share of the attention that lies inside the true box."""
+    pointing: Float[Tensor, "layer head_and_mean"]
+    """How often the place with the most attention lies inside the true box: the pointing game of Zhang et al.,
+    "Top-down Neural Attention by Excitation Backprop" (arXiv 1608.00507), here for single objects and without their
+    tolerance of 15 pixels. A place at random would hit as often as the box's share of the image says."""
+    entropy: Float[Tensor, "layer head_and_mean"]
+    """-sum w ln w over tokens, in nats (Shannon, 1948): 0 where all lies on one token."""
+    entropy_share: Float[Tensor, "layer head_and_mean"]
+    """The same as a share of the logarithm of the image's number of tokens, as of equal weights."""
+    near_edges: Float[Tensor, "layer head_and_mean"]
+    """Share of the attention in the band about the box's edges, where an object's four extremes lie: DETR's decoder
+    "mostly attends to object extremities" (arXiv 2005.12872, section 4.2). At which place of its edge each of them
+    lies, a box does not say, so the band has the whole edges."""
+    apart: Float[Tensor, " layer"]
+    """How far an image's queries differ in where they look, mean over heads; all queries, of the median image. A
+    query's row differs from the mean row by half the sum of absolute differences (total variation): 0 where all are
+    alike, nearly 1 where none has a token in common with others. 1 where there is one query."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it; None where there is nothing to measure."""
+        rows = {name: getattr(self, name) for name in MEASURES}
+
+        def of(layer: int, head: int) -> dict[str, float | None]:
+            return {name: _finite(values[layer, head].item()) for name, values in rows.items()}
+
+        layers, heads = self.inside.shape
+        return {
+            "objects": self.objects,
+            **{name: _finite(getattr(self, name)) for name in ("box_area", "edges_area", "even_entropy")},
+            "layers": [
+                {
+                    "layer": layer,
+                    "queries_apart": _finite(self.apart[layer].item()),
+                    "mean_of_heads": of(layer, heads - 1),
+                    "heads": [of(layer, head) for head in range(heads - 1)],
+                }
+                for layer in range(layers)
+            ],
+        }
+
+    def table(self) -> str:
+        """A line for each layer, of the mean over heads, and one of what evenly spread attention would have."""
+        lines = ["layer  inside the box  peak inside      entropy  near its edges  queries apart"]
+        for layer, apart in enumerate(self.apart.tolist()):
+            values = {name: getattr(self, name)[layer, -1].item() for name in MEASURES}
+            lines.append(
+                f"{layer:>5}  {values['inside']:>14.1%}  {values['pointing']:>11.1%}"
+                f"  {values['entropy']:>4.2f} ({values['entropy_share']:>4.0%})  {values['near_edges']:>14.1%}"
+                f"  {apart:>13.1%}"
+            )
+        even = f"{self.even_entropy:>4.2f} (100%)"
+        return "\n".join(
+            [*lines, f" even  {self.box_area:>14.1%}  {self.box_area:>11.1%}  {even}  {self.edges_area:>14.1%}"]
+        )
+
+    def sentence(self) -> str:
+        """The main number, for people to quote."""
+        return (
+            f"in the last layer {self.inside[-1, -1]:.1%} of the attention lies inside the true box, which covers "
+            f"{self.box_area:.1%} of the image"
+        )
+
+
+MEASURES = ("inside", "pointing", "entropy", "entropy_share", "near_edges")
+"""Those that each layer and head has."""
+
+
+class AttentionTally:
+    """Adds up the numbers, a batch at a time; holds no weights."""
+
+    def __init__(self) -> None:
+        self._objects = 0
+        self._areas = torch.zeros(3, dtype=torch.float64)
+        self._sums: Tensor | None = None
+        self._apart: list[Tensor] = []
+
+    def add(
+        self,
+        maps: AttentionMaps,
+        image: Int[Tensor, " pair"],
+        query: Int[Tensor, " pair"],
+        boxes_cxcywh: Float[Tensor, "pair 4"],
+    ) -> None:
+        """A batch, and which of its queries answer for which object.
+
+        Args:
+            image: place in the batch.
+            query: of `maps`.
+            boxes_cxcywh: the true boxes, relative to the unpadded image.
+        """
+        layers, _, heads = maps.cross.shape[:3]
+        if self._sums is None:
+            self._sums = torch.zeros(len(MEASURES), layers, heads + 1, dtype=torch.float64)
+        self._apart += list(_apart(maps).T.cpu())
+        patches_xyxy = token_patches(maps)
+        for pairs in torch.split(torch.arange(len(query), device=query.device), _AT_ONCE):
+            of_image, box_cxcywh = image[pairs], boxes_cxcywh[pairs].float()
+            each = maps.cross[:, of_image, :, query[pairs]].float()  # pair layer head token
+            weights = torch.cat([each, each.mean(dim=2, keepdim=True)], dim=2)
+            patch_xyxy = patches_xyxy[of_image]
+            tokens = (~maps.is_padding[of_image]).sum(1)
+            box_xyxy = cxcywh_to_xyxy(box_cxcywh)
+            inner, outer = (cxcywh_to_xyxy(box_cxcywh * _scaled(1 + sign * BAND, box_cxcywh)) for sign in (-1, 1))
+
+            in_band = covered_share(patch_xyxy, outer) - covered_share(patch_xyxy, inner)
+            entropy = torch.special.entr(weights).sum(-1)
+            even = tokens.clamp(min=1).log()[:, None, None]
+            peak_x, peak_y = peaks(weights, maps, of_image, patch_xyxy).unbind(-1)
+            left, top, right, bottom = box_xyxy[:, None, None].unbind(-1)
+            is_hit = (left <= peak_x) & (peak_x <= right) & (top <= peak_y) & (peak_y <= bottom)
+            measured = (
+                torch.einsum("plht,pt->plh", weights, covered_share(patch_xyxy, box_xyxy)),
+                is_hit,
+                entropy,
+                entropy / even.clamp(min=1e-12),
+                torch.einsum("plht,pt->plh", weights, in_band),
+            )
+            self._sums += torch.stack([values.double().sum(0) for values in measured]).cpu()
+            areas = (_area(box_xyxy), _area(outer) - _area(inner), even.flatten())
+            self._areas += torch.stack([values.double().sum() for values in areas]).cpu()
+        self._objects += len(query)
+
+    def numbers(self) -> AttentionNumbers:
+        """The means over all objects so far."""
+        sums = torch.zeros(len(MEASURES), 0, 1) if self._sums is None else self._sums
+        measured = dict(zip(MEASURES, sums / self._objects, strict=True))  # tensors: 0 / 0 is NaN
+        box_area, edges_area, even_entropy = (self._areas / self._objects).tolist()
+        apart = torch.stack(self._apart).median(dim=0).values if self._apart else torch.zeros(0)
+        return AttentionNumbers(self._objects, box_area, edges_area, even_entropy, apart=apart, **measured)
+
+
+def token_patches(maps: AttentionMaps) -> Float[Tensor, "batch token 4"]:
+    """What each token stands for, as (left, top, right, bottom) relative to the unpadded image and cut to it.
+
+    A patch beyond the image has no area. Of the original's padding, which is found otherwise than by patches, some such
+    token may count as image: what weight it has lies outside of every box.
+    """
+    levels = []
+    for level, (height, width) in enumerate(maps.grids):
+        span = spans_of(maps)[:, level].clamp(min=1e-12)
+        device = span.device
+        x = (torch.arange(width + 1, device=device) / span[:, :1]).clamp(max=1)[:, None]
+        y = (torch.arange(height + 1, device=device) / span[:, 1:]).clamp(max=1)[..., None]
+        shape = (len(span), height, width)
+        sides = (x[..., :-1], y[:, :-1], x[..., 1:], y[:, 1:])
+        levels.append(torch.stack([side.expand(shape) for side in sides], dim=-1).flatten(1, 2))
+    return torch.cat(levels, dim=1)
+
+
+def spans_of(maps: AttentionMaps) -> Float[Tensor, "batch level 2"]:
+    """(width, height) of each image in tokens; whole ones where the maps know no better."""
+    if maps.spans is not None:
+        return maps.spans
+    levels = []
+    sizes = [height * width for height, width in maps.grids]
+    for padding, grid in zip(torch.split(maps.is_padding, sizes, dim=1), maps.grids, strict=True):
+        is_image = ~padding.reshape(-1, *grid)
+        levels.append(torch.stack([is_image.any(1).sum(1), is_image.any(2).sum(1)], dim=1))
+    return torch.stack(levels, dim=1).float()
+
+
+def covered_share(
+    patches_xyxy: Float[Tensor, "pair token 4"], boxes_xyxy: Float[Tensor, "pair 4"]
+) -> Float[Tensor, "pair token"]:
+    """Which part of each patch a box covers; 0 of a patch without area."""
+    low = torch.maximum(patches_xyxy[..., :2], boxes_xyxy[:, None, :2])
+    high = torch.minimum(patches_xyxy[..., 2:], boxes_xyxy[:, None, 2:])
+    size = patches_xyxy[..., 2:] - patches_xyxy[..., :2]
+    # Side by side, as the product of two tiny sides may be no number any more.
+    return ((high - low).clamp(min=0) / size.clamp(min=1e-12)).prod(-1)
+
+
+def peaks(
+    weights: Float[Tensor, "pair layer head token"],
+    maps: AttentionMaps,
+    image: Int[Tensor, " pair"],
+    patches_xyxy: Float[Tensor, "pair token 4"],
+) -> Float[Tensor, "pair layer head 2"]:
+    """Where there is the most attention per area, all levels taken together: (x, y) relative to the unpadded image.
+
+    It is the middle of a patch of the finest level, which a coarser level's patches share out among. Of several such
+    places it is the first.
+    """
+    areas = (patches_xyxy[..., 2:] - patches_xyxy[..., :2]).prod(-1)
+    density = torch.where(areas > 0, 1 / areas.clamp(min=1e-12), 0.0)[:, None, None] * weights
+    sizes = [height * width for height, width in maps.grids]
+    finest = max(range(len(sizes)), key=sizes.__getitem__)
+    fine_xyxy = torch.split(patches_xyxy, sizes, dim=1)[finest]
+    middle = (fine_xyxy[..., :2] + fine_xyxy[..., 2:]) / 2
+    by_level = torch.split(density, sizes, dim=-1)
+    heat = torch.zeros_like(by_level[finest])
+    for level, (share, (height, width)) in enumerate(zip(by_level, maps.grids, strict=True)):
+        column, row = (middle * spans_of(maps)[image, level][:, None]).long().unbind(-1)
+        cell = row.clamp(max=height - 1) * width + column.clamp(max=width - 1)
+        heat = heat + share.gather(-1, cell[:, None, None].expand_as(heat))
+    best = heat.argmax(-1)
+    place: Tensor = middle[torch.arange(len(best), device=best.device)[:, None, None], best]
+    return place
+
+
+def _apart(maps: AttentionMaps) -> Float[Tensor, "layer batch"]:
+    queries = maps.cross.shape[3]
+    if queries < 2:
+        return torch.ones(maps.cross.shape[:2])
+    by_layer = []
+    for layer in maps.cross:  # one after the other: a copy of all takes up as much as they do
+        rows = layer.float().mean(dim=1)
+        by_layer.append((rows - rows.mean(dim=1, keepdim=True)).abs().sum(-1).mean(-1) / 2)
+    return torch.stack(by_layer)
+
+
+def _scaled(factor: float, like: Tensor) -> Tensor:
+    """For a box's (centre, size), of which the size changes."""
+    return like.new_tensor([1, 1, factor, factor])
+
+
+def _area(boxes_xyxy: Float[Tensor, "pair 4"]) -> Float[Tensor, " pair"]:
+    """Within the image."""
+    inside = boxes_xyxy.clamp(0, 1)
+    return (inside[:, 2:] - inside[:, :2]).prod(-1)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,188 @@
+"""What a run tells while it goes: its log, its curves, and its state on the terminal."""
+
+import csv
+import io
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
+
+from detr_lite.io import write_whole
+from detr_lite.evaluation.coco_map import METRICS
+from detr_lite.training.schedule import RunClock
+from detr_lite.viz.curves import plot_training_curves
+
+
+class MetricsFile(Callback):
+    """`metrics.csv`: losses every few steps and COCO's numbers at each evaluation, each in a row of its own.
+
+    Goes on in the same file when a run is resumed; rows that were written after the checkpoint, of which a kill may
+    have left the last in part, are dropped, as they come again.
+    Draws `curves.png` beside it at each evaluation. The run's loggers, if it has any, get the same rows.
+    """
+
+    def __init__(self, path: Path, clock: RunClock, every_steps: int = 10) -> None:
+        self.path = path
+        self.clock = clock
+        self.every_steps = every_steps
+        self.columns: list[str] = []
+        self._rows: int | None = None
+        """Below the head; None: to be counted, as the checkpoint does not say."""
+        self._last_step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rows = state_dict["rows"]
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_step = trainer.global_step
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        rows = self._rows if self._rows is not None else len(whole) if trainer.global_step else 0
+        kept = whole[: rows + 1] if rows else []
+        self._rows = max(0, len(kept) - 1)
+        self.columns = next(csv.reader([kept[0].decode()])) if kept else []
+        if kept != lines:
+            write_whole(self.path, lambda file: file.writelines(kept))
+
+    @rank_zero_only
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        is_new = trainer.global_step != self._last_step  # not so while gradients are being accumulated
+        self._last_step = trainer.global_step
+        if is_new and (trainer.global_step % self.every_steps == 0 or trainer.global_step == 1):
+            losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("loss")}
+            self._add(trainer, losses)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._add(trainer, {name: trainer.callback_metrics[name] for name in METRICS})
+        plot_training_curves(self.path, self.path.with_name("curves.png"))
+
+    def _add(self, trainer: L.Trainer, values: dict[str, Any]) -> None:
+        row = {
+            "step": trainer.global_step,
+            "epoch": trainer.current_epoch,
+            "minutes": round(self.clock.seconds / 60, 3),
+            "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            **{name: float(value) for name, value in values.items()},
+        }
+        if not self.columns:
+            losses = [name for name in trainer.callback_metrics if name.startswith("loss")]
+            self.columns = ["step", "epoch", "minutes", "lr", *losses, *METRICS]
+            self._write(dict(zip(self.columns, self.columns, strict=True)))
+        self._write(row)
+        self._rows = (self._rows or 0) + 1
+        for logger in trainer.loggers:
+            logger.log_metrics({name: value for name, value in row.items() if name != "step"}, row["step"])
+
+    def _write(self, row: dict[str, Any]) -> None:
+        """A row in one piece: a kill between two leaves the file whole."""
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.columns).writerow(row)
+        with self.path.open("ab") as file:
+            file.write(text.getvalue().encode())
+
+
+class RunProgress(ProgressBar):
+    """One bar for the whole run: how far, the losses, the last and best AP, the time left. Plain lines elsewhere.
+
+    Args:
+        line_seconds: without a terminal, a line at most so often.
+    """
+
+    def __init__(self, clock: RunClock, line_seconds: float = 15.0) -> None:
+        super().__init__()
+        self.clock = clock
+        self.line_seconds = line_seconds
+        self.is_terminal = sys.stderr.isatty()
+        self.bar: Any = None
+        self.best = -1.0
+        self.latest = -1.0
+        self._last_line = -math.inf
+
+    def disable(self) -> None:
+        self._last_line = math.inf
+
+    def enable(self) -> None:
+        self._last_line = -math.inf
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.is_terminal and trainer.is_global_zero:
+            layout = "{percentage:3.0f}% |{bar:20}| {desc}"
+            self.bar = tqdm(total=1.0, bar_format=layout, dynamic_ncols=True, leave=True)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        is_due = now - self._last_line >= (0.5 if self.bar is not None else self.line_seconds)
+        if trainer.is_global_zero and is_due:
+            self._last_line = now
+            self._show(self._describe(trainer))
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.bar is not None:
+            self._show("evaluating")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.latest = float(trainer.callback_metrics["AP"])
+        self.best = max(self.best, self.latest)
+        if trainer.is_global_zero:
+            ap50 = float(trainer.callback_metrics["AP50"])
+            line = f"{_clock(self.clock.seconds)}  step {trainer.global_step}: AP {self.latest:.3f}, AP50 {ap50:.3f}"
+            if self.bar is not None:
+                self.bar.write(line)
+            else:
+                print(line, flush=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.bar is not None:
+            self._show(self._describe(trainer))
+            self.bar.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "latest": self.latest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.latest = state_dict["best"], state_dict["latest"]
+
+    def _describe(self, trainer: L.Trainer) -> str:
+        losses = {name.removeprefix("loss_"): float(value) for name, value in trainer.callback_metrics.items()
+                  if name.startswith("loss")}  # fmt: skip
+        parts = " ".join(f"{name} {losses[name]:.2f}" for name in ("class", "ce", "l1", "giou") if name in losses)
+        seen = "" if self.best < 0 else f"  AP {self.latest:.3f} (best {self.best:.3f})"
+        return (
+            f"epoch {trainer.current_epoch} step {trainer.global_step}  loss {losses.get('loss', math.nan):.2f} "
+            f"({parts}){seen}  {_clock(self.clock.seconds_left)} left"
+        )
+
+    def _show(self, text: str) -> None:
+        if self.bar is None:
+            print(f"{self.clock.progress:4.0%}  {text}", flush=True)
+        else:
+            self.bar.n = self.clock.progress
+            self.bar.set_description_str(text)
+
+
+def _clock(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?:??"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,191 @@
+"""How far a run is, in epochs or in minutes; what follows from that: the rate, evaluations, the end."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch import Callback
+
+from detr_lite.data.sampler import mixed_seed
+from detr_lite.training.distributed.control import Agreement
+
+NEVER = sys.maxsize
+
+
+def place_in_run(trainer: L.Trainer) -> tuple[int, int]:
+    """The epoch that comes next or is under way, and how many of its batches lie behind."""
+    epoch: Any = trainer.fit_loop.epoch_progress.current
+    batch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    # Not "completed", which is one less in what was saved at the end of a step.
+    return epoch.processed, batch.processed if epoch.started > epoch.processed else 0
+
+
+def is_step(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the optimiser made a step with this batch, so that no gradients wait for the next ones."""
+    done = batch_idx + 1
+    return done % trainer.accumulate_grad_batches == 0 or done >= trainer.num_training_batches
+
+
+class RunClock(Callback):
+    """Knows the share of the run that is done, evaluates at even shares of it, and ends it.
+
+    Minutes count training alone: the clock stands while the model is evaluated. Ranks follow the clock of rank 0, or
+    one would stop while another waits for it.
+
+    Args:
+        max_epochs: length of the run, or
+        max_minutes: length of the run; the run ends before the step that would pass it.
+        evaluations: how many, the last at the end.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int | None,
+        max_minutes: float | None,
+        evaluations: int,
+        agreement: Agreement | None = None,
+    ) -> None:
+        self.max_epochs = max_epochs
+        self.max_seconds = None if max_minutes is None else max_minutes * 60
+        self.evaluations = evaluations
+        self.agreement = agreement or Agreement()
+        self.progress = 0.0
+        self.seconds = 0.0
+        self._evaluated = 0
+        self._is_pending = False
+        self._mark: float | None = None
+        self._step_seconds = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        return self.progress >= 1
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        return self._due > self._evaluated
+
+    @property
+    def seconds_left(self) -> float:
+        """An estimate from the pace so far, where the run's length is given in epochs."""
+        if self.max_seconds is not None:
+            return max(0.0, self.max_seconds - self.seconds)
+        return self.seconds * (1 - self.progress) / self.progress if self.progress > 0 else float("inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        # Not how many evaluations there were: a run that goes on may be longer, or be divided otherwise.
+        return {"seconds": self.seconds, "step_seconds": self._step_seconds, "is_pending": self.is_evaluation_due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self._step_seconds = state_dict["seconds"], state_dict["step_seconds"]
+        self._is_pending = state_dict.get("is_pending", False)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.agreement.join(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._update(trainer, place_in_run(trainer)[1])
+        self._evaluated = self._due - self._is_pending
+        self._mark = time.monotonic()
+        # A run that was stopped while it was being evaluated makes up for that first.
+        trainer.val_check_batch = 1 if self.is_evaluation_due else NEVER
+        # A finished run that is resumed.
+        trainer.should_stop = self.is_over and not self.is_evaluation_due and trainer.global_step > 0
+
+    def pause(self) -> None:
+        """Until the next step: what is done meanwhile is no training."""
+        self._mark = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._mark is None:
+            self._mark = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert self._mark is not None
+        now = time.monotonic()
+        step_seconds = now - self._mark
+        self._mark = now
+        self.seconds += step_seconds
+        # A running mean, as single steps vary.
+        self._step_seconds += (step_seconds - self._step_seconds) / (10 if self._step_seconds else 1)
+        if not is_step(trainer, batch_idx):
+            return
+        self._update(trainer, batches=batch_idx + 1)
+        trainer.should_stop = trainer.should_stop or self.is_over
+        # Lightning evaluates after every so many batches: after this one, or after none.
+        trainer.val_check_batch = 1 if self.is_evaluation_due else NEVER
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluated = self._due
+        trainer.val_check_batch = NEVER
+        trainer.should_stop = trainer.should_stop or self.is_over
+        self.pause()  # what other callbacks write and draw now is no training either
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self.is_evaluation_due:
+            # What Lightning knows as an evaluation that was broken off in its first batch, and begins anew.
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            progress["total"].update(ready=1, started=1, processed=0, completed=0)
+            progress["current"].update(ready=1, started=1, processed=0, completed=0)
+
+    @property
+    def _due(self) -> int:
+        """So many evaluations should have been made by now."""
+        return int(self.progress * self.evaluations + 1e-9)
+
+    def _update(self, trainer: L.Trainer, batches: int) -> None:
+        """`batches` of the present epoch are done."""
+        if trainer.world_size > 1 and self.max_seconds is not None:
+            times = (self.seconds, self._step_seconds) if trainer.is_global_zero else (0.0, 0.0)
+            self.seconds, self._step_seconds = self.agreement.highest(trainer, *times)
+        if self.max_seconds is not None:
+            done = self.seconds + self._step_seconds
+            self.progress = 1.0 if done > self.max_seconds else self.seconds / max(self.max_seconds, 1e-9)
+        else:
+            assert self.max_epochs is not None
+            # By epochs, not by all batches so far: an epoch that was left early is over when the run is resumed.
+            batches += trainer.current_epoch * int(trainer.num_training_batches)
+            self.progress = min(1.0, batches / (self.max_epochs * trainer.num_training_batches))
+
+
+class RateSchedule(Callback):
+    """Sets the learning rates before each step, from the clock.
+
+    Args:
+        factor: (progress, steps done) -> share of the full rate.
+    """
+
+    def __init__(self, clock: RunClock, factor: Callable[[float, int], float]) -> None:
+        self.clock = clock
+        self.factor = factor
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        factor = self.factor(self.clock.progress, trainer.global_step)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+
+def step_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
+    """What torch's random numbers start from in a step (dropout, noisy queries), so that it can be repeated."""
+    return mixed_seed(seed, epoch, batch, rank)
+
+
+class StepSeed(Callback):
+    """Lets each step's random numbers depend on its place in the run alone: a resumed run draws the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed(step_seed(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))

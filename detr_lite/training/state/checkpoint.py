@@ -1,0 +1,116 @@
+"""A run's checkpoints: written whole or not at all, often enough, and at moments from which a run can go on exactly."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from detr_lite.io import keep_copy, write_whole
+from detr_lite.training.distributed.control import Agreement
+from detr_lite.training.schedule import RunClock, is_step
+from detr_lite.training.distributed.signals import Stopped, StopSignals, keep_lightning_from_listening
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+SHARE = 0.05
+"""Writing checkpoints takes at most about this share of the time, however large they are."""
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's files, written so that a kill or a full disk at any moment leaves the old one whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes `last.ckpt` at the start, every few minutes, before each evaluation, at a signal and at the end.
+
+    The one before is kept as `previous.ckpt`. At a signal the run ends with `Stopped` as soon as the checkpoint is
+    written, or at once if one of this very step is there already, as while the model is being evaluated.
+
+    All processes save and stop after the same step. Within an epoch that is only after a step of the optimiser:
+    gradients that are being accumulated are in no checkpoint.
+    """
+
+    def __init__(
+        self, folder: Path, minutes: float, clock: RunClock, signals: StopSignals, agreement: Agreement
+    ) -> None:
+        self.folder = folder
+        self.starts_elsewhere = False
+        """Whether the run goes on from another checkpoint than its folder's last one."""
+        self.minutes = minutes
+        self.clock = clock
+        self.signals = signals
+        self.agreement = agreement
+        self._saved_at = 0.0
+        self._cost = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        keep_lightning_from_listening(trainer)
+        # From here on others wait for this process: it does not end at once, but stops with them after the first step.
+        self.signals.is_training = trainer.world_size > 1
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.signals.is_training = True
+        self.signals.listen()
+        self._saved_at = time.monotonic()
+        # So that a run can go on whenever it is killed, and a run that goes on in another folder as well.
+        is_missing = trainer.is_global_zero and not (self.folder / LAST).exists()
+        if any(self.agreement.highest(trainer, is_missing or self.starts_elsewhere)):
+            self._save(trainer)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # An evaluation and the end of an epoch come with a moment of their own, in which the loops' state is plain.
+        is_last = batch_idx + 1 >= trainer.num_training_batches or trainer.should_stop
+        if is_step(trainer, batch_idx) and not is_last and not self.clock.is_evaluation_due:
+            self._save_or_stop(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer)
+        self._stop_if_signalled(trainer)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        # The checkpoint of this step has been written; the evaluation is begun anew when the run goes on.
+        self._stop_if_signalled(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save_or_stop(trainer, is_end=self.clock.is_over or trainer.should_stop)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_if_signalled(trainer)
+        self.signals.is_training = False
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.signals.is_training = False
+
+    def _save_or_stop(self, trainer: L.Trainer, is_end: bool = False) -> None:
+        passed = time.monotonic() - self._saved_at
+        is_due = is_end or passed >= max(60 * self.minutes, self._cost / SHARE if self.minutes else 0)
+        signum, due = self.agreement.highest(trainer, self.signals.received, is_due)
+        if signum or due:
+            self._save(trainer)
+        if signum:
+            raise Stopped(int(signum))
+
+    def _stop_if_signalled(self, trainer: L.Trainer) -> None:
+        (signum,) = self.agreement.highest(trainer, self.signals.received)
+        if signum:
+            raise Stopped(int(signum))
+
+    def _save(self, trainer: L.Trainer) -> None:
+        start = time.monotonic()
+        last = self.folder / LAST
+        if trainer.is_global_zero:
+            keep_copy(last, self.folder / PREVIOUS)
+        trainer.save_checkpoint(last)
+        self._saved_at = time.monotonic()
+        self._cost = self._saved_at - start
