@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 # Two processes of one thread each take less time than one of two: most tests wait for something else than arithmetic.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: train test check setup format lint types floors test-all coverage clean
+.PHONY: train test check setup format lint types layers test-all coverage clean
 
 train: setup
 	$(BIN)/python tools/train.py --config coco_small.yaml $(ARGS)
@@ -14,7 +14,7 @@ train: setup
 test: setup
 	$(PYTEST) -m "not slow"
 
-check: lint types floors test-all
+check: lint types layers test-all
 
 setup: $(INSTALLED)
 
@@ -40,7 +40,7 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-floors: setup
+layers: setup
 	$(BIN)/lint-imports
 
 test-all: setup

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from benchmarks.curves import Curve
-from benchmarks.result import Outcome, mean_and_range
+from benchmarks.result import Result, mean_and_range
 from benchmarks.runs import Run, Start, with_seeds
 from benchmarks.study import Request, Study, finish, markdown
 from detr_lite.config import Config, read_config
@@ -14,14 +14,14 @@ DEFAULT = "default"
 
 CHANGES: dict[str, list[str]] = {
     "AdamW instead of Muon": ["--optim.optimizer", "adamw", "--optim.lr", "null"],
-    "EMA 0.998": ["--optim.ema", "0.998"],
-    "boxes as four numbers": ["--model.edges", "numbers"],
-    "queries from overlapping tokens": ["--model.query_overlap", "1"],
-    "queries that do not see their boxes": ["--model.relate_queries", "false"],
+    "EMA 0.998": ["--optim.ema_decay", "0.998"],
+    "boxes as four numbers": ["--model.box_head", "regression"],
+    "queries from overlapping tokens": ["--model.query_dedup_iou", "1"],
+    "queries that do not see their boxes": ["--model.relation_bias", "false"],
     "no denoising": ["--model.denoising_queries", "0"],
-    "denoising without negatives": ["--model.denoising_negatives", "false"],
+    "denoising without negatives": ["--model.contrastive_denoising", "false"],
     "gamma 1 instead of 1.5": ["--loss.gamma", "1"],
-    "rate that falls from the start": ["--optim.flat", "0"],
+    "rate that falls from the start": ["--optim.lr_hold", "0"],
     "no augmentation": ["--data.augmentation", "none"],
     "stride 16 alone": ["--model.strides", "[16]"],
     "strides 8 and 16": ["--model.strides", "[8,16]"],
@@ -86,7 +86,7 @@ def changed(study: Study, words: Sequence[str]) -> Config:
     return choose_sizes(config, study.train)[0]
 
 
-def _row(row: str, outcomes: Sequence[Outcome]) -> list[str]:
+def _row(row: str, outcomes: Sequence[Result]) -> list[str]:
     if not outcomes:
         return [row, *["failed"] * (len(COLUMNS) - 1)]
     cells = [
@@ -98,5 +98,5 @@ def _row(row: str, outcomes: Sequence[Outcome]) -> list[str]:
     return [f"**{cell}**" for cell in cells] if row == DEFAULT else cells
 
 
-def _best(outcome: Outcome, name: str) -> float:
+def _best(outcome: Result, name: str) -> float:
     return (outcome.best or outcome.last.numbers)[name]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.baselines import PYRAMID, Peer, PeerSizes, build_network
+from benchmarks.baselines import PYRAMID, Baseline, BaselineSizes, build_network
 from detr_lite.loss import Losses
 from detr_lite.structures import Batch, DetrOutput, Target
 
@@ -24,19 +24,19 @@ PARTS = {"class": ("loss_ce", "loss_vfl"), "l1": ("loss_bbox",), "giou": ("loss_
 
 
 @dataclass(frozen=True)
-class PeerOutput(DetrOutput):
+class BaselineOutput(DetrOutput):
     """The last layer's answer, and in training the loss, which their models compute on the way."""
 
     losses: Losses | None = None
 
 
-class PeerModel(nn.Module):
+class BaselineModel(nn.Module):
     """Classes and boxes are computed, and judged, in single precision, as ours are.
 
     Under autocast their boxes would have the 8 bits of bfloat16: pixels, in an image of 256.
     """
 
-    def __init__(self, peer: Peer, sizes: PeerSizes) -> None:
+    def __init__(self, peer: Baseline, sizes: BaselineSizes) -> None:
         super().__init__()
         self.counts_padding = peer.counts_padding
         self.network = build_network(peer, sizes)
@@ -54,7 +54,7 @@ class PeerModel(nn.Module):
                 setattr(decoder, name, getattr(self.network, name))
         self.network.loss_function = LossInFloat32(self.network.loss_function)
 
-    def forward(self, batch: Batch) -> PeerOutput:
+    def forward(self, batch: Batch) -> BaselineOutput:
         """In training the batch has targets, and the output losses."""
         images, is_padding = batch.images, batch.is_padding
         if self.counts_padding:
@@ -74,7 +74,7 @@ class PeerModel(nn.Module):
             pixel_mask=(~is_padding).long(),
             labels=labels,
         )
-        return PeerOutput(
+        return BaselineOutput(
             logits=answer.logits[None],
             boxes_cxcywh=(answer.pred_boxes / shares[:, None])[None],
             losses=None
@@ -83,9 +83,9 @@ class PeerModel(nn.Module):
         )
 
 
-def peer_criterion(output: DetrOutput, targets: Sequence[Target]) -> Losses:
+def baseline_criterion(output: DetrOutput, targets: Sequence[Target]) -> Losses:
     """The loss that has come with the output."""
-    assert isinstance(output, PeerOutput)
+    assert isinstance(output, BaselineOutput)
     assert output.losses is not None
     return output.losses
 

@@ -18,20 +18,20 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baseline_model import PeerModel, peer_criterion
-from benchmarks.baselines import Peer, PeerSizes, find_peer
-from detr_lite.build import build_postprocess, chosen
+from benchmarks.baseline_model import BaselineModel, baseline_criterion
+from benchmarks.baselines import Baseline, BaselineSizes, find_baseline
+from detr_lite.build import build_postprocess, require
 from detr_lite.cli.command import run_command
 from detr_lite.config import Config, Invocation, OptimConfig, read_config, write_config
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.ema import MovingAverage
-from detr_lite.training.schedule import RunClock
 from detr_lite.training.datamodule import allow_open_files
+from detr_lite.training.ema import MovingAverage
 from detr_lite.training.hardware import choose_precision
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups
 from detr_lite.training.run import make_data, read_data
-from detr_lite.training.trainer import quieten, timekeepers, trainer_settings
+from detr_lite.training.schedule import TrainingProgress
+from detr_lite.training.trainer import silence_lightning, timekeepers, trainer_settings
 
 MODEL_FILE = "model.json"
 
@@ -41,18 +41,18 @@ def main() -> None:
     invocation = read_config(words, program="peer_run")
     if invocation.run_dir is None:
         raise DetrLiteError("--run_dir is missing; say where the run is to be written")
-    train_peer(find_peer(name), invocation, invocation.run_dir)
+    train_baseline(find_baseline(name), invocation, invocation.run_dir)
 
 
-def train_peer(peer: Peer, invocation: Invocation, folder: Path) -> None:
+def train_baseline(peer: Baseline, invocation: Invocation, folder: Path) -> None:
     """One run on one device, from random weights, with an evaluation at its end; what is in the folder is replaced."""
-    quieten()
+    silence_lightning()
     logging.getLogger("transformers").setLevel(logging.WARNING)
     allow_open_files()
     config, train, val = read_data(invocation.config)
     L.seed_everything(config.seed, workers=True, verbose=False)
     names = [category.name for category in train.categories]
-    model = PeerModel(peer, peer_sizes(config, len(names)))
+    model = BaselineModel(peer, baseline_sizes(config, len(names)))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     print(f"model      {peer.title} on {config.model.backbone}, {parameters / 1e6:.1f} M parameters, {precision}")
@@ -62,23 +62,23 @@ def train_peer(peer: Peer, invocation: Invocation, folder: Path) -> None:
 
     module = DetectionModule(
         model=model,
-        criterion=peer_criterion,
+        criterion=baseline_criterion,
         postprocess=build_postprocess(config.model, names, peer.activation),
         val=val,
         make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),
-        clip=config.optim.clip,
+        clip=config.optim.max_grad_norm,
     )
     _trainer(config, precision, folder).fit(module, make_data(config, train, val))
 
 
-def peer_sizes(config: Config, classes: int) -> PeerSizes:
+def baseline_sizes(config: Config, classes: int) -> BaselineSizes:
     """Our model's sizes; the level of those that ask one is our coarsest."""
     model = config.model
-    return PeerSizes(
+    return BaselineSizes(
         backbone=model.backbone,
         stride=model.strides[-1],
         classes=classes,
-        queries=chosen("model.num_queries", model.num_queries),
+        queries=require("model.num_queries", model.num_queries),
         dim=model.dim,
         heads=model.heads,
         encoder_layers=model.encoder_layers,
@@ -90,17 +90,17 @@ def peer_sizes(config: Config, classes: int) -> PeerSizes:
 
 def _trainer(config: Config, precision: str, folder: Path) -> L.Trainer:
     optim = config.optim
-    clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations)
-    callbacks = timekeepers(config, clock, folder)
-    if optim.ema:
-        callbacks.append(MovingAverage(optim.ema, optim.ema_ramp_steps))
+    progress = TrainingProgress(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.num_evaluations)
+    callbacks = timekeepers(config, progress, folder)
+    if optim.ema_decay:
+        callbacks.append(MovingAverage(optim.ema_decay, optim.ema_tau))
     settings = trainer_settings(config, precision, folder)
     return L.Trainer(**settings, devices=1, logger=False, enable_checkpointing=False, callbacks=callbacks)
 
 
 def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
-    assert isinstance(model, PeerModel)
-    name, rate = config.optimizer or "adamw", chosen("optim.lr", config.lr)
+    assert isinstance(model, BaselineModel)
+    name, rate = config.optimizer or "adamw", require("optim.lr", config.lr)
     groups = parameter_groups(model, rate, 1.0, config.weight_decay, config.decay_all, name)
     if name == "muon":
         groups = spare_class_layers(groups, model.class_weights)

@@ -27,7 +27,7 @@ PYRAMID = (8, 16, 32)
 
 
 @dataclass(frozen=True)
-class PeerSizes:
+class BaselineSizes:
     """What all models of a comparison have in common."""
 
     backbone: str
@@ -44,7 +44,7 @@ class PeerSizes:
 
 
 @dataclass(frozen=True)
-class Peer:
+class Baseline:
     """One of transformers' detectors."""
 
     title: str
@@ -56,14 +56,14 @@ class Peer:
     """Its boxes are relative to the padded image, whose sides must be multiples of the coarsest stride."""
     two_rates: bool = False
     """Worth a second learning rate: the strongest ones are not to lose for a rate that does not suit them."""
-    own: Callable[[PeerSizes], Mapping[str, Any]] = field(default=lambda sizes: {})
+    own: Callable[[BaselineSizes], Mapping[str, Any]] = field(default=lambda sizes: {})
     """Settings beside those that all have."""
 
-    def strides(self, sizes: PeerSizes) -> tuple[int, ...]:
+    def strides(self, sizes: BaselineSizes) -> tuple[int, ...]:
         return PYRAMID if self.levels == "pyramid" else (sizes.stride,)
 
 
-def _hybrid(sizes: PeerSizes) -> dict[str, Any]:
+def _hybrid(sizes: BaselineSizes) -> dict[str, Any]:
     """Of the encoders with one attention layer on the coarsest level and convolutions between levels."""
     return {
         "encoder_hidden_dim": sizes.dim,
@@ -75,8 +75,8 @@ def _hybrid(sizes: PeerSizes) -> dict[str, Any]:
 
 
 PEERS = {
-    "rtdetr_v2": Peer("RT-DETRv2", "RTDetrV2", "pyramid", counts_padding=True, two_rates=True, own=_hybrid),
-    "d_fine": Peer(
+    "rtdetr_v2": Baseline("RT-DETRv2", "RTDetrV2", "pyramid", counts_padding=True, two_rates=True, own=_hybrid),
+    "d_fine": Baseline(
         "D-FINE",
         "DFine",
         "pyramid",
@@ -84,14 +84,14 @@ PEERS = {
         two_rates=True,
         own=lambda sizes: {**_hybrid(sizes), "depth_mult": 0.34},
     ),
-    "deformable_detr": Peer(
+    "deformable_detr": Baseline(
         "Deformable DETR",
         "DeformableDetr",
         "pyramid",
         own=lambda sizes: {"with_box_refine": True, "num_feature_levels": len(PYRAMID) + 1},
     ),
-    "conditional_detr": Peer("Conditional DETR", "ConditionalDetr", "one"),
-    "detr": Peer("DETR", "Detr", "one", activation="softmax"),
+    "conditional_detr": Baseline("Conditional DETR", "ConditionalDetr", "one"),
+    "detr": Baseline("DETR", "Detr", "one", activation="softmax"),
 }
 
 
@@ -103,7 +103,7 @@ class Maps(list[Any]):
         return self
 
 
-class PeerBackbone(nn.Module):
+class BaselineBackbone(nn.Module):
     """Our backbone where theirs would be: the same network, random weights, batch norm that learns, branches open."""
 
     def __init__(self, network: Backbone) -> None:
@@ -114,7 +114,7 @@ class PeerBackbone(nn.Module):
         return Maps(self.network(images))
 
 
-def find_peer(name: str) -> Peer:
+def find_baseline(name: str) -> Baseline:
     """Errors: there is none of that name."""
     if name not in PEERS:
         raise DetrLiteError(f"--against: {name!r} is none of {', '.join(PEERS)}")
@@ -129,7 +129,7 @@ def require_transformers() -> None:
         )
 
 
-def build_network(peer: Peer, sizes: PeerSizes) -> Network:
+def build_network(peer: Baseline, sizes: BaselineSizes) -> Network:
     """The model of transformers with random weights, started as published, on our backbone.
 
     Its own backbone is a placeholder with as many channels: transformers freezes batch norm in it, and in some models
@@ -170,5 +170,5 @@ def build_network(peer: Peer, sizes: PeerSizes) -> Network:
     config = getattr(transformers, f"{peer.family}Config")(**settings, **peer.own(sizes))
     network = getattr(transformers, f"{peer.family}ForObjectDetection")(config)
     start_as_published(network)
-    network.model.backbone.model = PeerBackbone(backbone)
+    network.model.backbone.model = BaselineBackbone(backbone)
     return network.to(memory_format=torch.channels_last)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Literal
 
+from benchmarks.baselines import PEERS, Baseline, find_baseline, require_transformers
 from benchmarks.curves import Curve
-from benchmarks.result import Outcome, mean_and_range
-from benchmarks.baselines import PEERS, Peer, find_peer, require_transformers
+from benchmarks.result import Result, mean_and_range
 from benchmarks.runs import Run, Start, with_seeds
 from benchmarks.study import Request, Study, finish, markdown
-from detr_lite.build import chosen
+from detr_lite.build import require
 from detr_lite.config import Config
 from detr_lite.structures import DetrLiteError
 
@@ -21,7 +21,7 @@ COLUMNS = ("model", "parameters", "optimiser, rate", "steps", "AP at half", "AP"
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A model at one learning rate: a line of the table, if no other rate does better."""
 
     name: str
@@ -29,7 +29,7 @@ class Contender:
 
     @property
     def rate(self) -> float:
-        return chosen("optim.lr", self.runs[0].config.optim.lr)
+        return require("optim.lr", self.runs[0].config.optim.lr)
 
 
 def converge(
@@ -47,14 +47,14 @@ def converge(
 
     Errors: an unknown peer, no rate, no transformers, a run that fails (when the others are done).
     """
-    peers = {name: find_peer(name) for name in against}
+    peers = {name: find_baseline(name) for name in against}
     if not rates or min(rates) <= 0:
         raise DetrLiteError(f"--rates: give one learning rate or more, such as 1e-3,5e-4; got {list(rates)}")
     if peers:
         require_transformers()
     study = Study(request, comparable, start)
     config = study.config
-    ours = [Contender("lite", tuple(with_seeds(Run("lite", config), request.seeds)))]
+    ours = [Candidate("lite", tuple(with_seeds(Run("lite", config), request.seeds)))]
     groups = [ours, *(_contenders(name, peer, config, rates, optimizer, request.seeds) for name, peer in peers.items())]
     failures = study.make([run for group in groups for contender in group for run in contender.runs])
     if failures is None:
@@ -81,28 +81,30 @@ def comparable(config: Config) -> Config:
     return replace(
         config,
         model=replace(config.model, name="lite", pretrained=False, init_from=None, freeze_first_stage=False),
-        optim=replace(config.optim, backbone_factor=1.0),
-        trainer=replace(config.trainer, evaluations=EVALUATIONS, patience=None, devices=1, num_nodes=1, logger="none"),
+        optim=replace(config.optim, backbone_lr_factor=1.0),
+        trainer=replace(
+            config.trainer, num_evaluations=EVALUATIONS, patience=None, devices=1, num_nodes=1, logger="none"
+        ),
     )
 
 
 def _contenders(
-    name: str, peer: Peer, config: Config, rates: Sequence[float], optimizer: Literal["adamw", "muon"], seeds: int
-) -> list[Contender]:
+    name: str, peer: Baseline, config: Config, rates: Sequence[float], optimizer: Literal["adamw", "muon"], seeds: int
+) -> list[Candidate]:
     contenders = []
     for rate in dict.fromkeys(rates) if peer.two_rates else rates[-1:]:
         run = Run(
             f"{name} at {rate:g}", replace(config, optim=replace(config.optim, optimizer=optimizer, lr=rate)), name
         )
-        contenders.append(Contender(name, tuple(with_seeds(run, seeds))))
+        contenders.append(Candidate(name, tuple(with_seeds(run, seeds))))
     return contenders
 
 
-def _final(outcomes: Sequence[Outcome]) -> float:
+def _final(outcomes: Sequence[Result]) -> float:
     return sum(outcome.last.numbers["AP"] for outcome in outcomes) / len(outcomes)
 
 
-def _row(title: str, contender: Contender, outcomes: Sequence[Outcome], is_ours: bool) -> list[str]:
+def _row(title: str, contender: Candidate, outcomes: Sequence[Result], is_ours: bool) -> list[str]:
     def precision(value: float) -> str:
         return f"{value:.3f}"
 
@@ -121,7 +123,7 @@ def _row(title: str, contender: Contender, outcomes: Sequence[Outcome], is_ours:
     return [f"**{cell}**" for cell in cells] if is_ours else cells
 
 
-def _notes(study: Study, peers: dict[str, Peer], of_rates: Sequence[str]) -> str:
+def _notes(study: Study, peers: dict[str, Baseline], of_rates: Sequence[str]) -> str:
     model = study.config.model
     notes = [
         study.conditions(),

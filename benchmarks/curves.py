@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from benchmarks.result import Outcome
+from benchmarks.result import Result
 from detr_lite.viz.draw import LITERAL, class_color, written
 
 LINES = ("-", "--", "-.", ":")
@@ -21,7 +21,7 @@ class Curve:
     """The runs of one model, or of one setting."""
 
     name: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[Result, ...]
     is_ours: bool = False
 
 

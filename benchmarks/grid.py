@@ -7,13 +7,13 @@ from math import ceil
 from benchmarks.converge import comparable
 from benchmarks.curves import Curve
 from benchmarks.grid_data import Kind, draw_data_set, is_drawn
-from benchmarks.result import Outcome, mean_and_range
+from benchmarks.result import Result, mean_and_range
 from benchmarks.runs import Run, Start, with_seeds
 from benchmarks.study import Request, Study, finish, markdown, sizes
-from detr_lite.build import chosen
+from detr_lite.build import require
 from detr_lite.config import Config
-from detr_lite.text import printable
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import printable
 
 KINDS: dict[str, Kind] = {
     "usual": Kind(images=1000, classes=8, objects=8, pixels=192),
@@ -81,11 +81,11 @@ def grid(
 
 
 def _of_steps(config: Config, images: int, steps: int) -> Config:
-    in_epoch = ceil(images / chosen("data.batch_size", config.data.batch_size) / config.optim.accumulate)
+    in_epoch = ceil(images / require("data.batch_size", config.data.batch_size) / config.optim.accumulate_grad_batches)
     return replace(config, trainer=replace(config.trainer, max_epochs=ceil(steps / in_epoch), max_minutes=None))
 
 
-def _row(row: str, kind: Kind, config: Config, outcomes: Sequence[Outcome]) -> list[str]:
+def _row(row: str, kind: Kind, config: Config, outcomes: Sequence[Result]) -> list[str]:
     cells = [row, f"{kind.images:,}", str(kind.classes), f"1 .. {kind.objects}", str(kind.pixels), sizes(config)]
     if not outcomes:
         return [*cells, *["failed"] * 3]

@@ -12,8 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from detr_lite.data.synthetic.rendering import SPLITS
-from detr_lite.io import write_whole
 from detr_lite.data.synthetic.shapes import CATEGORY_IDS, silhouette, tight_box_xywh
+from detr_lite.io import atomic_write
 
 SHAPES = tuple(CATEGORY_IDS)
 SMALLEST_EXTENT = 8
@@ -52,7 +52,7 @@ def draw_data_set(root: Path, kind: Kind, val_images: int = 100, seed: int = 0) 
         count = kind.images if split == "train" else val_images
         content = _draw_split(root / split, kind, count, np.random.SeedSequence((seed, number)))
         # Last: the images of a split that has annotations are complete.
-        write_whole(file, lambda out, content=content: out.write(json.dumps(content).encode()))  # type: ignore[misc]
+        atomic_write(file, lambda out, content=content: out.write(json.dumps(content).encode()))  # type: ignore[misc]
 
 
 def is_drawn(root: Path) -> bool:

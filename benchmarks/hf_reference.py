@@ -17,7 +17,7 @@ from detr_lite.loss import Losses
 from detr_lite.structures import Batch, DetrOutput, Target
 
 
-def their_answer(theirs: Network, batch: Batch) -> DetrOutput:
+def hf_reference_outputs(theirs: Network, batch: Batch) -> DetrOutput:
     """Every decoder layer's answer of theirs, the norm and the heads applied to each as in the original."""
     states: list[Tensor] = []
     watches = [
@@ -34,7 +34,7 @@ def their_answer(theirs: Network, batch: Batch) -> DetrOutput:
     return DetrOutput(logits, boxes_cxcywh)
 
 
-def their_losses(theirs: Network, output: DetrOutput, targets: Sequence[Target]) -> Losses:
+def hf_reference_losses(theirs: Network, output: DetrOutput, targets: Sequence[Target]) -> Losses:
     """transformers' loss with all auxiliary layers, in our words; `Losses.total` with the weights of its settings."""
     from transformers.loss.loss_for_object_detection import ForObjectDetectionLoss
 
@@ -51,7 +51,9 @@ def their_losses(theirs: Network, output: DetrOutput, targets: Sequence[Target])
     )
 
 
-def their_matches(theirs: Network, output: DetrOutput, targets: Sequence[Target]) -> set[tuple[int, int, int, int]]:
+def hf_reference_matches(
+    theirs: Network, output: DetrOutput, targets: Sequence[Target]
+) -> set[tuple[int, int, int, int]]:
     """(layer, image, query, object) of every pair that transformers' matcher makes."""
     from transformers.loss.loss_for_object_detection import HungarianMatcher
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.hf_reference import random_batch, their_answer, their_losses, their_matches
-from benchmarks.parity_models import Network, Sizes, make_twins, paired_tensors
+from benchmarks.hf_reference import hf_reference_losses, hf_reference_matches, hf_reference_outputs, random_batch
+from benchmarks.parity_models import Network, Sizes, make_parity_models, paired_tensors
 from detr_lite.loss import official_criterion
 from detr_lite.loss.matcher import match
 from detr_lite.loss.targets import pad_targets
@@ -46,14 +46,14 @@ class Differences:
 def compare(sizes: Sizes, seed: int, differences: Differences, attention: Literal["sdpa", "eager"] = "sdpa") -> None:
     """One batch of three images of different sizes and numbers of objects through both models, and back."""
     generator = torch.Generator().manual_seed(seed)
-    theirs, ours = make_twins(sizes, seed, attention=attention)
+    theirs, ours = make_parity_models(sizes, seed, attention=attention)
     sides = [(int(height), int(width)) for height, width in torch.randint(65, 257, (3, 2), generator=generator)]
     counts = torch.randint(0, 8, (3,), generator=generator).tolist()
     batch = random_batch(sides, counts, sizes.classes, generator)
     assert batch.targets is not None
 
-    expected, output = their_answer(theirs, batch), ours(batch)
-    expected_losses = their_losses(theirs, expected, batch.targets)
+    expected, output = hf_reference_outputs(theirs, batch), ours(batch)
+    expected_losses = hf_reference_losses(theirs, expected, batch.targets)
     losses = official_criterion(sizes.classes)(output, batch.targets)
     for layer in range(sizes.layers):
         part = f"decoder layer {layer + 1}"
@@ -61,7 +61,7 @@ def compare(sizes: Sizes, seed: int, differences: Differences, attention: Litera
         differences.add(part, "boxes", _largest(output.boxes_cxcywh[layer] - expected.boxes_cxcywh[layer]))
         for name, values in losses.parts.items():
             differences.add(part, name, _relative(values[layer], expected_losses.parts[name][layer]))
-    pairs, expected_pairs = our_matches(output, batch.targets), their_matches(theirs, expected, batch.targets)
+    pairs, expected_pairs = our_matches(output, batch.targets), hf_reference_matches(theirs, expected, batch.targets)
     differences.pairs += len(expected_pairs)
     differences.other_pairs += len(expected_pairs - pairs)
 
@@ -104,7 +104,7 @@ def gradient_differences(theirs: Network, ours: Network) -> dict[str, float]:
     return differences
 
 
-def oracle_table(bodies: Sequence[str], seeds: int, attention: Literal["sdpa", "eager"] = "sdpa") -> str:
+def parity_table(bodies: Sequence[str], seeds: int, attention: Literal["sdpa", "eager"] = "sdpa") -> str:
     """Markdown: for each body one table of the largest differences over the seeds, at the published sizes.
 
     Args:

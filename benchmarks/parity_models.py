@@ -36,7 +36,7 @@ class Sizes:
     """Of the last stage: the published "DC5" models."""
 
 
-def make_twins(
+def make_parity_models(
     sizes: Sizes, seed: int, freeze_batch_norm: bool = True, attention: Literal["sdpa", "eager"] = "sdpa"
 ) -> tuple[Network, Detr]:
     """Theirs and ours in evaluation mode, equal in every number, none of which is at its start.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from detr_lite.io import write_whole
+from detr_lite.io import atomic_write
 
 SHOWN = ("AP", "AP50", "AP75", "APs")
 """The numbers that are kept of each evaluation."""
@@ -25,7 +25,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Result:
     """Of one run."""
 
     curve: tuple[Evaluated, ...]
@@ -48,21 +48,21 @@ class Outcome:
     def write(self, path: Path, about: dict[str, Any]) -> None:
         """`about` is for the reader: what the run was."""
         content = {**about, **asdict(self)}
-        write_whole(path, lambda file: file.write(f"{json.dumps(content, indent=1)}\n".encode()))
+        atomic_write(path, lambda file: file.write(f"{json.dumps(content, indent=1)}\n".encode()))
 
 
-def read_outcome(path: Path) -> Outcome | None:
+def read_result(path: Path) -> Result | None:
     """None if there is no such file, or it is no outcome: the run is to be made."""
     try:
         content = json.loads(path.read_text())
         curve = tuple(Evaluated(**evaluated) for evaluated in content["curve"])
         names = ("parameters", "seconds", "best", "made_with")
-        return Outcome(curve, *(content[name] for name in names)) if curve else None
+        return Result(curve, *(content[name] for name in names)) if curve else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def outcome_of(folder: Path, parameters: int, seconds: float, made_with: dict[str, str]) -> Outcome:
+def result_of(folder: Path, parameters: int, seconds: float, made_with: dict[str, str]) -> Result:
     """Read what a run has left. Raises ValueError if it has evaluated nothing."""
     with (folder / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get("AP")]
@@ -73,10 +73,10 @@ def outcome_of(folder: Path, parameters: int, seconds: float, made_with: dict[st
     )
     metrics = folder / "evaluation" / "metrics.json"
     best = json.loads(metrics.read_text()) if metrics.exists() else None
-    return Outcome(curve, parameters, seconds, best and {name: best[name] for name in SHOWN}, made_with)
+    return Result(curve, parameters, seconds, best and {name: best[name] for name in SHOWN}, made_with)
 
 
-def mean_and_range(outcomes: Sequence[Outcome], value: Callable[[Outcome], float], form: Callable[[float], str]) -> str:
+def mean_and_range(outcomes: Sequence[Result], value: Callable[[Result], float], form: Callable[[float], str]) -> str:
     """As a cell of a table: of one run the number, of several the mean (least .. most); a dash where there is none."""
     values = [value(outcome) for outcome in outcomes]
     if min(values) < 0:  # pycocotools' -1: there was nothing to find

@@ -17,14 +17,14 @@ from typing import IO, Any, NoReturn
 
 import torch
 
-from benchmarks.result import Outcome, outcome_of, read_outcome
+from benchmarks.result import Result, read_result, result_of
 from detr_lite.build import build_model
 from detr_lite.config import PROJECT, Config, write_config
 from detr_lite.data.coco import CocoSplit
-from detr_lite.text import printable
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.state.run_folder import CHECKPOINTS
+from detr_lite.text import printable
 from detr_lite.training.hardware import choose_precision, device_type
+from detr_lite.training.state.run_folder import CHECKPOINTS
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class Runs:
         self.name = train.root.name
         self.start = start or start_process
 
-    def outcomes(self, runs: Sequence[Run]) -> list[Outcome]:
+    def outcomes(self, runs: Sequence[Run]) -> list[Result]:
         """Of those that are finished."""
-        found = (read_outcome(self.result_file(run)) for run in runs)
+        found = (read_result(self.result_file(run)) for run in runs)
         return [outcome for outcome in found if outcome is not None]
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
-        return [run for run in runs if read_outcome(self.result_file(run)) is None]
+        return [run for run in runs if read_result(self.result_file(run)) is None]
 
     def result_file(self, run: Run) -> Path:
         return self.output / "results" / f"{self._name(run)}.json"
@@ -129,14 +129,14 @@ class Runs:
             )
         return failures
 
-    def _make(self, run: Run) -> Outcome:
+    def _make(self, run: Run) -> Result:
         folder = self.output / "runs" / self._name(run)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         begin = time.monotonic()
         parameters = self.start(run, folder, self.classes)
         try:
-            outcome = outcome_of(folder, parameters, time.monotonic() - begin, made_with())
+            outcome = result_of(folder, parameters, time.monotonic() - begin, made_with())
         except (OSError, ValueError) as error:
             raise RunError(f"it has left no numbers ({error})") from error
         outcome.write(self.result_file(run), {"row": run.row, **self._facts(run)})
@@ -156,7 +156,7 @@ class Runs:
 
     def _time_of(self, missing: Sequence[Run]) -> str:
         """An estimate: what finished runs took beside their minutes of training, evaluations above all."""
-        known = [outcome for file in (self.output / "results").glob("*.json") if (outcome := read_outcome(file))]
+        known = [outcome for file in (self.output / "results").glob("*.json") if (outcome := read_result(file))]
         beside = [max(0.0, outcome.seconds - 60 * outcome.last.minutes) for outcome in known]
         total = 0.0
         for run in missing:

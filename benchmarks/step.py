@@ -73,7 +73,15 @@ def step_table(config: Config, steps: int) -> str:
     for step in range(WARMUP + steps):
         if step == WARMUP:
             shares = Shares()
-        _step(model.train(), criterion, optimizer, batches[step % BATCHES].to(device), half, config.optim.clip, shares)
+        _step(
+            model.train(),
+            criterion,
+            optimizer,
+            batches[step % BATCHES].to(device),
+            half,
+            config.optim.max_grad_norm,
+            shares,
+        )
     milliseconds = {"loading": 1e3 * loading} | {part: 1e3 * all / steps for part, all in shares.seconds.items()}
     total = sum(milliseconds.values()) - milliseconds["loading"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from benchmarks.curves import Curve, plot_curves
 from benchmarks.runs import Run, Runs, Start, machine
-from detr_lite.build import chosen
+from detr_lite.build import require
 from detr_lite.config import Config, read_config
-from detr_lite.io import write_whole
-from detr_lite.text import printable
+from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import printable
 from detr_lite.training.run import read_data
 
 
@@ -79,7 +79,7 @@ class Study:
 
 def sizes(config: Config) -> str:
     """What was chosen from the data, or given."""
-    queries = chosen("model.num_queries", config.model.num_queries)
+    queries = require("model.num_queries", config.model.num_queries)
     return f"{config.data.image_size} pixels, batches of {config.data.batch_size}, {queries} queries"
 
 
@@ -87,7 +87,7 @@ def finish(request: Request, table: str, curves: Sequence[Curve], title: str, fa
     """Print and write the table, draw the curves. Raises DetrLiteError if runs have failed."""
     output = request.output
     print(f"\n{table}\n")
-    write_whole(output / "table.md", lambda file: file.write(f"{table}\n".encode()))
+    atomic_write(output / "table.md", lambda file: file.write(f"{table}\n".encode()))
     if curves:
         plot_curves(curves, title, "steps" if request.minutes is None else "minutes", output / "curves.png")
     print(f"written to {printable(output)}: table.md, curves.png")

@@ -10,7 +10,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
     from detr_lite.detector import Detector as Detector
-    from detr_lite.structures import AttentionChoice as AttentionChoice
+    from detr_lite.structures import AttentionSelection as AttentionSelection
 
 
 def __getattr__(name: str) -> Any:
@@ -19,8 +19,8 @@ def __getattr__(name: str) -> Any:
         from detr_lite.detector import Detector
 
         return Detector
-    if name == "AttentionChoice":
-        from detr_lite.structures import AttentionChoice
+    if name == "AttentionSelection":
+        from detr_lite.structures import AttentionSelection
 
-        return AttentionChoice
+        return AttentionSelection
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

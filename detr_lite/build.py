@@ -6,14 +6,14 @@ from typing import TypeVar
 from detr_lite.config import Config, DataConfig, ModelConfig
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.postprocess import Activation, Postprocess
-from detr_lite.loss.criterion import QualityCriterion, SoftmaxCriterion
+from detr_lite.loss.criterion import DetrCriterion, LiteCriterion
 from detr_lite.loss.matcher import MatchingCost
 from detr_lite.model.backbone import Backbone
-from detr_lite.model.decoder import PlainDecoder, RefiningDecoder
+from detr_lite.model.decoder import AnchorDecoder, DetrDecoder
 from detr_lite.model.detr import Detr
 from detr_lite.model.encoder import Encoder
-from detr_lite.model.heads import DistributionHeads, PlainHeads, RefiningHeads
-from detr_lite.model.position import CenterSine, CumulativeSine
+from detr_lite.model.heads import DetrHeads, FDRHeads, RefinementHeads
+from detr_lite.model.position import CenterSinePosition, SinePosition
 from detr_lite.model.queries import AnchorQueries, LearnedQueries
 from detr_lite.structures import DetrLiteError
 
@@ -37,7 +37,7 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
     )
     sizes = (config.dim, config.decoder_layers, config.heads, config.feedforward_dim, config.dropout)
 
-    def encoder(position: CumulativeSine | CenterSine, normalise_projection: bool) -> Encoder:
+    def encoder(position: SinePosition | CenterSinePosition, normalise_projection: bool) -> Encoder:
         return Encoder(
             channels=backbone.channels,
             strides=backbone.strides,
@@ -53,51 +53,51 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
     if config.name == "detr":
         return Detr(
             backbone=backbone,
-            encoder=encoder(CumulativeSine(config.dim), normalise_projection=False),
-            queries=LearnedQueries(chosen("model.num_queries", config.num_queries), config.dim),
-            decoder=PlainDecoder(*sizes),
-            heads=PlainHeads(config.dim, classes),
+            encoder=encoder(SinePosition(config.dim), normalise_projection=False),
+            queries=LearnedQueries(require("model.num_queries", config.num_queries), config.dim),
+            decoder=DetrDecoder(*sizes),
+            heads=DetrHeads(config.dim, classes),
         )
     return Detr(
         backbone=backbone,
-        encoder=encoder(CenterSine(config.dim), normalise_projection=True),
+        encoder=encoder(CenterSinePosition(config.dim), normalise_projection=True),
         queries=AnchorQueries(
-            chosen("model.num_queries", config.num_queries),
+            require("model.num_queries", config.num_queries),
             config.dim,
             classes,
             config.denoising_queries,
-            config.denoising_negatives,
-            config.query_overlap,
+            config.contrastive_denoising,
+            config.query_dedup_iou,
         ),
-        decoder=RefiningDecoder(*sizes, config.relate_queries),
+        decoder=AnchorDecoder(*sizes, config.relation_bias),
         heads=_heads(config, classes),
     )
 
 
-def _heads(config: ModelConfig, classes: int) -> RefiningHeads | DistributionHeads:
-    if config.edges == "distributions":
-        return DistributionHeads(config.dim, classes, config.decoder_layers)
-    return RefiningHeads(config.dim, classes, config.decoder_layers)
+def _heads(config: ModelConfig, classes: int) -> RefinementHeads | FDRHeads:
+    if config.box_head == "fdr":
+        return FDRHeads(config.dim, classes, config.decoder_layers)
+    return RefinementHeads(config.dim, classes, config.decoder_layers)
 
 
-def build_criterion(config: Config, classes: int) -> SoftmaxCriterion | QualityCriterion:
+def build_criterion(config: Config, classes: int) -> DetrCriterion | LiteCriterion:
     """The loss that goes with the model."""
     loss = config.loss
     if config.model.name == "detr":
-        label = 1.0 if loss.label is None else loss.label
-        label_cost = 1.0 if loss.label_cost is None else loss.label_cost
-        return SoftmaxCriterion(
-            cost=MatchingCost("softmax", label_cost, loss.l1, loss.giou),
+        label = 1.0 if loss.class_weight is None else loss.class_weight
+        class_cost = 1.0 if loss.class_cost is None else loss.class_cost
+        return DetrCriterion(
+            cost=MatchingCost("softmax", class_cost, loss.l1, loss.giou),
             weights={"ce": label, "l1": loss.l1, "giou": loss.giou},
-            background_weight=loss.background,
+            background_weight=loss.no_object_weight,
             num_classes=classes,
         )
-    label = 4.0 if loss.label is None else loss.label
-    label_cost = 2.0 if loss.label_cost is None else loss.label_cost
-    return QualityCriterion(
-        cost=MatchingCost("sigmoid", label_cost, loss.l1, loss.giou),
-        weights={"class": label, "l1": loss.l1, "giou": loss.giou, "edges": loss.edges},
-        tokens_per_object=loss.tokens_per_object,
+    label = 4.0 if loss.class_weight is None else loss.class_weight
+    class_cost = 2.0 if loss.class_cost is None else loss.class_cost
+    return LiteCriterion(
+        cost=MatchingCost("sigmoid", class_cost, loss.l1, loss.giou),
+        weights={"class": label, "l1": loss.l1, "giou": loss.giou, "fdr": loss.fdr_weight},
+        one_to_many_topk=loss.one_to_many_topk,
         gamma=loss.gamma,
     )
 
@@ -109,20 +109,20 @@ def build_postprocess(
     activation = activation or ("softmax" if config.name == "detr" else "sigmoid")
     # COCO's metric looks at 100; a user with more objects in an image than that wants them all.
     return Postprocess(
-        activation, class_names, max_detections=max(100, chosen("model.num_queries", config.num_queries))
+        activation, class_names, max_detections=max(100, require("model.num_queries", config.num_queries))
     )
 
 
 def build_resize(config: DataConfig) -> ResizeRule:
     """How an image's size is brought to the one that the model works at."""
-    size = chosen("data.image_size", config.image_size)
+    size = require("data.image_size", config.image_size)
     # Where nobody has looked at the data, images are not enlarged.
     return ResizeRule(
         config.resize or "longest", size, round(size * 1333 / 800) if config.resize == "shortest" else None
     )
 
 
-def chosen(name: str, value: Number | None) -> Number:
+def require(name: str, value: Number | None) -> Number:
     """A setting that is chosen from the data when it is not given.
 
     Errors: neither given nor chosen.

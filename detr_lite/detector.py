@@ -12,9 +12,17 @@ from torch import Tensor
 from detr_lite.build import build_postprocess
 from detr_lite.data.images import ImageLike, as_image
 from detr_lite.data.transforms import evaluation_transform
-from detr_lite.text import reason_of
 from detr_lite.model.detr import Detr
-from detr_lite.structures import AttentionChoice, AttentionMaps, Batch, Category, Detections, DetrLiteError, DetrOutput
+from detr_lite.structures import (
+    AttentionMaps,
+    AttentionSelection,
+    Batch,
+    Category,
+    Detections,
+    DetrLiteError,
+    DetrOutput,
+)
+from detr_lite.text import reason_of
 from detr_lite.weights.checkpoint import Description, load_model
 
 
@@ -64,8 +72,8 @@ class Detector:
 
         Errors: no checkpoint of ours, a device that is not there.
         """
-        chosen = choose_device(device)  # before the work of reading
-        return Detector(*load_model(Path(path)), chosen)
+        require = choose_device(device)  # before the work of reading
+        return Detector(*load_model(Path(path)), require)
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -104,7 +112,7 @@ class Detector:
             found += self._detect([self._prepare(images[place], f"images[{place}]: ") for place in places])
         return found
 
-    def attend(self, image: ImageLike, choice: AttentionChoice | None = None) -> AttentionMaps:
+    def attend(self, image: ImageLike, choice: AttentionSelection | None = None) -> AttentionMaps:
         """Where queries and tokens look in one image; a batch of one, on the CPU.
 
             maps = detector.attend("photo.jpg")
@@ -119,7 +127,7 @@ class Detector:
         """
         return self.explain(image, choice).attention
 
-    def explain(self, image: ImageLike, choice: AttentionChoice | None = None) -> Explained:
+    def explain(self, image: ImageLike, choice: AttentionSelection | None = None) -> Explained:
         """Detections of one image together with the attention that they came from; `choice` is that of `attend`."""
         prepared = self._prepare(image)
         output = self._forward([prepared], need_attention=True if choice is None else choice)
@@ -148,7 +156,7 @@ class Detector:
 
     # Not inference_mode: what it makes may not be changed in place, which an application may well want to.
     @torch.no_grad()
-    def _forward(self, images: Sequence[_Prepared], need_attention: bool | AttentionChoice = False) -> DetrOutput:
+    def _forward(self, images: Sequence[_Prepared], need_attention: bool | AttentionSelection = False) -> DetrOutput:
         batch = Batch.from_images([image.pixels for image in images]).to(self.device)
         output: DetrOutput = self.model(batch, need_attention=need_attention)
         return output

@@ -67,7 +67,7 @@ def refuse_links_out(folder: Path, paths: Iterable[Path]) -> None:
             raise DetrLiteError(f"{path} is behind a link that leads out of {folder}; remove the link")
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file, and its folder, so that nobody ever finds a part of it, after a kill or a power cut either.
 
     What stood there under that name is replaced, not written into: it may be a link to something that is to stay.
@@ -95,7 +95,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     _sync_folder(path.parent)
 
 
-def keep_copy(path: Path, under: Path) -> None:
+def backup_file(path: Path, under: Path) -> None:
     """Give a file, if it is there, a second name, in place of what had that name. Nothing is copied."""
     if not path.exists():
         return

@@ -115,7 +115,7 @@ class DenoisingPredictions:
 
 
 @dataclass(frozen=True)
-class AttentionChoice:
+class AttentionSelection:
     """Which attention weights to keep, so that those of a large image fit in memory; None is all of them.
 
     Numbers count from 0, negative ones from the end. What is not kept is freed layer by layer, and a layer of which
@@ -137,7 +137,7 @@ class AttentionChoice:
 class AttentionMaps:
     """Attention weights. Tokens are in order of level, then row-major within a level's grid.
 
-    Where only some were asked for (`AttentionChoice`), layers, heads and queries are those, in that order.
+    Where only some were asked for (`AttentionSelection`), layers, heads and queries are those, in that order.
     """
 
     cross: Float[Tensor, "layer batch head query token"]

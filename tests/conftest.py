@@ -95,7 +95,7 @@ def tiny_config(tiny_data: Path) -> Config:
     """Two epochs of two steps on `tiny_data`, on the processor in 32 bits."""
     return Config(
         data=DataConfig(
-            root=str(tiny_data), batch_size=4, image_size=64, resize="longest", augmentation="none", workers=0
+            root=str(tiny_data), batch_size=4, image_size=64, resize="longest", augmentation="none", num_workers=0
         ),
         model=ModelConfig(
             backbone="resnet10t",
@@ -110,7 +110,12 @@ def tiny_config(tiny_data: Path) -> Config:
         ),
         optim=OptimConfig(lr=1.5e-3, warmup_steps=2),
         trainer=TrainerConfig(
-            max_epochs=2, evaluations=2, attention_epochs=None, accelerator="cpu", devices=1, precision="32-true"
+            max_epochs=2,
+            num_evaluations=2,
+            attention_every_n_epochs=None,
+            accelerator="cpu",
+            devices=1,
+            precision="32-true",
         ),
     )
 
@@ -173,6 +178,6 @@ def finished_run(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from detr_lite.training.run import train
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    longer = ["--trainer.max_epochs", "60", "--optim.lr", "4e-3", "--trainer.evaluations", "3"]
+    longer = ["--trainer.max_epochs", "60", "--optim.lr", "4e-3", "--trainer.num_evaluations", "3"]
     train(read_config(["--config", str(tiny_file), "--run_dir", str(folder), *longer]))
     return folder

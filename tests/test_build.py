@@ -2,44 +2,44 @@
 
 from detr_lite.build import build_criterion, build_model
 from detr_lite.config import Config, LossConfig, ModelConfig
-from detr_lite.loss.criterion import QualityCriterion
+from detr_lite.loss.criterion import LiteCriterion
 from detr_lite.loss.matcher import MatchingCost
-from detr_lite.model.heads import DistributionHeads, RefiningHeads
+from detr_lite.model.heads import FDRHeads, RefinementHeads
 from detr_lite.model.queries import AnchorQueries
 
 SMALL = {"pretrained": False, "dim": 32, "heads": 2}
 
 
 def test_each_weight_of_lites_loss() -> None:
-    loss = LossConfig(label=1.0, label_cost=2.0, l1=3.0, giou=4.0, edges=5.0, tokens_per_object=6, gamma=7.0)
-    assert build_criterion(Config(loss=loss), classes=3) == QualityCriterion(
+    loss = LossConfig(class_weight=1.0, class_cost=2.0, l1=3.0, giou=4.0, fdr_weight=5.0, one_to_many_topk=6, gamma=7.0)
+    assert build_criterion(Config(loss=loss), classes=3) == LiteCriterion(
         cost=MatchingCost("sigmoid", label=2.0, l1=3.0, giou=4.0),
-        weights={"class": 1.0, "l1": 3.0, "giou": 4.0, "edges": 5.0},
-        tokens_per_object=6,
+        weights={"class": 1.0, "l1": 3.0, "giou": 4.0, "fdr": 5.0},
+        one_to_many_topk=6,
         gamma=7.0,
     )
 
 
 def test_lites_loss_by_default() -> None:
     criterion = build_criterion(Config(), classes=3)
-    assert isinstance(criterion, QualityCriterion)
+    assert isinstance(criterion, LiteCriterion)
     assert criterion.cost == MatchingCost("sigmoid", label=2.0, l1=5.0, giou=2.0)
-    assert criterion.weights == {"class": 4.0, "l1": 5.0, "giou": 2.0, "edges": 0.15}
+    assert criterion.weights == {"class": 4.0, "l1": 5.0, "giou": 2.0, "fdr": 0.15}
 
 
 def test_each_setting_of_lites_queries() -> None:
     config = ModelConfig(
         **SMALL,
         num_queries=11,
-        query_overlap=0.7,
+        query_dedup_iou=0.7,
         denoising_queries=13,
-        denoising_negatives=False,
-        relate_queries=False,
+        contrastive_denoising=False,
+        relation_bias=False,
     )
     model = build_model(config, classes=3)
     queries = model.queries
     assert isinstance(queries, AnchorQueries)
-    assert (queries.count, queries.overlap, queries.classes) == (11, 0.7, 3)
+    assert (queries.count, queries.dedup_iou, queries.classes) == (11, 0.7, 3)
     assert (queries.denoising_queries, queries.negatives) == (13, False)
     plain = build_model(ModelConfig(**SMALL, num_queries=11), classes=3)
     assert plain.queries.negatives
@@ -48,6 +48,6 @@ def test_each_setting_of_lites_queries() -> None:
 
 def test_edges_are_numbers_or_distributions() -> None:
     heads = [
-        build_model(ModelConfig(**SMALL, num_queries=5, edges=edges), 3).heads for edges in ("numbers", "distributions")
+        build_model(ModelConfig(**SMALL, num_queries=5, box_head=edges), 3).heads for edges in ("regression", "fdr")
     ]
-    assert [type(each) for each in heads] == [RefiningHeads, DistributionHeads]
+    assert [type(each) for each in heads] == [RefinementHeads, FDRHeads]

@@ -50,7 +50,7 @@ def test_the_file_wins_over_defaults_and_the_command_line_over_the_file(settings
     words = settings("data: {batch_size: 3, image_size: 96}\nmodel:\n  name: detr\nseed: 5\n")
     config = read_config([*words, "--data.image_size", "128", "--seed=6"]).config
     assert (config.data.batch_size, config.data.image_size, config.model.name, config.seed) == (3, 128, "detr", 6)
-    assert config.data.workers == DataConfig.workers
+    assert config.data.num_workers == DataConfig.num_workers
 
 
 def test_the_command_line_wins_wherever_its_words_stand(settings) -> None:
@@ -132,7 +132,7 @@ def test_a_missing_file_lists_what_exists() -> None:
         ("--data.batch_size two", ["data.batch_size: expected int or null, got two"]),
         ("--model.dim 2.5", ["model.dim: expected int, got 2.5"]),
         ("--model.dim true", ["model.dim: expected int, got"]),
-        ("--data.workers two", ["data.workers: expected int or null, got two"]),
+        ("--data.num_workers two", ["data.num_workers: expected int or null, got two"]),
         ("--trainer.max_minutes soon", ["trainer.max_minutes: expected float or null, got soon"]),
         ("--model.pretrained perhaps", ["model.pretrained: expected true or false, got perhaps"]),
         ("--model.name yolo", ["model.name: expected one of lite, detr, got yolo"]),
@@ -145,7 +145,7 @@ def test_a_missing_file_lists_what_exists() -> None:
         ("--model.strides [8,20]", ["model.strides is [8, 20]", "multiple"]),
         ("--model.strides []", ["model.strides is []"]),
         ("--model.strides [0,8]", ["model.strides is [0, 8]"]),
-        ("--optim.ema 1", ["optim.ema is 1.0", "less than 1"]),
+        ("--optim.ema_decay 1", ["optim.ema_decay is 1.0", "less than 1"]),
         ("--seed x", ["seed: expected int, got x"]),
         ("--data.batch_size 0", ["data.batch_size is 0", "at least 1"]),
         ("--optim.lr=-1e-3", ["optim.lr is -0.001", "at least 0"]),
@@ -153,9 +153,9 @@ def test_a_missing_file_lists_what_exists() -> None:
         ("--optim.lr .inf", ["optim.lr is inf"]),
         ("--trainer.max_minutes .inf", ["trainer.max_minutes is inf"]),
         ("--model.dropout 1.5", ["model.dropout is 1.5", "at most 1"]),
-        ("--model.query_overlap 1.1", ["model.query_overlap is 1.1", "at most 1"]),
-        ("--model.query_overlap=-0.1", ["model.query_overlap is -0.1", "at least 0"]),
-        ("--optim.flat 2", ["optim.flat is 2", "at most 1"]),
+        ("--model.query_dedup_iou 1.1", ["model.query_dedup_iou is 1.1", "at most 1"]),
+        ("--model.query_dedup_iou=-0.1", ["model.query_dedup_iou is -0.1", "at least 0"]),
+        ("--optim.lr_hold 2", ["optim.lr_hold is 2", "at most 1"]),
         ("--model.dim 98", ["model.dim is 98", "divide by 4"]),
         ("--model.dim 96 --model.heads 5", ["model.dim is 96", "model.heads, 5"]),
         ("--seed -1", ["seed is -1"]),
@@ -181,7 +181,7 @@ def test_a_wrong_command_line_is_told_in_the_users_words(settings, words: str, p
         ("data:\n  rot: x\n", ["mine.yaml, line 2: data.rot is not a setting; did you mean data.root?"]),
         ("seed: 1\nmodle:\n  name: lite\n", ["mine.yaml, line 3: modle.name", "did you mean model.name?"]),
         ("seed: 1\n\nmodel:\n  dim: many\n", ["mine.yaml, line 4: model.dim: expected int, got many"]),
-        ("data:\n  workers: many\n", ["mine.yaml, line 2: data.workers: expected int or null, got many"]),
+        ("data:\n  num_workers: many\n", ["mine.yaml, line 2: data.num_workers: expected int or null, got many"]),
         ("data:\n  batch_size: 0\n", ["data.batch_size is 0"]),
         ("data: 5\n", ["mine.yaml, line 1: data is not a setting"]),
         ("config: x.yaml\n", ["mine.yaml, line 1: config is not a setting"]),
@@ -235,7 +235,7 @@ def test_resume_and_run_dir(settings) -> None:
     [
         Config(),
         Config(
-            data=DataConfig(root="with space: and # signs", workers=3),
+            data=DataConfig(root="with space: and # signs", num_workers=3),
             model=ModelConfig(name="detr", dropout=0.1),
             optim=OptimConfig(lr=1e-5, decay_all=True),
             trainer=TrainerConfig(max_epochs=None, max_minutes=0.25, devices=2),

@@ -26,8 +26,8 @@ from detr_lite.model.detr import Detr
 from detr_lite.model.frozen import FrozenBatchNorm
 from detr_lite.structures import Batch, Target
 from detr_lite.training import run
-from detr_lite.training.schedule import RateSchedule, RunClock
 from detr_lite.training.module import DetectionModule
+from detr_lite.training.schedule import LRSchedule, TrainingProgress
 
 NAMES = ("coco_detr_r50", "coco_detr_r50_dc5", "coco_detr_r101")
 
@@ -121,7 +121,7 @@ def started(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     config = settings("coco_detr_r50")
     config = replace(
         config,
-        data=replace(config.data, root=str(tiny_data), workers=0),
+        data=replace(config.data, root=str(tiny_data), num_workers=0),
         trainer=replace(config.trainer, accelerator="cpu", devices=1),
     )
     caught: dict[str, Any] = {}
@@ -165,7 +165,7 @@ def test_rates_and_decay(started: Any) -> None:
 
 @pytest.mark.parametrize("batches", [3697, 7393, 59143])  # in an epoch of COCO, of batches of 32, 16 and 2
 def test_the_rate_is_a_tenth_from_epoch_200_on(started: Any, batches: int) -> None:
-    clock, schedule = (one_of(started.trainer.callbacks, kind) for kind in (RunClock, RateSchedule))
+    clock, schedule = (one_of(started.trainer.callbacks, kind) for kind in (TrainingProgress, LRSchedule))
     optimizer = started.module.configure_optimizers()
     last = batches - 1
     found = {}
@@ -195,7 +195,7 @@ def test_batches_epochs_and_precision(started: Any) -> None:
     trainer = started.trainer
     assert (trainer.max_epochs, trainer.accumulate_grad_batches, trainer.precision) == (300, 1, "32-true")
     assert started.data.batch_size == 2
-    assert one_of(trainer.callbacks, RunClock).evaluations == 300
+    assert one_of(trainer.callbacks, TrainingProgress).num_evaluations == 300
 
 
 def one_of(callbacks: list[L.Callback], kind: type) -> Any:
@@ -211,9 +211,9 @@ def test_the_document_tells_the_numbers_of_the_file() -> None:
         "`model.dim`, `model.heads` | 256, 8": lambda config: (config.model.dim, config.model.heads) == (256, 8),
         "`model.feedforward_dim` | 2048": lambda config: config.model.feedforward_dim == 2048,
         "`model.num_queries` | 100": lambda config: config.model.num_queries == 100,
-        "`loss.background` | 0.1": lambda config: config.loss.background == 0.1,
+        "`loss.no_object_weight` | 0.1": lambda config: config.loss.no_object_weight == 0.1,
         "`model.dropout` | 0.1": lambda config: config.model.dropout == 0.1,
-        "`optim.clip` | 0.1": lambda config: config.optim.clip == 0.1,
+        "`optim.max_grad_norm` | 0.1": lambda config: config.optim.max_grad_norm == 0.1,
     }
     for line, holds in told.items():
         assert line in text

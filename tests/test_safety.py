@@ -28,8 +28,8 @@ from matplotlib.figure import Figure
 from PIL import EpsImagePlugin, Image
 
 from detr_lite.data.images import as_image
-from detr_lite.text import STEERS
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import STEERS
 from detr_lite.training.loggers import make_logger, remove_logs
 from detr_lite.viz.curves import plot_training_curves
 from detr_lite.weights.checkpoint import FORMAT, KEY
@@ -315,7 +315,7 @@ def test_going_on_removes_nothing_that_a_checkpoint_names(
             state["kth_best_model_path"] = 5
 
     path = handed(change, source="last")
-    more = ["--trainer.max_epochs", 62, "--trainer.evaluations", 62, "--optim.lr", "4e-3"]
+    more = ["--trainer.max_epochs", 62, "--trainer.num_evaluations", 62, "--optim.lr", "4e-3"]
     message = refusal(*words("resume", path), *more)
     assert message.startswith(f"{path}: it names ")
     assert message.endswith("as the best before, which is not in its own folder")
@@ -360,7 +360,7 @@ def test_tags_in_settings_run_nothing(
 @pytest.mark.parametrize(
     "value", [*TAGS, "{class_path: os.mkdir, init_args: {path: MADE}}", "{'_instantiator': 'os.mkdir'}"]
 )
-@pytest.mark.parametrize("name", ["model.init_from", "model.strides", "data.workers", "trainer.devices", "seed"])
+@pytest.mark.parametrize("name", ["model.init_from", "model.strides", "data.num_workers", "trainer.devices", "seed"])
 def test_settings_that_are_text_are_not_read_as_code(
     refusal: Callable[..., str], tiny_file: Path, tmp_path: Path, made: Path, name: str, value: str
 ) -> None:
@@ -414,7 +414,7 @@ def test_postscript_is_not_run(
         assert ended.code == 2
         assert f"skipped    {postscript}: not readable as an image (EPS is a program" in ended.out
     shutil.copy(postscript, own_data / "val" / "000.png")
-    assert "EPS is a program" in refusal(*words("evaluate", checkpoint), "--data.root", own_data, "--workers", 0)
+    assert "EPS is a program" in refusal(*words("evaluate", checkpoint), "--data.root", own_data, "--num_workers", 0)
     with Image.open(postscript) as image, pytest.raises(DetrLiteError, match="EPS is a program"):
         as_image(image)
     assert not made.exists()

@@ -24,10 +24,10 @@ def refused(tmp_path: Path, text: str) -> str:
 
 
 def test_names_values_and_lines(tmp_path: Path) -> None:
-    text = "# first\ndata:\n  root: some folder\n  workers:\nseed: 3\nmodel: {name: 'detr'}\n"
+    text = "# first\ndata:\n  root: some folder\n  num_workers:\nseed: 3\nmodel: {name: 'detr'}\n"
     assert read(tmp_path, text) == {
         "data.root": Setting("some folder", 3),
-        "data.workers": Setting("null", 4),
+        "data.num_workers": Setting("null", 4),
         "seed": Setting("3", 5),
         "model.name": Setting("detr", 6),
     }
@@ -40,7 +40,7 @@ def test_an_empty_file_is_no_settings(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("nothing", ["", "null", "~"])
 def test_nothing_is_written_in_one_way(tmp_path: Path, nothing: str) -> None:
-    assert read(tmp_path, f"data:\n  workers: {nothing}\n")["data.workers"].text == "null"
+    assert read(tmp_path, f"data:\n  num_workers: {nothing}\n")["data.num_workers"].text == "null"
 
 
 @pytest.mark.parametrize("written", ["[8, 16]", "\n    - 8\n    - 16"])

@@ -38,7 +38,7 @@ def checkpoint(finished_run: Path) -> Path:
     ("words", "parts"),
     [
         (["--data.bach_size", "3"], ["--data.bach_size is not a setting; did you mean data.batch_size?"]),
-        (["--data.workers", "two"], ["data.workers: expected int or null, got two"]),
+        (["--data.num_workers", "two"], ["data.num_workers: expected int or null, got two"]),
         (["--model.dropout", "2"], ["model.dropout is 2.0", "at most 1"]),
         (["--trainer.max_epochs", "1", "--trainer.max_minutes", "1"], ["not both"]),
         (["--data.root", "nowhere"], ["nowhere: no such data folder", "--data.root"]),
@@ -138,14 +138,14 @@ def test_train_where_validation_has_other_categories(
     assert "its categories are not those of training (see cat)" in message
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, 1])
 def test_train_on_an_image_that_is_cut_off(
-    refusal: Callable[..., str], tiny_file: Path, own_data: Path, tmp_path: Path, workers: int
+    refusal: Callable[..., str], tiny_file: Path, own_data: Path, tmp_path: Path, num_workers: int
 ) -> None:
     """Which is found while training, in another process and in its traceback."""
     image = own_data / "train" / "003.png"
     image.write_bytes(image.read_bytes()[:100])
-    words = ("--data.root", own_data, "--data.workers", workers, "--run_dir", tmp_path / "run")
+    words = ("--data.root", own_data, "--data.num_workers", num_workers, "--run_dir", tmp_path / "run")
     assert refusal("train", "--config", tiny_file, *words).startswith(f"{image}: not readable as an image")
 
 
@@ -182,7 +182,7 @@ def test_train_where_the_run_folder_is_a_file(refusal: Callable[..., str], tiny_
         (["--checkpoint", "CHECKPOINT", "--split", "../val"], ["no annotations/instances_../val.json"]),
         (["--checkpoint", "CHECKPOINT", "--data.root", "nowhere"], ["nowhere: no such data folder"]),
         (["--checkpoint", "CHECKPOINT", "--batch_size", "0"], ["--batch_size is 0; it must be at least 1"]),
-        (["--checkpoint", "CHECKPOINT", "--workers", "-1"], ["--workers is -1; it must be at least 0"]),
+        (["--checkpoint", "CHECKPOINT", "--num_workers", "-1"], ["--workers is -1; it must be at least 0"]),
         (["--checkpoint", "CHECKPOINT", "--batch_size", "x"], ["argument --batch_size: invalid int value: 'x'"]),
         (["--checkpoint", "CHECKPOINT", "--spilt", "val"], ["unrecognized arguments: --spilt val"]),
     ],
@@ -273,13 +273,15 @@ def test_as_a_program_on_what_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, 1])
 def test_as_a_program_on_an_image_that_is_cut_off(
-    tiny_file: Path, own_data: Path, tmp_path: Path, workers: int
+    tiny_file: Path, own_data: Path, tmp_path: Path, num_workers: int
 ) -> None:
     image = own_data / "train" / "003.png"
     image.write_bytes(image.read_bytes()[:100])
-    process = start("train", "--config", tiny_file, "--data.root", own_data, "--data.workers", workers, cwd=tmp_path)
+    process = start(
+        "train", "--config", tiny_file, "--data.root", own_data, "--data.num_workers", num_workers, cwd=tmp_path
+    )
     _, err = process.communicate(timeout=100)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1, err

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_lite import visualize as module
+from detr_lite.cli import visualize as module
 from detr_lite.detector import Detector
 from detr_lite.viz.figures.attention import attention_figure
-from detr_lite.viz.figures.query_boxes import slots_figure
+from detr_lite.viz.figures.query_boxes import query_boxes_figure
 
 Tool = Callable[..., Any]
 
@@ -216,7 +216,7 @@ def test_slots_are_one_figure_of_all_images(
 ) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(
-        module, "slots_figure", lambda slots, note: drawn.append(slots) or slots_figure(slots, note=note)
+        module, "query_boxes_figure", lambda slots, note: drawn.append(slots) or query_boxes_figure(slots, note=note)
     )
     (photos / "b.png").write_text("no image")
     ended = visualize("--source", photos, "--figure", "slots", "--threshold", 0.3)

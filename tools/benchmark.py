@@ -1,9 +1,13 @@
 """Measure this project: python tools/benchmark.py oracle, converge, ablate, grid, step or attention"""
 
 import argparse
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is not installed
+
 from benchmarks.cli import add_ablate, add_converge, add_grid, add_speed
+
 from detr_lite.cli.command import ToolParser, run_command
 
 ORACLE = """Holds `--model.name detr` against transformers' DetrForObjectDetection: both get the same random numbers in
@@ -35,9 +39,9 @@ def main() -> None:
 
 
 def _oracle(arguments: argparse.Namespace) -> None:
-    from benchmarks.parity import oracle_table  # slow to import, and --help should not wait
+    from benchmarks.parity import parity_table  # slow to import, and --help should not wait
 
-    table = oracle_table(arguments.bodies.split(","), arguments.seeds, arguments.attention)
+    table = parity_table(arguments.bodies.split(","), arguments.seeds, arguments.attention)
     print(table)
     if arguments.output is not None:
         arguments.output.write_text(table + "\n")

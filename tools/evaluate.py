@@ -21,7 +21,9 @@ def main() -> None:
         help="folder for the results; by default the run's evaluation folder, whose files are then replaced",
     )
     parser.add_argument("--batch_size", type=int, help="images at a time; by default as in training")
-    parser.add_argument("--workers", type=int, help="processes that load images; by default one for every two cores")
+    parser.add_argument(
+        "--num_workers", type=int, help="processes that load images; by default one for every two cores"
+    )
     parser.add_argument(
         "--attention", action="store_true", help="also measure where the queries look: attention.json, attention.png"
     )

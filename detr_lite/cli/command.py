@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
-from detr_lite.text import printable
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import printable
 
 
 class ToolParser(argparse.ArgumentParser):

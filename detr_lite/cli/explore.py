@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detr_lite.data.annotations import listed
-from detr_lite.io import write_whole
+from detr_lite.data.ground_truth import GroundTruth
 from detr_lite.data.image_sources import ImageFile, find_images, read_batches
-from detr_lite.data.ground_truth import Truth
 from detr_lite.detector import Detector, check_threshold
+from detr_lite.io import atomic_write
+from detr_lite.structures import AttentionSelection, DetrLiteError
 from detr_lite.text import printable
-from detr_lite.structures import AttentionChoice, DetrLiteError
 from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.explorer.scene import PackedScene, pack_scene
 
@@ -51,14 +51,14 @@ def explore(
     if page.is_dir() or (page.exists() and not overwrite):
         remedy = "name a file" if page.is_dir() else "name another file, or give --overwrite"
         raise DetrLiteError(f"{page} exists already; {remedy}")
-    truths = None if truth is None else Truth(truth)
+    truths = None if truth is None else GroundTruth(truth)
     detector = Detector.from_checkpoint(checkpoint, device)
 
     scenes: list[PackedScene] = []
     unreadable: list[ImageFile] = []
     unlisted: list[ImageFile] = []
     for ((file, image),) in read_batches(images, 1, unreadable, "looking"):
-        explained = detector.explain(image, AttentionChoice(encoder_mean=True))  # all that the page shows
+        explained = detector.explain(image, AttentionSelection(encoder_mean=True))  # all that the page shows
         for what, number, count in (
             ("--layer", first_layer, len(explained.attention.cross)),
             ("--heads", first_head, explained.attention.cross.shape[2]),
@@ -76,7 +76,7 @@ def explore(
         scenes.append(scene)
     if scenes:
         text = explorer_page(scenes, detector.class_names, threshold, first_layer, first_head).encode()
-        write_whole(page, lambda opened: opened.write(text))
+        atomic_write(page, lambda opened: opened.write(text))
         if unlisted:
             which = listed([file.path for file in unlisted], most=3)
             print(f"note       {truth} lists {len(scenes) - len(unlisted)} of {len(scenes)} images (not {which})")

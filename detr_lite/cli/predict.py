@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL import Image
 
-from detr_lite.io import check_output, drawing_names, refuse_links_out, write_whole
 from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
 from detr_lite.detector import Detector, check_threshold
 from detr_lite.evaluation.coco_map import coco_results
+from detr_lite.io import atomic_write, check_output, drawing_names, refuse_links_out
 from detr_lite.structures import Category, Detections, DetrLiteError
 from detr_lite.viz.draw import annotate
 
@@ -92,12 +92,12 @@ class FoundObjects:
     def save(self, path: Path) -> None:
         categories = [{"id": category.id, "name": category.name} for category in self.categories]
         content = {"images": self.images, "annotations": self.annotations, "categories": categories}
-        write_whole(path, lambda file: file.write(json.dumps(content).encode()))
+        atomic_write(path, lambda file: file.write(json.dumps(content).encode()))
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
     """JPEG or PNG, as its name says."""
     if path.suffix.lower() in JPEG:
-        write_whole(path, lambda file: picture.save(file, "JPEG", quality=92))
+        atomic_write(path, lambda file: picture.save(file, "JPEG", quality=92))
     else:  # a photograph takes seconds at full compression, and is hardly smaller for it
-        write_whole(path, lambda file: picture.save(file, "PNG", compress_level=3))
+        atomic_write(path, lambda file: picture.save(file, "PNG", compress_level=3))

@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from detr_lite.data.annotations import listed
-from detr_lite.io import check_output, drawing_names, refuse_links_out, write_whole
 from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
 from detr_lite.detector import Detector, check_threshold
+from detr_lite.io import atomic_write, check_output, drawing_names, refuse_links_out
+from detr_lite.structures import AttentionSelection, Detections, DetrLiteError
 from detr_lite.text import printable
-from detr_lite.structures import AttentionChoice, Detections, DetrLiteError
 from detr_lite.viz.figures.attention import Heads, attention_figure
 from detr_lite.viz.figures.layers import layers_figure
 from detr_lite.viz.figures.points import Point, points_figure
-from detr_lite.viz.figures.query_boxes import QuerySlots, slots_figure
+from detr_lite.viz.figures.query_boxes import QueryBoxes, query_boxes_figure
 
 GUESSES = 3
 """So many are shown of an image in which nothing reaches the threshold."""
@@ -35,10 +35,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 """What may be chosen of each figure."""
 
 _KEPT = {
-    "queries": AttentionChoice(encoder_layers=()),
-    "layers": AttentionChoice(encoder_layers=()),
-    "points": AttentionChoice(layers=()),
-    "slots": AttentionChoice(layers=(), encoder_layers=()),
+    "queries": AttentionSelection(encoder_layers=()),
+    "layers": AttentionSelection(encoder_layers=()),
+    "points": AttentionSelection(layers=()),
+    "slots": AttentionSelection(layers=(), encoder_layers=()),
 }
 """The attention that each figure needs."""
 
@@ -172,20 +172,20 @@ def draw_slots(
     detector: Detector, images: Sequence[ImageFile], path: Path, threshold: float, unreadable: list[ImageFile]
 ) -> int:
     """Write one figure of what each query finds in all images that can be read; says how many figures."""
-    slots = QuerySlots()
+    query_boxes = QueryBoxes()
     for ((_, image),) in read_batches(images, 1, unreadable, "predicting"):
         explained = detector.explain(image, _KEPT["slots"])
         found = explained.detections.above(threshold)
-        slots.add(explained.boxes_cxcywh[-1, 0], image.size, found.queries)
-    if slots.images == 0:
+        query_boxes.add(explained.boxes_cxcywh[-1, 0], image.size, found.queries)
+    if query_boxes.images == 0:
         return 0
-    save(slots_figure(slots, note=f"found: score of at least {threshold:g}"), path)
+    save(query_boxes_figure(query_boxes, note=f"found: score of at least {threshold:g}"), path)
     return 1
 
 
 def save(figure: Figure, path: Path) -> None:
     dpi = min(DPI, MOST_PIXELS / figure.get_figheight())
-    write_whole(path, functools.partial(figure.savefig, format="png", dpi=dpi))
+    atomic_write(path, functools.partial(figure.savefig, format="png", dpi=dpi))
 
 
 def centers(found: Detections) -> list[Point]:

@@ -14,9 +14,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from detr_lite.text import reason_of
 from detr_lite.config.settings_file import read_settings_file
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import reason_of
 
 
 class SettingsParser:

@@ -13,11 +13,11 @@ from typing import Any, Literal, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from detr_lite.text import shown
 from detr_lite.config.parser import SettingsParser, fits
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import shown
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_ROOT = "datasets/coco_small"
 
 
@@ -39,7 +39,7 @@ class DataConfig:
     default "longest", or "fit" where the images are too small for their smallest objects."""
     augmentation: Literal["light", "detr", "none"] = "light"
     """"light": flips and mild colours, for small images. "detr": the original's flips, scales and crops."""
-    workers: int | None = None
+    num_workers: int | None = None
     """Processes that load images; by default one for every two cores, at most 8."""
 
 
@@ -80,16 +80,16 @@ class ModelConfig:
     num_queries: int | None = None
     """Object queries: the most objects that one image may hold (in lite also no more than it has tokens); by default
     chosen from the training images."""
-    query_overlap: float = 0.8
+    query_dedup_iou: float = 0.8
     """lite: of tokens whose boxes overlap more than this (IoU) only the best places a query, unless there are too few
     others; 1 for no limit."""
-    relate_queries: bool = True
+    relation_bias: bool = True
     """lite: queries see how their boxes lie to each other and which is surer, to leave an object to one of them."""
-    edges: Literal["numbers", "distributions"] = "distributions"
+    box_head: Literal["regression", "fdr"] = "fdr"
     """lite: how layers after the first move a box: by four numbers, or by a distribution of steps for each edge."""
     denoising_queries: int = 60
     """lite: at most so many noisy copies of the true objects are asked beside the queries in training; 0 for none."""
-    denoising_negatives: bool = True
+    contrastive_denoising: bool = True
     """lite: half of these copies are so far off that they are to be told from objects."""
 
 
@@ -97,19 +97,19 @@ class ModelConfig:
 class LossConfig:
     """What counts as wrong. L1 and GIoU have the same weights in the matching cost."""
 
-    label: float | None = None
+    class_weight: float | None = None
     """Weight of the class; by default 4 for lite, 1 for detr."""
-    label_cost: float | None = None
+    class_cost: float | None = None
     """Weight of the class in the matching cost; by default 2 for lite, 1 for detr."""
     l1: float = 5.0
     """Weight of the boxes' L1 distance, relative to the image's size."""
     giou: float = 2.0
     """Weight of the boxes' generalized IoU."""
-    edges: float = 0.15
+    fdr_weight: float = 0.15
     """lite: weight of the edges' distributions, where there are any."""
-    background: float = 0.1
+    no_object_weight: float = 0.1
     """detr: weight of the class "no object"."""
-    tokens_per_object: int = 4
+    one_to_many_topk: int = 4
     """lite: so many tokens in an object's box learn to answer for it."""
     gamma: float = 1.5
     """lite: a found object's score learns IoU to this power, and all others count by their score to this power."""
@@ -124,7 +124,7 @@ class OptimConfig:
     for detr."""
     lr: float | None = None
     """Learning rate, for the batch size as given; by default chosen by model, optimizer, batch size and width."""
-    backbone_factor: float | None = None
+    backbone_lr_factor: float | None = None
     """The backbone's share of the rate; by default 1 with random weights and a small one with pretrained weights,
     which then learn by AdamW."""
     weight_decay: float = 1e-4
@@ -135,15 +135,15 @@ class OptimConfig:
     """The rate rises from 0 over so many steps."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """After the flat part: down to 0 in a half cosine, down to a tenth at once, or no change."""
-    flat: float = 0.5
+    lr_hold: float = 0.5
     """Share of the run at the full rate."""
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     """Largest norm of the gradients; 0 for no clipping."""
-    accumulate: int = 1
+    accumulate_grad_batches: int = 1
     """Batches whose gradients are added up before a step."""
-    ema: float = 0.0
+    ema_decay: float = 0.0
     """Evaluate and keep an exponential moving average of the weights with this decay, such as 0.999; 0 for none."""
-    ema_ramp_steps: int = 300
+    ema_tau: int = 300
     """The average's decay rises over about so many steps, so that the first, random weights are soon forgotten."""
 
 
@@ -155,11 +155,11 @@ class TrainerConfig:
     """Times through the training images."""
     max_minutes: float | None = None
     """Minutes of training, evaluation aside; replaces max_epochs and stretches the schedule to the time."""
-    evaluations: int = 10
+    num_evaluations: int = 10
     """The validation images are evaluated so many times, spread evenly over the run; the best model is kept."""
     patience: int | None = None
     """Stop early when so many evaluations in a row have not raised the best AP; by default never."""
-    attention_epochs: float | None = 0.0
+    attention_every_n_epochs: float | None = 0.0
     """At evaluations that lie at least so many epochs apart, attention on a few validation images is measured
     (attention.csv) and drawn (attention/, and at the end attention.webp); 0 for every one, null for none."""
     checkpoint_minutes: float = 1.0
@@ -187,16 +187,16 @@ SECTIONS: dict[str, type] = {
 
 
 AT_LEAST = {
-    "data.batch_size": 1, "data.image_size": 16, "data.workers": 0,
+    "data.batch_size": 1, "data.image_size": 16, "data.num_workers": 0,
     "model.dim": 32, "model.heads": 1, "model.encoder_layers": 0, "model.decoder_layers": 1,
     "model.feedforward_dim": 1, "model.dropout": 0, "model.num_queries": 1, "model.denoising_queries": 0,
-    "model.query_overlap": 0,
-    "loss.label": 0, "loss.label_cost": 0, "loss.l1": 0, "loss.giou": 0, "loss.edges": 0, "loss.background": 0,
-    "loss.tokens_per_object": 1, "loss.gamma": 0,
-    "optim.lr": 0, "optim.backbone_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.flat": 0,
-    "optim.clip": 0, "optim.accumulate": 1, "optim.ema": 0, "optim.ema_ramp_steps": 1,
-    "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.evaluations": 1, "trainer.patience": 1,
-    "trainer.attention_epochs": 0, "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1,
+    "model.query_dedup_iou": 0,
+    "loss.class_weight": 0, "loss.class_cost": 0, "loss.l1": 0, "loss.giou": 0, "loss.fdr_weight": 0, "loss.no_object_weight": 0,
+    "loss.one_to_many_topk": 1, "loss.gamma": 0,
+    "optim.lr": 0, "optim.backbone_lr_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.lr_hold": 0,
+    "optim.max_grad_norm": 0, "optim.accumulate_grad_batches": 1, "optim.ema_decay": 0, "optim.ema_tau": 1,
+    "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.num_evaluations": 1, "trainer.patience": 1,
+    "trainer.attention_every_n_epochs": 0, "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1,
 }  # fmt: skip
 
 
@@ -222,13 +222,13 @@ class Config:
                 raise DetrLiteError(f"{name} is {value}; it must be at least {limit}")
         for name, value in (
             ("model.dropout", self.model.dropout),
-            ("model.query_overlap", self.model.query_overlap),
-            ("optim.flat", self.optim.flat),
+            ("model.query_dedup_iou", self.model.query_dedup_iou),
+            ("optim.lr_hold", self.optim.lr_hold),
         ):
             if value > 1:
                 raise DetrLiteError(f"{name} is {value}; it is a share, at most 1")
-        if self.optim.ema >= 1:
-            raise DetrLiteError(f"optim.ema is {self.optim.ema}; it must be less than 1")
+        if self.optim.ema_decay >= 1:
+            raise DetrLiteError(f"optim.ema_decay is {self.optim.ema_decay}; it must be less than 1")
         strides = self.model.strides
         if not strides or not all(0 < fine < coarse and coarse % fine == 0 for fine, coarse in pairwise((1, *strides))):
             raise DetrLiteError(
@@ -258,7 +258,7 @@ class Invocation:
     overwrite: bool
     replay: Path | None = None
     """A batch to look at again; there is no run then, and the settings are its own."""
-    self_test: bool = False
+    overfit_check: bool = False
     """Learn one batch by heart first."""
 
 
@@ -285,8 +285,8 @@ def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocati
         raise DetrLiteError("give --trainer.max_epochs or --trainer.max_minutes, not both")
     if given.resume is not None and given.overwrite:
         raise DetrLiteError("give --resume or --overwrite, not both")
-    if given.resume is not None and given.self_test:
-        raise DetrLiteError("--self_test goes with a new run; leave out --self_test or --resume")
+    if given.resume is not None and given.overfit_check:
+        raise DetrLiteError("--overfit_check goes with a new run; leave out --overfit_check or --resume")
     how_long = config.trainer
     if "--trainer.max_epochs" in on_command_line:
         how_long = replace(how_long, max_minutes=None)
@@ -298,7 +298,7 @@ def read_config(arguments: Sequence[str], program: str = "train.py") -> Invocati
         run_dir=None if given.run_dir is None else Path(given.run_dir),
         resume=given.resume,
         overwrite=given.overwrite,
-        self_test=given.self_test,
+        overfit_check=given.overfit_check,
     )
 
 
@@ -365,7 +365,7 @@ def _parser(program: str) -> SettingsParser:
     )
     command.add_argument("--overwrite", action="store_true", help="Replace the run that RUN_DIR holds.")
     command.add_argument(
-        "--self_test",
+        "--overfit_check",
         action="store_true",
         help="Before the run, learn some of its images by heart, in under a minute; say what is wrong if that fails.",
     )

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from detr_lite.text import STEERS, shown
 from detr_lite.structures import Category, DetrLiteError
+from detr_lite.text import STEERS, shown
 
 LONGEST_NAME = 1000
 """Letters of a category's name."""

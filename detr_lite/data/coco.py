@@ -25,10 +25,10 @@ from detr_lite.data.annotations import (
     uses_category,
 )
 from detr_lite.data.images import load_image
-from detr_lite.io import is_below
 from detr_lite.data.sampler import Draw
-from detr_lite.text import printable, shown
+from detr_lite.io import is_below
 from detr_lite.structures import Category, DetrLiteError, Target
+from detr_lite.text import printable, shown
 
 
 @dataclass(frozen=True, eq=False)

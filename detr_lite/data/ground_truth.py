@@ -5,11 +5,11 @@ from pathlib import Path, PurePath
 import torch
 
 from detr_lite.data.annotations import check_images, read_categories, read_content, read_objects
-from detr_lite.text import printable
 from detr_lite.structures import Detections
+from detr_lite.text import printable
 
 
-class Truth:
+class GroundTruth:
     """Objects of a COCO file by the names of its images.
 
     Errors: a file that is not COCO's, with its entry and the remedy. The images themselves are not looked for.

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from detr_lite.data.annotations import listed
 from detr_lite.data.images import load_image
-from detr_lite.text import printable
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import printable
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"),

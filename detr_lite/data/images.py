@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from detr_lite.text import reason_of
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import reason_of
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 """A path, Pillow's image of any mode, an array (height width) or (height width 1|3|4), a tensor (3 height width)."""

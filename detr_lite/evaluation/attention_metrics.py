@@ -25,7 +25,7 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class AttentionNumbers:
+class AttentionMetrics:
     """Means over all matched objects. In rows of heads, the last entry is of the mean over heads.
 
     Of an evaluation without objects `objects` is 0, and all means are NaN.
@@ -106,7 +106,7 @@ MEASURES = ("inside", "pointing", "entropy", "entropy_share", "near_edges")
 """Those that each layer and head has."""
 
 
-class AttentionTally:
+class AttentionMeter:
     """Adds up the numbers, a batch at a time; holds no weights."""
 
     def __init__(self) -> None:
@@ -161,13 +161,13 @@ class AttentionTally:
             self._areas += torch.stack([values.double().sum() for values in areas]).cpu()
         self._objects += len(query)
 
-    def numbers(self) -> AttentionNumbers:
+    def numbers(self) -> AttentionMetrics:
         """The means over all objects so far."""
         sums = torch.zeros(len(MEASURES), 0, 1) if self._sums is None else self._sums
         measured = dict(zip(MEASURES, sums / self._objects, strict=True))  # tensors: 0 / 0 is NaN
         box_area, edges_area, even_entropy = (self._areas / self._objects).tolist()
         apart = torch.stack(self._apart).median(dim=0).values if self._apart else torch.zeros(0)
-        return AttentionNumbers(self._objects, box_area, edges_area, even_entropy, apart=apart, **measured)
+        return AttentionMetrics(self._objects, box_area, edges_area, even_entropy, apart=apart, **measured)
 
 
 def token_patches(maps: AttentionMaps) -> Float[Tensor, "batch token 4"]:

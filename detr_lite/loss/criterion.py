@@ -10,9 +10,9 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from detr_lite.box_ops import cxcywh_to_xyxy
+from detr_lite.loss.losses import box_terms, edge_distribution_loss, matchability_aware_loss, no_object_cross_entropy
 from detr_lite.loss.matcher import Matches, MatchingCost, assign_tokens, match, token_candidates
 from detr_lite.loss.targets import PaddedTargets, pad_targets
-from detr_lite.loss.losses import background_cross_entropy, box_terms, edge_distribution_loss, matchability_aware_loss
 from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
 
 
@@ -32,7 +32,7 @@ Criterion = Callable[[DetrOutput, Sequence[Target]], Losses]
 
 
 @dataclass(frozen=True)
-class SoftmaxCriterion:
+class DetrCriterion:
     """The original's loss: every layer is matched and learns class, L1 and GIoU (DETR, section 3.1, appendix A.2)."""
 
     cost: MatchingCost
@@ -53,7 +53,7 @@ class SoftmaxCriterion:
             classes[matches.layer, matches.image, matches.query] = true.labels[matches.image, matches.object]
             l1, giou, _ = _matched_boxes(boxes_cxcywh, matches, true)
             sums = {
-                "ce": background_cross_entropy(logits, classes, self.background_weight),
+                "ce": no_object_cross_entropy(logits, classes, self.background_weight),
                 "l1": _sum_by_layer(l1, matches, len(logits)),
                 "giou": _sum_by_layer(giou, matches, len(logits)),
             }
@@ -69,11 +69,11 @@ class SoftmaxCriterion:
             return _weigh(parts, self.weights, is_broken, matches.not_finite)
 
 
-def official_criterion(num_classes: int) -> SoftmaxCriterion:
+def official_criterion(num_classes: int) -> DetrCriterion:
     """The loss of the published DETR with its weights; `output.logits` has num_classes + 1 classes, background last."""
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; a detector has at least one class")
-    return SoftmaxCriterion(
+    return DetrCriterion(
         cost=MatchingCost("softmax", label=1.0, l1=5.0, giou=2.0),
         weights={"ce": 1.0, "l1": 5.0, "giou": 2.0},
         background_weight=0.1,
@@ -82,19 +82,19 @@ def official_criterion(num_classes: int) -> SoftmaxCriterion:
 
 
 @dataclass(frozen=True)
-class QualityCriterion:
+class LiteCriterion:
     """The loss of `lite`: sigmoid classes that learn IoU, on matched queries, denoising queries and tokens.
 
     Args:
         cost: of matching queries one-to-one, and of choosing tokens one-to-many.
         weights: of class, l1 and giou.
-        tokens_per_object: how many of the cheapest tokens in an object's box answer for it.
+        one_to_many_topk: how many of the cheapest tokens in an object's box answer for it.
         gamma: positives learn IoU^gamma, negatives are weighed by p^gamma (DEIM).
     """
 
     cost: MatchingCost
     weights: dict[str, float]
-    tokens_per_object: int
+    one_to_many_topk: int
     gamma: float
 
     def __call__(self, output: DetrOutput, targets: Sequence[Target]) -> Losses:
@@ -148,7 +148,7 @@ class QualityCriterion:
             )
             # The better the box, the more its edges count (D-FINE, section 4.1).
             weight = iou.detach() * (matches.layer >= first)
-            sums["edges"] = each_edge.new_zeros(len(edges.logits)).index_add(0, layer, weight * each_edge)
+            sums["fdr"] = each_edge.new_zeros(len(edges.logits)).index_add(0, layer, weight * each_edge)
         return sums
 
     def _denoising(self, noisy: DenoisingPredictions, true: PaddedTargets) -> dict[str, Tensor]:
@@ -168,7 +168,7 @@ class QualityCriterion:
         with torch.no_grad():
             cost = self.cost(logits, boxes_cxcywh, true.labels, true.boxes_cxcywh)
             candidates = token_candidates(tokens.centers, tokens.sizes, tokens.is_padding, true)
-            objects, is_assigned = assign_tokens(cost, candidates, self.tokens_per_object)
+            objects, is_assigned = assign_tokens(cost, candidates, self.one_to_many_topk)
         image = torch.arange(len(objects), device=objects.device)[:, None]
         terms = self._known(
             logits[None],
@@ -204,7 +204,7 @@ class QualityCriterion:
             true_xyxy = cxcywh_to_xyxy(true_boxes_cxcywh)
             each_edge = edge_distribution_loss(edges.logits.float(), edges.start_xyxy, true_xyxy, edges.steps)
             weight = iou.detach()[-len(edges.logits) :] * is_positive
-            sums["edges"] = (each_edge * weight).sum((1, 2))
+            sums["fdr"] = (each_edge * weight).sum((1, 2))
         return sums
 
 

@@ -38,7 +38,7 @@ def focal_cost(
     return _pick_classes(positive - negative, labels)
 
 
-def background_cross_entropy(
+def no_object_cross_entropy(
     logits: Float[Tensor, "layer batch query class"],
     classes: Int[Tensor, "layer batch query"],
     background_weight: float,

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from detr_lite.loss.targets import PaddedTargets
 from detr_lite.loss.losses import box_terms, focal_cost, softmax_cost
+from detr_lite.loss.targets import PaddedTargets
 
-DEAREST = float(np.finfo(np.float32).max)
+MAX_COST = float(np.finfo(np.float32).max)
 """Stands for a cost that is not finite, which the assignment would refuse."""
 
 
@@ -71,7 +71,7 @@ def match(
             is_finite = np.isfinite(image_costs)
             if not is_finite.all():
                 not_finite.add(image)
-                image_costs = np.where(is_finite, image_costs, DEAREST)
+                image_costs = np.where(is_finite, image_costs, MAX_COST)
             query, true_object = linear_sum_assignment(image_costs)
             pairs.append(np.stack([np.full_like(query, layer), np.full_like(query, image), query, true_object]))
     index = torch.from_numpy(np.concatenate(pairs, axis=1)).to(logits.device, non_blocking=True)

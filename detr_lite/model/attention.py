@@ -22,7 +22,7 @@ class Attended:
 
 
 def combine_masks(
-    may_attend: Bool[Tensor, "#batch #query token"] | None,
+    attn_mask: Bool[Tensor, "#batch #query token"] | None,
     bias: Float[Tensor, "batch head query token"] | None,
 ) -> Tensor | None:
     """One mask in the form of `scaled_dot_product_attention`: (batch head query token), boolean or added to scores.
@@ -30,9 +30,9 @@ def combine_masks(
     A row that may attend to nothing (an image of nothing but padding) would be 0 / 0; it attends to everything
     instead, which is finite and concerns nobody.
     """
-    if may_attend is None:
+    if attn_mask is None:
         return bias
-    mask = may_attend[:, None]
+    mask = attn_mask[:, None]
     mask = mask | ~mask.any(dim=-1, keepdim=True)
     return mask if bias is None else bias.masked_fill(~mask, -math.inf)
 
@@ -118,7 +118,7 @@ class Attention(nn.Module):
         query: Float[Tensor, "batch query dim"],
         key: Float[Tensor, "batch token dim"],
         value: Float[Tensor, "batch token dim"],
-        may_attend: Bool[Tensor, "#batch #query token"] | None = None,
+        attn_mask: Bool[Tensor, "#batch #query token"] | None = None,
         bias: Float[Tensor, "batch head query token"] | None = None,
         need_weights: bool = False,
     ) -> Attended:
@@ -127,14 +127,14 @@ class Attention(nn.Module):
             query=split_heads(self.query(query), self.heads),
             key=split_heads(self.key(key), self.heads),
             value=split_heads(self.value(value), self.heads),
-            mask=combine_masks(may_attend, bias),
+            mask=combine_masks(attn_mask, bias),
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
         )
         return Attended(self.output(join_heads(values)), weights)
 
 
-class PositionGuidedAttention(nn.Module):
+class ConditionalCrossAttention(nn.Module):
     """Cross-attention whose score is content similarity plus position similarity.
 
     Query and key are each a content part and a position part, projected apart and concatenated head by head
@@ -166,7 +166,7 @@ class PositionGuidedAttention(nn.Module):
         key: Float[Tensor, "batch token dim"],
         key_position: Float[Tensor, "batch token dim"],
         value: Float[Tensor, "batch token dim"],
-        may_attend: Bool[Tensor, "#batch #query token"] | None = None,
+        attn_mask: Bool[Tensor, "#batch #query token"] | None = None,
         bias: Float[Tensor, "batch head query token"] | None = None,
         need_weights: bool = False,
     ) -> Attended:
@@ -177,7 +177,7 @@ class PositionGuidedAttention(nn.Module):
             query=by_head(self.query_content(query), self.query_position(query_position)),
             key=by_head(self.key_content(key), self.key_position(key_position)),
             value=split_heads(self.value(value), self.heads),
-            mask=combine_masks(may_attend, bias),
+            mask=combine_masks(attn_mask, bias),
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 from detr_lite.structures import DetrLiteError
 
 
-class KeptWeights:
+class AttentionRecorder:
     """Weights of the layers, heads and rows that were asked for, in that order; None is all of them.
 
     Errors: a layer, head or row that is not there.

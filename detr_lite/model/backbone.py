@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detr_lite.text import reason_of
 from detr_lite.model.frozen import freeze_batch_norms, freeze_first_layers
 from detr_lite.model.vit import SimplePyramid, pyramid_strides
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import reason_of
 
 
 class Backbone(nn.Module):
@@ -75,14 +75,14 @@ class Backbone(nn.Module):
         self.channels_last = channels_last
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
-        self.habits = _try_out(name, self.network, own_strides, coarsest)
+        self.habits = _probe(name, self.network, own_strides, coarsest)
         self.channels: tuple[int, ...] = self.habits.channels
         self.pyramid: SimplePyramid | None = None
         if self.strides != own_strides:
             self.pyramid = SimplePyramid(self.habits.channels[0], patch=coarsest, strides=self.strides)
             self.channels = self.pyramid.channels
         if not pretrained:
-            _open_residual_branches(self.network)
+            _reset_zero_init_residuals(self.network)
         if freeze_batch_norm:
             freeze_batch_norms(self.network)
         if freeze_first_stage:
@@ -156,7 +156,7 @@ def _plan(name: str) -> _Plan:
     choices: list[dict[str, Any]] = [{"strict_img_size": False}, {"dynamic_img_size": True}, {}]
     for options in choices:
         try:
-            sketch = _sketch(name, options)
+            sketch = _meta_model(name, options)
             break
         except DetrLiteError:  # most networks know neither option, and need none
             if not options:
@@ -178,7 +178,7 @@ def _dilated(name: str, plan: _Plan) -> _Plan:
     stride = max(plan.levels) // 2
     options = {**plan.options, "output_stride": stride}
     try:
-        levels = {} if plan.is_plain else _levels(_sketch(name, options))
+        levels = {} if plan.is_plain else _levels(_meta_model(name, options))
     except DetrLiteError:
         levels = {}
     if max(levels, default=0) != stride:
@@ -191,7 +191,7 @@ def _levels(sketch: Any) -> dict[int, int]:
     return dict(zip(map(int, info.reduction()), info.out_indices, strict=True))
 
 
-def _sketch(name: str, options: dict[str, Any]) -> Any:
+def _meta_model(name: str, options: dict[str, Any]) -> Any:
     """The network without its weights; the random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         try:
@@ -218,7 +218,7 @@ def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class _Habits:
+class InputSpec:
     """What a network is given, and what it gives."""
 
     multiple: int
@@ -227,7 +227,7 @@ class _Habits:
     channels: tuple[int, ...]
 
 
-def _try_out(name: str, network: nn.Module, strides: Sequence[int], coarsest: int) -> _Habits:
+def _probe(name: str, network: nn.Module, strides: Sequence[int], coarsest: int) -> InputSpec:
     """Learn a network's habits by showing it a small image whose sides nothing divides.
 
     timm does not tell them: some networks need whole patches, some drop the pixels that do not fill one, some give
@@ -245,9 +245,9 @@ def _try_out(name: str, network: nn.Module, strides: Sequence[int], coarsest: in
             reason = reason_of(error)
             continue
         if [shape[1:] for shape in shapes] == grids:
-            return _Habits(multiple, False, tuple(shape[0] for shape in shapes))
+            return InputSpec(multiple, False, tuple(shape[0] for shape in shapes))
         if [shape[:2] for shape in shapes] == grids:
-            return _Habits(multiple, True, tuple(shape[2] for shape in shapes))
+            return InputSpec(multiple, True, tuple(shape[2] for shape in shapes))
         reason = "its maps do not fit the image"
     raise DetrLiteError(f"model.backbone: {name} cannot take images of every size ({reason}); choose another")
 
@@ -269,7 +269,7 @@ def _padded(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Ten
     return F.pad(images, (0, missing[1], 0, missing[0])) if any(missing) else images
 
 
-def _open_residual_branches(network: nn.Module) -> None:
+def _reset_zero_init_residuals(network: nn.Module) -> None:
     """Set the scales that residual branches start with to one, where they are zero or tiny.
 
     timm closes each residual block so (the last norm of a convolutional block; the layer scale of a transformer's, or

@@ -1,4 +1,4 @@
-"""Decoders: layer after layer, queries talk to each other and then ask the image."""
+"""Decoders: in each layer queries attend to each other (self-attention), then to the image (cross-attention)."""
 
 from dataclasses import dataclass, replace
 from typing import cast
@@ -8,18 +8,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy
-from detr_lite.model.attention import Attended, Attention, PositionGuidedAttention
-from detr_lite.model.encoder import FeedForward, Tokens
-from detr_lite.model.heads import Answer, DistributionHeads, PlainHeads, RefiningHeads
-from detr_lite.model.attention_recorder import KeptWeights
-from detr_lite.model.position import BoxPairBias, BoxRelativeBias, encode_coordinates
+from detr_lite.model.attention import Attended, Attention, ConditionalCrossAttention
+from detr_lite.model.attention_recorder import AttentionRecorder
+from detr_lite.model.encoder import EncoderOutput, FeedForward
+from detr_lite.model.heads import DetrHeads, FDRHeads, HeadOutput, RefinementHeads
+from detr_lite.model.position import BoxPairBias, BoxRelativeBias, sine_embed
 from detr_lite.model.queries import Queries
-from detr_lite.structures import AttentionChoice, EdgeDistributions
+from detr_lite.structures import AttentionSelection, EdgeDistributions
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """Every layer's answer, with the weights of its attention if they were asked for."""
+class DecoderOutput:
+    """The prediction of every layer, with its attention weights where they were requested."""
 
     logits: Float[Tensor, "layer batch query class"]
     boxes_cxcywh: Float[Tensor, "layer batch query 4"]
@@ -30,13 +30,13 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Guide:
-    """What tells a layer's queries where they are."""
+class QueryPosition:
+    """Where a layer's queries are, in each form that its attention takes."""
 
-    position: Float[Tensor, "batch query dim"]
-    """Added to queries and keys of self-attention (and in the original to those of cross-attention)."""
-    place: Float[Tensor, "batch query dim"] | None = None
-    """Code of the anchor's centre, to be compared with the tokens' positions."""
+    embed: Float[Tensor, "batch query dim"]
+    """Added to queries and keys of self-attention (and in the original to the queries of cross-attention)."""
+    query_sine: Float[Tensor, "batch query dim"] | None = None
+    """Sine embedding of the anchor's centre, compared with the positions of the memory."""
     bias: Float[Tensor, "batch head query token"] | None = None
     """Of cross-attention."""
     pair_bias: Float[Tensor, "batch head query other_query"] | None = None
@@ -63,58 +63,62 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self,
-        content: Float[Tensor, "batch query dim"],
-        guide: Guide,
-        tokens: Tokens,
-        may_attend: Bool[Tensor, "1 query query"] | None = None,
+        queries: Float[Tensor, "batch query dim"],
+        position: QueryPosition,
+        encoded: EncoderOutput,
+        attn_mask: Bool[Tensor, "1 query query"] | None = None,
         need_weights: bool = False,
     ) -> tuple[Float[Tensor, "batch query dim"], Attended, Attended]:
-        placed = content + guide.position
-        among = self.self_attention(
-            query=placed,
-            key=placed,
-            value=content,
-            may_attend=may_attend,
-            bias=guide.pair_bias,
+        query = queries + position.embed
+        self_attended = self.self_attention(
+            query=query,
+            key=query,
+            value=queries,
+            attn_mask=attn_mask,
+            bias=position.pair_bias,
             need_weights=need_weights,
         )
-        content = self.self_norm(content + self.dropout(among.values))
-        asked = self.ask_image(content, guide, tokens, need_weights)
-        content = self.cross_norm(content + self.dropout(asked.values))
-        content = self.feedforward_norm(content + self.dropout(self.feedforward(content)))
-        return content, among, asked
+        queries = self.self_norm(queries + self.dropout(self_attended.values))
+        cross_attended = self.cross_attend(queries, position, encoded, need_weights)
+        queries = self.cross_norm(queries + self.dropout(cross_attended.values))
+        queries = self.feedforward_norm(queries + self.dropout(self.feedforward(queries)))
+        return queries, self_attended, cross_attended
 
-    def ask_image(self, content: Tensor, guide: Guide, tokens: Tokens, need_weights: bool) -> Attended:
+    def cross_attend(
+        self, queries: Tensor, position: QueryPosition, encoded: EncoderOutput, need_weights: bool
+    ) -> Attended:
         attended = self.cross_attention(
-            query=content + guide.position,
-            key=tokens.values + tokens.position,
-            value=tokens.values,
-            may_attend=tokens.may_attend,
+            query=queries + position.embed,
+            key=encoded.memory + encoded.position,
+            value=encoded.memory,
+            attn_mask=encoded.attn_mask,
             need_weights=need_weights,
         )
         return cast(Attended, attended)
 
 
-class GuidedDecoderLayer(DecoderLayer):
-    """The same layer, whose cross-attention compares content with content and place with place."""
+class ConditionalDecoderLayer(DecoderLayer):
+    """The same layer, whose cross-attention scores content and position separately."""
 
     def make_cross_attention(self, dim: int, heads: int, dropout: float) -> nn.Module:
-        return PositionGuidedAttention(dim, heads, dropout)
+        return ConditionalCrossAttention(dim, heads, dropout)
 
-    def ask_image(self, content: Tensor, guide: Guide, tokens: Tokens, need_weights: bool) -> Attended:
+    def cross_attend(
+        self, queries: Tensor, position: QueryPosition, encoded: EncoderOutput, need_weights: bool
+    ) -> Attended:
         attended = self.cross_attention(
-            query=content,
-            query_position=guide.place,
-            key=tokens.values,
-            key_position=tokens.position,
-            value=tokens.values,
-            bias=guide.bias,
+            query=queries,
+            query_position=position.query_sine,
+            key=encoded.memory,
+            key_position=encoded.position,
+            value=encoded.memory,
+            bias=position.bias,
             need_weights=need_weights,
         )
         return cast(Attended, attended)
 
 
-class PlainDecoder(nn.Module):
+class DetrDecoder(nn.Module):
     """The original's: learned positions for all layers, one final norm before the shared heads."""
 
     def __init__(self, dim: int, layers: int, heads: int, feedforward_dim: int, dropout: float) -> None:
@@ -123,120 +127,128 @@ class PlainDecoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(
-        self, queries: Queries, tokens: Tokens, heads: PlainHeads, choice: AttentionChoice | None = None
-    ) -> Decoded:
-        """`choice` is which weights to keep; by default none."""
-        assert queries.position is not None
-        guide = Guide(position=queries.position)
-        content, steps = queries.content, _Steps(self.layers, queries, tokens, choice)
+        self, initial: Queries, encoded: EncoderOutput, heads: DetrHeads, selection: AttentionSelection | None = None
+    ) -> DecoderOutput:
+        """`selection` names the attention weights to return; by default none."""
+        assert initial.position is not None
+        position = QueryPosition(embed=initial.position)
+        queries, layers = initial.content, LayerCollector(self.layers, initial, encoded, selection)
         for index, layer in enumerate(self.layers):
-            content, among, asked = layer(content, guide, tokens, queries.may_attend, steps.need_weights(index))
-            steps.add(heads(self.norm(content)), among, asked)
-        return steps.stack()
+            queries, self_attended, cross_attended = layer(
+                queries, position, encoded, initial.attn_mask, layers.need_weights(index)
+            )
+            layers.add(heads(self.norm(queries)), self_attended, cross_attended)
+        return layers.stack()
 
 
-class RefiningDecoder(nn.Module):
+class AnchorDecoder(nn.Module):
     """Anchors tell the queries where they are; each layer moves them (DAB-DETR, arXiv 2201.12329, section 4).
 
-    The place code of the anchor's centre is scaled channel by channel by the content (conditional DETR, arXiv
+    The sine embedding of the anchor's centre is scaled channel by channel by the query's content (conditional DETR, arXiv
     2108.06152, eq. 3), and the box biases cross-attention by where each token lies relative to it (Plain-DETR).
 
     Args:
-        relate_queries: self-attention is biased by how the boxes of two queries lie to each other.
+        relation_bias: bias self-attention by the relation between the boxes of two queries.
     """
 
     def __init__(
-        self, dim: int, layers: int, heads: int, feedforward_dim: int, dropout: float, relate_queries: bool = True
+        self, dim: int, layers: int, heads: int, feedforward_dim: int, dropout: float, relation_bias: bool = True
     ) -> None:
         super().__init__()
         self.dim = dim
-        self.layers = nn.ModuleList(GuidedDecoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            ConditionalDecoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers)
+        )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(layers))
         self.position = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
-        self.place_scale = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.query_scale = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.bias = nn.ModuleList(BoxRelativeBias(heads) for _ in range(layers))
-        self.pair_bias = nn.ModuleList(BoxPairBias(heads) for _ in range(layers)) if relate_queries else None
+        self.pair_bias = nn.ModuleList(BoxPairBias(heads) for _ in range(layers)) if relation_bias else None
 
     def forward(
         self,
-        queries: Queries,
-        tokens: Tokens,
-        heads: RefiningHeads | DistributionHeads,
-        choice: AttentionChoice | None = None,
-    ) -> Decoded:
-        """`choice` is which weights to keep; by default none."""
-        assert queries.anchors_cxcywh is not None
-        assert queries.scores is not None
-        content, anchors_cxcywh, scores = queries.content, queries.anchors_cxcywh, queries.scores
-        steps = _Steps(self.layers, queries, tokens, choice)
-        answer: Answer | None = None
+        initial: Queries,
+        encoded: EncoderOutput,
+        heads: RefinementHeads | FDRHeads,
+        selection: AttentionSelection | None = None,
+    ) -> DecoderOutput:
+        """`selection` names the attention weights to return; by default none."""
+        assert initial.anchors_cxcywh is not None
+        assert initial.scores is not None
+        queries, anchors_cxcywh, scores = initial.content, initial.anchors_cxcywh, initial.scores
+        layers = LayerCollector(self.layers, initial, encoded, selection)
+        output: HeadOutput | None = None
         for index, layer in enumerate(self.layers):
-            guide = self.guide(index, content, anchors_cxcywh, scores, tokens)
-            content, among, asked = layer(content, guide, tokens, queries.may_attend, steps.need_weights(index))
-            answer = heads(index, self.norms[index](content), anchors_cxcywh, answer)
-            steps.add(answer, among, asked)
-            anchors_cxcywh = answer.boxes_cxcywh.detach()
-            scores = answer.logits.detach().sigmoid().amax(-1)
-        return steps.stack()
+            position = self.query_position(index, queries, anchors_cxcywh, scores, encoded)
+            queries, self_attended, cross_attended = layer(
+                queries, position, encoded, initial.attn_mask, layers.need_weights(index)
+            )
+            output = heads(index, self.norms[index](queries), anchors_cxcywh, output)
+            layers.add(output, self_attended, cross_attended)
+            anchors_cxcywh = output.boxes_cxcywh.detach()
+            scores = output.logits.detach().sigmoid().amax(-1)
+        return layers.stack()
 
-    def guide(
+    def query_position(
         self,
         index: int,
-        content: Float[Tensor, "batch query dim"],
+        queries: Float[Tensor, "batch query dim"],
         anchors_cxcywh: Float[Tensor, "batch query 4"],
         scores: Float[Tensor, "batch query"],
-        tokens: Tokens,
-    ) -> Guide:
-        # y before x, as in the tokens' positions: the codes are compared by their dot product.
-        code = encode_coordinates(anchors_cxcywh[..., [1, 0, 2, 3]], self.dim // 2, temperature=20.0)
-        return Guide(
-            position=self.position(code),
-            place=code[..., : self.dim] * self.place_scale(content),
-            bias=self.bias[index](cxcywh_to_xyxy(anchors_cxcywh), tokens.grids, tokens.spans),
+        encoded: EncoderOutput,
+    ) -> QueryPosition:
+        # y before x, as in the tokens' positions: the embeddings are compared by their dot product.
+        sine = sine_embed(anchors_cxcywh[..., [1, 0, 2, 3]], self.dim // 2, temperature=20.0)
+        return QueryPosition(
+            embed=self.position(sine),
+            query_sine=sine[..., : self.dim] * self.query_scale(queries),
+            bias=self.bias[index](cxcywh_to_xyxy(anchors_cxcywh), encoded.grids, encoded.spans),
             pair_bias=None if self.pair_bias is None else self.pair_bias[index](anchors_cxcywh, scores),
         )
 
 
-class _Steps:
-    """Collects the layers' answers, and those weights that are to be kept."""
+class LayerCollector:
+    """Collects the predictions of the layers, and the attention weights that were selected."""
 
-    def __init__(self, layers: nn.ModuleList, queries: Queries, tokens: Tokens, choice: AttentionChoice | None) -> None:
-        self.answers: list[Answer] = []
-        self.noisy = 0 if queries.noisy is None else queries.noisy.labels.shape[1]
-        self.like = queries.content
-        self.cross: KeptWeights | None = None
-        self.among: KeptWeights | None = None
-        if choice is not None:
+    def __init__(
+        self, layers: nn.ModuleList, initial: Queries, encoded: EncoderOutput, selection: AttentionSelection | None
+    ) -> None:
+        self.outputs: list[HeadOutput] = []
+        self.num_denoising = 0 if initial.denoising is None else initial.denoising.labels.shape[1]
+        self.like = initial.content
+        self.cross_attention: AttentionRecorder | None = None
+        self.self_attention: AttentionRecorder | None = None
+        if selection is not None:
             first = cast(DecoderLayer, layers[0])
-            batch, count = queries.content.shape[0], queries.content.shape[1] - self.noisy
-            chosen = ("decoder", choice.layers, choice.heads, choice.queries)
+            batch, count = initial.content.shape[0], initial.content.shape[1] - self.num_denoising
+            selected = ("decoder", selection.layers, selection.heads, selection.queries)
             rows = (len(layers), batch, first.self_attention.heads, count)
-            self.cross = KeptWeights(*chosen, shape=(*rows, tokens.values.shape[1]))
-            self.among = KeptWeights(*chosen, shape=(*rows, count))
+            self.cross_attention = AttentionRecorder(*selected, shape=(*rows, encoded.memory.shape[1]))
+            self.self_attention = AttentionRecorder(*selected, shape=(*rows, count))
 
     def need_weights(self, layer: int) -> bool:
-        return self.cross is not None and self.cross.wants(layer)
+        return self.cross_attention is not None and self.cross_attention.wants(layer)
 
-    def add(self, answer: Answer, among: Attended, asked: Attended) -> None:
-        layer = len(self.answers)
-        self.answers.append(answer)
-        if self.cross is not None and asked.weights is not None:
-            self.cross.add(layer, asked.weights[:, :, self.noisy :])
-        if self.among is not None and among.weights is not None:
-            self.among.add(layer, among.weights[:, :, self.noisy :, self.noisy :])
+    def add(self, output: HeadOutput, self_attended: Attended, cross_attended: Attended) -> None:
+        layer = len(self.outputs)
+        self.outputs.append(output)
+        if self.cross_attention is not None and cross_attended.weights is not None:
+            self.cross_attention.add(layer, cross_attended.weights[:, :, self.num_denoising :])
+        if self.self_attention is not None and self_attended.weights is not None:
+            self.self_attention.add(layer, self_attended.weights[:, :, self.num_denoising :, self.num_denoising :])
 
-    def stack(self) -> Decoded:
-        return Decoded(
-            torch.stack([answer.logits for answer in self.answers]),
-            torch.stack([answer.boxes_cxcywh for answer in self.answers]),
+    def stack(self) -> DecoderOutput:
+        return DecoderOutput(
+            torch.stack([output.logits for output in self.outputs]),
+            torch.stack([output.boxes_cxcywh for output in self.outputs]),
             self._edges(),
-            None if self.cross is None else self.cross.stack(self.like),
-            None if self.among is None else self.among.stack(self.like),
+            None if self.cross_attention is None else self.cross_attention.stack(self.like),
+            None if self.self_attention is None else self.self_attention.stack(self.like),
         )
 
     def _edges(self) -> EdgeDistributions | None:
-        """None where no layer has any: the first one's answer only says where they would start."""
-        by_layer = [answer.edges for answer in self.answers if answer.edges is not None]
+        """None where no layer refines them: the first layer only says where they start."""
+        by_layer = [output.edges for output in self.outputs if output.edges is not None]
         if len(by_layer) < 2:
             return None
         return replace(by_layer[0], logits=torch.cat([edges.logits for edges in by_layer]))

@@ -12,7 +12,7 @@ from detr_lite.structures import Target
 
 
 @dataclass(frozen=True)
-class NoisyObjects:
+class DenoisingQueries:
     """Copies of the true objects in groups; every group holds each object once, shorter images are filled up."""
 
     boxes_cxcywh: Float[Tensor, "batch noisy 4"]
@@ -25,14 +25,14 @@ class NoisyObjects:
     groups: int
 
 
-def make_noisy_objects(
+def make_denoising_queries(
     targets: Sequence[Target],
     classes: int,
     most_queries: int,
-    negatives: bool = False,
+    contrastive: bool = False,
     box_noise: float = 0.4,
     label_noise: float = 0.2,
-) -> NoisyObjects:
+) -> DenoisingQueries:
     """Noise as in DN-DETR (arXiv 2203.01305, section 4.2): centres move within the box, sizes scale, labels flip.
 
     There are as many groups as fit in `most_queries`, at least one of one object; of an image with more objects than
@@ -40,10 +40,10 @@ def make_noisy_objects(
     still take part.
 
     Args:
-        negatives: each group holds each object a second time, with one to two times the noise, as an example of a box
+        contrastive: each group holds each object a second time, with one to two times the noise, as an example of a box
             that is no object's (contrastive denoising, DINO, arXiv 2203.03605, section 3.3).
     """
-    copies = 2 if negatives else 1
+    copies = 2 if contrastive else 1
     slots = max(1, min(most_queries // copies, max(len(target.labels) for target in targets)))
     groups = max(1, most_queries // (copies * slots))
     device = targets[0].boxes_cxcywh.device
@@ -75,7 +75,7 @@ def make_noisy_objects(
     labels = labels.repeat(1, times)
     flips = torch.rand(labels.shape, device=device) < label_noise
     labels = torch.where(flips, torch.randint_like(labels, classes), labels)
-    return NoisyObjects(
+    return DenoisingQueries(
         boxes_cxcywh=xyxy_to_cxcywh(noisy_xyxy),
         labels=labels,
         objects=objects.repeat(1, times),
@@ -85,16 +85,16 @@ def make_noisy_objects(
     )
 
 
-def group_visibility(
-    noisy: int, groups: int, queries: int, device: torch.device | None = None
+def denoising_attn_mask(
+    num_denoising: int, groups: int, queries: int, device: torch.device | None = None
 ) -> Bool[Tensor, "query query"]:
     """Who may attend to whom when noisy queries stand before the real ones (DN-DETR, section 4.3).
 
     Noisy copies hold the answers: real queries must not see them, nor one group another. Copies see real queries.
     """
-    total = noisy + queries
-    group = torch.arange(total, device=device) // (noisy // groups)
-    is_noisy = torch.arange(total, device=device) < noisy
+    total = num_denoising + queries
+    group = torch.arange(total, device=device) // (num_denoising // groups)
+    is_noisy = torch.arange(total, device=device) < num_denoising
     return (group[:, None] == group[None, :]) & is_noisy[None, :] | ~is_noisy[None, :]
 
 

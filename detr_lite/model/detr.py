@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from detr_lite.model.decoder import Decoded
-from detr_lite.model.encoder import Tokens
-from detr_lite.structures import AttentionChoice, AttentionMaps, Batch, DenoisingPredictions, DetrOutput
+from detr_lite.model.decoder import DecoderOutput
+from detr_lite.model.encoder import EncoderOutput
+from detr_lite.structures import AttentionMaps, AttentionSelection, Batch, DenoisingPredictions, DetrOutput
 
 
 class Detr(nn.Module):
@@ -28,7 +28,7 @@ class Detr(nn.Module):
         self.decoder = decoder
         self.heads = heads
 
-    def forward(self, batch: Batch, need_attention: bool | AttentionChoice = False) -> DetrOutput:
+    def forward(self, batch: Batch, need_attention: bool | AttentionSelection = False) -> DetrOutput:
         """Every decoder layer's answer. In training mode the batch's targets also make denoising queries.
 
         Args:
@@ -36,43 +36,43 @@ class Detr(nn.Module):
 
         Errors: a choice of what the model does not have.
         """
-        choice = AttentionChoice() if need_attention is True else need_attention or None
+        selection = AttentionSelection() if need_attention is True else need_attention or None
         features = self.backbone(batch.images)
-        tokens = self.encoder(features, batch.is_padding, choice)
-        queries = self.queries(tokens, batch.targets if self.training else None)
-        decoded = self.decoder(queries, tokens, self.heads, choice)
-        noisy = 0 if queries.noisy is None else queries.noisy.labels.shape[1]
+        encoded = self.encoder(features, batch.is_padding, selection)
+        queries = self.queries(encoded, batch.targets if self.training else None)
+        decoded = self.decoder(queries, encoded, self.heads, selection)
+        num_denoising = 0 if queries.denoising is None else queries.denoising.labels.shape[1]
         edges = decoded.edges
         denoising = None
-        if queries.noisy is not None:
+        if queries.denoising is not None:
             denoising = DenoisingPredictions(
-                decoded.logits[:, :, :noisy],
-                decoded.boxes_cxcywh[:, :, :noisy],
-                queries.noisy.objects,
-                queries.noisy.is_real,
-                queries.noisy.is_near,
-                None if edges is None else edges.of_queries(slice(noisy)),
+                decoded.logits[:, :, :num_denoising],
+                decoded.boxes_cxcywh[:, :, :num_denoising],
+                queries.denoising.objects,
+                queries.denoising.is_real,
+                queries.denoising.is_near,
+                None if edges is None else edges.of_queries(slice(num_denoising)),
             )
         return DetrOutput(
-            logits=decoded.logits[:, :, noisy:],
-            boxes_cxcywh=decoded.boxes_cxcywh[:, :, noisy:],
+            logits=decoded.logits[:, :, num_denoising:],
+            boxes_cxcywh=decoded.boxes_cxcywh[:, :, num_denoising:],
             tokens=queries.tokens,
             denoising=denoising,
-            edges=None if edges is None else edges.of_queries(slice(noisy, None)),
-            attention=None if choice is None else _maps(decoded, tokens),
+            edges=None if edges is None else edges.of_queries(slice(num_denoising, None)),
+            attention=None if selection is None else _maps(decoded, encoded),
         )
 
 
-def _maps(decoded: Decoded, tokens: Tokens) -> AttentionMaps:
+def _maps(decoded: DecoderOutput, encoded: EncoderOutput) -> AttentionMaps:
     assert decoded.cross_attention is not None
     assert decoded.self_attention is not None
-    assert tokens.attention is not None
+    assert encoded.attention is not None
     return AttentionMaps(
         cross=decoded.cross_attention,
         queries=decoded.self_attention,
-        encoder=tokens.attention,
-        grids=tokens.grids,
-        encoder_grids=tokens.grids[-1:],
-        is_padding=tokens.is_padding,
-        spans=tokens.spans,
+        encoder=encoded.attention,
+        grids=encoded.grids,
+        encoder_grids=encoded.grids[-1:],
+        is_padding=encoded.is_padding,
+        spans=encoded.spans,
     )

@@ -1,4 +1,4 @@
-"""From feature maps to tokens: the keys and values that object queries ask."""
+"""From feature maps to the memory: the tokens that are keys and values of the decoder's cross-attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detr_lite.model.attention import Attention
-from detr_lite.model.attention_recorder import KeptWeights
-from detr_lite.model.position import CenterSine, CumulativeSine
-from detr_lite.structures import AttentionChoice
+from detr_lite.model.attention_recorder import AttentionRecorder
+from detr_lite.model.position import CenterSinePosition, SinePosition
+from detr_lite.structures import AttentionSelection
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Image tokens, level by level and row-major within a level."""
+class EncoderOutput:
+    """The memory: image tokens, level by level and row-major within a level."""
 
-    values: Float[Tensor, "batch token dim"]
+    memory: Float[Tensor, "batch token dim"]
+    """Keys and values of cross-attention."""
     position: Float[Tensor, "batch token dim"]
     centers: Float[Tensor, "batch token 2"]
     """(x, y) of each token's middle, relative to the unpadded image (beyond 1 in the padding)."""
@@ -34,7 +35,7 @@ class Tokens:
     """Self-attention weights over the coarsest level's tokens, if asked for."""
 
     @property
-    def may_attend(self) -> Bool[Tensor, "batch 1 token"]:
+    def attn_mask(self) -> Bool[Tensor, "batch 1 token"]:
         return ~self.is_padding[:, None]
 
 
@@ -54,7 +55,7 @@ class TokenNorm(nn.LayerNorm):
 
 
 class EncoderLayer(nn.Module):
-    """Tokens look at each other. Post-norm, positions added to queries and keys alone (DETR, appendix A.3)."""
+    """Self-attention among tokens. Post-norm, positions added to queries and keys alone (DETR, appendix A.3)."""
 
     def __init__(self, dim: int, heads: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__()
@@ -68,21 +69,19 @@ class EncoderLayer(nn.Module):
         self,
         tokens: Float[Tensor, "batch token dim"],
         position: Float[Tensor, "batch token dim"],
-        may_attend: Bool[Tensor, "batch 1 token"],
+        attn_mask: Bool[Tensor, "batch 1 token"],
         need_weights: bool = False,
     ) -> tuple[Float[Tensor, "batch token dim"], Float[Tensor, "batch head token token"] | None]:
-        placed = tokens + position
-        attended = self.attention(
-            query=placed, key=placed, value=tokens, may_attend=may_attend, need_weights=need_weights
-        )
+        query = tokens + position
+        attended = self.attention(query=query, key=query, value=tokens, attn_mask=attn_mask, need_weights=need_weights)
         tokens = self.attention_norm(tokens + self.dropout(attended.values))
         tokens = self.feedforward_norm(tokens + self.dropout(self.feedforward(tokens)))
         return tokens, attended.weights
 
 
 class Encoder(nn.Module):
-    """Project each level of the backbone to `dim`, let the coarsest level's tokens look at each other, and hand what
-    they found down to the finer levels.
+    """Project each level of the backbone to `dim`, apply self-attention to the coarsest level, and pass the result down
+    to the finer levels.
 
     Attention among the tokens of the coarsest level alone costs little and loses little (RT-DETR, arXiv 2304.08069,
     section 4.2). With one level this is the original's encoder.
@@ -100,7 +99,7 @@ class Encoder(nn.Module):
         heads: int,
         feedforward_dim: int,
         dropout: float,
-        position: CumulativeSine | CenterSine,
+        position: SinePosition | CenterSinePosition,
         normalise_projection: bool,
     ) -> None:
         super().__init__()
@@ -121,26 +120,26 @@ class Encoder(nn.Module):
         self,
         features: Sequence[Tensor],
         is_padding: Bool[Tensor, "batch height width"],
-        choice: AttentionChoice | None = None,
-    ) -> Tokens:
-        """`choice` is which weights to keep; by default none."""
+        selection: AttentionSelection | None = None,
+    ) -> EncoderOutput:
+        """`selection` names the attention weights to return; by default none."""
         maps = [projection(feature) for projection, feature in zip(self.projections, features, strict=True)]
-        places = [
-            _place(is_padding, (feature.shape[-2], feature.shape[-1]), stride, self.is_original)
+        geometries = [
+            _token_geometry(is_padding, (feature.shape[-2], feature.shape[-1]), stride, self.is_original)
             for feature, stride in zip(maps, self.strides, strict=True)
         ]
-        positions = [self.position(place.is_padding, place.centers).flatten(1, 2) for place in places]
-        maps[-1], weights = self._attend(maps[-1], positions[-1], places[-1], choice)
+        positions = [self.position(geometry.is_padding, geometry.centers).flatten(1, 2) for geometry in geometries]
+        maps[-1], weights = self._attend(maps[-1], positions[-1], geometries[-1], selection)
         if self.neck is not None:
             maps = self.neck(maps)
-        return Tokens(
-            values=torch.cat([_as_tokens(values) for values in maps], 1),
+        return EncoderOutput(
+            memory=torch.cat([_flatten(features) for features in maps], 1),
             position=torch.cat(positions, 1),
-            centers=torch.cat([place.centers.flatten(1, 2) for place in places], 1),
-            sizes=torch.cat([place.sizes.flatten(1, 2) for place in places], 1),
-            is_padding=torch.cat([place.is_padding.flatten(1) for place in places], 1),
-            grids=tuple((values.shape[-2], values.shape[-1]) for values in maps),
-            spans=torch.stack([place.span for place in places], 1),
+            centers=torch.cat([geometry.centers.flatten(1, 2) for geometry in geometries], 1),
+            sizes=torch.cat([geometry.sizes.flatten(1, 2) for geometry in geometries], 1),
+            is_padding=torch.cat([geometry.is_padding.flatten(1) for geometry in geometries], 1),
+            grids=tuple((features.shape[-2], features.shape[-1]) for features in maps),
+            spans=torch.stack([geometry.span for geometry in geometries], 1),
             attention=weights,
         )
 
@@ -148,25 +147,29 @@ class Encoder(nn.Module):
         self,
         coarsest: Tensor,
         position: Float[Tensor, "batch token dim"],
-        place: "_Place",
-        choice: AttentionChoice | None,
+        geometry: "_TokenGeometry",
+        selection: AttentionSelection | None,
     ) -> tuple[Tensor, Tensor | None]:
-        values = _as_tokens(coarsest)
-        may_attend = ~place.is_padding.flatten(1)[:, None]
-        kept = None
-        if choice is not None:
+        values = _flatten(coarsest)
+        attn_mask = ~geometry.is_padding.flatten(1)[:, None]
+        recorder = None
+        if selection is not None:
             batch, tokens, _ = values.shape
             shape = (len(self.layers), batch, self.heads, tokens, tokens)
-            kept = KeptWeights("encoder", choice.encoder_layers, choice.heads, shape=shape, mean=choice.encoder_mean)
+            recorder = AttentionRecorder(
+                "encoder", selection.encoder_layers, selection.heads, shape=shape, mean=selection.encoder_mean
+            )
         for index, layer in enumerate(self.layers):
-            values, weights = layer(values, position, may_attend, need_weights=kept is not None and kept.wants(index))
-            if kept is not None and weights is not None:
-                kept.add(index, weights)
-        return values.transpose(1, 2).reshape(coarsest.shape), None if kept is None else kept.stack(like=values)
+            values, weights = layer(
+                values, position, attn_mask, need_weights=recorder is not None and recorder.wants(index)
+            )
+            if recorder is not None and weights is not None:
+                recorder.add(index, weights)
+        return values.transpose(1, 2).reshape(coarsest.shape), None if recorder is None else recorder.stack(like=values)
 
 
 class TopDownNeck(nn.Module):
-    """Each finer level takes up what the coarser one knows (FPN, arXiv 1612.03144, section 3).
+    """Adds each coarser level to the next finer one (FPN, arXiv 1612.03144, section 3).
 
     Sums of levels pass a 3x3 convolution, which smooths the copies' edges. The coarsest level stays as it is.
     """
@@ -190,8 +193,8 @@ class TopDownNeck(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where the tokens of one level are."""
+class _TokenGeometry:
+    """Centres, sizes and padding of the tokens of one level."""
 
     centers: Float[Tensor, "batch height width 2"]
     sizes: Float[Tensor, "batch height width 2"]
@@ -199,9 +202,9 @@ class _Place:
     span: Float[Tensor, "batch 2"]
 
 
-def _place(
+def _token_geometry(
     is_padding: Bool[Tensor, "batch image_height image_width"], grid: tuple[int, int], stride: int, is_original: bool
-) -> _Place:
+) -> _TokenGeometry:
     # Images are padded at the right and bottom, so the first row and column tell their sizes.
     image_sizes = torch.stack([(~is_padding[:, 0, :]).sum(1), (~is_padding[:, :, 0]).sum(1)], dim=1)
     height, width = grid
@@ -214,10 +217,10 @@ def _place(
         padding = F.interpolate(is_padding[:, None].float(), size=grid)[:, 0].bool()
     else:
         padding = is_padding[:, ::stride, ::stride]
-    return _Place(center, size, padding, span)
+    return _TokenGeometry(center, size, padding, span)
 
 
-def _as_tokens(values: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch token dim"]:
+def _flatten(values: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch token dim"]:
     return values.flatten(2).transpose(1, 2)
 
 

@@ -13,9 +13,7 @@ FARTHEST = 20.0
 with which a processor's softmax takes up to ten times as long."""
 
 
-def encode_coordinates(
-    coordinates: Float[Tensor, "*shape axis"], dim: int, temperature: float
-) -> Float[Tensor, "*shape code"]:
+def sine_embed(coordinates: Float[Tensor, "*shape axis"], dim: int, temperature: float) -> Float[Tensor, "*shape code"]:
     """Sine code of coordinates in 0..1: `dim` numbers for each axis, sine and cosine interleaved.
 
     Args:
@@ -29,7 +27,7 @@ def encode_coordinates(
     return code.flatten(-3)
 
 
-class CumulativeSine(nn.Module):
+class SinePosition(nn.Module):
     """The original's positions: a count of unpadded tokens, relative to their number; y first, then x."""
 
     def __init__(self, dim: int, temperature: float = 10000.0) -> None:
@@ -43,10 +41,10 @@ class CumulativeSine(nn.Module):
         count = (~is_padding).float()
         y, x = count.cumsum(1), count.cumsum(2)
         y, x = y / (y[:, -1:, :] + 1e-6), x / (x[:, :, -1:] + 1e-6)
-        return encode_coordinates(torch.stack([y, x], dim=-1), self.dim // 2, self.temperature)
+        return sine_embed(torch.stack([y, x], dim=-1), self.dim // 2, self.temperature)
 
 
-class CenterSine(nn.Module):
+class CenterSinePosition(nn.Module):
     """Positions of the tokens' middles in the same coordinates as boxes, so that the two can be compared."""
 
     def __init__(self, dim: int, temperature: float = 20.0) -> None:
@@ -57,7 +55,7 @@ class CenterSine(nn.Module):
     def forward(
         self, is_padding: Bool[Tensor, "batch height width"], centers: Float[Tensor, "batch height width 2"]
     ) -> Float[Tensor, "batch height width dim"]:
-        return encode_coordinates(centers.flip(-1), self.dim // 2, self.temperature)
+        return sine_embed(centers.flip(-1), self.dim // 2, self.temperature)
 
 
 class BoxRelativeBias(nn.Module):

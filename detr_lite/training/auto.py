@@ -7,7 +7,7 @@ from math import ceil, sqrt
 import numpy as np
 from jaxtyping import Float32
 
-from detr_lite.build import chosen
+from detr_lite.build import require
 from detr_lite.config import Config, DataConfig
 from detr_lite.data.coco import CocoSplit
 from detr_lite.training.hardware import device_type
@@ -26,7 +26,7 @@ RATE_IMAGES, RATE_DIM = 8, 128
 CHOSEN = {
     "data": ("image_size", "resize", "batch_size"),
     "model": ("num_queries",),
-    "optim": ("optimizer", "lr", "backbone_factor"),
+    "optim": ("optimizer", "lr", "backbone_lr_factor"),
 }
 """The settings that may be left open."""
 
@@ -38,14 +38,14 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         data, told = choose_image_size(data, train, config.model.strides[0])
         reasons += told
     if data.batch_size is None:
-        side = chosen("data.image_size", data.image_size)
+        side = require("data.image_size", data.image_size)
         size, why = _batch_size(len(train.images), side, device_type(config.trainer.accelerator))
         data = replace(data, batch_size=size)
         reasons.append(f"--data.batch_size {size}: {why}")
     if model.num_queries is None:
         most = max(len(image.labels) for image in train.images)
         # Of lite's tokens several stand for one object; with fewer places than that, some objects would have none.
-        each = float(config.loss.tokens_per_object) if model.name == "lite" else 1.5
+        each = float(config.loss.one_to_many_topk) if model.name == "lite" else 1.5
         wanted = 10 * ceil(each * most / 10)
         count = int(np.clip(wanted, 20, 300))
         model = replace(model, num_queries=count)
@@ -55,15 +55,15 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         )
     if optim.optimizer is None:
         optim = replace(optim, optimizer="muon" if model.name == "lite" else "adamw")
-    if optim.backbone_factor is None:
+    if optim.backbone_lr_factor is None:
         has_learned = model.pretrained or model.init_from is not None
         share = 1.0 if not has_learned else 0.05 if optim.optimizer == "muon" else 0.1
-        optim = replace(optim, backbone_factor=share)
+        optim = replace(optim, backbone_lr_factor=share)
         if has_learned:
-            reasons.append(f"--optim.backbone_factor {share:g}: the backbone has learned already")
+            reasons.append(f"--optim.backbone_lr_factor {share:g}: the backbone has learned already")
     config = replace(config, data=data, model=model, optim=optim)
     if optim.lr is None:
-        config = replace(config, optim=replace(optim, lr=usual_rate(config)))
+        config = replace(config, optim=replace(optim, lr=default_lr(config)))
         why = f"{optim.optimizer}, {_images_in_step(config)} images in a step, width {model.dim}"
         reasons.append(f"--optim.lr {config.optim.lr:g}: {why}")
     return config, reasons
@@ -80,7 +80,7 @@ def _batch_size(images: int, side: int, device: str) -> tuple[int, str]:
     return size, f"{images:,} images make {ceil(images / size):,} steps an epoch on one device"
 
 
-def usual_rate(config: Config) -> float:
+def default_lr(config: Config) -> float:
     """The learning rate that suits model, optimizer, batch size and width of settings where all these are chosen.
 
     With the root of the batch size, as the noise of the gradients falls with it (arXiv 2205.10287 for Adam's kind), and
@@ -95,7 +95,7 @@ def usual_rate(config: Config) -> float:
 
 def _images_in_step(config: Config) -> int:
     """On each device."""
-    return chosen("data.batch_size", config.data.batch_size) * config.optim.accumulate
+    return require("data.batch_size", config.data.batch_size) * config.optim.accumulate_grad_batches
 
 
 def keep_choices(config: Config, before: Config, sections: Sequence[str] = tuple(CHOSEN)) -> Config:

@@ -19,8 +19,8 @@ from detr_lite.data.collate import collate
 from detr_lite.data.sampler import BucketedBatchSampler, SeededBatches
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch
-from detr_lite.training.schedule import place_in_run
 from detr_lite.training.distributed.signals import leave_signals_to_parent
+from detr_lite.training.schedule import epoch_and_batch
 
 
 def default_workers() -> int:
@@ -33,7 +33,7 @@ def make_loader(
     transform: v2.Transform,
     resize: ResizeRule,
     batch_size: int,
-    workers: int,
+    num_workers: int,
     shuffle: bool = False,
     seed: int = 0,
     rank: int = 0,
@@ -53,9 +53,9 @@ def make_loader(
         dataset,
         batch_sampler=SeededBatches(batches) if shuffle else batches,
         collate_fn=collate,
-        num_workers=workers,
+        num_workers=num_workers,
         worker_init_fn=leave_signals_to_parent,
-        persistent_workers=shuffle and workers > 0,
+        persistent_workers=shuffle and num_workers > 0,
         # Its own, or the moment at which a loader starts would change what the model draws from torch's generator.
         generator=torch.Generator().manual_seed(seed),
         pin_memory=torch.cuda.is_available(),
@@ -82,7 +82,7 @@ class DetectionData(L.LightningDataModule):
         val_transform: v2.Transform,
         resize: ResizeRule,
         batch_size: int,
-        workers: int,
+        num_workers: int,
         seed: int,
     ) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class DetectionData(L.LightningDataModule):
         self.val_transform = val_transform
         self.resize = resize
         self.batch_size = batch_size
-        self.workers = workers
+        self.num_workers = num_workers
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -100,7 +100,7 @@ class DetectionData(L.LightningDataModule):
         if self.trainer:
             # Lightning tells the epoch too, but workers of a resumed run have begun to load by then.
             assert isinstance(loader.batch_sampler, SeededBatches)
-            loader.batch_sampler.enter(*place_in_run(self.trainer))
+            loader.batch_sampler.enter(*epoch_and_batch(self.trainer))
         return loader
 
     def training_batch(self, epoch: int, index: int, rank: int, world_size: int) -> Batch:
@@ -125,7 +125,7 @@ class DetectionData(L.LightningDataModule):
             transform,
             self.resize,
             self.batch_size,
-            self.workers,
+            self.num_workers,
             shuffle,
             self.seed,
             rank=ranks[0],

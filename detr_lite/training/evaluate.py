@@ -9,12 +9,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detr_lite.build import build_criterion, chosen
+from detr_lite.build import build_criterion, require
 from detr_lite.config import DEFAULT_ROOT, PROJECT
 from detr_lite.data.coco import CocoSplit, read_split
-from detr_lite.io import refuse_links_out, write_whole
 from detr_lite.detector import Detector
-from detr_lite.evaluation.attention_metrics import AttentionNumbers
+from detr_lite.evaluation.attention_metrics import AttentionMetrics
 from detr_lite.evaluation.coco_map import (
     CocoEvaluation,
     coco_results,
@@ -23,13 +22,14 @@ from detr_lite.evaluation.coco_map import (
     write_per_class_csv,
 )
 from detr_lite.evaluation.postprocess import Postprocess
-from detr_lite.text import printable
+from detr_lite.io import atomic_write, refuse_links_out
 from detr_lite.structures import Batch, Category, Detections, DetrLiteError
+from detr_lite.text import printable
+from detr_lite.training.auto import default_lr
+from detr_lite.training.checks.diagnostics import Rate, against_collapse
+from detr_lite.training.datamodule import default_workers, make_loader
 from detr_lite.training.matched_attention import WRITTEN as ATTENTION
 from detr_lite.training.matched_attention import collapse_of, in_labels_of, measure_attention, tell_attention
-from detr_lite.training.auto import usual_rate
-from detr_lite.training.datamodule import default_workers, make_loader
-from detr_lite.training.checks.diagnostics import Rate, against_collapse
 from detr_lite.viz.curves import plot_pr_curves
 
 WRITTEN = ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")
@@ -42,7 +42,7 @@ def evaluate_checkpoint(
     split: str = "val",
     output: Path | None = None,
     batch_size: int | None = None,
-    workers: int | None = None,
+    num_workers: int | None = None,
     attention: bool = False,
 ) -> CocoEvaluation:
     """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; prints what it found.
@@ -54,7 +54,7 @@ def evaluate_checkpoint(
         output: folder; by default `evaluation` in the run that the checkpoint belongs to, or else beside it.
         attention: also measure where the queries look, and write attention.json and attention.png.
     """
-    for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+    for name, value, least in (("batch_size", batch_size, 1), ("workers", num_workers, 0)):
         if value is not None and value < least:
             raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
     home = run_of(checkpoint) if output is None else output
@@ -64,9 +64,9 @@ def evaluate_checkpoint(
     description = detector.description
     data = read_split(root or data_root(description.config.data.root), split)
     category_ids = ids_by_name(detector.categories, data)
-    batch_size = chosen("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size
-    workers = default_workers() if workers is None else workers
-    loader = make_loader(data, detector.transform, description.resize, batch_size, workers)
+    batch_size = require("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size
+    num_workers = default_workers() if num_workers is None else num_workers
+    loader = make_loader(data, detector.transform, description.resize, batch_size, num_workers)
     found = detect(detector.model, detector.postprocess, loader, detector.device)
     results = [
         entry
@@ -75,10 +75,10 @@ def evaluate_checkpoint(
     ]
     evaluation = evaluate_detections(data.ground_truth, results, data.categories)
 
-    write_whole(
+    atomic_write(
         output / "metrics.json", lambda file: file.write(f"{json.dumps(evaluation.metrics, indent=2)}\n".encode())
     )
-    write_whole(output / "detections.json", lambda file: file.write(json.dumps(results).encode()))
+    atomic_write(output / "detections.json", lambda file: file.write(json.dumps(results).encode()))
     write_per_class_csv(output / "per_class.csv", evaluation)
     plot_pr_curves(evaluation, output / "pr_curves.png")
     print(f"\n{printable(checkpoint)} on {data.describe()}\n\n{evaluation.summary()}\n\n{evaluation.class_table()}\n")
@@ -86,7 +86,7 @@ def evaluate_checkpoint(
     if reason:
         print(reason)
     if attention:
-        measured, collapse = _attention_of(detector, data, workers, found, evaluation.metrics["AP50"])
+        measured, collapse = _attention_of(detector, data, num_workers, found, evaluation.metrics["AP50"])
         tell_attention(measured, collapse, output)
     print(f"written to {printable(output)}")
     return evaluation
@@ -95,15 +95,19 @@ def evaluate_checkpoint(
 def _attention_of(
     detector: Detector,
     data: CocoSplit,
-    workers: int,
+    num_workers: int,
     found: Mapping[int, Detections],
     AP50: float,  # noqa: N803
-) -> tuple[AttentionNumbers, str | None]:
+) -> tuple[AttentionMetrics, str | None]:
     """The numbers, and in which way the model has collapsed, if so."""
     description = detector.description
     # One image at a time: it has no padding, and weights of several large ones may not fit.
     loader = make_loader(
-        in_labels_of(data, detector.categories), detector.transform, description.resize, batch_size=1, workers=workers
+        in_labels_of(data, detector.categories),
+        detector.transform,
+        description.resize,
+        batch_size=1,
+        num_workers=num_workers,
     )
     cost = build_criterion(description.config, len(detector.categories)).cost
     numbers = measure_attention(detector.model, cost, loader, detector.device)
@@ -111,7 +115,7 @@ def _attention_of(
     collapse = collapse_of(numbers, found, sizes, AP50)
     optim = description.config.optim
     is_known = optim.lr is not None and optim.optimizer is not None  # which it is not of other people's weights
-    rate = Rate(chosen("optim.lr", optim.lr), usual_rate(description.config)) if is_known else None
+    rate = Rate(require("optim.lr", optim.lr), default_lr(description.config)) if is_known else None
     return numbers, None if collapse is None else f"{collapse}; {against_collapse(rate)}"
 
 

@@ -12,8 +12,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_utilities.core.imports import RequirementCache
 
 from detr_lite.evaluation.coco_map import METRICS
-from detr_lite.text import reason_of
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import reason_of
 
 NEEDED = {"tensorboard": "tensorboard>=2.21", "wandb": "wandb>=0.31"}
 """As the extra `loggers` in pyproject.toml says, with the reasons."""

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from detr_lite.data.coco import CocoSplit
-from detr_lite.io import write_whole
-from detr_lite.evaluation.attention_metrics import AttentionNumbers, AttentionTally
+from detr_lite.evaluation.attention_metrics import AttentionMeter, AttentionMetrics
+from detr_lite.io import atomic_write
 from detr_lite.loss.matcher import MatchingCost, match
 from detr_lite.loss.targets import pad_targets
-from detr_lite.structures import AttentionChoice, AttentionMaps, Batch, Category, Detections
-from detr_lite.training.checks.prediction_stats import ALIKE, how_alike
+from detr_lite.structures import AttentionMaps, AttentionSelection, Batch, Category, Detections
 from detr_lite.training.checks.diagnostics import NOTHING
+from detr_lite.training.checks.prediction_stats import ALIKE, find_collapse
 from detr_lite.viz.figures.attention_curves import plot_attention_curves
 
-CROSS_ATTENTION = AttentionChoice(encoder_layers=())
+CROSS_ATTENTION = AttentionSelection(encoder_layers=())
 """All of the decoder's: which queries matter is known when the answers are."""
 
 WRITTEN = ("attention.json", "attention.png")
@@ -29,7 +29,7 @@ WRITTEN = ("attention.json", "attention.png")
 
 
 @dataclass(frozen=True)
-class Look:
+class MatchedAttention:
     """A batch's attention, and which queries answer for its objects, in the last layer's matching."""
 
     maps: AttentionMaps
@@ -41,7 +41,7 @@ class Look:
     """The true ones."""
 
 
-def look(model: nn.Module, cost: MatchingCost, batch: Batch) -> Look:
+def match_attention(model: nn.Module, cost: MatchingCost, batch: Batch) -> MatchedAttention:
     """What the model, which is to be in evaluation mode, attends to in a batch, all on its device.
 
     Args:
@@ -52,20 +52,20 @@ def look(model: nn.Module, cost: MatchingCost, batch: Batch) -> Look:
     true = pad_targets(batch.targets)
     pairs = match(cost, output.logits[-1:].float(), output.boxes_cxcywh[-1:].float(), true)
     boxes_cxcywh = true.boxes_cxcywh[pairs.image, pairs.object]
-    return Look(output.attention, pairs.image, pairs.query, pairs.object, boxes_cxcywh)
+    return MatchedAttention(output.attention, pairs.image, pairs.query, pairs.object, boxes_cxcywh)
 
 
 @torch.inference_mode()
 def measure_attention(
     model: nn.Module, cost: MatchingCost, batches: Iterable[Batch], device: torch.device
-) -> AttentionNumbers:
+) -> AttentionMetrics:
     """The numbers over all batches, of which no more than one's weights are held. Labels are to be the model's own."""
     model.eval()
-    tally = AttentionTally()
+    meter = AttentionMeter()
     for batch in tqdm(batches, desc="attention", unit="batch", leave=False, disable=None):
-        seen = look(model, cost, batch.to(device))
-        tally.add(seen.maps, seen.image, seen.query, seen.boxes_cxcywh)
-    return tally.numbers()
+        seen = match_attention(model, cost, batch.to(device))
+        meter.add(seen.maps, seen.image, seen.query, seen.boxes_cxcywh)
+    return meter.numbers()
 
 
 def in_labels_of(split: CocoSplit, categories: Sequence[Category]) -> CocoSplit:
@@ -79,14 +79,14 @@ def in_labels_of(split: CocoSplit, categories: Sequence[Category]) -> CocoSplit:
     )
 
 
-def tell_attention(numbers: AttentionNumbers, collapse: str | None, folder: Path) -> None:
+def tell_attention(numbers: AttentionMetrics, collapse: str | None, folder: Path) -> None:
     """Print the table, and write `attention.json` and `attention.png`.
 
     Args:
         collapse: how, why and what to do, if all queries are alike.
     """
     content = {**numbers.as_dict(), "collapse": collapse}
-    write_whole(folder / "attention.json", lambda file: file.write(f"{json.dumps(content, indent=2)}\n".encode()))
+    atomic_write(folder / "attention.json", lambda file: file.write(f"{json.dumps(content, indent=2)}\n".encode()))
     plot_attention_curves(numbers, folder / "attention.png")
     if numbers.objects:
         heads = numbers.inside.shape[1] - 1
@@ -99,7 +99,7 @@ def tell_attention(numbers: AttentionNumbers, collapse: str | None, folder: Path
 
 
 def collapse_of(
-    numbers: AttentionNumbers,
+    numbers: AttentionMetrics,
     found: Mapping[int, Detections],
     sizes: Mapping[int, tuple[int, int]],
     AP50: float,  # noqa: N803
@@ -111,7 +111,7 @@ def collapse_of(
         sizes: (height, width) in pixels of each image by its id.
         AP50: -1 where there are no objects. Where it is above nothing, answers that are alike are right.
     """
-    answers = how_alike(found, sizes) if 0 <= AP50 < NOTHING else None
+    answers = find_collapse(found, sizes) if 0 <= AP50 < NOTHING else None
     if answers is None and len(numbers.apart) and numbers.apart[-1] < ALIKE:
         return f"all queries of an image look at the same places (in {1 - numbers.apart[-1]:.1%} of their attention)"
     return answers

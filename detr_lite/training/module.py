@@ -12,7 +12,7 @@ from detr_lite.evaluation.coco_map import CocoEvaluation, coco_results, evaluate
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.loss.criterion import Criterion
 from detr_lite.structures import Batch, Detections, DetrLiteError
-from detr_lite.training.checks.nan_guard import FiniteGuard
+from detr_lite.training.checks.nan_guard import NaNGuard
 
 
 class DetectionModule(L.LightningModule):
@@ -26,7 +26,7 @@ class DetectionModule(L.LightningModule):
         val: CocoSplit,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         clip: float,
-        guard: FiniteGuard | None = None,
+        guard: NaNGuard | None = None,
     ) -> None:
         super().__init__()
         self.model = model

@@ -18,7 +18,7 @@ SMALLEST_MATRIX = 8
 def parameter_groups(
     model: nn.Module,
     lr: float,
-    backbone_factor: float,
+    backbone_lr_factor: float,
     weight_decay: float,
     decay_all: bool,
     optimizer: OptimizerName = "adamw",
@@ -35,7 +35,7 @@ def parameter_groups(
             decays = decay_all or parameter.ndim > 1
             # Of the network alone: a pyramid beside it is as new as the transformer.
             in_backbone = name.startswith("backbone.network.")
-            is_hidden = parameter in hidden and not (in_backbone and backbone_factor < 1)
+            is_hidden = parameter in hidden and not (in_backbone and backbone_lr_factor < 1)
             groups.setdefault((in_backbone, decays, is_hidden), []).append(parameter)
     return [
         {
@@ -43,8 +43,8 @@ def parameter_groups(
             + (" matrices" if is_hidden else "")
             + ("" if decays else " (no decay)"),
             "params": parameters,
-            "lr": lr * (backbone_factor if in_backbone else 1.0),
-            "initial_lr": lr * (backbone_factor if in_backbone else 1.0),
+            "lr": lr * (backbone_lr_factor if in_backbone else 1.0),
+            "initial_lr": lr * (backbone_lr_factor if in_backbone else 1.0),
             "weight_decay": weight_decay if decays else 0.0,
         }
         | ({"use_muon": is_hidden} if optimizer == "muon" else {})
@@ -76,8 +76,8 @@ def make_optimizer(groups: list[dict[str, Any]], fused: bool, name: OptimizerNam
     return torch.optim.AdamW(groups, fused=fused)
 
 
-def rate_factor(
-    progress: float, step: int, schedule: Literal["cosine", "step", "constant"], flat: float, warmup_steps: int
+def lr_factor(
+    progress: float, step: int, schedule: Literal["cosine", "step", "constant"], lr_hold: float, warmup_steps: int
 ) -> float:
     """The learning rate as a share of its full value.
 
@@ -89,8 +89,8 @@ def rate_factor(
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     if schedule == "step":
         # From the first step after that share on: after 200 of 300 epochs, epoch 201 has the small rate as a whole.
-        return warmup * (0.1 if progress >= flat else 1.0)
-    if schedule == "constant" or progress <= flat:
+        return warmup * (0.1 if progress >= lr_hold else 1.0)
+    if schedule == "constant" or progress <= lr_hold:
         return warmup
-    fading = min(1.0, (progress - flat) / (1 - flat))
+    fading = min(1.0, (progress - lr_hold) / (1 - lr_hold))
     return warmup * (1 + math.cos(math.pi * fading)) / 2

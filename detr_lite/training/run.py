@@ -8,33 +8,33 @@ from pathlib import Path
 import lightning as L
 from torch import nn
 
-from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, chosen
+from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, require
 from detr_lite.config import DEFAULT_ROOT, Config, Invocation, config_to_dict, write_config
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.data.synthetic.coco_small import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.detector import Detector
-from detr_lite.text import printable
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.distributed.control import Agreement
-from detr_lite.training.callbacks.attention_logger import AttentionWatch
-from detr_lite.training.state.checkpoint import BEST, LAST, LastCheckpoint
+from detr_lite.text import printable
 from detr_lite.training.auto import choose_sizes, keep_choices
-from detr_lite.training.schedule import RunClock
+from detr_lite.training.callbacks.attention_logger import AttentionLogger
+from detr_lite.training.checks.nan_guard import NaNGuard
+from detr_lite.training.checks.overfit_check import overfit_check
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
+from detr_lite.training.distributed.control import ControlGroup
+from detr_lite.training.distributed.launch import ProcessSupervisor, only_rank_0_prints
+from detr_lite.training.distributed.signals import Stopped, StopSignals, outliving_pipes
 from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
-from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
 from detr_lite.training.hardware import choose_precision
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.checks.nan_guard import FiniteGuard
 from detr_lite.training.samples import draw_pictures
-from detr_lite.training.distributed.launch import Companions, only_rank_0_prints
+from detr_lite.training.schedule import TrainingProgress
+from detr_lite.training.state.checkpoint import BEST, LAST, PeriodicCheckpoint
 from detr_lite.training.state.resume import DescribeCheckpoint, Resumed, RunFacts, check_unchanged, find_resumed
-from detr_lite.training.checks.overfit_check import self_test
-from detr_lite.training.distributed.signals import Stopped, StopSignals, outliving_pipes
-from detr_lite.training.trainer import build_trainer, quieten, run_optimizer
+from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
+from detr_lite.training.trainer import build_trainer, run_optimizer, silence_lightning
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.init import initial_model
 
@@ -44,13 +44,13 @@ THRESHOLD = 0.4
 
 def train(invocation: Invocation) -> None:
     """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
-    quieten()
+    silence_lightning()
     allow_open_files()
-    with outliving_pipes(), StopSignals() as signals, only_rank_0_prints(), Companions() as companions:
+    with outliving_pipes(), StopSignals() as signals, only_rank_0_prints(), ProcessSupervisor() as companions:
         _train(invocation, signals, companions)
 
 
-def _train(invocation: Invocation, signals: StopSignals, companions: Companions) -> None:
+def _train(invocation: Invocation, signals: StopSignals, companions: ProcessSupervisor) -> None:
     resumed = find_resumed(invocation)
     folder = choose_folder(invocation, None if resumed is None else resumed.path)
     config = invocation.config if resumed is None else keep_choices(invocation.config, resumed.description.config)
@@ -64,8 +64,10 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     else:
         model, origin = build_model(config.model, len(train_split.categories), for_checkpoint=True), []
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
-    agreement = Agreement()
-    clock = RunClock(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.evaluations, agreement)
+    control_group = ControlGroup()
+    progress = TrainingProgress(
+        config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.num_evaluations, control_group
+    )
     criterion = build_criterion(config, len(train_split.categories))
     module = DetectionModule(
         model=model,
@@ -73,19 +75,21 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
         postprocess=build_postprocess(config.model, [category.name for category in train_split.categories]),
         val=val_split,
         make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
-        clip=config.optim.clip,
+        clip=config.optim.max_grad_norm,
     )
     data = make_data(config, train_split, val_split)
     logger = make_logger(config.trainer.logger, folder, None if resumed is None else resumed.step)
-    last = LastCheckpoint(folder / CHECKPOINTS, config.trainer.checkpoint_minutes, clock, signals, agreement)
+    last = PeriodicCheckpoint(folder / CHECKPOINTS, config.trainer.checkpoint_minutes, progress, signals, control_group)
     watches: list[L.Callback] = []
-    if config.trainer.attention_epochs is not None:
+    if config.trainer.attention_every_n_epochs is not None:
         seen, names = CocoDetection(val_split, data.val_transform), module.postprocess.class_names
-        watches.append(AttentionWatch(folder, seen, criterion.cost, names, clock, config.trainer.attention_epochs))
-    trainer = build_trainer(config, precision, folder, clock, last, logger, val_split, watches)
+        watches.append(
+            AttentionLogger(folder, seen, criterion.cost, names, progress, config.trainer.attention_every_n_epochs)
+        )
+    trainer = build_trainer(config, precision, folder, progress, last, logger, val_split, watches)
     facts = RunFacts.of(train_split, val_split, trainer.world_size)
     changes, restarts_epoch = ([], False) if resumed is None else check_unchanged(resumed, description, facts)
-    guard = FiniteGuard(folder, description, data.training_batch)
+    guard = NaNGuard(folder, description, data.training_batch)
     # These two depend on the trainer; the guard stands before whoever saves.
     is_own = resumed is not None and run_of(resumed.path).resolve() == folder.resolve()
     moved_to = resumed.path.parent.absolute() if resumed is not None and is_own else None
@@ -98,8 +102,8 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     if invocation.overwrite and trainer.world_size > 1 and start.is_relative_to(folder.resolve()):
         # It would be gone before the other processes have read it.
         raise DetrLiteError(f"--model.init_from {start} is in the run that --overwrite removes; move it elsewhere")
-    if invocation.self_test and is_rank_0():
-        self_test(module, data, config, precision, trainer.strategy.root_device)
+    if invocation.overfit_check and is_rank_0():
+        overfit_check(module, data, config, precision, trainer.strategy.root_device)
     # All that can be refused has been: only now an old run makes way for this one.
     lock = take_folder(folder, invocation.overwrite, is_new=invocation.resume is None) if is_rank_0() else None
     if is_rank_0():
@@ -109,7 +113,7 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
             (folder / CHECKPOINTS / LAST).unlink(missing_ok=True)
         _say_model(model, config, str(trainer.precision), origin)
         if trainer.world_size > 1:
-            images = trainer.world_size * data.batch_size * config.optim.accumulate
+            images = trainer.world_size * data.batch_size * config.optim.accumulate_grad_batches
             print(f"processes  {trainer.world_size}, which make steps of {images:,} images", flush=True)
         for change in changes:
             print(f"changed    {printable(change)}", flush=True)
@@ -118,7 +122,7 @@ def _train(invocation: Invocation, signals: StopSignals, companions: Companions)
     try:
         trainer.fit(module, data, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
         if trainer.is_global_zero:
-            finish(folder, data.batch_size, data.workers)
+            finish(folder, data.batch_size, data.num_workers)
     except SystemExit as ending:
         if isinstance(ending, Stopped) and trainer.is_global_zero:
             step = max(trainer.global_step, 0 if resumed is None else resumed.step)
@@ -148,13 +152,13 @@ def _refuse_what_is_over(resumed: Resumed, config: Config, folder: Path, is_own:
     )
 
 
-def finish(folder: Path, batch_size: int, workers: int) -> None:
+def finish(folder: Path, batch_size: int, num_workers: int) -> None:
     """The evaluation of the best checkpoint, the pictures, and where to look."""
     best = folder / CHECKPOINTS / BEST
     if not best.is_file():  # of a finished run whose best one was removed
         best = folder / CHECKPOINTS / LAST
         print(f"note       {folder / CHECKPOINTS / BEST} is gone; the last checkpoint stands in for it")
-    evaluate_checkpoint(best, output=folder / "evaluation", batch_size=batch_size, workers=workers)
+    evaluate_checkpoint(best, output=folder / "evaluation", batch_size=batch_size, num_workers=num_workers)
     detector = Detector.from_checkpoint(best, device="cpu")
     split = read_split(data_root(detector.description.config.data.root), "val")
     images = CocoDetection(split, detector.transform)
@@ -206,8 +210,8 @@ def make_data(config: Config, train: CocoSplit, val: CocoSplit) -> DetectionData
         train_transform=training_transform(config.data.augmentation, resize, mean, std),
         val_transform=evaluation_transform(resize, mean, std),
         resize=resize,
-        batch_size=chosen("data.batch_size", config.data.batch_size),
-        workers=default_workers() if config.data.workers is None else config.data.workers,
+        batch_size=require("data.batch_size", config.data.batch_size),
+        num_workers=default_workers() if config.data.num_workers is None else config.data.num_workers,
         seed=config.seed,
     )
 

@@ -11,9 +11,9 @@ from detr_lite.data.coco import CocoDetection
 from detr_lite.data.collate import collate
 from detr_lite.data.images import load_image
 from detr_lite.evaluation.postprocess import Postprocess
-from detr_lite.structures import AttentionChoice, Detections, Target
-from detr_lite.viz.figures.attention import attention_figure
+from detr_lite.structures import AttentionSelection, Detections, Target
 from detr_lite.viz.draw import samples_sheet
+from detr_lite.viz.figures.attention import attention_figure
 
 
 @torch.inference_mode()
@@ -25,12 +25,12 @@ def draw_pictures(
     A model that finds nothing yet is shown with its best guesses: where it looks may say why.
     """
     records = images.images
-    chosen = [index * len(records) // count for index in range(min(count, len(records)))]
+    require = [index * len(records) // count for index in range(min(count, len(records)))]
     items, figure, is_sure = [], None, False
-    for index in chosen:
+    for index in require:
         batch = collate([images[index]])
         assert batch.targets is not None
-        output = model.eval()(batch, need_attention=AttentionChoice(encoder_layers=()))
+        output = model.eval()(batch, need_attention=AttentionSelection(encoder_layers=()))
         (found,) = postprocess(output, [batch.targets[0].original_size])
         picture = load_image(records[index].path, (records[index].height, records[index].width))
         items.append((picture, _truth(batch.targets[0], postprocess.class_names), found))

@@ -10,12 +10,12 @@ import torch
 from lightning.pytorch import Callback
 
 from detr_lite.data.sampler import mixed_seed
-from detr_lite.training.distributed.control import Agreement
+from detr_lite.training.distributed.control import ControlGroup
 
 NEVER = sys.maxsize
 
 
-def place_in_run(trainer: L.Trainer) -> tuple[int, int]:
+def epoch_and_batch(trainer: L.Trainer) -> tuple[int, int]:
     """The epoch that comes next or is under way, and how many of its batches lie behind."""
     epoch: Any = trainer.fit_loop.epoch_progress.current
     batch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
@@ -29,7 +29,7 @@ def is_step(trainer: L.Trainer, batch_idx: int) -> bool:
     return done % trainer.accumulate_grad_batches == 0 or done >= trainer.num_training_batches
 
 
-class RunClock(Callback):
+class TrainingProgress(Callback):
     """Knows the share of the run that is done, evaluates at even shares of it, and ends it.
 
     Minutes count training alone: the clock stands while the model is evaluated. Ranks follow the clock of rank 0, or
@@ -45,14 +45,14 @@ class RunClock(Callback):
         self,
         max_epochs: int | None,
         max_minutes: float | None,
-        evaluations: int,
-        agreement: Agreement | None = None,
+        num_evaluations: int,
+        control_group: ControlGroup | None = None,
     ) -> None:
         self.max_epochs = max_epochs
         self.max_seconds = None if max_minutes is None else max_minutes * 60
-        self.evaluations = evaluations
-        self.agreement = agreement or Agreement()
-        self.progress = 0.0
+        self.num_evaluations = num_evaluations
+        self.control_group = control_group or ControlGroup()
+        self.fraction = 0.0
         self.seconds = 0.0
         self._evaluated = 0
         self._is_pending = False
@@ -61,7 +61,7 @@ class RunClock(Callback):
 
     @property
     def is_over(self) -> bool:
-        return self.progress >= 1
+        return self.fraction >= 1
 
     @property
     def is_evaluation_due(self) -> bool:
@@ -72,7 +72,7 @@ class RunClock(Callback):
         """An estimate from the pace so far, where the run's length is given in epochs."""
         if self.max_seconds is not None:
             return max(0.0, self.max_seconds - self.seconds)
-        return self.seconds * (1 - self.progress) / self.progress if self.progress > 0 else float("inf")
+        return self.seconds * (1 - self.fraction) / self.fraction if self.fraction > 0 else float("inf")
 
     def state_dict(self) -> dict[str, Any]:
         # Not how many evaluations there were: a run that goes on may be longer, or be divided otherwise.
@@ -83,10 +83,10 @@ class RunClock(Callback):
         self._is_pending = state_dict.get("is_pending", False)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.agreement.join(trainer)
+        self.control_group.init_control_group(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._update(trainer, place_in_run(trainer)[1])
+        self._update(trainer, epoch_and_batch(trainer)[1])
         self._evaluated = self._due - self._is_pending
         self._mark = time.monotonic()
         # A run that was stopped while it was being evaluated makes up for that first.
@@ -137,38 +137,38 @@ class RunClock(Callback):
     @property
     def _due(self) -> int:
         """So many evaluations should have been made by now."""
-        return int(self.progress * self.evaluations + 1e-9)
+        return int(self.fraction * self.num_evaluations + 1e-9)
 
     def _update(self, trainer: L.Trainer, batches: int) -> None:
         """`batches` of the present epoch are done."""
         if trainer.world_size > 1 and self.max_seconds is not None:
             times = (self.seconds, self._step_seconds) if trainer.is_global_zero else (0.0, 0.0)
-            self.seconds, self._step_seconds = self.agreement.highest(trainer, *times)
+            self.seconds, self._step_seconds = self.control_group.all_reduce_max(trainer, *times)
         if self.max_seconds is not None:
             done = self.seconds + self._step_seconds
-            self.progress = 1.0 if done > self.max_seconds else self.seconds / max(self.max_seconds, 1e-9)
+            self.fraction = 1.0 if done > self.max_seconds else self.seconds / max(self.max_seconds, 1e-9)
         else:
             assert self.max_epochs is not None
             # By epochs, not by all batches so far: an epoch that was left early is over when the run is resumed.
             batches += trainer.current_epoch * int(trainer.num_training_batches)
-            self.progress = min(1.0, batches / (self.max_epochs * trainer.num_training_batches))
+            self.fraction = min(1.0, batches / (self.max_epochs * trainer.num_training_batches))
 
 
-class RateSchedule(Callback):
+class LRSchedule(Callback):
     """Sets the learning rates before each step, from the clock.
 
     Args:
         factor: (progress, steps done) -> share of the full rate.
     """
 
-    def __init__(self, clock: RunClock, factor: Callable[[float, int], float]) -> None:
-        self.clock = clock
+    def __init__(self, progress: TrainingProgress, factor: Callable[[float, int], float]) -> None:
+        self.progress = progress
         self.factor = factor
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        factor = self.factor(self.clock.progress, trainer.global_step)
+        factor = self.factor(self.progress.fraction, trainer.global_step)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor

@@ -14,28 +14,28 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from detr_lite.build import chosen
+from detr_lite.build import require
 from detr_lite.config import Config, OptimConfig
 from detr_lite.data.coco import CocoSplit
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.ema import MovingAverage
-from detr_lite.training.callbacks.metrics import MetricsFile, RunProgress
-from detr_lite.training.state.checkpoint import BEST, LastCheckpoint, WholeCheckpointIO
-from detr_lite.training.auto import usual_rate
-from detr_lite.training.schedule import NEVER, RateSchedule, RunClock, StepSeed
-from detr_lite.training.checks.diagnostics import Rate, StallWatch
-from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
+from detr_lite.training.auto import default_lr
+from detr_lite.training.callbacks.early_stopping import EarlyStopping
+from detr_lite.training.callbacks.metrics import MetricsFile, ProgressReporter
+from detr_lite.training.checks.diagnostics import Rate, TrainingDiagnostics
 from detr_lite.training.checks.pace import PaceNotes
-from detr_lite.training.callbacks.early_stopping import Patience
 from detr_lite.training.distributed.launch import Launch
+from detr_lite.training.ema import MovingAverage
+from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
+from detr_lite.training.schedule import NEVER, LRSchedule, StepSeed, TrainingProgress
+from detr_lite.training.state.checkpoint import BEST, AtomicCheckpointIO, PeriodicCheckpoint
 
 
 def build_trainer(
     config: Config,
     precision: str,
     folder: Path,
-    clock: RunClock,
-    last: LastCheckpoint,
+    progress: TrainingProgress,
+    last: PeriodicCheckpoint,
     logger: Logger | None,
     val: CocoSplit,
     watches: Sequence[L.Callback],
@@ -49,10 +49,10 @@ def build_trainer(
     """
     optim = config.optim
     asked_for: list[L.Callback] = []
-    if optim.ema:
-        asked_for.append(MovingAverage(optim.ema, optim.ema_ramp_steps))
+    if optim.ema_decay:
+        asked_for.append(MovingAverage(optim.ema_decay, optim.ema_tau))
     if config.trainer.patience is not None:
-        asked_for.append(Patience(config.trainer.patience, clock))
+        asked_for.append(EarlyStopping(config.trainer.patience, progress))
     try:
         launch = Launch.detect()
         trainer = L.Trainer(
@@ -60,11 +60,13 @@ def build_trainer(
             devices=launch.devices(config.trainer.devices),
             num_nodes=launch.num_nodes(config.trainer.num_nodes),
             logger=logger or False,
-            plugins=[WholeCheckpointIO(), *launch.plugins],
+            plugins=[AtomicCheckpointIO(), *launch.plugins],
             callbacks=[
-                *timekeepers(config, clock, folder),
-                StallWatch(clock, val, Rate(chosen("optim.lr", optim.lr), usual_rate(config)), optim.warmup_steps),
-                PaceNotes(clock),
+                *timekeepers(config, progress, folder),
+                TrainingDiagnostics(
+                    progress, val, Rate(require("optim.lr", optim.lr), default_lr(config)), optim.warmup_steps
+                ),
+                PaceNotes(progress),
                 *watches,  # before the average, which leaves when an evaluation ends
                 *asked_for,
                 ModelCheckpoint(
@@ -91,7 +93,7 @@ def trainer_settings(config: Config, precision: str, folder: Path) -> dict[str, 
         "accelerator": config.trainer.accelerator,
         "precision": precision,
         "max_epochs": -1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
-        "accumulate_grad_batches": config.optim.accumulate,
+        "accumulate_grad_batches": config.optim.accumulate_grad_batches,
         # The clock says when to evaluate.
         "val_check_interval": NEVER,
         "check_val_every_n_epoch": None,
@@ -102,24 +104,26 @@ def trainer_settings(config: Config, precision: str, folder: Path) -> dict[str, 
     }
 
 
-def timekeepers(config: Config, clock: RunClock, folder: Path) -> list[L.Callback]:
+def timekeepers(config: Config, progress: TrainingProgress, folder: Path) -> list[L.Callback]:
     """Callbacks of every training, in their order: the clock, what goes by it, and its log."""
     optim = config.optim
-    factor = functools.partial(rate_factor, schedule=optim.schedule, flat=optim.flat, warmup_steps=optim.warmup_steps)
-    metrics = MetricsFile(folder / "metrics.csv", clock)
-    return [clock, StepSeed(config.seed), RateSchedule(clock, factor), metrics, RunProgress(clock)]
+    factor = functools.partial(
+        lr_factor, schedule=optim.schedule, lr_hold=optim.lr_hold, warmup_steps=optim.warmup_steps
+    )
+    metrics = MetricsFile(folder / "metrics.csv", progress)
+    return [progress, StepSeed(config.seed), LRSchedule(progress, factor), metrics, ProgressReporter(progress)]
 
 
 def run_optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
     """The optimiser of a run whose open settings have been chosen."""
-    share = 1.0 if config.backbone_factor is None else config.backbone_factor
-    rate = chosen("optim.lr", config.lr)
+    share = 1.0 if config.backbone_lr_factor is None else config.backbone_lr_factor
+    rate = require("optim.lr", config.lr)
     name = config.optimizer or "adamw"
     groups = parameter_groups(model, rate, share, config.weight_decay, config.decay_all, name)
     return make_optimizer(groups, fused, name)
 
 
-def quieten() -> None:
+def silence_lightning() -> None:
     """Lightning's greetings and its hints at settings that are ours to choose."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

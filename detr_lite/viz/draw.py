@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from detr_lite.text import printable
 from detr_lite.structures import Detections
+from detr_lite.text import printable
 
 Color = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]

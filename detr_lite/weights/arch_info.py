@@ -27,7 +27,7 @@ COCO_LABELS = 91
 
 
 @dataclass(frozen=True)
-class Facts:
+class ArchInfo:
     """What is known of a model; None where it is not."""
 
     backbone: str | None = None
@@ -46,13 +46,13 @@ class Facts:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
-    def or_else(self, other: "Facts") -> "Facts":
+    def or_else(self, other: "ArchInfo") -> "ArchInfo":
         """What is not known here, from there."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Facts(**{name: getattr(other, name) if value is None else value for name, value in values.items()})
+        return ArchInfo(**{name: getattr(other, name) if value is None else value for name, value in values.items()})
 
 
-ORIGINAL = Facts(
+ORIGINAL = ArchInfo(
     backbone="resnet50",
     dilation=False,
     dim=256,
@@ -73,14 +73,14 @@ NOT_OF_THE_MODEL = ("classes", "names", "resize", "mean", "std")
 """Facts that are no settings of the model."""
 
 
-def facts_of_weights(shapes: Mapping[str, tuple[int, ...]]) -> Facts:
+def arch_info_from_weights(shapes: Mapping[str, tuple[int, ...]]) -> ArchInfo:
     """What the shapes of weights show, under our names of them. A few that are missing or wrong do no harm."""
 
     def firsts(pattern: str) -> list[int]:
         return [shape[0] for name, shape in shapes.items() if shape and re.fullmatch(pattern, name)]
 
     rows = _usual(firsts(r"heads\.label\.(weight|bias)"))
-    return Facts(
+    return ArchInfo(
         backbone=_resnet(shapes),
         dim=_usual(firsts(r"(encoder|decoder)\.layers\.\d+\.\w+_norm\.(weight|bias)")),
         encoder_layers=_count(shapes, "encoder.layers."),
@@ -91,7 +91,7 @@ def facts_of_weights(shapes: Mapping[str, tuple[int, ...]]) -> Facts:
     )
 
 
-def facts_of_settings(settings: Mapping[str, Any], keys: Mapping[str, str], place: str) -> Facts:
+def arch_info_from_settings(settings: Mapping[str, Any], keys: Mapping[str, str], place: str) -> ArchInfo:
     """Whole numbers and shares out of somebody's settings.
 
     Args:
@@ -104,10 +104,10 @@ def facts_of_settings(settings: Mapping[str, Any], keys: Mapping[str, str], plac
             raise DetrLiteError(f"{place}: {keys[field]} is {value!r}; it must be a number")
     if "dropout" in values:
         values["dropout"] = float(values["dropout"])
-    return Facts(**values)
+    return ArchInfo(**values)
 
 
-def describe(facts: Facts) -> Description:
+def describe(facts: ArchInfo) -> Description:
     """Our description of a model of which all is known but, perhaps, the names of its classes."""
     # One image at a time, as the original's DC5 models were measured: none is padded.
     data = DataConfig(root="datasets/coco", batch_size=1, image_size=800, resize="shortest", augmentation="detr")
@@ -120,7 +120,7 @@ def describe(facts: Facts) -> Description:
     return Description(Config(data=data, model=model), _categories(facts), resize, facts.mean or MEAN, facts.std or STD)
 
 
-def _categories(facts: Facts) -> tuple[Category, ...]:
+def _categories(facts: ArchInfo) -> tuple[Category, ...]:
     """Every label under its number. Rows that stand for nothing keep their place, or the scores would be others."""
     assert facts.classes is not None
     labels = range(facts.classes)

@@ -12,17 +12,17 @@ from torch import Tensor
 from detr_lite.build import build_model
 from detr_lite.config import Config, config_from_dict, config_to_dict
 from detr_lite.data.annotations import check_name
-from detr_lite.io import write_whole
 from detr_lite.data.transforms import ResizeRule
-from detr_lite.text import reason_of, shown
+from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
+from detr_lite.text import reason_of, shown
 from detr_lite.weights.files import is_state, read_json, read_safetensors, read_torch
 
 KEY = "detr_lite"
 """Where our description stands in a checkpoint of Lightning's."""
 
-FORMAT = 4
+FORMAT = 5
 """Goes up when an older reader would misread a newer file."""
 
 
@@ -116,7 +116,7 @@ def write_checkpoint(path: Path, model: Detr, description: Description) -> None:
     """The model as a checkpoint like those of a run, without what only training needs."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     content = {KEY: description.to_dict(), "state_dict": state}
-    write_whole(path, lambda file: torch.save(content, file))
+    atomic_write(path, lambda file: torch.save(content, file))
 
 
 def find_exported(path: Path) -> Path | None:

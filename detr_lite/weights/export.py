@@ -7,14 +7,14 @@ from typing import Literal
 import safetensors.torch
 import torch
 
-from detr_lite.io import write_whole
+from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
-from detr_lite.weights.checkpoint import KEY, Description, load_model
 from detr_lite.weights.arch_info import RESNETS
+from detr_lite.weights.checkpoint import KEY, Description, load_model
 from detr_lite.weights.files import refuse_existing
 from detr_lite.weights.key_mapping import State
-from detr_lite.weights.official import OfficialLayout
+from detr_lite.weights.official import OfficialKeyMapping
 
 Format = Literal["safetensors", "official"]
 
@@ -49,8 +49,8 @@ def write_safetensors(path: Path, model: Detr, description: Description) -> None
     """NAME.safetensors with NAME.json beside it: all that `Detector.from_checkpoint` needs, and nothing pickled."""
     weights = safetensors.torch.save(_contiguous(model.state_dict()), metadata={"format": "pt"})
     text = json.dumps({KEY: description.to_dict()}, indent=2) + "\n"
-    write_whole(path.with_suffix(".json"), lambda file: file.write(text.encode()))
-    write_whole(path, lambda file: file.write(weights))
+    atomic_write(path.with_suffix(".json"), lambda file: file.write(text.encode()))
+    atomic_write(path, lambda file: file.write(weights))
 
 
 def write_official(path: Path, model: Detr, description: Description) -> None:
@@ -71,8 +71,8 @@ def write_official(path: Path, model: Detr, description: Description) -> None:
             "safetensors"
         )
     state = {name: value for name, value in model.state_dict().items() if not name.endswith(".num_batches_tracked")}
-    content = {"model": _contiguous(OfficialLayout().to_theirs(state))}
-    write_whole(path, lambda file: torch.save(content, file))
+    content = {"model": _contiguous(OfficialKeyMapping().to_theirs(state))}
+    atomic_write(path, lambda file: torch.save(content, file))
 
 
 def _contiguous(state: State) -> State:

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detr_lite.text import printable, reason_of
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import printable, reason_of
 
 
 def read_torch(path: Path, allowed: Sequence[type] = ()) -> Any:

@@ -8,9 +8,9 @@ from typing import Any
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import DetrLiteError
-from detr_lite.weights.arch_info import COCO_LABELS, Facts, facts_of_settings
+from detr_lite.weights.arch_info import COCO_LABELS, ArchInfo, arch_info_from_settings
 from detr_lite.weights.files import read_json
-from detr_lite.weights.key_mapping import Layout
+from detr_lite.weights.key_mapping import KeyMapping
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -40,7 +40,7 @@ PLAIN_RESNET = re.compile(r"((wide|tv)_)?resnet\d+[cdst]?(_2)?")
 drops as it freezes the norm, or the answers depend on parts without weights."""
 
 
-def layout_of(names: Collection[str]) -> Layout:
+def key_mapping_of(names: Collection[str]) -> KeyMapping:
     """The layout of a file: versions 4 and 5 differ in three names, and there are two kinds of ResNet."""
     output = "o_proj" if any(".o_proj." in name for name in names) else "out_proj"
     hidden = "mlp.fc" if any(".mlp.fc" in name for name in names) else "fc"
@@ -76,7 +76,7 @@ def layout_of(names: Collection[str]) -> Layout:
             f"{ours}.feedforward.3": f"{theirs}.{hidden}2",
             f"{ours}.feedforward_norm": f"{theirs}.final_layer_norm",
         }
-    return Layout(modules)
+    return KeyMapping(modules)
 
 
 def _own_resnet(backbone: str) -> dict[str, str]:
@@ -107,7 +107,7 @@ def find_weights(folder: Path) -> Path:
     raise DetrLiteError(f"no weights in it, neither {' nor '.join(WEIGHT_FILES)}")
 
 
-def facts_of_config(path: Path) -> Facts:
+def arch_info_from_config(path: Path) -> ArchInfo:
     """What the config.json beside the weights says.
 
     Errors: a model that is no DETR for detection, or differs from ours in what weights do not show.
@@ -126,13 +126,13 @@ def facts_of_config(path: Path) -> Facts:
     backbone = config.get("backbone_config")
     if isinstance(backbone, dict) and backbone.get("model_type") == "resnet":
         _require(backbone, REQUIRED_OF_RESNET, path)
-    said = facts_of_settings(config, SETTINGS, str(path))
+    said = arch_info_from_settings(config, SETTINGS, str(path))
     names = _names(config, path)
     classes = None if names is None else len(config["id2label"])
-    return said.or_else(Facts(_backbone(config, path), _dilation(config, path), classes=classes, names=names))
+    return said.or_else(ArchInfo(_backbone(config, path), _dilation(config, path), classes=classes, names=names))
 
 
-def facts_of_images(path: Path) -> Facts:
+def preprocessing_from_config(path: Path) -> ArchInfo:
     """What the preprocessor_config.json beside the weights says of images: size and normalisation, where it does.
 
     Errors: a size or a normalisation that is none.
@@ -142,7 +142,7 @@ def facts_of_images(path: Path) -> Facts:
     sides = size if isinstance(size, dict) else {"shortest_edge": size, "longest_edge": settings.get("max_size")}
     shortest, longest = sides.get("shortest_edge"), sides.get("longest_edge")
     resize = ResizeRule("shortest", shortest, longest) if type(shortest) is type(longest) is int else None
-    return Facts(
+    return ArchInfo(
         resize=resize, mean=_channels(settings, "image_mean", path), std=_channels(settings, "image_std", path)
     )
 

@@ -11,12 +11,12 @@ from detr_lite.build import build_model
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
+from detr_lite.weights.arch_info import ORIGINAL, RESNETS, SIZES, ArchInfo, arch_info_from_weights, describe
 from detr_lite.weights.checkpoint import KEY, Description, is_exported, load_model, write_checkpoint
-from detr_lite.weights.arch_info import ORIGINAL, RESNETS, SIZES, Facts, describe, facts_of_weights
 from detr_lite.weights.files import is_state, read_safetensors, read_torch, refuse_existing
-from detr_lite.weights.huggingface import facts_of_config, facts_of_images, find_weights, layout_of
-from detr_lite.weights.key_mapping import Layout, State, differences
-from detr_lite.weights.official import OfficialLayout, facts_of_arguments
+from detr_lite.weights.huggingface import arch_info_from_config, find_weights, key_mapping_of, preprocessing_from_config
+from detr_lite.weights.key_mapping import KeyMapping, State, differences
+from detr_lite.weights.official import OfficialKeyMapping, arch_info_from_arguments
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def convert_checkpoint(
 
 
 def read_foreign(
-    path: Path, dc5: bool | None = None, heads: int | None = None, otherwise: Facts = ORIGINAL
+    path: Path, dc5: bool | None = None, heads: int | None = None, otherwise: ArchInfo = ORIGINAL
 ) -> Imported:
     """Read a checkpoint of ours, the original DETR's `.pth`, or a DETR of `transformers`; no code in it is run.
 
@@ -89,9 +89,9 @@ class _Source:
     """Somebody's weights, and what is known of them."""
 
     kind: str
-    layout: Layout
+    layout: KeyMapping
     state: State
-    said: Facts
+    said: ArchInfo
 
 
 def _open(path: Path) -> tuple[Any, Path | None]:
@@ -115,14 +115,14 @@ def _recognise(content: Any, config: Path | None) -> _Source:
     state = {name: value for name, value in state.items() if not name.endswith(".num_batches_tracked")}
     _refuse_relatives(state)
     if any(name.startswith("transformer.") for name in state):
-        said = facts_of_arguments(content.get("args"))
-        return _Source("the original DETR", OfficialLayout(), state, said)
+        said = arch_info_from_arguments(content.get("args"))
+        return _Source("the original DETR", OfficialKeyMapping(), state, said)
     if any(name.startswith(("model.encoder.", "model.decoder.", "class_labels_classifier.")) for name in state):
-        said = Facts() if config is None else facts_of_config(config)
+        said = ArchInfo() if config is None else arch_info_from_config(config)
         images = None if config is None else config.with_name("preprocessor_config.json")
         if images is not None and images.is_file():
-            said = said.or_else(facts_of_images(images))
-        return _Source("DETR of transformers", layout_of(state), state, said)
+            said = said.or_else(preprocessing_from_config(images))
+        return _Source("DETR of transformers", key_mapping_of(state), state, said)
     raise DetrLiteError("its weights are not those of a DETR as the original, transformers or detr_lite name them")
 
 
@@ -134,16 +134,18 @@ def _refuse_relatives(names: Collection[str]) -> None:
         raise DetrLiteError("a DETR for segmentation; only those for detection are read")
 
 
-def _read(source: _Source, dc5: bool | None, heads: int | None, otherwise: Facts) -> Imported:
+def _read(source: _Source, dc5: bool | None, heads: int | None, otherwise: ArchInfo) -> Imported:
     _refuse_contradiction(source.said, dc5, heads)
-    told = source.said.or_else(Facts(dilation=dc5, heads=heads))
-    seen = facts_of_weights({source.layout.our_name(name): tuple(value.shape) for name, value in source.state.items()})
+    told = source.said.or_else(ArchInfo(dilation=dc5, heads=heads))
+    seen = arch_info_from_weights(
+        {source.layout.our_name(name): tuple(value.shape) for name, value in source.state.items()}
+    )
     if seen.backbone is None and told.backbone is None:
         raise DetrLiteError(f"its backbone is none of {', '.join(RESNETS.values())}")
     _refuse_other_sizes(told, seen)
     # What weights do not show is missing from them, and no setting may then make a model of any size.
     rest = replace(told, dim=None, encoder_layers=None, decoder_layers=None, feedforward_dim=None, num_queries=None)
-    assumed = Facts(dilation=otherwise.dilation, heads=otherwise.heads).or_else(ORIGINAL)
+    assumed = ArchInfo(dilation=otherwise.dilation, heads=otherwise.heads).or_else(ORIGINAL)
     facts = seen.or_else(rest).or_else(assumed)
 
     description = describe(facts)
@@ -158,19 +160,19 @@ def _read(source: _Source, dc5: bool | None, heads: int | None, otherwise: Facts
 def _read_own(path: Path, dc5: bool | None, heads: int | None) -> Imported:
     model, description = load_model(path)
     names = {category.id: category.name for category in description.categories}
-    told = Facts(dilation=description.config.model.dilation, heads=description.config.model.heads, names=names)
+    told = ArchInfo(dilation=description.config.model.dilation, heads=description.config.model.heads, names=names)
     told = replace(told, resize=description.resize, mean=description.mean, std=description.std)
     _refuse_contradiction(told, dc5, heads)
     return Imported(model, description, _notes("detr_lite", description, told), is_dilation_told=True)
 
 
-def _refuse_contradiction(told: Facts, dc5: bool | None, heads: int | None) -> None:
+def _refuse_contradiction(told: ArchInfo, dc5: bool | None, heads: int | None) -> None:
     for option, given, said in (("DC5", dc5, told.dilation), ("heads", heads, told.heads)):
         if None not in (given, said) and given != said:
             raise DetrLiteError(f"{option}: {_word(given)}, as asked for, but the file says {_word(said)}")
 
 
-def _refuse_other_sizes(told: Facts, seen: Facts) -> None:
+def _refuse_other_sizes(told: ArchInfo, seen: ArchInfo) -> None:
     """Before the model is built: settings may ask for one that no machine can hold."""
     both = [(name, getattr(told, name), getattr(seen, name)) for name in SIZES]
     faults = [
@@ -182,7 +184,7 @@ def _refuse_other_sizes(told: Facts, seen: Facts) -> None:
         raise DetrLiteError("; ".join(faults))
 
 
-def _notes(kind: str, description: Description, told: Facts) -> tuple[str, ...]:
+def _notes(kind: str, description: Description, told: ArchInfo) -> tuple[str, ...]:
     model, names = description.config.model, [category.name for category in description.categories]
     dc5_assumed = " (assumed; weights do not tell: --dc5)" if told.dilation is None else ""
     heads_assumed = " (assumed; weights do not tell: --heads)" if told.heads is None else ""

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
-from detr_lite.text import printable
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import printable
+from detr_lite.weights.arch_info import ArchInfo
 from detr_lite.weights.checkpoint import Description
-from detr_lite.weights.arch_info import Facts
 from detr_lite.weights.imports import Imported, read_foreign
 from detr_lite.weights.transfer import Weights, architecture_of, transfer
 
@@ -32,7 +32,7 @@ def initial_model(description: Description) -> tuple[Detr, list[str]]:
         return build_model(config, classes), _frozen_at_random(config)
     try:
         # What neither the weights nor their file tell is taken to be as in this run.
-        own = Facts(dilation=config.dilation, heads=config.heads)
+        own = ArchInfo(dilation=config.dilation, heads=config.heads)
         source = read_foreign(Path(config.init_from), otherwise=own)
     except DetrLiteError as error:
         raise DetrLiteError(f"--model.init_from: {error}") from error

@@ -8,7 +8,7 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 
-class Layout:
+class KeyMapping:
     """What somebody calls the modules of our `detr`.
 
     Args:

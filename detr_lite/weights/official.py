@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.weights.arch_info import Facts, facts_of_settings
-from detr_lite.weights.key_mapping import Layout, State
+from detr_lite.weights.arch_info import ArchInfo, arch_info_from_settings
+from detr_lite.weights.key_mapping import KeyMapping, State
 
 MODULES = {
     "backbone.network": "backbone.0.body",
@@ -52,7 +52,7 @@ ARGUMENTS = {
 _PROJECTION = re.compile(r"(.*_att?n)\.(query|key|value)\.(weight|bias)")
 
 
-class OfficialLayout(Layout):
+class OfficialKeyMapping(KeyMapping):
     """torch's attention keeps the projections of query, key and value in one tensor, in this order."""
 
     def __init__(self) -> None:
@@ -83,16 +83,16 @@ class OfficialLayout(Layout):
         return super().to_ours(split)
 
 
-def facts_of_arguments(arguments: Any) -> Facts:
+def arch_info_from_arguments(arguments: Any) -> ArchInfo:
     """What a training file's `args` say; files of weights alone have none.
 
     Errors: a model that differs from ours in what weights do not show.
     """
     if not isinstance(arguments, Namespace):
-        return Facts()
+        return ArchInfo()
     settings = vars(arguments)
     if settings.get("pre_norm"):
         raise DetrLiteError("args: pre_norm is set; only models that norm after each part are read")
     dilation = settings.get("dilation")
-    said = facts_of_settings(settings, ARGUMENTS, "args")
-    return said if dilation is None else said.or_else(Facts(dilation=bool(dilation)))
+    said = arch_info_from_settings(settings, ARGUMENTS, "args")
+    return said if dilation is None else said.or_else(ArchInfo(dilation=bool(dilation)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 CLASS_ROWS = re.compile(
-    r"heads\.label\.(\d+\.)?(weight|bias)|queries\.token_label\.(weight|bias)|queries\.noisy_content\.weight"
+    r"heads\.label\.(\d+\.)?(weight|bias)|queries\.token_label\.(weight|bias)|queries\.denoising_embed\.weight"
 )
 """Tensors with a row for each class; in the original's class layer the background's row comes after them."""
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from detr_lite import Detector
-from detr_lite.viz.heatmap import COLORMAP, overlay, token_heatmap
 from detr_lite.viz.figures.figure_layout import draw_box
+from detr_lite.viz.heatmap import COLORMAP, overlay, token_heatmap
 
 SHOWN = 6
 """So many detections of the scene."""

@@ -33,13 +33,13 @@ def draw_words(lesson: dict[str, Any]) -> Figure:
 
 def draw_mask(lesson: dict[str, Any]) -> Figure:
     """Scaled scores with what the causal mask forbids, and the weights that remain."""
-    words, may_attend = lesson["words"], lesson["may_attend"]
+    words, attn_mask = lesson["words"], lesson["attn_mask"]
     scores = lesson["q"] @ lesson["k"].T / math.sqrt(5)
     figure = Figure(figsize=(8, 2.9))
     axes = figure.add_axes((0.005, 0.01, 0.99, 0.98))
     canvas(axes, 22, 8.0)
     wide = (1.9, 1.3)
-    draw_grid(axes, scores.masked_fill(~may_attend, -math.inf).tolist(), 2.2, 2.4, wide, digits=2, row_names=words,
+    draw_grid(axes, scores.masked_fill(~attn_mask, -math.inf).tolist(), 2.2, 2.4, wide, digits=2, row_names=words,
               column_names=words, title=r"$Q K^T / \sqrt{5}$", fontsize=11)  # fmt: skip
     draw_grid(axes, lesson["causal"][0, 0].tolist(), 13.6, 2.4, wide, digits=2, row_names=words, column_names=words,
               title="weights", most=1.0, fontsize=11)  # fmt: skip

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.result import SHOWN, Evaluated, Outcome
+from benchmarks.result import SHOWN, Evaluated, Result
 from benchmarks.runs import Run
 
 
@@ -40,10 +40,10 @@ class FakeStart:
         return 1_500_000 + 1_000_000 * bool(run.peer)
 
 
-def outcome(*precisions: float) -> Outcome:
+def outcome(*precisions: float) -> Result:
     """With so many evaluations, a minute each."""
     curve = tuple(
         Evaluated(float(number), 100 * number, dict.fromkeys(SHOWN, float(value)))
         for number, value in enumerate(precisions, start=1)
     )
-    return Outcome(curve, 2_000_000, 90.0, None, {})
+    return Result(curve, 2_000_000, 90.0, None, {})

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks.grid import KINDS, grid
+from benchmarks.grid_data import Kind, draw_data_set
+from benchmarks.study import Request
 from fake_runs import FakeStart
 from PIL import Image
 from torchvision.ops import box_iou
 
-from benchmarks.grid import KINDS, grid
-from benchmarks.grid_data import Kind, draw_data_set
-from benchmarks.study import Request
 from detr_lite.data.coco import read_split
 from detr_lite.structures import DetrLiteError
 

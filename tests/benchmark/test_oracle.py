@@ -5,11 +5,10 @@ import sys
 
 import pytest
 import torch
+from benchmarks.parity import Differences, compare, gradient_differences, parity_table
+from benchmarks.parity_models import Sizes, copy_weights, make_parity_models
 from torch import nn
 
-from benchmarks import oracle
-from benchmarks.parity import Differences, compare, gradient_differences, oracle_table
-from benchmarks.parity_models import Sizes, copy_weights, make_twins
 from detr_lite.structures import DetrLiteError
 
 SMALL = Sizes("resnet18", dim=64, heads=4, layers=2, feedforward_dim=96, queries=12, classes=5)
@@ -23,7 +22,7 @@ def test_all_parts_are_compared():
         "encoder layer 2", "heads and their norm",
     ]  # fmt: skip
     for part, of_part in differences.largest.items():
-        assert list(of_part) == (list(oracle.COLUMNS) if part.startswith("decoder") else ["gradients"])
+        assert list(of_part) == (list(parity.COLUMNS) if part.startswith("decoder") else ["gradients"])
         assert all(value < 1e-4 for value in of_part.values())
     assert differences.other_pairs == 0
     assert differences.pairs > 0
@@ -31,12 +30,12 @@ def test_all_parts_are_compared():
 
 def test_a_wrong_number_is_seen(monkeypatch):
     def make_unlike_twins(*given, **named):
-        theirs, ours = make_twins(*given, **named)
+        theirs, ours = make_parity_models(*given, **named)
         with torch.no_grad():
             ours.decoder.layers[1].feedforward[0].bias[0] += 1
         return theirs, ours
 
-    monkeypatch.setattr(oracle, "make_twins", make_unlike_twins)
+    monkeypatch.setattr(parity, "make_parity_models", make_unlike_twins)
     differences = Differences()
     compare(SMALL, 0, differences)
     assert differences.largest["decoder layer 1"]["logits"] < 1e-4
@@ -52,11 +51,11 @@ def test_what_is_not_a_number_is_the_largest_difference():
 
 
 def test_weights_are_paired_to_the_last_one():
-    theirs, ours = make_twins(SMALL, seed=0)
+    theirs, ours = make_parity_models(SMALL, seed=0)
     ours.extra = nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"without their match: \['extra.weight', 'extra.bias'\]"):
         copy_weights(theirs, ours)
-    theirs, ours = make_twins(SMALL, seed=0)
+    theirs, ours = make_parity_models(SMALL, seed=0)
     ours.heads.label = nn.Linear(64, 7)
     with pytest.raises(ValueError, match=r"weight: \(6, 64\) is not \(7, 64\)"):
         copy_weights(theirs, ours)
@@ -67,18 +66,18 @@ def test_weights_are_paired_to_the_last_one():
 
 def test_gradients_that_never_came_are_not_equal():
     with pytest.raises(ValueError, match=r"backbone.network.conv1.weight has no gradient"):
-        gradient_differences(*make_twins(SMALL, seed=0))
+        gradient_differences(*make_parity_models(SMALL, seed=0))
 
 
 def test_twins_leave_the_dice_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    make_twins(SMALL, seed=0)
+    make_parity_models(SMALL, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_table_of_the_tool(run_tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(oracle, "Sizes", lambda body, dilation: SMALL)
+    monkeypatch.setattr(parity, "Sizes", lambda body, dilation: SMALL)
     done = run_tool(
         "benchmark", "oracle", "--bodies", "resnet18,resnet50-dc5", "--seeds", 1, "--output", tmp_path / "t"
     )
@@ -112,4 +111,4 @@ def test_what_the_tool_refuses(refusal, words, part):
 def test_without_transformers_the_tool_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(DetrLiteError, match=r"transformers is not installed.*pip install"):
-        oracle_table(["resnet18"], seeds=1)
+        parity_table(["resnet18"], seeds=1)

@@ -4,20 +4,20 @@ import copy
 
 import pytest
 import torch
+from benchmarks import baseline_run
+from benchmarks.baseline_model import BaselineModel, BaselineOutput, baseline_criterion
+from benchmarks.baseline_run import baseline_sizes, spare_class_layers, train_baseline
+from benchmarks.baselines import PEERS, BaselineSizes, build_network, find_baseline
+from benchmarks.hf_reference import random_batch
 from torch import nn
 
-from benchmarks import peer_run
-from benchmarks.baseline_model import PeerModel, PeerOutput, peer_criterion
-from benchmarks.baseline_run import peer_sizes, spare_class_layers, train_peer
-from benchmarks.baselines import PEERS, PeerSizes, build_network, find_peer
-from benchmarks.hf_reference import random_batch
 from detr_lite.config import Invocation
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.structures import Batch, DetrLiteError, Target
 from detr_lite.training.optim import make_optimizer, parameter_groups
 
 CLASSES = 9
-TINY = PeerSizes(
+TINY = BaselineSizes(
     backbone="resnet10t",
     stride=16,
     classes=CLASSES,
@@ -32,9 +32,9 @@ TINY = PeerSizes(
 every_peer = pytest.mark.parametrize("name", PEERS)
 
 
-def make(name: str) -> PeerModel:
+def make(name: str) -> BaselineModel:
     torch.manual_seed(0)
-    return PeerModel(PEERS[name], TINY)
+    return BaselineModel(PEERS[name], TINY)
 
 
 def batch_of(objects: list[int]) -> Batch:
@@ -64,7 +64,7 @@ def test_a_step_moves_all_weights(name, optimizer):
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for _ in range(2):  # what lies before a layer that starts at zero moves in the second
         batch = batch_of([2, 0, 3])
-        losses = peer_criterion(model(batch), batch.targets)
+        losses = baseline_criterion(model(batch), batch.targets)
         assert losses.total.isfinite()
         assert list(losses.parts) == ["class", "l1", "giou"]
         descent.zero_grad()
@@ -162,13 +162,13 @@ class Recorder(nn.Module):
     def forward(self, pixel_values, pixel_mask, labels):
         self.images, self.mask, self.labels = pixel_values, pixel_mask, labels
 
-        class Answer:
+        class HeadOutput:
             logits = torch.zeros(len(pixel_values), 1, CLASSES)
             pred_boxes = torch.tensor([0.25, 0.25, 0.25, 0.5]).expand(len(pixel_values), 1, 4)
             loss = torch.tensor(1.0)
             loss_dict = {"loss_bbox": torch.tensor(2.0)}  # noqa: RUF012 - stands for an answer of one call
 
-        return Answer()
+        return HeadOutput()
 
 
 def padded_batch() -> Batch:
@@ -217,7 +217,7 @@ def test_detections_are_those_of_transformers(name):
     }[name]()
     generator = torch.Generator().manual_seed(3)
     peer = PEERS[name]
-    output = PeerOutput(
+    output = BaselineOutput(
         logits=torch.randn(1, 2, 20, CLASSES + (name == "detr"), generator=generator),
         boxes_cxcywh=0.3 + 0.2 * torch.rand(1, 2, 20, 4, generator=generator),
     )
@@ -240,9 +240,9 @@ def test_detections_are_those_of_transformers(name):
 def test_a_run_leaves_its_log(tiny_config, tiny_data, tmp_path):
     from dataclasses import replace
 
-    config = replace(tiny_config, optim=replace(tiny_config.optim, optimizer="muon", lr=1e-3, ema=0.9))
+    config = replace(tiny_config, optim=replace(tiny_config.optim, optimizer="muon", lr=1e-3, ema_decay=0.9))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
-    train_peer(PEERS["conditional_detr"], invocation, tmp_path / "run")
+    train_baseline(PEERS["conditional_detr"], invocation, tmp_path / "run")
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"config.yaml", "metrics.csv", "curves.png", "model.json"}
     rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
@@ -251,16 +251,16 @@ def test_a_run_leaves_its_log(tiny_config, tiny_data, tmp_path):
 
 
 def test_sizes_are_ours(tiny_config):
-    sizes = peer_sizes(tiny_config, 3)
+    sizes = baseline_sizes(tiny_config, 3)
     assert (sizes.dim, sizes.queries, sizes.stride, sizes.classes) == (32, 6, 16, 3)
 
 
 def test_who_is_not_known_is_told():
     with pytest.raises(DetrLiteError, match=r"'yolo' is none of rtdetr_v2, d_fine"):
-        find_peer("yolo")
+        find_baseline("yolo")
 
 
 def test_without_a_folder_there_is_no_run(monkeypatch, tiny_file):
     monkeypatch.setattr("sys.argv", ["peer_run", "detr", "--config", str(tiny_file)])
     with pytest.raises(DetrLiteError, match="--run_dir is missing"):
-        peer_run.main()
+        baseline_run.main()

@@ -8,11 +8,11 @@ import time
 from dataclasses import replace
 
 import pytest
+from benchmarks import runs as module
+from benchmarks.result import mean_and_range, read_result, result_of
+from benchmarks.runs import Run, RunError, Runs, start_process, with_seeds
 from fake_runs import FakeStart, outcome, write_log
 
-from benchmarks import runs as module
-from benchmarks.result import mean_and_range, outcome_of, read_outcome
-from benchmarks.runs import Run, RunError, Runs, start_process, with_seeds
 from detr_lite.config import config_from_dict, config_to_dict
 from detr_lite.data.coco import read_split
 
@@ -161,14 +161,14 @@ def test_what_is_to_be_made_is_told(runs, config, capsys):
 
 def test_an_outcome_is_read_from_a_run_and_from_its_file(tmp_path):
     write_log(tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5], minutes=10, best=0.6)
-    made = outcome_of(tmp_path, 1000, 700.0, {"torch": "2"})
+    made = result_of(tmp_path, 1000, 700.0, {"torch": "2"})
     assert [point.minutes for point in made.curve] == [2, 4, 6, 8, 10]
     assert made.last.step == 500
     assert made.at_half().numbers["AP"] == 0.2
     assert made.best == {"AP": 0.6, "AP50": 1.2, "AP75": 0.3, "APs": -1}
     made.write(tmp_path / "outcome.json", {"row": "lite"})
-    assert read_outcome(tmp_path / "outcome.json") == made
-    assert read_outcome(tmp_path / "missing.json") is None
+    assert read_result(tmp_path / "outcome.json") == made
+    assert read_result(tmp_path / "missing.json") is None
 
 
 def test_cells():

@@ -4,14 +4,14 @@ import sys
 
 import numpy as np
 import pytest
-from fake_runs import FakeStart, outcome
-from PIL import Image
-
 from benchmarks.ablate import CHANGES, ablate, changed
 from benchmarks.converge import converge
 from benchmarks.curves import Curve, plot_curves, spread_apart
 from benchmarks.runs import RunError
 from benchmarks.study import Request, Study, markdown
+from fake_runs import FakeStart, outcome
+from PIL import Image
+
 from detr_lite.structures import DetrLiteError
 
 PRECISIONS = {"rtdetr_v2": {1e-3: 0.31, 5e-4: 0.36}, "detr": {5e-4: 0.1}}
@@ -64,13 +64,13 @@ def test_models_differ_in_nothing_but_themselves(request_for, tmp_path):
     converge(request_for(), ["rtdetr_v2", "detr"], [1e-3, 5e-4], "muon", start)
     ours, *others = [run.config for run in start.made]
     assert [run.peer for run in start.made] == [None, "rtdetr_v2", "rtdetr_v2", "detr"]
-    assert (ours.trainer.max_minutes, ours.trainer.max_epochs, ours.trainer.evaluations) == (4.0, None, 10)
+    assert (ours.trainer.max_minutes, ours.trainer.max_epochs, ours.trainer.num_evaluations) == (4.0, None, 10)
     assert not ours.model.pretrained
-    assert ours.optim.backbone_factor == 1.0
+    assert ours.optim.backbone_lr_factor == 1.0
     for config in others:
         assert config.optim.optimizer == "muon"
         assert (config.data, config.model, config.trainer) == (ours.data, ours.model, ours.trainer)
-        assert config.optim.flat == ours.optim.flat
+        assert config.optim.lr_hold == ours.optim.lr_hold
 
 
 def test_several_seeds_are_one_row_with_their_range(request_for, tmp_path):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_lite.data import sources
-from detr_lite.io import check_output, drawing_names, write_whole
+from detr_lite.data import image_sources
 from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
+from detr_lite.io import atomic_write, check_output, drawing_names
 from detr_lite.structures import DetrLiteError
 
 Found = Callable[..., list[str]]
@@ -150,7 +150,7 @@ def test_unreadable_files_are_named_and_skipped(tmp_path: Path, capfd: pytest.Ca
 
 
 def test_large_images_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_MOST_PIXELS", 100)
+    monkeypatch.setattr(image_sources, "_MOST_PIXELS", 100)
     files = write_images(tmp_path, [(20, 20), (8, 8), (8, 8), (2, 2)])
     assert [len(batch) for batch in read_batches(files, 8, [], "testing")] == [1, 2, 1]
 
@@ -182,13 +182,13 @@ def test_drawings_never_share_a_name() -> None:
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     path, elsewhere = tmp_path / "sub" / "a.txt", tmp_path / "elsewhere.txt"
     elsewhere.write_text("theirs")
-    write_whole(path, lambda file: file.write(b"first"))
+    atomic_write(path, lambda file: file.write(b"first"))
     with pytest.raises(ZeroDivisionError):
-        write_whole(path, lambda file: file.write(b"half") / 0)
+        atomic_write(path, lambda file: file.write(b"half") / 0)
     assert path.read_text() == "first"
     path.unlink()
     path.symlink_to(elsewhere)
-    write_whole(path, lambda file: file.write(b"second"))
+    atomic_write(path, lambda file: file.write(b"second"))
     assert (path.read_text(), elsewhere.read_text()) == ("second", "theirs")
     assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
     assert np.bitwise_and(path.stat().st_mode, 0o600) == 0o600
@@ -199,5 +199,5 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DetrLiteError, match=r"a\.json: cannot be written \(No space left on device\)"):
-        write_whole(tmp_path / "a.json", write)
+        atomic_write(tmp_path / "a.json", write)
     assert list(tmp_path.iterdir()) == []

@@ -12,9 +12,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detr_lite.data import synthetic
-from detr_lite.data.synthetic.shapes import CATEGORY_IDS
+from detr_lite.data.synthetic import coco_small as synthetic
 from detr_lite.data.synthetic.coco_small import draw_image, draw_scene, image_id, make_coco_small
+from detr_lite.data.synthetic.shapes import CATEGORY_IDS
 from detr_lite.structures import DetrLiteError
 
 SEED = 3
@@ -212,7 +212,7 @@ def test_a_script_needs_no_main_guard(tmp_path):
         "print('once')\n"
         "make_coco_small(Path('set'), train_images=4, val_images=2, workers=2)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(synthetic.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(synthetic.__file__).parents[3])}
     ran = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_lite.data.ground_truth import Truth
+from detr_lite.data.ground_truth import GroundTruth
 from detr_lite.structures import DetrLiteError
 
 
@@ -24,7 +24,7 @@ def write(path, images, annotations=()):
 
 def test_objects_of_an_image(tmp_path):
     boxes = [(0, 7, [1, 2, 30, 40], 0), (1, 3, [5, 5, 9, 9], 0), (0, 3, [0, 0, 8, 8], 1), (0, 3, [4, 4, 0, 5], 0)]
-    truth = Truth(write(tmp_path / "a.json", ["a.jpg", "b.jpg", "c.jpg"], boxes))
+    truth = GroundTruth(write(tmp_path / "a.json", ["a.jpg", "b.jpg", "c.jpg"], boxes))
     found = truth.of(Path("anywhere/a.jpg"))
     assert found.boxes_xyxy.tolist() == [[1, 2, 31, 42]], "neither the crowd nor the box without area"
     assert [found.class_names[label] for label in found.labels] == ["cup"]
@@ -35,7 +35,7 @@ def test_objects_of_an_image(tmp_path):
 
 def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
     boxes = [(0, 7, [1, 1, 2, 2], 0), (1, 7, [5, 5, 2, 2], 0)]
-    truth = Truth(write(tmp_path / "a.json", ["north/a.jpg", "south/a.jpg"], boxes))
+    truth = GroundTruth(write(tmp_path / "a.json", ["north/a.jpg", "south/a.jpg"], boxes))
     assert truth.of(Path("data/south/a.jpg")).boxes_xyxy.tolist() == [[5, 5, 7, 7]]
     assert truth.of(Path("data/north/a.jpg")).boxes_xyxy.tolist() == [[1, 1, 3, 3]]
     assert truth.of(Path("data/east/a.jpg")) is None
@@ -44,6 +44,6 @@ def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
 def test_what_is_not_coco(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(DetrLiteError, match=r'a.json: JSON, but not COCO: it has no "images"'):
-        Truth(tmp_path / "a.json")
+        GroundTruth(tmp_path / "a.json")
     with pytest.raises(DetrLiteError, match=r"none.json: cannot be read"):
-        Truth(tmp_path / "none.json")
+        GroundTruth(tmp_path / "none.json")

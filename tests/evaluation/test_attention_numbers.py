@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detr_lite.evaluation.attention_metrics import BAND, MEASURES, AttentionNumbers, AttentionTally, token_patches
+from detr_lite.evaluation.attention_metrics import BAND, MEASURES, AttentionMeter, AttentionMetrics, token_patches
 from detr_lite.structures import AttentionMaps
 
 
@@ -32,15 +32,15 @@ def maps_of(
 
 def measured(
     maps: AttentionMaps, boxes_xyxy: list[list[float]], image: list[int] | None = None, query: list[int] | None = None
-) -> AttentionNumbers:
+) -> AttentionMetrics:
     """By default the first image's queries answer for the boxes in order."""
     x0, y0, x1, y1 = torch.tensor(boxes_xyxy).reshape(-1, 4).unbind(1)
     boxes_cxcywh = torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=1)
     image = [0] * len(boxes_xyxy) if image is None else image
     query = list(range(len(boxes_xyxy))) if query is None else query
-    tally = AttentionTally()
-    tally.add(maps, torch.tensor(image, dtype=torch.long), torch.tensor(query, dtype=torch.long), boxes_cxcywh)
-    return tally.numbers()
+    meter = AttentionMeter()
+    meter.add(maps, torch.tensor(image, dtype=torch.long), torch.tensor(query, dtype=torch.long), boxes_cxcywh)
+    return meter.numbers()
 
 
 def row(*weights: float) -> Tensor:
@@ -199,7 +199,7 @@ def test_batches_are_added_up_object_by_object() -> None:
     count = 37  # more than are worked on at once
     image, query = torch.randint(0, 3, (count,), generator=random), torch.randint(0, 40, (count,), generator=random)
     boxes_cxcywh = torch.rand(count, 4, generator=random) * 0.4 + 0.3
-    whole, parts = AttentionTally(), AttentionTally()
+    whole, parts = AttentionMeter(), AttentionMeter()
     whole.add(maps, image, query, boxes_cxcywh)
     for number in range(3):
         one = maps_of(cross[:, number : number + 1], ((3, 4),))
@@ -244,7 +244,7 @@ def test_an_image_without_objects_changes_no_mean(objects: int) -> None:
 
 
 def test_nothing_at_all_is_written_as_nothing() -> None:
-    assert AttentionTally().numbers().as_dict() == {
+    assert AttentionMeter().numbers().as_dict() == {
         "objects": 0, "box_area": None, "edges_area": None, "even_entropy": None, "layers": []}  # fmt: skip
 
 

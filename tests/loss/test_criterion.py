@@ -7,9 +7,9 @@ from torchvision.ops import generalized_box_iou_loss
 
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.loss import official_criterion
-from detr_lite.loss.criterion import QualityCriterion
-from detr_lite.loss.matcher import MatchingCost
+from detr_lite.loss.criterion import LiteCriterion
 from detr_lite.loss.losses import edge_distribution_loss, matchability_aware_loss
+from detr_lite.loss.matcher import MatchingCost
 from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
 
 
@@ -17,9 +17,9 @@ def make_target(objects: int) -> Target:
     return Target(torch.rand(objects, 4) * 0.4 + 0.3, torch.randint(0, 3, (objects,)), 0, (10, 10))
 
 
-def quality_criterion() -> QualityCriterion:
-    weights = {"class": 2.0, "l1": 5.0, "giou": 2.0, "edges": 0.5}
-    return QualityCriterion(MatchingCost("sigmoid", 2.0, 5.0, 2.0), weights, tokens_per_object=4, gamma=1.5)
+def lite_criterion() -> LiteCriterion:
+    weights = {"class": 2.0, "l1": 5.0, "giou": 2.0, "fdr": 0.5}
+    return LiteCriterion(MatchingCost("sigmoid", 2.0, 5.0, 2.0), weights, one_to_many_topk=4, gamma=1.5)
 
 
 def test_the_official_loss_by_hand():
@@ -55,10 +55,10 @@ def test_the_official_loss_adds_up_all_layers_and_divides_by_all_objects():
     torch.testing.assert_close(losses.parts["l1"], (2 * first + 3 * third) / 5)
 
 
-@pytest.mark.parametrize("make", [lambda: official_criterion(3), quality_criterion])
+@pytest.mark.parametrize("make", [lambda: official_criterion(3), lite_criterion])
 def test_no_objects_give_a_finite_loss_with_gradients(make):
     criterion = make()
-    classes = 4 if make is not quality_criterion else 3
+    classes = 4 if make is not lite_criterion else 3
     logits = torch.randn(2, 2, 5, classes, requires_grad=True)
     boxes = torch.rand(2, 2, 5, 4, requires_grad=True)
     losses = criterion(DetrOutput(logits, boxes), [make_target(0), make_target(0)])
@@ -76,11 +76,11 @@ def test_no_classes_are_an_error():
 def test_the_loss_is_computed_in_single_precision_under_autocast():
     torch.manual_seed(0)
     output = DetrOutput(torch.randn(1, 1, 5, 3), torch.rand(1, 1, 5, 4))
-    plain = quality_criterion()(output, [make_target(2)]).total
+    plain = lite_criterion()(output, [make_target(2)]).total
     torch.manual_seed(0)
     output = DetrOutput(torch.randn(1, 1, 5, 3), torch.rand(1, 1, 5, 4))
     with torch.autocast("cpu", torch.bfloat16):
-        under = quality_criterion()(output, [make_target(2)]).total
+        under = lite_criterion()(output, [make_target(2)]).total
     assert under.dtype == torch.float32
     assert torch.equal(plain, under)
 
@@ -90,7 +90,7 @@ def test_quality_of_matched_queries_by_hand():
     wide = torch.tensor([0.5, 0.5, 0.4, 0.2])  # IoU 1 / 2
     far = torch.tensor([0.1, 0.1, 0.1, 0.1])
     logits = torch.randn(1, 1, 2, 3)
-    losses = quality_criterion()(
+    losses = lite_criterion()(
         DetrOutput(logits, torch.stack([far, wide])[None, None]), [Target(box[None], torch.tensor([2]), 0, (10, 10))]
     )
     quality = torch.zeros(2, 3)
@@ -111,13 +111,13 @@ def test_denoising_answers_are_held_to_their_own_object():
         logits, truth[None] + 0.01, torch.tensor([[0, 1], [0, 1]]), is_real, torch.ones(2, 2).bool()
     )
     output = DetrOutput(torch.randn(1, 2, 4, 3), torch.rand(1, 2, 4, 4), denoising=noisy)
-    parts = quality_criterion()(output, targets).parts
+    parts = lite_criterion()(output, targets).parts
     torch.testing.assert_close(parts["denoising_l1"], torch.tensor([0.04]), atol=1e-5, rtol=0)
     changed = logits.clone()
     changed[0, 1, 1] = 100.0
     again = replace(noisy, logits=changed)
     output = DetrOutput(output.logits, output.boxes_cxcywh, denoising=again)
-    torch.testing.assert_close(quality_criterion()(output, targets).parts, parts)
+    torch.testing.assert_close(lite_criterion()(output, targets).parts, parts)
 
 
 def test_a_copy_that_is_far_off_learns_that_there_is_no_object():
@@ -126,11 +126,11 @@ def test_a_copy_that_is_far_off_learns_that_there_is_no_object():
     logits, boxes = torch.randn(1, 1, 2, 3), target.boxes_cxcywh.expand(1, 1, 2, 4) + 0.01
     is_near = torch.tensor([[True, False]])
     noisy = DenoisingPredictions(logits, boxes, torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2).bool(), is_near)
-    parts = quality_criterion()(DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=noisy), [target])
+    parts = lite_criterion()(DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=noisy), [target])
     alone = DenoisingPredictions(
         logits[:, :, :1], boxes[:, :, :1], noisy.objects[:, :1], noisy.is_real[:, :1], is_near[:, :1]
     )
-    near = quality_criterion()(DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=alone), [target])
+    near = lite_criterion()(DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=alone), [target])
     torch.testing.assert_close(parts.parts["denoising_l1"], near.parts["denoising_l1"])
     nothing = torch.zeros(3)
     background = matchability_aware_loss(logits[0, 0, 1], nothing, nothing > 0, 1.5).sum()
@@ -147,21 +147,21 @@ def test_edges_of_matched_queries_learn_as_far_as_their_box_fits():
     start = cxcywh_to_xyxy(boxes[0])
     edges = EdgeDistributions(torch.randn(1, 1, 2, 4, 5), start, torch.tensor([-1.0, -0.2, 0.0, 0.2, 1.0]))
     output = DetrOutput(torch.zeros(2, 1, 2, 1), boxes, edges=edges)
-    losses = quality_criterion()(output, [Target(truth, torch.tensor([0]), 0, (10, 10))])
+    losses = lite_criterion()(output, [Target(truth, torch.tensor([0]), 0, (10, 10))])
     each = edge_distribution_loss(edges.logits[0, 0, 1], start[0, 1], cxcywh_to_xyxy(truth[0]), edges.steps)
-    torch.testing.assert_close(losses.parts["edges"], each[None] * 0.38 / 0.42, atol=1e-5, rtol=1e-5)
-    without = quality_criterion()(replace(output, edges=None), [Target(truth, torch.tensor([0]), 0, (10, 10))])
-    torch.testing.assert_close(losses.total, without.total + 0.5 * losses.parts["edges"].sum())
+    torch.testing.assert_close(losses.parts["fdr"], each[None] * 0.38 / 0.42, atol=1e-5, rtol=1e-5)
+    without = lite_criterion()(replace(output, edges=None), [Target(truth, torch.tensor([0]), 0, (10, 10))])
+    torch.testing.assert_close(losses.total, without.total + 0.5 * losses.parts["fdr"].sum())
 
 
 def test_without_objects_edges_teach_nothing():
     edges = EdgeDistributions(
         torch.randn(2, 1, 3, 4, 5).requires_grad_(), torch.rand(1, 3, 4), torch.linspace(-1, 1, 5)
     )
-    losses = quality_criterion()(
+    losses = lite_criterion()(
         DetrOutput(torch.zeros(3, 1, 3, 2), torch.rand(3, 1, 3, 4), edges=edges), [make_target(0)]
     )
-    assert losses.parts["edges"].tolist() == [0.0, 0.0]
+    assert losses.parts["fdr"].tolist() == [0.0, 0.0]
     losses.total.backward()
     assert not edges.logits.grad.any()
 
@@ -174,7 +174,7 @@ def test_tokens_in_the_box_answer_for_it_and_padding_for_nothing():
     is_padding = torch.tensor([[False, False, True]])
     tokens = TokenPredictions(logits, boxes, centers, torch.full((1, 3, 2), 0.25), is_padding)
     output = DetrOutput(torch.randn(1, 1, 2, 2), torch.rand(1, 1, 2, 4), tokens=tokens)
-    parts = quality_criterion()(output, [Target(box, torch.tensor([1]), 0, (10, 10))]).parts
+    parts = lite_criterion()(output, [Target(box, torch.tensor([1]), 0, (10, 10))]).parts
     quality = torch.zeros(2, 2)
     quality[1, 1] = 0.2 / 0.22
     expected = matchability_aware_loss(logits[0, :2], quality, quality > 0).sum()
@@ -187,8 +187,8 @@ def test_more_copies_of_a_batch_leave_the_mean_loss_as_it_is():
     torch.manual_seed(0)
     target = make_target(3)
     logits, boxes = torch.randn(2, 1, 6, 3), torch.rand(2, 1, 6, 4)
-    once = quality_criterion()(DetrOutput(logits, boxes), [target])
-    twice = quality_criterion()(DetrOutput(logits.repeat(1, 2, 1, 1), boxes.repeat(1, 2, 1, 1)), [target, target])
+    once = lite_criterion()(DetrOutput(logits, boxes), [target])
+    twice = lite_criterion()(DetrOutput(logits.repeat(1, 2, 1, 1), boxes.repeat(1, 2, 1, 1)), [target, target])
     torch.testing.assert_close(once.total, twice.total)
 
 

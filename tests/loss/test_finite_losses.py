@@ -10,14 +10,14 @@ from torch import Tensor
 
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou_and_giou
 from detr_lite.loss import Losses, criterion, official_criterion
-from detr_lite.loss.criterion import Criterion, QualityCriterion
+from detr_lite.loss.criterion import Criterion, LiteCriterion
 from detr_lite.loss.matcher import MatchingCost
 from detr_lite.structures import DenoisingPredictions, DetrOutput, EdgeDistributions, Target, TokenPredictions
 
-WEIGHTS = {"class": 4.0, "l1": 5.0, "giou": 2.0, "edges": 0.2}
+WEIGHTS = {"class": 4.0, "l1": 5.0, "giou": 2.0, "fdr": 0.2}
 CRITERIA = {
     "detr": official_criterion(3),
-    "lite": QualityCriterion(MatchingCost("sigmoid", 2.0, 5.0, 2.0), WEIGHTS, 4, 1.5),
+    "lite": LiteCriterion(MatchingCost("sigmoid", 2.0, 5.0, 2.0), WEIGHTS, 4, 1.5),
 }
 BOXES = {
     "without area": (0.5, 0.5, 0.0, 0.0),

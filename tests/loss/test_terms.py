@@ -5,11 +5,11 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.loss.losses import (
-    background_cross_entropy,
     box_terms,
     edge_distribution_loss,
     focal_cost,
     matchability_aware_loss,
+    no_object_cross_entropy,
     softmax_cost,
 )
 
@@ -50,7 +50,7 @@ def test_cross_entropy_with_background_is_torchs_by_layer():
     logits, classes = torch.randn(2, 3, 5, 4), torch.randint(0, 4, (2, 3, 5))
     weight = torch.tensor([1, 1, 1, 0.1])
     expected = torch.stack([F.cross_entropy(logits[i].flatten(0, 1), classes[i].flatten(), weight) for i in range(2)])
-    torch.testing.assert_close(background_cross_entropy(logits, classes, 0.1), expected)
+    torch.testing.assert_close(no_object_cross_entropy(logits, classes, 0.1), expected)
 
 
 def test_matchability_by_hand():
@@ -78,7 +78,7 @@ def test_matchability_without_quality_is_torchvisions_focal_loss_of_negatives():
 
 def test_a_background_that_weighs_nothing_leaves_nothing_to_divide_by():
     logits = torch.randn(2, 1, 3, 4, requires_grad=True)
-    loss = background_cross_entropy(logits, torch.full((2, 1, 3), 3), 0.0)
+    loss = no_object_cross_entropy(logits, torch.full((2, 1, 3), 3), 0.0)
     loss.sum().backward()
     assert loss.tolist() == [0.0, 0.0]
     assert not logits.grad.any()

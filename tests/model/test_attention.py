@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from detr_lite.model.attention import Attention, PositionGuidedAttention, attend, combine_masks
+from detr_lite.model.attention import Attention, ConditionalCrossAttention, attend, combine_masks
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_attention_is_torchs(tokens, heads, need_weights):
     query, key, value, is_padding = tokens
     ours = Attention(32, heads).eval()
     expected, weights = torch_twin(ours)(query, key, value, key_padding_mask=is_padding, average_attn_weights=False)
-    attended = ours(query=query, key=key, value=value, may_attend=~is_padding[:, None], need_weights=need_weights)
+    attended = ours(query=query, key=key, value=value, attn_mask=~is_padding[:, None], need_weights=need_weights)
     torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
     if need_weights:
         torch.testing.assert_close(attended.weights, weights, atol=1e-6, rtol=1e-5)
@@ -52,7 +52,7 @@ def test_a_bias_is_torchs_float_mask(tokens, need_weights):
     mask = bias.masked_fill(is_padding[:, None, None], -math.inf).flatten(0, 1)
     expected, weights = torch_twin(ours)(query, key, value, attn_mask=mask, average_attn_weights=False)
     attended = ours(
-        query=query, key=key, value=value, may_attend=~is_padding[:, None], bias=bias, need_weights=need_weights
+        query=query, key=key, value=value, attn_mask=~is_padding[:, None], bias=bias, need_weights=need_weights
     )
     torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
     if need_weights:
@@ -69,7 +69,7 @@ def test_the_start_has_torchs_spread():
 
 def test_weights_are_0_on_padding_and_sum_to_1(tokens):
     query, key, value, is_padding = tokens
-    attended = Attention(32, 4)(query=query, key=key, value=value, may_attend=~is_padding[:, None], need_weights=True)
+    attended = Attention(32, 4)(query=query, key=key, value=value, attn_mask=~is_padding[:, None], need_weights=True)
     torch.testing.assert_close(attended.weights.sum(-1), torch.ones(2, 4, 5))
     assert not attended.weights[1, :, :, 6:].any()
 
@@ -81,13 +81,13 @@ def test_a_row_of_nothing_but_padding_stays_finite(tokens, need_weights, with_bi
     nothing = torch.zeros(2, 1, 9, dtype=torch.bool)
     query.requires_grad_()
     if with_bias:
-        attention = PositionGuidedAttention(32, 4)
+        attention = ConditionalCrossAttention(32, 4)
         attended = attention(
-            query=query, query_position=query, key=key, key_position=key, value=value, may_attend=nothing,
+            query=query, query_position=query, key=key, key_position=key, value=value, attn_mask=nothing,
             bias=torch.randn(2, 4, 5, 9), need_weights=need_weights,
         )  # fmt: skip
     else:
-        attended = Attention(32, 4)(query=query, key=key, value=value, may_attend=nothing, need_weights=need_weights)
+        attended = Attention(32, 4)(query=query, key=key, value=value, attn_mask=nothing, need_weights=need_weights)
     attended.values.sum().backward()
     assert attended.values.isfinite().all()
     assert query.grad.isfinite().all()
@@ -101,8 +101,8 @@ def test_large_scores_stay_finite_and_the_same_with_weights(dtype, size, bias):
     torch.manual_seed(0)
     query, key = ((size * torch.randn(3, 2, 4, 8)).to(dtype).requires_grad_() for _ in range(2))
     value = torch.randn(3, 2, 4, 8).to(dtype).requires_grad_()
-    may_attend = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()[:, None]
-    mask = combine_masks(may_attend, None if bias is None else bias + torch.randn(3, 2, 4, 4))
+    attn_mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()[:, None]
+    mask = combine_masks(attn_mask, None if bias is None else bias + torch.randn(3, 2, 4, 4))
     fused, _ = attend(query, key, value, mask)
     shown, weights = attend(query, key, value, mask, need_weights=True)
     (fused.float().sum() + shown.float().sum()).backward()
@@ -120,7 +120,7 @@ def test_guided_attention_adds_content_position_and_bias(tokens, need_weights):
     """By hand, one head at a time: (content . content + place . place) / sqrt(2 channels) + bias."""
     query, key, value, is_padding = tokens
     query_position, key_position, bias = torch.randn(2, 5, 32), torch.randn(2, 9, 32), torch.randn(2, 4, 5, 9)
-    ours = PositionGuidedAttention(32, 4).eval()
+    ours = ConditionalCrossAttention(32, 4).eval()
     heads = []
     for head in range(4):
         part = slice(8 * head, 8 * head + 8)
@@ -132,7 +132,7 @@ def test_guided_attention_adds_content_position_and_bias(tokens, need_weights):
     expected = ours.output(torch.cat(heads, dim=-1))
     attended = ours(
         query=query, query_position=query_position, key=key, key_position=key_position, value=value,
-        may_attend=~is_padding[:, None], bias=bias, need_weights=need_weights,
+        attn_mask=~is_padding[:, None], bias=bias, need_weights=need_weights,
     )  # fmt: skip
     torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
 
@@ -148,7 +148,7 @@ def test_dropout_falls_on_the_weights_in_training_only(tokens):
 
 
 def test_heads_must_divide_the_width():
-    for part in (Attention, PositionGuidedAttention):
+    for part in (Attention, ConditionalCrossAttention):
         with pytest.raises(ValueError, match="does not divide"):
             part(30, 4)
 
@@ -163,13 +163,13 @@ def test_on_the_processor_bfloat16_is_written_out_and_means_the_same(kind):
     torch.manual_seed(0)
     query, key = torch.randn(2, 4, 5, 16), torch.randn(2, 4, 9, 16)
     value, bias = torch.randn(2, 4, 9, 8), torch.randn(2, 4, 5, 9)
-    may_attend = torch.rand(2, 1 if kind == "padding" else 5, 9) < 0.6
-    may_attend[1] = False  # everything may be padding
+    attn_mask = torch.rand(2, 1 if kind == "padding" else 5, 9) < 0.6
+    attn_mask[1] = False  # everything may be padding
     masks = {
         "nothing": None,
-        "padding": combine_masks(may_attend, None),
-        "queries": combine_masks(may_attend[:1], None),
-        "bias": combine_masks(may_attend, bias),
+        "padding": combine_masks(attn_mask, None),
+        "queries": combine_masks(attn_mask[:1], None),
+        "bias": combine_masks(attn_mask, bias),
     }
     mask = masks[kind]
     exact, _ = attend(
@@ -191,12 +191,12 @@ def test_a_bias_that_learns_has_torchs_values_and_gradients():
     torch.manual_seed(0)
     shapes = ((2, 4, 5, 16), (2, 4, 9, 16), (2, 4, 9, 8), (2, 4, 5, 9))
     parts = [torch.randn(shape).requires_grad_() for shape in shapes]
-    may_attend = torch.rand(2, 5, 9) < 0.6
-    may_attend[1, 2:] = False
+    attn_mask = torch.rand(2, 5, 9) < 0.6
+    attn_mask[1, 2:] = False
 
     def gradients(function):
         query, key, value, bias = parts
-        values = function(query, key, value, combine_masks(may_attend, bias))
+        values = function(query, key, value, combine_masks(attn_mask, bias))
         return [values, *torch.autograd.grad(values.square().sum(), parts)]
 
     ours = gradients(lambda *given: attend(*given)[0])

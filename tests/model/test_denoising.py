@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from detr_lite.box_ops import cxcywh_to_xyxy
-from detr_lite.model.denoising import group_visibility, make_noisy_objects
+from detr_lite.model.denoising import denoising_attn_mask, make_denoising_queries
 from detr_lite.structures import Target
 
 
@@ -15,7 +15,7 @@ def target(objects: int) -> Target:
     ("objects", "slots", "groups"), [((0, 0), 1, 12), ((1,), 1, 12), ((3, 5), 5, 2), ((7,), 7, 1), ((20, 1), 12, 1)]
 )
 def test_groups_hold_each_object_once_and_fit(objects, slots, groups):
-    noisy = make_noisy_objects([target(count) for count in objects], classes=3, most_queries=12)
+    noisy = make_denoising_queries([target(count) for count in objects], classes=3, most_queries=12)
     assert noisy.groups == groups
     assert noisy.labels.shape == (len(objects), slots * groups)
     for image, count in enumerate(objects):
@@ -28,7 +28,9 @@ def test_groups_hold_each_object_once_and_fit(objects, slots, groups):
 def test_of_many_objects_others_are_copied_each_time():
     truth, seen = target(20), set()
     for _ in range(20):
-        noisy = make_noisy_objects([truth], classes=3, most_queries=12, negatives=True, box_noise=0.0, label_noise=0.0)
+        noisy = make_denoising_queries(
+            [truth], classes=3, most_queries=12, contrastive=True, box_noise=0.0, label_noise=0.0
+        )
         objects = noisy.objects[0]
         assert sorted(objects.tolist()) == sorted([*set(objects.tolist())] * 2)  # near and far off
         torch.testing.assert_close(noisy.boxes_cxcywh[0], truth.boxes_cxcywh[objects])
@@ -39,7 +41,7 @@ def test_of_many_objects_others_are_copied_each_time():
 
 def test_without_noise_the_copies_are_the_objects():
     truth = target(4)
-    noisy = make_noisy_objects([truth], classes=3, most_queries=8, box_noise=0.0, label_noise=0.0)
+    noisy = make_denoising_queries([truth], classes=3, most_queries=8, box_noise=0.0, label_noise=0.0)
     torch.testing.assert_close(noisy.boxes_cxcywh[0], truth.boxes_cxcywh.repeat(2, 1))
     assert torch.equal(noisy.labels[0], truth.labels.repeat(2))
 
@@ -54,7 +56,7 @@ def test_noise_by_hand(monkeypatch):
     )
     monkeypatch.setattr(torch, "rand", lambda shape, device=None: torch.tensor([[0.19, 0.2, 0.9, 0.0]]))
     monkeypatch.setattr(torch, "randint_like", lambda like, high: torch.full_like(like, high - 1))
-    noisy = make_noisy_objects([truth], classes=5, most_queries=5, box_noise=0.4, label_noise=0.2)
+    noisy = make_denoising_queries([truth], classes=5, most_queries=5, box_noise=0.4, label_noise=0.2)
     assert noisy.groups == 2
     assert noisy.objects.tolist() == [[0, 1, 0, 1]]
     assert noisy.labels.tolist() == [[4, 0, 2, 4]]  # drawn anew where the number is below 0.2
@@ -72,7 +74,7 @@ def test_noise_by_hand(monkeypatch):
 def test_noise_stays_in_its_bounds_and_in_the_image():
     torch.manual_seed(0)
     truth = target(6)
-    noisy = make_noisy_objects([truth], classes=3, most_queries=600, box_noise=0.4, label_noise=0.2)
+    noisy = make_denoising_queries([truth], classes=3, most_queries=600, box_noise=0.4, label_noise=0.2)
     original = truth.boxes_cxcywh.repeat(100, 1)
     shift = (noisy.boxes_cxcywh[0, :, :2] - original[:, :2]).abs() / original[:, 2:]
     scale = noisy.boxes_cxcywh[0, :, 2:] / original[:, 2:]
@@ -83,7 +85,7 @@ def test_noise_stays_in_its_bounds_and_in_the_image():
     assert 0.09 < changed < 0.18  # a fifth is drawn anew, a third of that falls on the same class
 
     corner = Target(torch.tensor([[0.05, 0.05, 0.1, 0.1]]), torch.tensor([0]), 1, (10, 10))
-    edges = cxcywh_to_xyxy(make_noisy_objects([corner], 3, 200).boxes_cxcywh)
+    edges = cxcywh_to_xyxy(make_denoising_queries([corner], 3, 200).boxes_cxcywh)
     assert edges.min() >= -1e-6
 
 
@@ -96,12 +98,12 @@ def test_noise_stays_in_its_bounds_and_in_the_image():
     ],
 )
 def test_groups_by_hand(noisy, groups, queries, rows):
-    may_attend = group_visibility(noisy=noisy, groups=groups, queries=queries)
-    assert ["".join(str(int(may)) for may in row) for row in may_attend] == rows
+    attn_mask = denoising_attn_mask(num_denoising=noisy, groups=groups, queries=queries)
+    assert ["".join(str(int(may)) for may in row) for row in attn_mask] == rows
 
 
 def test_who_may_attend_to_whom():
-    may_attend = group_visibility(noisy=4, groups=2, queries=3)
+    attn_mask = denoising_attn_mask(num_denoising=4, groups=2, queries=3)
     expected = torch.tensor(
         [
             [1, 1, 0, 0, 1, 1, 1],
@@ -113,12 +115,14 @@ def test_who_may_attend_to_whom():
             [0, 0, 0, 0, 1, 1, 1],
         ]
     ).bool()
-    assert torch.equal(may_attend, expected)
+    assert torch.equal(attn_mask, expected)
 
 
 def test_negatives_are_one_to_two_times_as_far():
     truth = Target(torch.tensor([[0.5, 0.5, 0.2, 0.4]]), torch.tensor([1]), 0, (10, 10))
-    noisy = make_noisy_objects([truth], classes=3, most_queries=400, negatives=True, box_noise=0.4, label_noise=0.0)
+    noisy = make_denoising_queries(
+        [truth], classes=3, most_queries=400, contrastive=True, box_noise=0.4, label_noise=0.0
+    )
     assert noisy.groups == 200
     assert noisy.is_near[0].tolist() == [True, False] * 200
     moved = (noisy.boxes_cxcywh[0] - truth.boxes_cxcywh).abs()
@@ -131,6 +135,6 @@ def test_negatives_are_one_to_two_times_as_far():
 
 def test_negatives_of_crowded_and_of_empty_images_fit():
     for count in (0, 1, 30):
-        noisy = make_noisy_objects([target(count)], classes=3, most_queries=12, negatives=True)
+        noisy = make_denoising_queries([target(count)], classes=3, most_queries=12, contrastive=True)
         assert noisy.labels.shape[1] <= 12
         assert noisy.is_near.sum() == noisy.labels.shape[1] / 2

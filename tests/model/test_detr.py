@@ -10,7 +10,7 @@ from torch import nn
 from detr_lite.build import build_criterion, build_model
 from detr_lite.config import Config, ModelConfig
 from detr_lite.model.heads import inverse_sigmoid
-from detr_lite.structures import AttentionChoice, Batch, DetrLiteError, Target
+from detr_lite.structures import AttentionSelection, Batch, DetrLiteError, Target
 
 MODELS = ["lite", "detr"]
 
@@ -46,8 +46,8 @@ def test_every_layer_answers_with_boxes_in_the_image(name):
     "model_settings",
     [
         settings("lite"),
-        settings("lite", relate_queries=False),
-        settings("lite", edges="numbers", denoising_negatives=False),
+        settings("lite", relation_bias=False),
+        settings("lite", box_head="regression", contrastive_denoising=False),
         settings("detr"),
     ],
     ids=str,
@@ -132,13 +132,13 @@ def test_a_choice_is_a_part_of_all(name):
     model = build_model(settings(name, encoder_layers=2, strides=(16, 32)), classes=5).eval()
     batch = make_batch((2, 1))
     whole = model(batch, need_attention=True).attention
-    choice = AttentionChoice(layers=[-1, 0], heads=[3, 1], queries=[5, 0, 2], encoder_layers=[1], encoder_mean=True)
+    choice = AttentionSelection(layers=[-1, 0], heads=[3, 1], queries=[5, 0, 2], encoder_layers=[1], encoder_mean=True)
     part = model(batch, need_attention=choice).attention
     for name in ("cross", "queries"):
         expected = getattr(whole, name)[[2, 0]][:, :, [3, 1]][:, :, :, [5, 0, 2]]
         torch.testing.assert_close(getattr(part, name), expected)
     torch.testing.assert_close(part.encoder, whole.encoder[[1]][:, :, [3, 1]].mean(2, keepdim=True))
-    nothing = model(batch, need_attention=AttentionChoice(layers=[], encoder_layers=[], queries=[])).attention
+    nothing = model(batch, need_attention=AttentionSelection(layers=[], encoder_layers=[], queries=[])).attention
     assert nothing.cross.shape == (0, *whole.cross.shape[1:3], 0, whole.cross.shape[-1])
     assert nothing.encoder.shape == (0, *whole.encoder.shape[1:])
 
@@ -146,10 +146,10 @@ def test_a_choice_is_a_part_of_all(name):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (AttentionChoice(layers=[3]), "there is no decoder layer 3; this model has 3, counted from 0"),
-        (AttentionChoice(heads=[0, -5]), "there is no head -5; this model has 4, counted from 0"),
-        (AttentionChoice(queries=[6]), "there is no query 6; this model has 6, counted from 0"),
-        (AttentionChoice(encoder_layers=[0]), "there is no encoder layer 0; this model has none"),
+        (AttentionSelection(layers=[3]), "there is no decoder layer 3; this model has 3, counted from 0"),
+        (AttentionSelection(heads=[0, -5]), "there is no head -5; this model has 4, counted from 0"),
+        (AttentionSelection(queries=[6]), "there is no query 6; this model has 6, counted from 0"),
+        (AttentionSelection(encoder_layers=[0]), "there is no encoder layer 0; this model has none"),
     ],
 )
 def test_a_choice_of_what_is_not_there(choice, message):
@@ -241,7 +241,7 @@ def test_noisy_copies_do_not_reach_the_real_queries():
 
 def test_the_best_tokens_place_the_anchors():
     torch.manual_seed(0)
-    model = build_model(settings("lite", query_overlap=1.0), classes=5).eval()
+    model = build_model(settings("lite", query_dedup_iou=1.0), classes=5).eval()
     batch = make_batch((1,))
     tokens = model.encoder(model.backbone(batch.images), batch.is_padding)
     queries = model.queries(tokens, None)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy
-from detr_lite.model.heads import DistributionHeads, PlainHeads, RefiningHeads, edge_steps
+from detr_lite.model.heads import DetrHeads, FDRHeads, RefinementHeads, fdr_bins
 
 DIM = 8
 
@@ -21,14 +21,14 @@ def shaken(heads: nn.Module) -> nn.Module:
 
 def test_steps_are_d_fines():
     """Eq. 4 with a = 1/2, c = 1/4 and 8 steps."""
-    steps = edge_steps(9)
+    steps = fdr_bins(9)
     growth = 3 ** (2 / 6)
     expected = [0.25 * (growth**step - 1) for step in (1, 2, 3)]
     assert steps.tolist() == pytest.approx([-1, *(-step for step in reversed(expected)), 0, *expected, 1])
-    torch.testing.assert_close(edge_steps(33).diff()[16:].sort().values, edge_steps(33).diff()[16:])  # finer near 0
+    torch.testing.assert_close(fdr_bins(33).diff()[16:].sort().values, fdr_bins(33).diff()[16:])  # finer near 0
 
 
-@pytest.mark.parametrize("heads", [RefiningHeads(DIM, 3, 3), DistributionHeads(DIM, 3, 3)])
+@pytest.mark.parametrize("heads", [RefinementHeads(DIM, 3, 3), FDRHeads(DIM, 3, 3)])
 def test_new_heads_leave_the_anchors_where_they_are(heads):
     anchors, answer = torch.rand(2, 5, 4) * 0.4 + 0.3, None
     for layer in range(3):
@@ -37,7 +37,7 @@ def test_new_heads_leave_the_anchors_where_they_are(heads):
 
 
 def test_edges_move_by_the_mean_of_their_distribution_in_sizes_of_the_first_box():
-    heads = shaken(DistributionHeads(DIM, 3, 3, count=5))
+    heads = shaken(FDRHeads(DIM, 3, 3, count=5))
     states = torch.randn(3, 1, 1, DIM)
     anchors = torch.tensor([[[0.5, 0.5, 0.2, 0.4]]])
     first = heads(0, states[0], anchors, None)
@@ -47,7 +47,7 @@ def test_edges_move_by_the_mean_of_their_distribution_in_sizes_of_the_first_box(
     start = cxcywh_to_xyxy(first.boxes_cxcywh)[0, 0]
     size = torch.stack([start[2] - start[0], start[3] - start[1]]).repeat(2)
     logits = [heads.edges[index](states[index + 1])[0, 0].view(4, 5) for index in (0, 1)]
-    steps = edge_steps(5)
+    steps = fdr_bins(5)
     for answer, total in ((second, logits[0]), (third, logits[0] + logits[1])):
         moved = torch.stack([start[edge] + (total[edge].softmax(0) * steps).sum() * size[edge] for edge in range(4)])
         torch.testing.assert_close(cxcywh_to_xyxy(answer.boxes_cxcywh)[0, 0], moved, atol=1e-5, rtol=1e-5)
@@ -55,7 +55,7 @@ def test_edges_move_by_the_mean_of_their_distribution_in_sizes_of_the_first_box(
 
 
 def test_edges_that_pass_each_other_leave_a_box():
-    heads = DistributionHeads(DIM, 3, 2)
+    heads = FDRHeads(DIM, 3, 2)
     anchors = torch.tensor([[[0.5, 0.5, 0.2, 0.2]]])
     first = heads(0, torch.zeros(1, 1, DIM), anchors, None)
     inward = torch.zeros(1, 1, 1, 4, 33)
@@ -66,7 +66,7 @@ def test_edges_that_pass_each_other_leave_a_box():
 
 
 def test_later_layers_teach_earlier_ones_through_the_sum_of_logits():
-    heads = shaken(DistributionHeads(DIM, 3, 3))
+    heads = shaken(FDRHeads(DIM, 3, 3))
     answer = None
     for layer in range(3):
         answer = heads(layer, torch.randn(1, 2, DIM), torch.rand(1, 2, 4) * 0.4 + 0.3, answer)
@@ -75,14 +75,14 @@ def test_later_layers_teach_earlier_ones_through_the_sum_of_logits():
     assert heads.box[-1].weight.grad is None  # where the distributions start is for the first layer's loss alone
 
 
-@pytest.mark.parametrize("heads", [PlainHeads(DIM, 3), RefiningHeads(DIM, 3, 2), DistributionHeads(DIM, 3, 2)])
+@pytest.mark.parametrize("heads", [DetrHeads(DIM, 3), RefinementHeads(DIM, 3, 2), FDRHeads(DIM, 3, 2)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_under_autocast_answers_are_those_of_32_bits(heads, dtype):
     """Of states that come in 32 bits or in bfloat16."""
     states, anchors = torch.randn(2, 5, DIM).to(dtype), torch.rand(2, 5, 4) * 0.4 + 0.3
 
     def answer_to(states):
-        if isinstance(heads, PlainHeads):
+        if isinstance(heads, DetrHeads):
             return heads(states)
         return heads(1, states, anchors, heads(0, states, anchors, None))
 

@@ -10,14 +10,14 @@ from detr_lite.model.position import (
     AxisBias,
     BoxPairBias,
     BoxRelativeBias,
-    CenterSine,
-    CumulativeSine,
-    encode_coordinates,
+    CenterSinePosition,
+    SinePosition,
+    sine_embed,
 )
 
 
 def test_codes_of_one_coordinate_by_hand():
-    code = encode_coordinates(torch.tensor([0.25]), dim=4, temperature=100.0)
+    code = sine_embed(torch.tensor([0.25]), dim=4, temperature=100.0)
     angle = 2 * math.pi * 0.25
     expected = [math.sin(angle), math.cos(angle), math.sin(angle / 10), math.cos(angle / 10)]
     torch.testing.assert_close(code, torch.tensor(expected))
@@ -26,9 +26,9 @@ def test_codes_of_one_coordinate_by_hand():
 def test_the_originals_positions_count_unpadded_tokens_y_first():
     is_padding = torch.ones(1, 3, 4, dtype=torch.bool)
     is_padding[0, :2, :3] = False
-    position = CumulativeSine(dim=8)(is_padding, torch.zeros(1, 3, 4, 2))
+    position = SinePosition(dim=8)(is_padding, torch.zeros(1, 3, 4, 2))
     y, x = 1 / (2 + 1e-6), 3 / (3 + 1e-6)  # the token of row 0, column 2 in 2 x 3 unpadded ones
-    expected = encode_coordinates(torch.tensor([y, x]), 4, 10000.0)
+    expected = sine_embed(torch.tensor([y, x]), 4, 10000.0)
     torch.testing.assert_close(position[0, 0, 2], expected)
 
 
@@ -36,7 +36,7 @@ def test_padding_does_not_move_positions():
     alone = torch.zeros(1, 3, 4, dtype=torch.bool)
     padded = torch.ones(1, 5, 6, dtype=torch.bool)
     padded[:, :3, :4] = False
-    position = CumulativeSine(dim=16)
+    position = SinePosition(dim=16)
     torch.testing.assert_close(
         position(alone, torch.zeros(1, 3, 4, 2)), position(padded, torch.zeros(1, 5, 6, 2))[:, :3, :4]
     )
@@ -44,8 +44,8 @@ def test_padding_does_not_move_positions():
 
 def test_centers_share_the_code_of_boxes():
     centers = torch.rand(2, 3, 4, 2)
-    position = CenterSine(dim=16)(torch.zeros(2, 3, 4, dtype=torch.bool), centers)
-    torch.testing.assert_close(position, encode_coordinates(centers[..., [1, 0]], 8, 20.0))
+    position = CenterSinePosition(dim=16)(torch.zeros(2, 3, 4, dtype=torch.bool), centers)
+    torch.testing.assert_close(position, sine_embed(centers[..., [1, 0]], 8, 20.0))
 
 
 @pytest.mark.parametrize("queries", [0, 1, 3])

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from benchmarks.hf_reference import hf_reference_losses, hf_reference_outputs, random_batch
+from benchmarks.parity_models import Sizes, make_parity_models
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.hf_reference import random_batch, their_answer, their_losses
-from benchmarks.parity_models import Sizes, make_twins
 from detr_lite.loss import official_criterion
 from detr_lite.structures import Batch, DetrOutput
 
@@ -50,9 +50,9 @@ def assert_tells_apart(answer: DetrOutput) -> None:
 @pytest.mark.parametrize("sides", SIDES.values(), ids=SIDES)
 @torch.no_grad()
 def test_every_layer_answers_as_the_original(sides, attention):
-    theirs, ours = make_twins(SMALL, seed=1, attention=attention)
+    theirs, ours = make_parity_models(SMALL, seed=1, attention=attention)
     batch = make_batch(sides)
-    expected = their_answer(theirs, batch)
+    expected = hf_reference_outputs(theirs, batch)
     assert_tells_apart(expected)
     assert expected.logits.shape == (2, len(sides), 12, 6)
     assert_same(ours(batch), expected)
@@ -64,9 +64,9 @@ def test_every_layer_answers_as_the_original(sides, attention):
 @torch.no_grad()
 def test_every_layer_answers_as_the_original_with_either_norm_and_dc5(freeze_batch_norm, dilation):
     """A batch norm that learns is the same function in evaluation; DC5's last stage is dilated."""
-    theirs, ours = make_twins(replace(SMALL, dilation=dilation), seed=1, freeze_batch_norm=freeze_batch_norm)
+    theirs, ours = make_parity_models(replace(SMALL, dilation=dilation), seed=1, freeze_batch_norm=freeze_batch_norm)
     batch = make_batch(SIDES["no side divides by 32"])
-    expected = their_answer(theirs, batch)
+    expected = hf_reference_outputs(theirs, batch)
     assert_tells_apart(expected)
     assert_same(ours(batch), expected)
     assert ours(batch, need_attention=True).attention.grids == (((9, 7),) if dilation else ((5, 4),))
@@ -75,9 +75,11 @@ def test_every_layer_answers_as_the_original_with_either_norm_and_dc5(freeze_bat
 @torch.no_grad()
 def test_every_layer_answers_as_the_original_with_its_body():
     """Bottlenecks, another number of layers and heads."""
-    theirs, ours = make_twins(Sizes("resnet50", 64, heads=8, layers=3, feedforward_dim=64, queries=7, classes=91), 2)
+    theirs, ours = make_parity_models(
+        Sizes("resnet50", 64, heads=8, layers=3, feedforward_dim=64, queries=7, classes=91), 2
+    )
     batch = make_batch(SIDES["no side divides by 32"], classes=91)
-    expected = their_answer(theirs, batch)
+    expected = hf_reference_outputs(theirs, batch)
     assert_tells_apart(expected)
     assert_same(ours(batch), expected)
 
@@ -86,9 +88,9 @@ def test_every_layer_answers_as_the_original_with_its_body():
 @pytest.mark.parametrize("body", ["resnet18", "resnet50"])
 @torch.no_grad()
 def test_every_layer_answers_as_the_original_at_its_size(body):
-    theirs, ours = make_twins(Sizes(body=body), seed=3)
+    theirs, ours = make_parity_models(Sizes(body=body), seed=3)
     batch = make_batch([(333, 500), (427, 320)], classes=91)
-    expected = their_answer(theirs, batch)
+    expected = hf_reference_outputs(theirs, batch)
     assert_tells_apart(expected)
     assert_same(ours(batch), expected)
 
@@ -97,17 +99,17 @@ def test_every_layer_answers_as_the_original_at_its_size(body):
 @torch.no_grad()
 def test_the_body_is_the_originals_to_the_last_bit(body):
     """A map that rounds otherwise is as good, but turns some ReLU on or off, and gradients are off by a hundredth."""
-    theirs, ours = make_twins(Sizes(body, 32, 1, 1, 32, queries=2, classes=2), seed=4)
+    theirs, ours = make_parity_models(Sizes(body, 32, 1, 1, 32, queries=2, classes=2), seed=4)
     images = make_batch(SIDES["no side divides by 32"]).images
     assert torch.equal(ours.backbone(images)[0], theirs.model.backbone.model(images)[-1])
 
 
 @torch.no_grad()
 def test_the_last_layer_read_is_the_answer_of_their_model():
-    theirs, _ = make_twins(SMALL, seed=1)
+    theirs, _ = make_parity_models(SMALL, seed=1)
     batch = make_batch(SIDES["no side divides by 32"])
     said = theirs(pixel_values=batch.images, pixel_mask=(~batch.is_padding).long())
-    read = their_answer(theirs, batch)
+    read = hf_reference_outputs(theirs, batch)
     torch.testing.assert_close(read.logits[-1], said.logits, atol=1e-5, rtol=0)
     torch.testing.assert_close(read.boxes_cxcywh[-1], said.pred_boxes, atol=1e-5, rtol=0)
 
@@ -115,7 +117,7 @@ def test_the_last_layer_read_is_the_answer_of_their_model():
 @torch.no_grad()
 def test_attention_weights_are_the_originals():
     """What the pictures show is what the original looks at."""
-    theirs, ours = make_twins(SMALL, seed=1, attention="eager")
+    theirs, ours = make_parity_models(SMALL, seed=1, attention="eager")
     batch = make_batch(SIDES["no side divides by 32"])
     expected = theirs(pixel_values=batch.images, pixel_mask=(~batch.is_padding).long(), output_attentions=True)
     maps = ours(batch, need_attention=True).attention
@@ -130,11 +132,11 @@ def test_attention_weights_are_the_originals():
 
 def test_a_wrong_number_in_any_place_would_be_seen():
     """Every parameter and buffer of theirs, batch norm's too, moves the answers; a few cannot, in any DETR."""
-    theirs, _ = make_twins(SMALL, seed=1)
+    theirs, _ = make_parity_models(SMALL, seed=1)
     numbers = {**dict(theirs.named_parameters()), **dict(theirs.named_buffers())}
     for values in numbers.values():
         values.requires_grad_(True)
-    answer = their_answer(theirs, make_batch(SIDES["no side divides by 32"]))
+    answer = hf_reference_outputs(theirs, make_batch(SIDES["no side divides by 32"]))
     generator = torch.Generator().manual_seed(0)
     (torch.randn(answer.logits.shape, generator=generator) * answer.logits).sum().backward(retain_graph=True)
     (torch.randn(answer.boxes_cxcywh.shape, generator=generator) * answer.boxes_cxcywh).sum().backward()
@@ -167,7 +169,7 @@ def plain_attention(
 @pytest.mark.parametrize("need_attention", [False, True])
 def test_dropout_falls_where_the_original_drops(monkeypatch, need_attention):
     """On attention's weights, after attention, inside the feed-forward and after it; nowhere else."""
-    theirs, ours = make_twins(replace(SMALL, dropout=0.2), seed=1, attention="eager")
+    theirs, ours = make_parity_models(replace(SMALL, dropout=0.2), seed=1, attention="eager")
     batch = make_batch(SIDES["no side divides by 32"])
     quiet = ours(batch).logits
     theirs.train(), ours.train()
@@ -182,7 +184,7 @@ def test_dropout_falls_where_the_original_drops(monkeypatch, need_attention):
 
     monkeypatch.setattr(F, "dropout", watch(fixed_dropout))
     monkeypatch.setattr(F, "scaled_dot_product_attention", plain_attention)
-    expected = their_answer(theirs, batch)
+    expected = hf_reference_outputs(theirs, batch)
     theirs_dropped = sorted(place for place in places if place[1])
     assert len(theirs_dropped) == 2 * (1 + 1 + 2) + 2 * (2 + 2 + 2)
     places.clear()
@@ -192,7 +194,7 @@ def test_dropout_falls_where_the_original_drops(monkeypatch, need_attention):
     assert_same(output, expected)
     assert (output.logits - quiet).abs().mean() > 0.1
 
-    their_losses(theirs, expected, batch.targets).total.backward()
+    hf_reference_losses(theirs, expected, batch.targets).total.backward()
     official_criterion(5)(output, batch.targets).total.backward()
     gradient, wanted = ours.encoder.projections[0].weight.grad, theirs.model.input_projection.weight.grad
     torch.testing.assert_close(gradient, wanted, atol=1e-4 * wanted.abs().max().item(), rtol=0)

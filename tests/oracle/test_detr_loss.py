@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
+from benchmarks.hf_reference import hf_reference_losses, hf_reference_matches, hf_reference_outputs, random_batch
 from benchmarks.parity import gradient_differences, our_matches
-from benchmarks.hf_reference import random_batch, their_answer, their_losses, their_matches
-from benchmarks.parity_models import Sizes, make_twins
+from benchmarks.parity_models import Sizes, make_parity_models
+
 from detr_lite.build import build_criterion
 from detr_lite.config import Config, ModelConfig
 from detr_lite.loss import Losses, official_criterion
@@ -28,7 +28,7 @@ def assert_same_losses(losses: Losses, expected: Losses) -> None:
 @pytest.mark.parametrize("layers", [1, 6])
 def test_loss_and_matches_of_the_same_answers(objects, layers):
     """Answers straight from the dice, which no two models can disagree about."""
-    theirs, _ = make_twins(Sizes("resnet18", 32, 1, layers, 32, queries=12, classes=5), seed=0)
+    theirs, _ = make_parity_models(Sizes("resnet18", 32, 1, layers, 32, queries=12, classes=5), seed=0)
     generator = torch.Generator().manual_seed(len(objects))
     batch = random_batch([(32, 32)] * len(objects), objects, 5, generator)
     logits = torch.randn(layers, len(objects), 12, 6, generator=generator)
@@ -37,13 +37,13 @@ def test_loss_and_matches_of_the_same_answers(objects, layers):
     for is_ours in (True, False):
         leaves = logits.clone().requires_grad_(), boxes.clone().requires_grad_()
         output = DetrOutput(*leaves)
-        of_theirs = their_losses(theirs, output, batch.targets)
+        of_theirs = hf_reference_losses(theirs, output, batch.targets)
         of_ours = official_criterion(5)(output, batch.targets)
         assert_same_losses(of_ours, of_theirs)
         (of_ours if is_ours else of_theirs).total.backward()
         gradients.append([leaf.grad for leaf in leaves])
     pairs = our_matches(DetrOutput(logits, boxes), batch.targets)
-    assert pairs == their_matches(theirs, DetrOutput(logits, boxes), batch.targets)
+    assert pairs == hf_reference_matches(theirs, DetrOutput(logits, boxes), batch.targets)
     assert len(pairs) == layers * sum(min(count, 12) for count in objects)
     for gradient, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
@@ -52,23 +52,23 @@ def test_loss_and_matches_of_the_same_answers(objects, layers):
 @pytest.mark.parametrize("objects", OBJECTS)
 def test_loss_and_gradients_through_the_whole_model(objects):
     sides = [(70, 101), (129, 33), (31, 47)][: len(objects)]
-    theirs, ours = make_twins(SMALL, seed=1)
+    theirs, ours = make_parity_models(SMALL, seed=1)
     batch = random_batch(sides, objects, 5, torch.Generator().manual_seed(0))
     assert_gradients_agree(theirs, ours, batch)
 
 
 @pytest.mark.slow
 def test_loss_and_gradients_of_the_original_at_its_size():
-    theirs, ours = make_twins(Sizes(), seed=1)
+    theirs, ours = make_parity_models(Sizes(), seed=1)
     batch = random_batch([(200, 300), (321, 150)], (6, 2), 91, torch.Generator().manual_seed(0))
     assert_gradients_agree(theirs, ours, batch)
 
 
 def assert_gradients_agree(theirs, ours, batch) -> None:
-    expected, output = their_answer(theirs, batch), ours(batch)
-    of_theirs = their_losses(theirs, expected, batch.targets)
+    expected, output = hf_reference_outputs(theirs, batch), ours(batch)
+    of_theirs = hf_reference_losses(theirs, expected, batch.targets)
     of_ours = official_criterion(ours.heads.label.out_features - 1)(output, batch.targets)
-    assert our_matches(output, batch.targets) == their_matches(theirs, expected, batch.targets)
+    assert our_matches(output, batch.targets) == hf_reference_matches(theirs, expected, batch.targets)
     assert_same_losses(of_ours, of_theirs)
     of_theirs.total.backward()
     of_ours.total.backward()

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from benchmarks.hf_reference import random_batch
 from torch import nn
 from torchvision.ops import generalized_box_iou
 from transformers import ConditionalDetrConfig, DabDetrConfig
@@ -15,15 +16,14 @@ from transformers.models.dab_detr.modeling_dab_detr import (
     inverse_sigmoid,
 )
 
-from benchmarks.hf_reference import random_batch
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou_and_giou
 from detr_lite.loss.matcher import MatchingCost, match
 from detr_lite.loss.targets import pad_targets
-from detr_lite.model.attention import PositionGuidedAttention
-from detr_lite.model.decoder import Guide, GuidedDecoderLayer
-from detr_lite.model.encoder import Tokens
-from detr_lite.model.heads import RefiningHeads
-from detr_lite.model.position import encode_coordinates
+from detr_lite.model.attention import ConditionalCrossAttention
+from detr_lite.model.decoder import ConditionalDecoderLayer, QueryPosition
+from detr_lite.model.encoder import EncoderOutput
+from detr_lite.model.heads import RefinementHeads
+from detr_lite.model.position import sine_embed
 
 DIM, HEADS = 32, 4
 
@@ -44,7 +44,7 @@ def asked() -> dict[str, torch.Tensor]:
     }
 
 
-def copy_attention(ours: PositionGuidedAttention, **theirs: nn.Module) -> None:
+def copy_attention(ours: ConditionalCrossAttention, **theirs: nn.Module) -> None:
     """Their random weights in ours; every projection of ours must be named."""
     assert theirs.keys() == dict(ours.named_children()).keys()
     for name, linear in theirs.items():
@@ -58,7 +58,7 @@ def test_guided_attention_is_conditional_detrs(asked, need_weights):
     """From the second layer on; in the first, theirs adds the position to the content, too."""
     config = ConditionalDetrConfig(d_model=DIM, decoder_attention_heads=HEADS, attn_implementation="eager")
     theirs = ConditionalDetrDecoderCrossAttention(config, DIM, HEADS).eval()
-    ours = PositionGuidedAttention(DIM, HEADS).eval()
+    ours = ConditionalCrossAttention(DIM, HEADS).eval()
     copy_attention(
         ours,
         query_content=theirs.q_content_proj,
@@ -79,7 +79,7 @@ def test_guided_attention_is_conditional_detrs(asked, need_weights):
     attended = ours(
         **inputs,
         value=inputs["key"],
-        may_attend=~asked["is_padding"][:, None],
+        attn_mask=~asked["is_padding"][:, None],
         bias=asked["bias"],
         need_weights=need_weights,
     )
@@ -96,7 +96,7 @@ def test_guided_attention_is_conditional_detrs(asked, need_weights):
 def test_asking_the_image_is_dab_detrs(asked):
     """The whole step of a layer: what is query, key, value and position, the way around, and the norm."""
     theirs = DabDetrDecoderLayerCrossAttention(DabDetrConfig(hidden_size=DIM, decoder_attention_heads=HEADS)).eval()
-    ours = GuidedDecoderLayer(DIM, HEADS, feedforward_dim=DIM, dropout=0.0).eval()
+    ours = ConditionalDecoderLayer(DIM, HEADS, feedforward_dim=DIM, dropout=0.0).eval()
     copy_attention(
         ours.cross_attention,
         query_content=theirs.cross_attn_query_content_proj,
@@ -117,8 +117,8 @@ def test_asking_the_image_is_dab_detrs(asked):
         query_sine_embed=asked["query_position"],
         encoder_attention_mask=bias,
     )
-    tokens = Tokens(
-        values=asked["key"],
+    tokens = EncoderOutput(
+        memory=asked["key"],
         position=asked["key_position"],
         centers=torch.zeros(2, 9, 2),
         sizes=torch.zeros(2, 9, 2),
@@ -127,7 +127,7 @@ def test_asking_the_image_is_dab_detrs(asked):
         spans=torch.zeros(2, 1, 2),
     )
     # What is added in self-attention has no part here.
-    guide = Guide(position=torch.randn(2, 5, DIM), place=asked["query_position"], bias=bias)
+    guide = QueryPosition(position=torch.randn(2, 5, DIM), place=asked["query_position"], bias=bias)
     attended = ours.ask_image(asked["query"], guide, tokens, need_weights=False)
     torch.testing.assert_close(ours.cross_norm(asked["query"] + attended.values), expected, atol=1e-5, rtol=1e-5)
 
@@ -135,14 +135,14 @@ def test_asking_the_image_is_dab_detrs(asked):
 def test_codes_of_anchors_are_dab_detrs():
     """y before x, then width and height, each with the temperature of section 4.4."""
     anchors_cxcywh = torch.rand(2, 5, 4)
-    code = encode_coordinates(anchors_cxcywh[..., [1, 0, 2, 3]], DIM // 2, temperature=20.0)
+    code = sine_embed(anchors_cxcywh[..., [1, 0, 2, 3]], DIM // 2, temperature=20.0)
     expected = encode_sinusoidal_position_embedding(anchors_cxcywh, num_pos_feats=DIM // 2, temperature=20)
     torch.testing.assert_close(code, expected, atol=1e-5, rtol=0)
 
 
 def test_anchors_are_refined_as_dab_detrs():
     torch.manual_seed(0)
-    heads = RefiningHeads(DIM, classes=3, layers=2)
+    heads = RefinementHeads(DIM, classes=3, layers=2)
     for parameter in heads.parameters():
         nn.init.normal_(parameter, std=0.3)
     states, anchors_cxcywh = torch.randn(2, 5, DIM), torch.rand(2, 5, 4) * 0.9 + 0.05

@@ -11,7 +11,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from detr_lite.config import Invocation
-from detr_lite.training import callbacks, run
+from detr_lite.training import run
+from detr_lite.training.callbacks import metrics
 from detr_lite.training.module import DetectionModule
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -24,7 +25,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "training step": (DetectionModule, "training_step"),
     "evaluation step": (DetectionModule, "validation_step"),
     "evaluation": (DetectionModule, "on_validation_epoch_end"),
-    "row of the log": (callbacks.MetricsFile, "_write"),
+    "row of the log": (metrics.MetricsFile, "_write"),
     "fsync": (os, "fsync"),
     "replace": (os, "replace"),
     "link": (os, "link"),
@@ -47,7 +48,7 @@ def die() -> None:
 def _train(invocation: Invocation, fault: Callable[[], object] | None, moment: Moment | None) -> None:
     multiprocessing.set_start_method("fork", force=True)  # for loading processes, as in a program of its own
     run.finish = lambda *_: None  # type: ignore[assignment]
-    callbacks.plot_training_curves = lambda *_: None  # type: ignore[attr-defined]
+    metrics.plot_training_curves = lambda *_: None  # type: ignore[attr-defined]
     if fault is not None and moment is not None:
         _plant(fault, *moment)
     run.train(invocation)

@@ -18,12 +18,12 @@ from detr_lite.config import Config
 from detr_lite.data.coco import CocoDetection, read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import DetrLiteError, DetrOutput
-from detr_lite.training.ema import MovingAverage
-from detr_lite.training.schedule import StepSeed
+from detr_lite.training.checks.nan_guard import NaNGuard
 from detr_lite.training.datamodule import DetectionData
+from detr_lite.training.ema import MovingAverage
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.checks.nan_guard import FiniteGuard
 from detr_lite.training.optim import OptimizerName, make_optimizer, parameter_groups
+from detr_lite.training.schedule import StepSeed
 from detr_lite.weights.checkpoint import Description
 
 RESIZE = ResizeRule("longest", 64)
@@ -57,7 +57,7 @@ class Run:
     trainer: L.Trainer
     module: DetectionModule
     data: DetectionData
-    guard: FiniteGuard
+    guard: NaNGuard
     snapshots: Snapshots
 
     def stops(self) -> str:
@@ -85,13 +85,13 @@ def guarded_run(
         config,
         data=replace(config.data, batch_size=2),
         model=replace(config.model, dropout=0.1),  # so that there is more to draw than noisy queries
-        optim=replace(config.optim, clip=clip),
+        optim=replace(config.optim, max_grad_norm=clip),
     )
     train, val = (read_split(Path(config.data.root), split) for split in ("train", "val"))
     transform = evaluation_transform(RESIZE, MEAN, STD)
-    data = DetectionData(train, val, transform, transform, RESIZE, batch_size=2, workers=0, seed=config.seed)
+    data = DetectionData(train, val, transform, transform, RESIZE, batch_size=2, num_workers=0, seed=config.seed)
     description = Description(config, train.categories, RESIZE, MEAN, STD)
-    guard = FiniteGuard(folder, description, data.training_batch, is_late)
+    guard = NaNGuard(folder, description, data.training_batch, is_late)
     torch.manual_seed(0)
     module = DetectionModule(
         model=build_model(config.model, len(train.categories)),
@@ -101,7 +101,7 @@ def guarded_run(
         make_optimizer=lambda model: make_optimizer(
             parameter_groups(model, 1e-3, 1.0, 1e-4, decay_all=False, optimizer=optimizer), fused, optimizer
         ),
-        clip=config.optim.clip,
+        clip=config.optim.max_grad_norm,
         guard=guard,
     )
     average = MovingAverage(0.9, 3)

@@ -21,7 +21,9 @@ from torch import distributed as dist
 
 from detr_lite.cli.command import run_command
 from detr_lite.config import Invocation
-from detr_lite.training import callbacks, processes, run
+from detr_lite.training import run
+from detr_lite.training.callbacks import metrics
+from detr_lite.training.distributed import launch as launching
 from detr_lite.training.module import DetectionModule
 
 Prepare = Callable[[int], object]
@@ -79,7 +81,7 @@ def train(invocation: Invocation, prepare: Sequence[Prepare] = ()) -> None:
     """As tools/train.py, without the evaluation and the pictures at the end."""
     multiprocessing.set_start_method("fork", force=True)  # for loading processes, as in a program of its own
     run.finish = lambda *_: None  # type: ignore[assignment]
-    callbacks.plot_training_curves = lambda *_: None  # type: ignore[attr-defined]
+    metrics.plot_training_curves = lambda *_: None  # type: ignore[attr-defined]
     for each in prepare:
         each(rank_zero_only.rank)
     run_command(lambda: run.train(invocation))
@@ -119,7 +121,7 @@ def be_terminated() -> None:
 
 def lose_patience(rank: int) -> None:
     """Nobody will come to end these processes."""
-    processes.NOTICE = processes.STARTUP = 1.0
+    launching.NOTICE = launching.STARTUP = 1.0
 
 
 def join() -> None:

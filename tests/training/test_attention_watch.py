@@ -17,10 +17,11 @@ from detr_lite.config import Config, Invocation
 from detr_lite.data.coco import CocoDetection, read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import Detections
-from detr_lite.training import attention_watch, run
+from detr_lite.training import run
+from detr_lite.training.callbacks import attention_logger
+from detr_lite.training.callbacks.attention_logger import AttentionLogger
 from detr_lite.training.matched_attention import measure_attention
-from detr_lite.training.callbacks.attention_logger import AttentionWatch
-from detr_lite.training.schedule import RunClock
+from detr_lite.training.schedule import TrainingProgress
 from detr_lite.viz.figures.attention_frames import SeenImage, SeenObject, animate, attention_frame
 from detr_lite.weights.checkpoint import load_model
 
@@ -33,8 +34,8 @@ def config(tiny_config: Config) -> Config:
     return replace(
         tiny_config,
         model=replace(tiny_config.model, dropout=0.1),
-        optim=replace(tiny_config.optim, ema=0.9, ema_ramp_steps=2, schedule="constant"),
-        trainer=replace(tiny_config.trainer, max_epochs=3, evaluations=3, attention_epochs=0.0),
+        optim=replace(tiny_config.optim, ema_decay=0.9, ema_tau=2, schedule="constant"),
+        trainer=replace(tiny_config.trainer, max_epochs=3, num_evaluations=3, attention_every_n_epochs=0.0),
     )
 
 
@@ -72,9 +73,9 @@ def test_each_evaluation_has_its_row_and_picture_and_all_are_joined(config: Conf
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_training_knows_nothing_of_it(config: Config, tmp_path: Path, ema: float) -> None:
     """Bit for bit: weights, average, optimiser, with random dropout and noisy queries on the way."""
-    config = replace(config, optim=replace(config.optim, ema=ema))
+    config = replace(config, optim=replace(config.optim, ema_decay=ema))
     train(config, tmp_path / "with")
-    train(with_trainer(config, attention_epochs=None), tmp_path / "without")
+    train(with_trainer(config, attention_every_n_epochs=None), tmp_path / "without")
     assert files_in(tmp_path / "with") - files_in(tmp_path / "without") == {
         "attention.csv", "attention.webp", *(f"attention/step-{step:06}.png" for step in (0, 2, 4, 6))}  # fmt: skip
     ours, theirs = checkpoint_of(tmp_path / "with"), checkpoint_of(tmp_path / "without")
@@ -92,7 +93,7 @@ def test_it_looks_with_the_weights_that_are_evaluated(config: Config, tmp_path: 
     model, description = load_model(tmp_path / "checkpoints/last.ckpt")
     split = read_split(tiny_data, "val")
     images = CocoDetection(split, evaluation_transform(description.resize, description.mean, description.std))
-    batches = [attention_watch.collate([images[index]]) for index in range(len(images))]
+    batches = [attention_logger.collate([images[index]]) for index in range(len(images))]
     cost = build_criterion(config, 3).cost
     expected = measure_attention(model, cost, batches, torch.device("cpu"))
     last = rows_of(tmp_path)[-1]
@@ -108,7 +109,7 @@ def test_it_looks_with_the_weights_that_are_evaluated(config: Config, tmp_path: 
 def test_a_resumed_run_goes_on_with_it(config: Config, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(config, whole)
-    train(with_trainer(config, max_epochs=2, evaluations=2), parts)
+    train(with_trainer(config, max_epochs=2, num_evaluations=2), parts)
     # As of a run that was killed after an evaluation which its checkpoint does not know of.
     (parts / "attention/step-000005.png").write_bytes(b"later")
     with (parts / "attention.csv").open("a") as file:
@@ -125,32 +126,32 @@ def test_a_resumed_run_goes_on_with_it(config: Config, tmp_path: Path) -> None:
 
 def test_a_new_run_in_the_folder_begins_anew(config: Config, tmp_path: Path) -> None:
     train(config, tmp_path)
-    train(with_trainer(config, max_epochs=1, evaluations=1), tmp_path, overwrite=True)
+    train(with_trainer(config, max_epochs=1, num_evaluations=1), tmp_path, overwrite=True)
     assert [row["step"] for row in rows_of(tmp_path)] == ["0", "2"]
     assert frames_in(tmp_path) == ["step-000000.png", "step-000002.png"]
-    train(with_trainer(config, attention_epochs=None), tmp_path, overwrite=True)
+    train(with_trainer(config, attention_every_n_epochs=None), tmp_path, overwrite=True)
     assert not {name for name in files_in(tmp_path) if name.startswith("attention")}
 
 
 def test_evaluations_that_come_too_soon_are_passed_over(config: Config, tmp_path: Path) -> None:
-    train(with_trainer(config, attention_epochs=2.0), tmp_path)
+    train(with_trainer(config, attention_every_n_epochs=2.0), tmp_path)
     assert [row["step"] for row in rows_of(tmp_path)] == ["0", "4"]
 
 
-@pytest.mark.parametrize("place", ["look", "attention_frame", "animate"])
+@pytest.mark.parametrize("place", ["match_attention", "attention_frame", "animate"])
 def test_a_fault_is_told_and_the_run_goes_on(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("out of ink")
 
-    monkeypatch.setattr(attention_watch, place, fail)
+    monkeypatch.setattr(attention_logger, place, fail)
     train(config, tmp_path / "run")
     assert capsys.readouterr().out.count("note       attention is not shown this time: out of ink") == 1
     assert checkpoint_of(tmp_path / "run")["global_step"] == 6
     monkeypatch.undo()
     monkeypatch.setattr(run, "finish", lambda *_: None)
-    train(with_trainer(config, attention_epochs=None), tmp_path / "other")
+    train(with_trainer(config, attention_every_n_epochs=None), tmp_path / "other")
     ours, theirs = weights_of(tmp_path / "run"), weights_of(tmp_path / "other")
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
@@ -159,7 +160,7 @@ def test_each_module_has_its_own_mode_back() -> None:
     model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2))
     model.train()
     model[1].eval()
-    with attention_watch._evaluating(model):
+    with attention_logger._evaluating(model):
         assert not any(module.training for module in model.modules())
     assert (model.training, model[0].training, model[1].training) == (True, True, False)
 
@@ -186,8 +187,8 @@ def test_more_objects_than_queries(config: Config, tmp_path: Path, name: Any) ->
 def test_the_same_images_and_their_largest_objects_are_drawn(tiny_data: Path, config: Config, tmp_path: Path) -> None:
     split = read_split(tiny_data, "val")
     images = CocoDetection(split, evaluation_transform(ResizeRule("longest", 64)))
-    clock = RunClock(max_epochs=1, max_minutes=None, evaluations=1)
-    watch = AttentionWatch(tmp_path, images, build_criterion(config, 3).cost, ("a", "b", "c"), clock)
+    progress = TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1)
+    watch = AttentionLogger(tmp_path, images, build_criterion(config, 3).cost, ("a", "b", "c"), progress)
     assert watch.measured == [0, 1, 2, 3, 4]
     assert watch.drawn == [0, 2, 3]  # the second has no object
 
@@ -232,7 +233,7 @@ def test_frames_become_one_moving_picture_in_their_order(tmp_path: Path, count: 
 def test_of_two_processes_the_first_one_looks_and_nobody_waits(
     start_two: Callable[..., ranks.Ranks], config: Config, tmp_path: Path
 ) -> None:
-    several = with_trainer(config, devices="auto", max_epochs=2, evaluations=2)
+    several = with_trainer(config, devices="auto", max_epochs=2, num_evaluations=2)
     both = start_two(replace(several, data=replace(several.data, batch_size=2)), tmp_path / "run")
     assert both.codes() == [0, 0], both.err
     assert [row["step"] for row in rows_of(tmp_path / "run")] == ["0", "2", "4"]

@@ -86,8 +86,8 @@ def config(tiny_config: Config) -> Config:
     return replace(
         tiny_config,
         data=replace(tiny_config.data, batch_size=2),
-        optim=replace(tiny_config.optim, ema=EMA, ema_ramp_steps=RAMP),
-        trainer=replace(tiny_config.trainer, max_epochs=4, evaluations=4),
+        optim=replace(tiny_config.optim, ema_decay=EMA, ema_tau=RAMP),
+        trainer=replace(tiny_config.trainer, max_epochs=4, num_evaluations=4),
     )
 
 
@@ -167,10 +167,10 @@ def test_what_is_evaluated_is_what_the_best_checkpoint_holds(
 def test_a_resumed_run_goes_on_from_the_weights_and_the_average(
     config: Config, train: Callable[..., None], tmp_path: Path, accumulate: int, epochs_first: int
 ) -> None:
-    config = replace(config, optim=replace(config.optim, accumulate=accumulate, schedule="constant"))
+    config = replace(config, optim=replace(config.optim, accumulate_grad_batches=accumulate, schedule="constant"))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(config, whole)
-    first = replace(config.trainer, max_epochs=epochs_first, evaluations=epochs_first)
+    first = replace(config.trainer, max_epochs=epochs_first, num_evaluations=epochs_first)
     train(replace(config, trainer=first), parts)
     train(config, parts, resume="last")
     expected, content = checkpoint(whole, "last"), checkpoint(parts, "last")
@@ -184,15 +184,15 @@ def test_a_resumed_run_goes_on_from_the_weights_and_the_average(
 def test_a_resumed_run_keeps_its_average(
     config: Config, train: Callable[..., None], tmp_path: Path, before: float, now: float
 ) -> None:
-    one = replace(config, trainer=replace(config.trainer, max_epochs=1, evaluations=1))
-    train(replace(one, optim=replace(one.optim, ema=before)), tmp_path)
-    with pytest.raises(DetrLiteError, match=rf"was trained with optim\.ema {before}, not {now}"):
-        train(replace(config, optim=replace(config.optim, ema=now)), tmp_path, resume="last")
+    one = replace(config, trainer=replace(config.trainer, max_epochs=1, num_evaluations=1))
+    train(replace(one, optim=replace(one.optim, ema_decay=before)), tmp_path)
+    with pytest.raises(DetrLiteError, match=rf"was trained with optim\.ema_decay {before}, not {now}"):
+        train(replace(config, optim=replace(config.optim, ema_decay=now)), tmp_path, resume="last")
 
 
 def test_without_an_average_a_checkpoint_has_one_set_of_weights(
     config: Config, train: Callable[..., None], tmp_path: Path
 ) -> None:
-    config = replace(config, optim=replace(config.optim, ema=0.0), trainer=replace(config.trainer, max_epochs=1))
+    config = replace(config, optim=replace(config.optim, ema_decay=0.0), trainer=replace(config.trainer, max_epochs=1))
     train(config, tmp_path)
     assert not {"current_model_state", "averaging_state"} & checkpoint(tmp_path, "last").keys()

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from detr_lite.evaluation.coco_map import METRICS
-from detr_lite.training.callbacks.metrics import MetricsFile, RunProgress
-from detr_lite.training.schedule import RunClock
+from detr_lite.training.callbacks.metrics import MetricsFile, ProgressReporter
+from detr_lite.training.schedule import TrainingProgress
 
 MODULE = MagicMock(spec=L.LightningModule)
 LOSSES = {"loss": 3.5, "loss_class": 1.0, "loss_l1": 0.5}
 
 
 @pytest.fixture
-def clock() -> RunClock:
-    clock = RunClock(max_epochs=2, max_minutes=None, evaluations=2)
-    clock.progress, clock.seconds = 0.25, 30.0
-    return clock
+def progress() -> TrainingProgress:
+    progress = TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=2)
+    progress.fraction, progress.seconds = 0.25, 30.0
+    return progress
 
 
 def trainer_at(step: int, epoch: int = 0, **metrics: float) -> Any:
@@ -49,8 +49,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_losses_every_few_steps_and_metrics_in_rows_of_their_own(tmp_path: Path, clock: RunClock) -> None:
-    file = MetricsFile(tmp_path / "metrics.csv", clock, every_steps=10)
+def test_losses_every_few_steps_and_metrics_in_rows_of_their_own(tmp_path: Path, progress: TrainingProgress) -> None:
+    file = MetricsFile(tmp_path / "metrics.csv", progress, every_steps=10)
     file.on_train_start(trainer_at(0), MODULE)
     for step in range(1, 21):
         step_to(file, trainer_at(step))
@@ -64,17 +64,17 @@ def test_losses_every_few_steps_and_metrics_in_rows_of_their_own(tmp_path: Path,
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
-def test_a_step_of_several_batches_is_logged_once(tmp_path: Path, clock: RunClock) -> None:
-    file = MetricsFile(tmp_path / "metrics.csv", clock, every_steps=2)
+def test_a_step_of_several_batches_is_logged_once(tmp_path: Path, progress: TrainingProgress) -> None:
+    file = MetricsFile(tmp_path / "metrics.csv", progress, every_steps=2)
     file.on_train_start(trainer_at(0), MODULE)
     for step in (0, 1, 1, 2, 2, 3, 3, 4):
         step_to(file, trainer_at(step))
     assert [row["step"] for row in rows_of(tmp_path / "metrics.csv")] == ["1", "2", "4"]
 
 
-def test_a_resumed_run_goes_on_in_the_file_and_repeats_no_row(tmp_path: Path, clock: RunClock) -> None:
+def test_a_resumed_run_goes_on_in_the_file_and_repeats_no_row(tmp_path: Path, progress: TrainingProgress) -> None:
     path = tmp_path / "metrics.csv"
-    first = MetricsFile(path, clock, every_steps=2)
+    first = MetricsFile(path, progress, every_steps=2)
     first.on_train_start(trainer_at(0), MODULE)
     for step in range(1, 7):
         step_to(first, trainer_at(step))
@@ -82,7 +82,7 @@ def test_a_resumed_run_goes_on_in_the_file_and_repeats_no_row(tmp_path: Path, cl
             saved = first.state_dict()
     with path.open("a") as file:
         file.write("7,0,0.")  # killed while it wrote
-    again = MetricsFile(path, clock, every_steps=2)
+    again = MetricsFile(path, progress, every_steps=2)
     again.load_state_dict(saved)
     again.on_train_start(trainer_at(4), MODULE)  # what came after step 4 is done again
     step_to(again, trainer_at(4))  # a batch whose gradients are accumulated
@@ -92,30 +92,32 @@ def test_a_resumed_run_goes_on_in_the_file_and_repeats_no_row(tmp_path: Path, cl
         ("1", "3.5"), ("2", "3.5"), ("4", "3.5"), ("6", "1.0"), ("8", "1.0")]  # fmt: skip
 
 
-def test_a_checkpoint_that_does_not_count_rows_keeps_all_whole_ones(tmp_path: Path, clock: RunClock) -> None:
+def test_a_checkpoint_that_does_not_count_rows_keeps_all_whole_ones(tmp_path: Path, progress: TrainingProgress) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,loss\n1,3\n2,2\n3,")
-    MetricsFile(path, clock).on_train_start(trainer_at(2), MODULE)
+    MetricsFile(path, progress).on_train_start(trainer_at(2), MODULE)
     assert path.read_text() == "step,loss\n1,3\n2,2\n"
 
 
-def test_a_new_run_does_not_go_on_in_an_old_file(tmp_path: Path, clock: RunClock) -> None:
+def test_a_new_run_does_not_go_on_in_an_old_file(tmp_path: Path, progress: TrainingProgress) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,other\n5,1\n")
-    file = MetricsFile(path, clock, every_steps=1)
+    file = MetricsFile(path, progress, every_steps=1)
     file.on_train_start(trainer_at(0), MODULE)
     step_to(file, trainer_at(1))
     assert [row["step"] for row in rows_of(path)] == ["1"]
 
 
-def test_without_a_terminal_the_progress_is_plain_lines(clock: RunClock, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = RunProgress(clock, line_seconds=1000.0)
-    progress.on_train_start(trainer_at(0), MODULE)
+def test_without_a_terminal_the_progress_is_plain_lines(
+    progress: TrainingProgress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reporter = ProgressReporter(progress, line_seconds=1000.0)
+    reporter.on_train_start(trainer_at(0), MODULE)
     for step in range(1, 50):
-        step_to(progress, trainer_at(step))
-    progress.on_validation_start(trainer_at(50), MODULE)
-    progress.on_validation_end(evaluated(50, 0.25), MODULE)
-    progress.on_train_end(trainer_at(50), MODULE)
+        step_to(reporter, trainer_at(step))
+    reporter.on_validation_start(trainer_at(50), MODULE)
+    reporter.on_validation_end(evaluated(50, 0.25), MODULE)
+    reporter.on_train_end(trainer_at(50), MODULE)
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         " 25%  epoch 0 step 1  loss 3.50 (class 1.00 l1 0.50)  1:30 left",
@@ -124,31 +126,31 @@ def test_without_a_terminal_the_progress_is_plain_lines(clock: RunClock, capsys:
     assert err == ""
 
 
-def test_lines_tell_the_last_and_the_best_ap(clock: RunClock, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = RunProgress(clock, line_seconds=0.0)
-    progress.on_train_start(trainer_at(0), MODULE)
-    progress.on_validation_end(evaluated(1, 0.5), MODULE)
-    progress.on_validation_end(evaluated(2, 0.25), MODULE)
-    step_to(progress, trainer_at(3))
+def test_lines_tell_the_last_and_the_best_ap(progress: TrainingProgress, capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = ProgressReporter(progress, line_seconds=0.0)
+    reporter.on_train_start(trainer_at(0), MODULE)
+    reporter.on_validation_end(evaluated(1, 0.5), MODULE)
+    reporter.on_validation_end(evaluated(2, 0.25), MODULE)
+    step_to(reporter, trainer_at(3))
     assert "AP 0.250 (best 0.500)" in capsys.readouterr().out.splitlines()[-1]
-    resumed = RunProgress(clock, line_seconds=0.0)
-    resumed.load_state_dict(progress.state_dict())
+    resumed = ProgressReporter(progress, line_seconds=0.0)
+    resumed.load_state_dict(reporter.state_dict())
     resumed.on_train_start(trainer_at(3), MODULE)
     step_to(resumed, trainer_at(4))
     assert "AP 0.250 (best 0.500)" in capsys.readouterr().out
 
 
 def test_on_a_terminal_there_is_one_bar(
-    clock: RunClock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    progress: TrainingProgress, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    progress = RunProgress(clock)
-    progress.is_terminal = True
-    progress.on_train_start(trainer_at(0), MODULE)
-    step_to(progress, trainer_at(1))
-    progress.on_validation_start(trainer_at(1), MODULE)
-    progress.on_validation_end(evaluated(1, 0.25), MODULE)
-    clock.progress = 1.0
-    progress.on_train_end(trainer_at(2), MODULE)
+    reporter = ProgressReporter(progress)
+    reporter.is_terminal = True
+    reporter.on_train_start(trainer_at(0), MODULE)
+    step_to(reporter, trainer_at(1))
+    reporter.on_validation_start(trainer_at(1), MODULE)
+    reporter.on_validation_end(evaluated(1, 0.25), MODULE)
+    progress.fraction = 1.0
+    reporter.on_train_end(trainer_at(2), MODULE)
     out, err = capsys.readouterr()
     assert out.splitlines() == ["0:30  step 1: AP 0.250, AP50 0.250"]
     last = err.split("\r")[-1]
@@ -157,27 +159,29 @@ def test_on_a_terminal_there_is_one_bar(
     assert "AP 0.250 (best 0.250)" in last
 
 
-def test_only_the_first_rank_speaks(clock: RunClock, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = RunProgress(clock, line_seconds=0.0)
+def test_only_the_first_rank_speaks(progress: TrainingProgress, capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = ProgressReporter(progress, line_seconds=0.0)
     other = trainer_at(1)
     other.is_global_zero = False
-    progress.on_train_start(other, MODULE)
-    step_to(progress, other)
+    reporter.on_train_start(other, MODULE)
+    step_to(reporter, other)
     other_evaluated = evaluated(1, 0.5)
     other_evaluated.is_global_zero = False
-    progress.on_validation_end(other_evaluated, MODULE)
-    progress.disable()
-    step_to(progress, trainer_at(2))
+    reporter.on_validation_end(other_evaluated, MODULE)
+    reporter.disable()
+    step_to(reporter, trainer_at(2))
     assert capsys.readouterr() == ("", "")
-    assert progress.best == 0.5  # and all know the same
-    progress.enable()
-    step_to(progress, trainer_at(3))
+    assert reporter.best == 0.5  # and all know the same
+    reporter.enable()
+    step_to(reporter, trainer_at(3))
     assert "step 3" in capsys.readouterr().out
 
 
-def test_only_the_first_rank_writes(tmp_path: Path, clock: RunClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_rank_writes(
+    tmp_path: Path, progress: TrainingProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lightning.pytorch.utilities.rank_zero_only.rank", 1)
-    file = MetricsFile(tmp_path / "metrics.csv", clock, every_steps=1)
+    file = MetricsFile(tmp_path / "metrics.csv", progress, every_steps=1)
     file.on_train_start(trainer_at(0), MODULE)
     step_to(file, trainer_at(1))
     file.on_validation_end(evaluated(1, 0.5), MODULE)

@@ -35,7 +35,7 @@ def test_what_is_given_stays_and_needs_no_reason():
     config = Config(
         data=DataConfig(batch_size=3, image_size=77, resize="longest"),
         model=ModelConfig(num_queries=9),
-        optim=OptimConfig(optimizer="adamw", lr=1e-3, backbone_factor=0.5),
+        optim=OptimConfig(optimizer="adamw", lr=1e-3, backbone_lr_factor=0.5),
     )
     assert choose_sizes(config, split(5, 400, {0: 20.0})) == (config, [])
 
@@ -118,7 +118,7 @@ def test_a_class_of_boxes_next_to_nothing_still_gives_a_size():
 )
 def test_a_backbone_that_has_learned_is_trained_gently(settings, factor):
     config, reasons = choose_sizes(Config(model=settings), split(3, 320, {0: 50.0}))
-    assert config.optim.backbone_factor == factor
+    assert config.optim.backbone_lr_factor == factor
     assert any("has learned already" in reason for reason in reasons) == (factor < 1)
 
 
@@ -127,7 +127,7 @@ def test_the_rate_follows_model_optimizer_batch_and_width():
         config = Config(
             data=DataConfig(batch_size=batch),
             model=ModelConfig(name=name, dim=dim),
-            optim=OptimConfig(optimizer=optimizer, accumulate=times),
+            optim=OptimConfig(optimizer=optimizer, accumulate_grad_batches=times),
         )
         resolved, reasons = choose_sizes(config, split(50, 320, {0: 30.0}))
         assert any(f"--optim.lr {resolved.optim.lr:g}: {resolved.optim.optimizer}" in reason for reason in reasons)

@@ -13,18 +13,18 @@ import pytest
 import torch
 from toy import BATCHES, Toy, run
 
-from detr_lite.training.distributed.control import Agreement
-from detr_lite.training.schedule import RateSchedule, RunClock, StepSeed
-from detr_lite.training.optim import rate_factor
+from detr_lite.training.distributed.control import ControlGroup
+from detr_lite.training.optim import lr_factor
+from detr_lite.training.schedule import LRSchedule, StepSeed, TrainingProgress
 
 
 @pytest.mark.parametrize(
-    ("evaluations", "expected"),
+    ("num_evaluations", "expected"),
     [(1, [10]), (2, [5, 10]), (3, [4, 7, 10]), (4, [3, 5, 8, 10]), (100, list(range(1, 11)))],
 )
-def test_evaluations_are_spread_evenly_and_the_last_is_at_the_end(evaluations: int, expected: list[int]) -> None:
+def test_evaluations_are_spread_evenly_and_the_last_is_at_the_end(num_evaluations: int, expected: list[int]) -> None:
     module = Toy()
-    run(module, RunClock(max_epochs=2, max_minutes=None, evaluations=evaluations))
+    run(module, TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=num_evaluations))
     assert module.evaluated_at == expected
 
 
@@ -33,23 +33,23 @@ def test_progress_of_a_run_in_epochs() -> None:
 
     class Watch(L.Callback):
         def on_train_batch_end(self, *args: Any) -> None:
-            seen.append(clock.progress)
+            seen.append(progress.fraction)
 
-    clock = RunClock(max_epochs=2, max_minutes=None, evaluations=1)
-    assert not clock.is_over
-    assert clock.seconds_left == math.inf
-    run(Toy(), clock, Watch())
+    progress = TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=1)
+    assert not progress.is_over
+    assert progress.seconds_left == math.inf
+    run(Toy(), progress, Watch())
     assert seen == pytest.approx([step / 10 for step in range(1, 11)])
-    assert clock.is_over
-    assert clock.seconds_left == 0
+    assert progress.is_over
+    assert progress.seconds_left == 0
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(7.0, 7), (7.5, 7), (12.0, 12), (0.5, 1), (0.0, 1)])
 def test_minutes_end_the_run_before_the_step_that_would_pass_them(fake_time, seconds: float, steps: int) -> None:
-    module, clock = Toy(fake_time), RunClock(max_epochs=None, max_minutes=seconds / 60, evaluations=3)
-    trainer = run(module, clock)
+    module, progress = Toy(fake_time), TrainingProgress(max_epochs=None, max_minutes=seconds / 60, num_evaluations=3)
+    trainer = run(module, progress)
     assert trainer.global_step == steps
-    assert clock.is_over
+    assert progress.is_over
     assert module.evaluated_at[-1] == steps
 
 
@@ -58,28 +58,28 @@ def test_the_clock_stands_while_evaluating_and_while_results_are_drawn(fake_time
         def on_validation_end(self, *args: Any) -> None:
             fake_time(50)
 
-    module, clock = Toy(fake_time), RunClock(max_epochs=None, max_minutes=10 / 60, evaluations=5)
-    trainer = run(module, clock, Draws())
+    module, progress = Toy(fake_time), TrainingProgress(max_epochs=None, max_minutes=10 / 60, num_evaluations=5)
+    trainer = run(module, progress, Draws())
     assert len(module.evaluated_at) == 5
     assert trainer.global_step == 10
-    assert clock.seconds == 10
+    assert progress.seconds == 10
 
 
 def test_time_left_comes_from_the_pace_or_from_the_limit(fake_time) -> None:
     left = []
 
     class Watch(L.Callback):
-        def __init__(self, clock: RunClock) -> None:
-            self.clock = clock
+        def __init__(self, progress: TrainingProgress) -> None:
+            self.progress = progress
 
         def on_train_batch_end(self, *args: Any) -> None:
-            left.append(self.clock.seconds_left)
+            left.append(self.progress.seconds_left)
 
-    epochs = RunClock(max_epochs=1, max_minutes=None, evaluations=1)
+    epochs = TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1)
     run(Toy(fake_time), epochs, Watch(epochs))
     assert left == pytest.approx([4, 3, 2, 1, 0])
     left.clear()
-    minutes = RunClock(max_epochs=None, max_minutes=3 / 60, evaluations=1)
+    minutes = TrainingProgress(max_epochs=None, max_minutes=3 / 60, num_evaluations=1)
     run(Toy(fake_time), minutes, Watch(minutes))
     assert left == pytest.approx([2, 1, 0])
 
@@ -93,35 +93,35 @@ def test_time_is_saved_and_a_resumed_run_has_only_the_rest(fake_time, tmp_path: 
             raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError, match="interrupted"):
-        run(Toy(fake_time), RunClock(None, max_minutes=12 / 60, evaluations=3), Interrupt())
-    module, clock = Toy(fake_time), RunClock(None, max_minutes=12 / 60, evaluations=3)
-    trainer = run(module, clock, resume=saved)
+        run(Toy(fake_time), TrainingProgress(None, max_minutes=12 / 60, num_evaluations=3), Interrupt())
+    module, progress = Toy(fake_time), TrainingProgress(None, max_minutes=12 / 60, num_evaluations=3)
+    trainer = run(module, progress, resume=saved)
     assert trainer.global_step == 12
     assert module.evaluated_at == [8, 12]  # the one at 4 was before
-    assert clock.seconds == 12
+    assert progress.seconds == 12
 
 
 def test_a_finished_run_that_is_resumed_trains_no_further(fake_time, tmp_path: Path) -> None:
-    clock = RunClock(None, max_minutes=4 / 60, evaluations=1)
-    run(Toy(fake_time), clock).save_checkpoint(tmp_path / "saved.ckpt")
+    progress = TrainingProgress(None, max_minutes=4 / 60, num_evaluations=1)
+    run(Toy(fake_time), progress).save_checkpoint(tmp_path / "saved.ckpt")
     module = Toy(fake_time)
-    trainer = run(module, RunClock(None, max_minutes=4 / 60, evaluations=1), resume=tmp_path / "saved.ckpt")
+    trainer = run(module, TrainingProgress(None, max_minutes=4 / 60, num_evaluations=1), resume=tmp_path / "saved.ckpt")
     assert trainer.global_step == 4
     assert module.rates == []
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
 def test_rates_follow_the_schedule_before_each_step(schedule: str) -> None:
-    factor = partial(rate_factor, schedule=schedule, flat=0.3, warmup_steps=3)
-    module, clock = Toy(), RunClock(max_epochs=2, max_minutes=None, evaluations=1)
-    run(module, clock, RateSchedule(clock, factor))
+    factor = partial(lr_factor, schedule=schedule, lr_hold=0.3, warmup_steps=3)
+    module, progress = Toy(), TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=1)
+    run(module, progress, LRSchedule(progress, factor))
     assert module.rates == [[pytest.approx(0.5 * factor(step / 10, step))] for step in range(10)]
 
 
 def test_accumulated_batches_are_no_steps() -> None:
-    factor = partial(rate_factor, schedule="constant", flat=1.0, warmup_steps=4)
-    module, clock = Toy(), RunClock(max_epochs=2, max_minutes=None, evaluations=2)
-    trainer = run(module, clock, RateSchedule(clock, factor), accumulate_grad_batches=2)
+    factor = partial(lr_factor, schedule="constant", lr_hold=1.0, warmup_steps=4)
+    module, progress = Toy(), TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=2)
+    trainer = run(module, progress, LRSchedule(progress, factor), accumulate_grad_batches=2)
     assert trainer.global_step == 6  # of two batches, of two, and the epoch's last alone
     assert module.evaluated_at == [3, 6]
     steps_done = [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]
@@ -130,12 +130,12 @@ def test_accumulated_batches_are_no_steps() -> None:
 
 def test_random_numbers_of_a_step_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
     whole = Toy()
-    run(whole, RunClock(max_epochs=2, max_minutes=None, evaluations=1), StepSeed(3))
+    run(whole, TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=1), StepSeed(3))
     torch.rand(17)
     again = Toy()
-    run(again, RunClock(max_epochs=1, max_minutes=None, evaluations=1), StepSeed(3))
+    run(again, TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1), StepSeed(3))
     other = Toy()
-    run(other, RunClock(max_epochs=1, max_minutes=None, evaluations=1), StepSeed(4))
+    run(other, TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1), StepSeed(4))
     assert again.draws == whole.draws[:BATCHES]
     assert len(set(whole.draws + other.draws)) == 3 * BATCHES  # epochs and seeds differ
 
@@ -147,15 +147,15 @@ def test_ranks_follow_the_clock_of_the_first() -> None:
     trainer.is_global_zero = False
     none = SimpleNamespace(current=SimpleNamespace(started=0, processed=0))
     trainer.fit_loop = SimpleNamespace(epoch_progress=none, epoch_loop=SimpleNamespace(batch_progress=none))
-    agreement = Agreement()
-    agreement.highest = lambda _, *own: tuple(map(max, own, (30.0, 1.0)))
-    clock = RunClock(max_epochs=None, max_minutes=1.0, evaluations=1, agreement=agreement)
-    clock.seconds = 50.0
-    clock.on_train_start(trainer, MagicMock(spec=L.LightningModule))
-    assert (clock.seconds, clock.progress) == (30.0, 0.5)
+    control_group = ControlGroup()
+    control_group.all_reduce_max = lambda _, *own: tuple(map(max, own, (30.0, 1.0)))
+    progress = TrainingProgress(max_epochs=None, max_minutes=1.0, num_evaluations=1, control_group=control_group)
+    progress.seconds = 50.0
+    progress.on_train_start(trainer, MagicMock(spec=L.LightningModule))
+    assert (progress.seconds, progress.fraction) == (30.0, 0.5)
 
 
 def test_the_clock_counts_real_seconds() -> None:
-    clock = RunClock(max_epochs=1, max_minutes=None, evaluations=1)
-    run(Toy(lambda seconds: time.sleep(0.02)), clock)
-    assert 5 * 0.02 <= clock.seconds < 5
+    progress = TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1)
+    run(Toy(lambda seconds: time.sleep(0.02)), progress)
+    assert 5 * 0.02 <= progress.seconds < 5

@@ -15,8 +15,8 @@ from runs import checkpoint_of
 
 from detr_lite.config import Config, Invocation
 from detr_lite.structures import DetrLiteError
-from detr_lite.training import processes
-from detr_lite.training.distributed.launch import LOST, MAIN, Companions
+from detr_lite.training.distributed import launch as launching
+from detr_lite.training.distributed.launch import LOST, MAIN, ProcessSupervisor
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -31,10 +31,10 @@ def child(command: str) -> "subprocess.Popen[bytes]":
 def hang(command: str | None, err: Path) -> None:
     """As rank 0 whose child does this, or as a child whose parent is gone; never noticing anything."""
     os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT), 2)
-    processes.NOTICE = 0.5
+    launching.NOTICE = 0.5
     if command is None:
         os.environ.update({MAIN: str(os.getpid()), "LOCAL_RANK": "1"})
-    with Companions() as companions:
+    with ProcessSupervisor() as companions:
         if command is not None:
             companions._children = [child(command), child("sleep 50")]
             companions._start_watch()
@@ -73,8 +73,8 @@ def test_rank_0_speaks_for_those_that_cannot(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, commands: list[str], expected: BaseException | None
 ) -> None:
     """None: its own error goes on its way. In any case the others have ended then."""
-    monkeypatch.setattr(processes, "NOTICE", 2.0)
-    companions = Companions()
+    monkeypatch.setattr(launching, "NOTICE", 2.0)
+    companions = ProcessSupervisor()
     companions._has_joined = True
     companions._children = [child(command) for command in commands]
     with pytest.raises(BaseException) as caught, companions:  # noqa: PT011
@@ -143,6 +143,6 @@ def test_others_may_be_started_from_a_run(monkeypatch: pytest.MonkeyPatch) -> No
     """A program that a run's process starts is not one of its ranks."""
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setenv(MAIN, "1")
-    with Companions() as companions:
+    with ProcessSupervisor() as companions:
         assert companions._parent is None
     assert MAIN not in os.environ

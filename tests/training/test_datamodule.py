@@ -17,13 +17,13 @@ def image_ids(loader) -> list[int]:
     return [target.image_id for batch in loader for target in batch.targets]
 
 
-def loader_of(root: Path, split: str = "train", workers: int = 0, **options):
-    return make_loader(read_split(root, split), evaluation_transform(RESIZE), RESIZE, 3, workers, **options)
+def loader_of(root: Path, split: str = "train", num_workers: int = 0, **options):
+    return make_loader(read_split(root, split), evaluation_transform(RESIZE), RESIZE, 3, num_workers, **options)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_every_image_comes_once_in_padded_batches(tiny_data: Path, workers: int) -> None:
-    loader = loader_of(tiny_data, workers=workers)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_every_image_comes_once_in_padded_batches(tiny_data: Path, num_workers: int) -> None:
+    loader = loader_of(tiny_data, num_workers=num_workers)
     assert sorted(image_ids(loader)) == list(range(100, 108))
     for batch in loader:
         assert batch.images.shape[0] <= 3
@@ -60,13 +60,13 @@ def test_loading_draws_nothing_from_the_models_random_numbers(tiny_data: Path) -
 def test_the_module_shuffles_training_images_only(tiny_data: Path) -> None:
     transform = evaluation_transform(RESIZE)
     train, val = read_split(tiny_data, "train"), read_split(tiny_data, "val")
-    data = DetectionData(train, val, transform, transform, RESIZE, batch_size=2, workers=0, seed=0)
+    data = DetectionData(train, val, transform, transform, RESIZE, batch_size=2, num_workers=0, seed=0)
     assert isinstance(data.train_dataloader().batch_sampler, SeededBatches)
     assert not data.val_dataloader().batch_sampler.shuffle
     assert sorted(image_ids(data.val_dataloader())) == list(range(10, 15))
 
 
 def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, workers in ((1, 1), (2, 1), (4, 2), (64, 8)):
+    for cores, num_workers in ((1, 1), (2, 1), (4, 2), (64, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
-        assert default_workers() == workers
+        assert default_workers() == num_workers

@@ -20,13 +20,19 @@ from detr_lite.data.coco import CocoSplit, ImageRecord, read_split
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, explain_zero
 from detr_lite.structures import Category, Detections
-from detr_lite.training import diagnosis
-from detr_lite.training.checks.prediction_stats import Classes, best_by_query, fit_of, spread_over_images, spread_over_queries
-from detr_lite.training.schedule import NEVER, RateSchedule, RunClock
+from detr_lite.training.checks import diagnostics
+from detr_lite.training.checks.diagnostics import Rate, TrainingDiagnostics, are_classes_random
+from detr_lite.training.checks.prediction_stats import (
+    ClassStats,
+    best_by_query,
+    detection_stats,
+    spread_over_images,
+    spread_over_queries,
+)
 from detr_lite.training.datamodule import DetectionData
-from detr_lite.training.checks.diagnostics import Rate, StallWatch, are_classes_random
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
+from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
+from detr_lite.training.schedule import NEVER, LRSchedule, TrainingProgress
 
 IMAGES, CLASSES, SIDE = 30, 3, 100
 
@@ -69,17 +75,17 @@ def same_everywhere(split: CocoSplit, boxes_xyxy: Tensor) -> dict[int, Detection
     return {record.id: Detections(boxes_xyxy, scores, torch.arange(3), torch.arange(3)) for record in split.images}
 
 
-class StillClock(RunClock):
+class StillClock(TrainingProgress):
     def __init__(self, progress: float) -> None:
         super().__init__(10, None, 10)
-        self.progress = progress
+        self.fraction = progress
 
 
-def make_watch(split: CocoSplit, progress: float = 0.6, lr: float = 1.5e-3) -> StallWatch:
-    return StallWatch(StillClock(progress), split, Rate(lr, usual=1.5e-3), warmup_steps=100)
+def make_watch(split: CocoSplit, progress: float = 0.6, lr: float = 1.5e-3) -> TrainingDiagnostics:
+    return TrainingDiagnostics(StillClock(progress), split, Rate(lr, usual=1.5e-3), warmup_steps=100)
 
 
-def feed(watch: StallWatch, losses: Sequence[float]) -> None:
+def feed(watch: TrainingDiagnostics, losses: Sequence[float]) -> None:
     """Readings from the first step of the run on."""
     for number, loss in enumerate(losses):
         watch.read_loss(max(1, 10 * number), loss)
@@ -107,18 +113,18 @@ def test_a_healthy_history_says_nothing(truth: CocoSplit, capsys) -> None:
 
 def test_a_healthy_run_says_nothing(finished_run: Path, tiny_data: Path, capsys) -> None:
     split = read_split(tiny_data, "val")
-    watch = StallWatch(StillClock(0.0), split, Rate(1.5e-3, usual=1.5e-3), warmup_steps=2)
+    watch = TrainingDiagnostics(StillClock(0.0), split, Rate(1.5e-3, usual=1.5e-3), warmup_steps=2)
     results = json.loads((finished_run / "evaluation/detections.json").read_text())
     found = {record.id: detections_of(results, record.id, split) for record in split.images}
     capsys.readouterr()
     for row in rows_of(finished_run):
-        watch.clock.progress = int(row["step"]) / 120
+        watch.progress.fraction = int(row["step"]) / 120
         if row["loss"]:
             watch.read_loss(int(row["step"]), float(row["loss"]))
         else:
             watch.see_evaluation(int(row["step"]), float(row["AP50"]), found)
     assert said(capsys) == []
-    assert not are_classes_random(fit_of(found, split).classes)
+    assert not are_classes_random(detection_stats(found, split).classes)
 
 
 def detections_of(results: list[dict[str, Any]], image: int, split: CocoSplit) -> Detections:
@@ -204,7 +210,7 @@ def test_labels_that_cannot_be_learned(truth: CocoSplit, capsys) -> None:
     for image, detections in found.items():
         found[image] = replace(detections, labels=torch.tensor(rng.integers(0, 3, 3)))
     early, watch = make_watch(truth, progress=0.4), make_watch(truth)
-    fit = fit_of(found, truth)
+    fit = detection_stats(found, truth)
     assert 0.1 < fit.AP50 < 0.6
     assert fit.boxes_AP50 == pytest.approx(1)
     for each in (early, watch):
@@ -239,14 +245,14 @@ def test_nothing_found_late(truth: CocoSplit, capsys) -> None:
 @pytest.mark.parametrize(
     ("classes", "is_random"),
     [
-        (Classes(found=100, right=34, most_frequent=33), True),
-        (Classes(found=100, right=45, most_frequent=33), False),
-        (Classes(found=100, right=90, most_frequent=90), False),  # nearly all are of one class
-        (Classes(found=30, right=10, most_frequent=10), False),  # too few to tell
-        (Classes(found=0, right=0, most_frequent=0), False),
+        (ClassStats(found=100, right=34, most_frequent=33), True),
+        (ClassStats(found=100, right=45, most_frequent=33), False),
+        (ClassStats(found=100, right=90, most_frequent=90), False),  # nearly all are of one class
+        (ClassStats(found=30, right=10, most_frequent=10), False),  # too few to tell
+        (ClassStats(found=0, right=0, most_frequent=0), False),
     ],
 )
-def test_when_classes_are_random(classes: Classes, is_random: bool) -> None:
+def test_when_classes_are_random(classes: ClassStats, is_random: bool) -> None:
     assert are_classes_random(classes) == is_random
 
 
@@ -277,31 +283,33 @@ def test_each_query_counts_once() -> None:
     assert spread_over_queries({1: nothing}, {1: (10, 10)}) == 1.0
     assert spread_over_images({1: nothing, 2: detections}, {1: (10, 10), 2: (10, 10)}) == 1.0
     assert (
-        fit_of(
+        detection_stats(
             {}, CocoSplit(Path(), "", Path(), Path(), (), (), {"images": [], "annotations": [], "categories": []}, ())
         ).classes.found
         == 0
     )
 
 
-def run(config: Config, epochs: int, watch_every: int = 1) -> StallWatch:
+def run(config: Config, epochs: int, watch_every: int = 1) -> TrainingDiagnostics:
     """Real steps, with the callbacks that the watch needs."""
     train, val = (read_split(Path(config.data.root), split) for split in ("train", "val"))
     resize, optim, classes = build_resize(config.data), config.optim, len(train.categories)
     transform = evaluation_transform(resize)
     torch.manual_seed(0)
-    groups = partial(parameter_groups, lr=optim.lr, backbone_factor=1.0, weight_decay=0.0, decay_all=False)
+    groups = partial(parameter_groups, lr=optim.lr, backbone_lr_factor=1.0, weight_decay=0.0, decay_all=False)
     module = DetectionModule(
         model=build_model(config.model, classes),
         criterion=build_criterion(config, classes),
         postprocess=build_postprocess(config.model, [category.name for category in train.categories]),
         val=val,
         make_optimizer=lambda model: make_optimizer(groups(model), fused=False),
-        clip=optim.clip,
+        clip=optim.max_grad_norm,
     )
-    clock = RunClock(epochs, None, 3)
-    factor = partial(rate_factor, schedule="constant", flat=1.0, warmup_steps=optim.warmup_steps)
-    watch = StallWatch(clock, val, Rate(optim.lr, usual=1.5e-3), optim.warmup_steps, every_steps=watch_every)
+    progress = TrainingProgress(epochs, None, 3)
+    factor = partial(lr_factor, schedule="constant", lr_hold=1.0, warmup_steps=optim.warmup_steps)
+    watch = TrainingDiagnostics(
+        progress, val, Rate(optim.lr, usual=1.5e-3), optim.warmup_steps, every_steps=watch_every
+    )
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -312,16 +320,16 @@ def run(config: Config, epochs: int, watch_every: int = 1) -> StallWatch:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[clock, RateSchedule(clock, factor), watch],
+        callbacks=[progress, LRSchedule(progress, factor), watch],
     )
-    trainer.fit(module, DetectionData(train, val, transform, transform, resize, batch_size=4, workers=0, seed=0))
+    trainer.fit(module, DetectionData(train, val, transform, transform, resize, batch_size=4, num_workers=0, seed=0))
     return watch
 
 
 @pytest.mark.parametrize("lr", [10.0, 0.0, 1.5e-3])
 def test_a_real_run_at_a_rate_far_too_high_and_at_a_good_one(lr: float, tiny_config: Config, capsys, monkeypatch):
     """A tenth of the steps, read ten times as often."""
-    monkeypatch.setattr(diagnosis, "SETTLED_STEPS", 30)
+    monkeypatch.setattr(diagnostics, "SETTLED_STEPS", 30)
     config = replace(tiny_config, optim=replace(tiny_config.optim, lr=lr, warmup_steps=10))
     watch = run(config, epochs=45)
     lines = said(capsys)

@@ -52,7 +52,7 @@ def checkpoint(finished_run: Path, tmp_path: Path) -> Path:
 def test_the_tool_repeats_the_numbers_of_the_run(
     run_tool: Callable[..., Any], finished_run: Path, checkpoint: Path
 ) -> None:
-    ended = run_tool("evaluate", "--checkpoint", checkpoint, "--workers", 0)
+    ended = run_tool("evaluate", "--checkpoint", checkpoint, "--num_workers", 0)
     assert ended.code == 0, ended.err
     folder = checkpoint.parents[1] / "evaluation"
     assert sorted(path.name for path in folder.iterdir()) == FILES
@@ -82,7 +82,7 @@ def test_noisy_answers_score_what_pycocotools_says(
         return found
 
     monkeypatch.setattr(evaluate, "detect", detect)
-    evaluation = evaluate.evaluate_checkpoint(checkpoint, split="train", output=tmp_path / "out", workers=0)
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, split="train", output=tmp_path / "out", num_workers=0)
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert list(written.values()) == stats_of(
         tiny_data / "annotations/instances_train.json", tmp_path / "out" / "detections.json"
@@ -128,8 +128,8 @@ def test_other_ids_for_the_same_names_make_no_difference(
     checkpoint: Path, edit_annotations: Callable[..., Path], tiny_data: Path, tmp_path: Path
 ) -> None:
     root = edit_annotations("val", renumber)
-    same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "same", workers=0)
-    other = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "other", workers=0)
+    same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "same", num_workers=0)
+    other = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "other", num_workers=0)
     assert other.metrics == pytest.approx(same.metrics)
     assert {row["category_id"] for row in json.loads((tmp_path / "other/detections.json").read_text())} <= {50, 1, 2}
 
@@ -142,7 +142,7 @@ def test_categories_that_the_data_lack_are_left_out(
         content["annotations"] = [entry for entry in content["annotations"] if entry["category_id"] != 7]
 
     root = edit_annotations("val", drop)
-    evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", workers=0)
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", num_workers=0)
     assert [result.category.id for result in evaluation.per_class] == [3, 90]
     assert {row["category_id"] for row in json.loads((tmp_path / "out/detections.json").read_text())} <= {3, 90}
 
@@ -151,7 +151,7 @@ def test_why_nothing_was_right_is_told(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate, "detect", lambda *_: {})
-    evaluation = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "out", workers=0)
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "out", num_workers=0)
     assert evaluation.metrics["AP"] == 0
     assert "AP is 0 because there is not a single detection" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/detections.json").read_text()) == []
@@ -161,7 +161,7 @@ def test_data_without_any_object_are_evaluated_too(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = edit_annotations("val", lambda content: content["annotations"].clear())
-    evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", workers=0)
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", num_workers=0)
     assert evaluation.metrics["AP"] == -1
 
 
@@ -190,7 +190,7 @@ ATTENTION_FILES = sorted([*FILES, "attention.json", "attention.png"])
 
 def attention_of(checkpoint: Path, output: Path, **options: Any) -> dict[str, Any]:
     """What `--attention` writes."""
-    evaluate.evaluate_checkpoint(checkpoint, output=output, workers=0, attention=True, **options)
+    evaluate.evaluate_checkpoint(checkpoint, output=output, num_workers=0, attention=True, **options)
     assert sorted(path.name for path in output.iterdir()) == ATTENTION_FILES
     return json.loads((output / "attention.json").read_text())
 
@@ -199,7 +199,7 @@ def test_attention_is_measured_layer_by_layer_and_told(
     run_tool: Callable[..., Any], checkpoint: Path, tmp_path: Path
 ) -> None:
     ended = run_tool(
-        "evaluate", "--checkpoint", checkpoint, "--workers", 0, "--attention", "--output", tmp_path / "out"
+        "evaluate", "--checkpoint", checkpoint, "--num_workers", 0, "--attention", "--output", tmp_path / "out"
     )
     assert ended.code == 0, ended.err
     content = json.loads((tmp_path / "out" / "attention.json").read_text())
@@ -321,7 +321,7 @@ def test_a_collapsed_model_is_told(
     assert line == f"collapsed  {written['collapse']}"
     assert written["collapse"].startswith(f"{expected}; the model has collapsed, most often by too high a rate: lower")
     assert "--optim.lr from 0.004" in line
-    assert line.endswith("; --self_test tells whether it can learn these images at all")
+    assert line.endswith("; --overfit_check tells whether it can learn these images at all")
 
 
 def test_attention_of_a_model_whose_rate_nobody_knows(
@@ -333,7 +333,7 @@ def test_attention_of_a_model_whose_rate_nobody_knows(
     torch.save(content, checkpoint)
     assert attention_of(checkpoint, tmp_path / "sound")["collapse"] is None
     monkeypatch.setattr(evaluate, "collapse_of", lambda *_: "all alike")
-    expected = "all alike; the model has collapsed; --self_test tells whether it can learn these images at all"
+    expected = "all alike; the model has collapsed; --overfit_check tells whether it can learn these images at all"
     assert attention_of(checkpoint, tmp_path / "collapsed")["collapse"] == expected
 
 

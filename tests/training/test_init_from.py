@@ -12,7 +12,7 @@ from torch import Tensor
 from detr_lite.training import run
 from detr_lite.weights.checkpoint import load_model
 
-TINY = ("--trainer.max_epochs", 1, "--trainer.evaluations", 1)
+TINY = ("--trainer.max_epochs", 1, "--trainer.num_evaluations", 1)
 STILL = ("--optim.lr", 0)
 """Weights stay as they started, so that a checkpoint shows the start; the data are still seen by batch norm."""
 
@@ -76,7 +76,7 @@ def test_a_run_starts_with_the_rows_of_the_classes_that_it_shares(
 
     before, after = state_of(path), state_of(tmp_path / "new" / "checkpoints" / "last.ckpt")
     old_rows = {"Green Thing": 2, "red thing": 1, "blue thing": 0}  # by id: blue, red, green
-    labels = [key for key in after if "label" in key or "noisy_content" in key]
+    labels = [key for key in after if "label" in key or "denoising_embed" in key]
     assert len(labels) == (2 if name == "detr" else 7)
     for key in labels:
         for row, category in enumerate(NAMES.values()):

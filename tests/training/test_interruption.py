@@ -18,11 +18,11 @@ import torch
 from runs import assert_same_end, checkpoint_of, files_in, rows_of
 
 from detr_lite.config import Config, Invocation
-from detr_lite.io import keep_copy, write_whole
+from detr_lite.io import atomic_write, backup_file
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
-from detr_lite.training.state.run_folder import take_folder
 from detr_lite.training.state.lock import RunLock
+from detr_lite.training.state.run_folder import take_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -42,10 +42,10 @@ def eager(tiny_config: Config) -> Config:
     """All that is random, a worker, accumulated gradients, an average, and a checkpoint after each step."""
     return replace(
         tiny_config,
-        data=replace(tiny_config.data, augmentation="light", workers=1, batch_size=2),
+        data=replace(tiny_config.data, augmentation="light", num_workers=1, batch_size=2),
         model=replace(tiny_config.model, dropout=0.1),
-        optim=replace(tiny_config.optim, accumulate=2, ema=0.9),
-        trainer=replace(tiny_config.trainer, max_epochs=4, evaluations=3, checkpoint_minutes=0.0),
+        optim=replace(tiny_config.optim, accumulate_grad_batches=2, ema_decay=0.9),
+        trainer=replace(tiny_config.trainer, max_epochs=4, num_evaluations=3, checkpoint_minutes=0.0),
     )
 
 
@@ -92,7 +92,7 @@ def sleep_long() -> None:
 @pytest.fixture
 def busy_run(tiny_config: Config, tmp_path: Path) -> Iterator[tuple[Any, Invocation]]:
     """A run that sleeps in its second step, with a loading process."""
-    config = replace(tiny_config, data=replace(tiny_config.data, workers=1))
+    config = replace(tiny_config, data=replace(tiny_config.data, num_workers=1))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
     process = faults.start(invocation, sleep_long, ("training step", 2, 0))
     wait_for(lambda: (tmp_path / "run/metrics.csv").exists() and rows_of(tmp_path / "run"))
@@ -163,7 +163,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(DetrLiteError, match=r"file: cannot be written \(No space left on device\); make room"):
-        write_whole(path, fill_disk)
+        atomic_write(path, fill_disk)
     assert files_in(tmp_path) == {"file"}
     assert path.read_text() == "old"
 
@@ -175,11 +175,11 @@ def test_the_checkpoint_before_keeps_its_content(
     if not has_links:
         monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(PermissionError(1, "no links here")))
     last, previous = tmp_path / "last", tmp_path / "previous"
-    keep_copy(last, previous)
+    backup_file(last, previous)
     assert files_in(tmp_path) == set()
     for number in range(3):
-        keep_copy(last, previous)
-        write_whole(last, lambda file, number=number: file.write(f"{number}".encode()))
+        backup_file(last, previous)
+        atomic_write(last, lambda file, number=number: file.write(f"{number}".encode()))
     assert (previous.read_text(), last.read_text()) == ("1", "2")
     assert files_in(tmp_path) == {"last", "previous"}
 
@@ -211,7 +211,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_checkpoint_whole(
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_exit_code_is_that_of_the_signal(tiny_file: Path, tmp_path: Path, signum: int, code: int) -> None:
     folder = tmp_path / "run"
-    words = ["--config", tiny_file, "--run_dir", folder, "--trainer.max_epochs", 10_000, "--data.workers", 1]
+    words = ["--config", tiny_file, "--run_dir", folder, "--trainer.max_epochs", 10_000, "--data.num_workers", 1]
     command = [sys.executable, PROJECT / "tools/train.py", *words]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for((folder / "metrics.csv").exists, 120)

@@ -20,7 +20,7 @@ from detr_lite.data.sampler import BucketedBatchSampler
 from detr_lite.data.transforms import ResizeRule
 
 TWO = ("--data.batch_size", 2, "--trainer.devices", 2)
-ENDLESS = (*TWO, "--data.workers", 1, "--trainer.max_epochs", 10_000)
+ENDLESS = (*TWO, "--data.num_workers", 1, "--trainer.max_epochs", 10_000)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_an_image_that_only_the_other_process_cannot_read_is_told_once(
     path = train.images[batches[1][0]].path
     path.write_bytes(path.read_bytes()[:-60])
     words = ("--config", tiny_file, "--run_dir", tmp_path / "run", "--data.root", own_data, *TWO)
-    run = launch(*words, "--data.workers", 1, kind=Forked)
+    run = launch(*words, "--data.num_workers", 1, kind=Forked)
     run.until(run.family)
     (other,) = run.family()
     assert run.code() == 2
@@ -117,7 +117,7 @@ def test_torchrun(
     folder = tmp_path / "run"
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", TRAIN)
     words = ("--config", tiny_file, "--run_dir", folder, "--data.batch_size", 2, "--trainer.devices", "auto")
-    run = launch(*torchrun, *words, "--data.workers", 1, "--trainer.max_epochs", 10_000)
+    run = launch(*torchrun, *words, "--data.num_workers", 1, "--trainer.max_epochs", 10_000)
     run.until(lambda: last_row(folder))
     family = run.family()
     os.kill(run.pid, signal.SIGTERM)
@@ -128,7 +128,7 @@ def test_torchrun(
     assert not any(map(is_running, family))
 
     epochs = step // 2 + 1
-    more = map(str, (*words, "--data.workers", 0, "--trainer.max_epochs", epochs, "--resume"))
+    more = map(str, (*words, "--data.num_workers", 0, "--trainer.max_epochs", epochs, "--resume"))
     rest = start_two(read_config([*more]).config, folder, ranks.do_finish, resume="last")
     assert rest.codes() == [0, 0], rest.err
     assert "begun anew" not in rest.out[0]

@@ -251,9 +251,9 @@ def test_two_processes_share_one_log_one_average_and_one_end(
     config = replace(
         tiny_config,
         data=replace(tiny_config.data, batch_size=2),
-        optim=replace(tiny_config.optim, ema=0.9, lr=0.0),
+        optim=replace(tiny_config.optim, ema_decay=0.9, lr=0.0),
         trainer=replace(
-            tiny_config.trainer, devices="auto", max_epochs=8, evaluations=8, patience=2, logger="tensorboard"
+            tiny_config.trainer, devices="auto", max_epochs=8, num_evaluations=8, patience=2, logger="tensorboard"
         ),
     )
     both = start_two(config, folder, ranks.do_finish)

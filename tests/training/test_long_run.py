@@ -43,9 +43,9 @@ def sample(pid: int, folder: Path) -> Sample | None:
     """None while there is nothing to see, or processes come and go."""
     try:
         rows = rows_of(folder)
-        workers = children_of(pid)
-        files = sum(len([*Path(f"/proc/{process}/fd").iterdir()]) for process in (pid, *workers))
-        return Sample(int(rows[-1]["step"]), memory_of(pid), max(map(memory_of, workers)), files)
+        num_workers = children_of(pid)
+        files = sum(len([*Path(f"/proc/{process}/fd").iterdir()]) for process in (pid, *num_workers))
+        return Sample(int(rows[-1]["step"]), memory_of(pid), max(map(memory_of, num_workers)), files)
     except (FileNotFoundError, ProcessLookupError, IndexError, KeyError, ValueError):
         return None
 
@@ -56,9 +56,9 @@ def test_memory_and_open_files_stay_what_they_are(tiny_config: Config, tmp_path:
     """Over 600 steps with a loading process, many epochs, evaluations and checkpoints."""
     config = replace(
         tiny_config,
-        data=replace(tiny_config.data, augmentation="light", workers=1, batch_size=2),
-        optim=replace(tiny_config.optim, ema=0.99),
-        trainer=replace(tiny_config.trainer, max_epochs=STEPS // 4, evaluations=5, checkpoint_minutes=0.05),
+        data=replace(tiny_config.data, augmentation="light", num_workers=1, batch_size=2),
+        optim=replace(tiny_config.optim, ema_decay=0.99),
+        trainer=replace(tiny_config.trainer, max_epochs=STEPS // 4, num_evaluations=5, checkpoint_minutes=0.05),
     )
     process = faults.start(Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False))
     samples: list[Sample] = []

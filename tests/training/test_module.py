@@ -55,7 +55,7 @@ def norm_of_gradients(model: nn.Module) -> float:
 
 def fit(module: L.LightningModule, root: Path, **options) -> L.Trainer:
     split = read_split(root, "train")
-    loader = make_loader(split, evaluation_transform(RESIZE), RESIZE, batch_size=2, workers=0)
+    loader = make_loader(split, evaluation_transform(RESIZE), RESIZE, batch_size=2, num_workers=0)
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -117,7 +117,7 @@ def test_an_image_that_two_ranks_saw_counts_once(make_module: Callable[..., Dete
     module = make_module(clip=1.0).eval()
     logged: dict[str, Tensor] = {}
     module.log_dict = lambda numbers, **_: logged.update(numbers)
-    loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, workers=0)
+    loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, num_workers=0)
     with torch.no_grad():
         for index, batch in enumerate(loader):
             module.validation_step(batch, index)
@@ -135,7 +135,7 @@ def test_detections_of_all_ranks_are_gathered(
     module = make_module(clip=1.0).eval()
     logged: list[dict[str, Tensor]] = []
     module.log_dict = lambda numbers, **_: logged.append(numbers)
-    loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, workers=0)
+    loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, num_workers=0)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
     try:
         for _ in ("in a group", "alone"):
@@ -168,7 +168,7 @@ def test_a_perfect_answer_scores_one(make_module: Callable[..., DetectionModule]
             return DetrOutput(logits, boxes_cxcywh)
 
     module.model = Knows()
-    loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, workers=0)
+    loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, num_workers=0)
     for index, batch in enumerate(loader):
         module.validation_step(batch, index)
     module.on_validation_epoch_end()

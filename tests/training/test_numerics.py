@@ -17,11 +17,11 @@ from torch import distributed as dist
 from detr_lite.config import Config
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import DetrOutput
-from detr_lite.training import numerics
-from detr_lite.training.schedule import step_seed
-from detr_lite.training.checks.nan_capture import FOLDER, KeptStep
+from detr_lite.training.checks import nan_guard
+from detr_lite.training.checks.nan_capture import FOLDER, NaNCapture
+from detr_lite.training.checks.nan_guard import RankReport
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.checks.nan_guard import Account
+from detr_lite.training.schedule import step_seed
 from detr_lite.weights.checkpoint import KEY, Description
 from detr_lite.weights.files import read_torch
 
@@ -55,7 +55,7 @@ def test_a_bad_image_stops_the_run_and_leaves_everything_as_it_was(
     file = tmp_path / FOLDER / "step-3.pt"
     listed = ", ".join(map(str, ids))
     assert message.startswith(
-        "step 3: the loss is not finite (class nan, l1 nan, giou nan, edges nan, denoising_class nan"
+        "step 3: the loss is not finite (class nan, l1 nan, giou nan, fdr nan, denoising_class nan"
     )
     assert f"; images {listed}, of which the answers for " in message  # batch norm spoils the other image too
     assert "; the update was not applied; " in message
@@ -143,7 +143,7 @@ def test_with_accumulation_the_bad_batch_is_named_whichever_it_is(
     message = run.stops()
     assert message.startswith("step 2: the loss is not finite")
     assert f"; images {', '.join(map(str, ids))}" in message
-    (kept,) = KeptStep.read(tmp_path / FOLDER / "step-2.pt").batches
+    (kept,) = NaNCapture.read(tmp_path / FOLDER / "step-2.pt").batches
     assert (kept.epoch, kept.index) == (0, bad - 1)
     assert_same(run.snapshots.take(run.trainer)["weights"], run.snapshots.taken[2]["weights"])
 
@@ -153,10 +153,10 @@ def test_infinite_gradients_of_a_finite_loss_stop_the_run(make_run, tmp_path) ->
     answers_at(run.module, 3, lambda output: replace(output, logits=_Explodes.apply(output.logits)))
     message = run.stops()
     assert message.startswith("step 2: the gradients are not finite (norm nan; the loss is: class ")
-    assert message.endswith("usual remedies: a new run with a lower --optim.lr than 0.0015, --optim.clip 1")
+    assert message.endswith("usual remedies: a new run with a lower --optim.lr than 0.0015, --optim.max_grad_norm 1")
     both = [*ids_of(run, 0, 2), *ids_of(run, 0, 3)]
     assert f"; images {', '.join(map(str, both))}; " in message
-    assert len(KeptStep.read(tmp_path / FOLDER / "step-2.pt").batches) == 2
+    assert len(NaNCapture.read(tmp_path / FOLDER / "step-2.pt").batches) == 2
     assert_same(run.snapshots.take(run.trainer)["weights"], run.snapshots.taken[2]["weights"])
 
 
@@ -206,7 +206,7 @@ def test_the_file_holds_all_and_runs_no_code(make_run, monkeypatch, tmp_path) ->
     content = read_torch(tmp_path / FOLDER / "step-6.pt")
     assert Description.from_dict(content[KEY]) == run.guard.description
     assert content["state_dict"].keys() == run.module.state_dict().keys()
-    step = KeptStep.read(tmp_path / FOLDER / "step-6.pt")
+    step = NaNCapture.read(tmp_path / FOLDER / "step-6.pt")
     assert (step.step, step.rank, step.world_size, step.precision, step.device) == (6, 0, 1, "bf16-mixed", "cpu")
     (kept,) = step.batches
     assert (kept.epoch, kept.index, kept.seed) == (1, 1, step_seed(0, 1, 1, 0))
@@ -267,12 +267,12 @@ def test_of_several_ranks_the_bad_ones_are_named_and_the_first_one_s_batch_is_sh
 
     def exchange(mine: Any) -> list[Any]:
         told.append(mine)
-        if not isinstance(mine, Account):
+        if not isinstance(mine, RankReport):
             return [None, Path("run/nonfinite/step-1.pt"), None, mine]
         good = replace(mine, is_broken=False, broken_ids=(), parts={"class": [1.0]})
         return [replace(good, rank=0), replace(mine, rank=1, image_ids=(7, 8), broken_ids=(8,)), good, mine]
 
-    monkeypatch.setattr(numerics, "_from_all_ranks", exchange)
+    monkeypatch.setattr(nan_guard, "_from_all_ranks", exchange)
     for rank in (3, 0):
         run = make_run()
         answers_at(run.module, 1, with_nan)
@@ -283,7 +283,7 @@ def test_of_several_ranks_the_bad_ones_are_named_and_the_first_one_s_batch_is_sh
                 run.trainer.fit(run.module, run.data)
             assert ending.value.code == 2
             assert told[1].name == "step-1-rank-3.pt"
-            assert KeptStep.read(told[1]).rank == 3
+            assert NaNCapture.read(told[1]).rank == 3
         else:
             message = run.stops()
             assert "images 7, 8 of rank 1 (also rank 0)" in message

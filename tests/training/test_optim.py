@@ -9,7 +9,7 @@ from torch import nn
 from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.optim import make_optimizer, parameter_groups, rate_factor
+from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
 
 
 class Model(nn.Module):
@@ -74,14 +74,14 @@ def test_nothing_to_train_is_told() -> None:
 
 
 def test_warm_up_rises_in_even_steps_to_the_full_rate() -> None:
-    rates = [rate_factor(0.0, step, "constant", flat=1.0, warmup_steps=4) for step in range(6)]
+    rates = [lr_factor(0.0, step, "constant", lr_hold=1.0, warmup_steps=4) for step in range(6)]
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    assert rate_factor(0.0, 0, "constant", flat=1.0, warmup_steps=0) == 1.0
+    assert lr_factor(0.0, 0, "constant", lr_hold=1.0, warmup_steps=0) == 1.0
 
 
 def test_cosine_is_flat_then_falls_to_zero() -> None:
     def rate(progress: float) -> float:
-        return rate_factor(progress, 1000, "cosine", flat=0.5, warmup_steps=10)
+        return lr_factor(progress, 1000, "cosine", lr_hold=0.5, warmup_steps=10)
 
     assert rate(0.0) == rate(0.3) == rate(0.5) == 1.0
     assert rate(0.75) == pytest.approx(0.5)
@@ -92,16 +92,16 @@ def test_cosine_is_flat_then_falls_to_zero() -> None:
 
 
 def test_step_falls_to_a_tenth_at_once() -> None:
-    assert rate_factor(0.69, 1000, "step", flat=0.7, warmup_steps=1) == 1.0
-    assert rate_factor(0.7, 1000, "step", flat=0.7, warmup_steps=1) == pytest.approx(0.1)
+    assert lr_factor(0.69, 1000, "step", lr_hold=0.7, warmup_steps=1) == 1.0
+    assert lr_factor(0.7, 1000, "step", lr_hold=0.7, warmup_steps=1) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
-@pytest.mark.parametrize("flat", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("lr_hold", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
-def test_the_rate_stays_within_its_bounds(schedule: str, flat: float, progress: float) -> None:
+def test_the_rate_stays_within_its_bounds(schedule: str, lr_hold: float, progress: float) -> None:
     for step in (0, 1, 100):
-        assert 0 <= rate_factor(progress, step, schedule, flat, warmup_steps=3) <= 1
+        assert 0 <= lr_factor(progress, step, schedule, lr_hold, warmup_steps=3) <= 1
 
 
 def test_muon_takes_matrices_between_hidden_layers_alone() -> None:

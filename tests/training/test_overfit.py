@@ -51,10 +51,10 @@ def write_one_batch(root: Path) -> None:
 def test_one_batch_is_learned_by_heart(name, steps, model, optim, tmp_path):
     write_one_batch(tmp_path / "data")
     settings = {
-        "data": {"root": str(tmp_path / "data"), "batch_size": 4, "augmentation": "none", "workers": 0},
+        "data": {"root": str(tmp_path / "data"), "batch_size": 4, "augmentation": "none", "num_workers": 0},
         "model": {"name": name, "pretrained": False, "num_queries": 8, **model},
         "optim": optim,
-        "trainer": {"max_epochs": steps, "evaluations": 2, "accelerator": "cpu", "precision": "32-true"},
+        "trainer": {"max_epochs": steps, "num_evaluations": 2, "accelerator": "cpu", "precision": "32-true"},
     }
     config = tmp_path / "one_batch.yaml"
     config.write_text(yaml.safe_dump(settings))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from toy import Toy, run
 
-from detr_lite.training.schedule import RunClock
 from detr_lite.training.checks.pace import PaceNotes
+from detr_lite.training.schedule import TrainingProgress
 
 
 class Scored(Toy):
@@ -30,8 +30,8 @@ def notes(capsys: pytest.CaptureFixture[str]) -> list[str]:
 )
 def test_minutes_that_hold_few_steps(minutes: float, words: str | None, fake_time, capsys) -> None:
     """A step takes a second."""
-    clock = RunClock(max_epochs=None, max_minutes=minutes, evaluations=1)
-    trainer = run(Scored(0.5, fake_time), clock, PaceNotes(clock))
+    progress = TrainingProgress(max_epochs=None, max_minutes=minutes, num_evaluations=1)
+    trainer = run(Scored(0.5, fake_time), progress, PaceNotes(progress))
     assert trainer.global_step == 60 * minutes
     said = notes(capsys)
     assert len(said) == (words is not None)
@@ -42,15 +42,15 @@ def test_minutes_that_hold_few_steps(minutes: float, words: str | None, fake_tim
 
 
 def test_epochs_are_the_users_own_choice(fake_time, capsys) -> None:
-    clock = RunClock(max_epochs=8, max_minutes=None, evaluations=1)
-    assert run(Scored(0.5, fake_time), clock, PaceNotes(clock)).global_step == 40
+    progress = TrainingProgress(max_epochs=8, max_minutes=None, num_evaluations=1)
+    assert run(Scored(0.5, fake_time), progress, PaceNotes(progress)).global_step == 40
     assert notes(capsys) == []
 
 
 def test_a_run_that_goes_on_says_it_once_and_counts_its_own_steps(fake_time, capsys, tmp_path: Path) -> None:
     def go(minutes: float, resume: Path | None = None):
-        clock = RunClock(max_epochs=None, max_minutes=minutes, evaluations=1)
-        return run(Scored(0.5, fake_time), clock, PaceNotes(clock), resume=resume)
+        progress = TrainingProgress(max_epochs=None, max_minutes=minutes, num_evaluations=1)
+        return run(Scored(0.5, fake_time), progress, PaceNotes(progress), resume=resume)
 
     go(0.25).save_checkpoint(tmp_path / "short.ckpt")
     assert notes(capsys) == []  # over before the pace is known
@@ -66,8 +66,8 @@ def test_a_run_that_goes_on_says_it_once_and_counts_its_own_steps(fake_time, cap
 )
 def test_a_short_run_that_ends_with_nothing(AP50: float, epochs: int, is_said: bool, fake_time, capsys) -> None:  # noqa: N803
     """After more steps it is no longer the steps."""
-    clock = RunClock(max_epochs=epochs, max_minutes=None, evaluations=2)
-    run(Scored(AP50, fake_time), clock, PaceNotes(clock))
+    progress = TrainingProgress(max_epochs=epochs, max_minutes=None, num_evaluations=2)
+    run(Scored(AP50, fake_time), progress, PaceNotes(progress))
     said = notes(capsys)
     assert len(said) == is_said  # not after the first evaluation, too
     if is_said:

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from detr_lite.training.schedule import NEVER, RunClock
-from detr_lite.training.callbacks.early_stopping import Patience
+from detr_lite.training.callbacks.early_stopping import EarlyStopping
+from detr_lite.training.schedule import NEVER, TrainingProgress
 
 
 class Toy(L.LightningModule):
@@ -40,10 +40,10 @@ class Toy(L.LightningModule):
 
 
 def run(
-    module: Toy, patience: int, folder: Path, evaluations: int = 6, batches: int = 2, resume: bool = False
+    module: Toy, patience: int, folder: Path, num_evaluations: int = 6, batches: int = 2, resume: bool = False
 ) -> L.Trainer:
     """Six epochs of `batches` batches each."""
-    clock = RunClock(max_epochs=6, max_minutes=None, evaluations=evaluations)
+    progress = TrainingProgress(max_epochs=6, max_minutes=None, num_evaluations=num_evaluations)
     values = DataLoader(TensorDataset(torch.ones(batches, 1)))
     last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = L.Trainer(
@@ -55,7 +55,7 @@ def run(
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[clock, Patience(patience, clock), last],
+        callbacks=[progress, EarlyStopping(patience, progress), last],
     )
     path = folder / "last.ckpt" if resume else None
     trainer.fit(module, values, DataLoader(TensorDataset(torch.ones(1, 1))), ckpt_path=path, weights_only=True)
@@ -63,7 +63,7 @@ def run(
 
 
 @pytest.mark.parametrize(
-    ("ap", "patience", "evaluations"),
+    ("ap", "patience", "num_evaluations"),
     [
         ([0.1, 0.2, 0.2, 0.1, 0.3, 0.4], 2, 4),
         ([0.1, 0.2, 0.2, 0.3, 0.3, 0.4], 2, 6),
@@ -73,16 +73,16 @@ def run(
     ],
 )
 def test_so_many_evaluations_without_a_rise_end_the_run(
-    ap: list[float], patience: int, evaluations: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ap: list[float], patience: int, num_evaluations: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = Toy(ap)
-    assert run(module, patience, tmp_path).global_step == 2 * evaluations
-    assert module.evaluated == evaluations
+    assert run(module, patience, tmp_path).global_step == 2 * num_evaluations
+    assert module.evaluated == num_evaluations
     said = capsys.readouterr().out
-    assert ("stopped early" in said) == (evaluations < 6)
-    if evaluations < 6:
+    assert ("stopped early" in said) == (num_evaluations < 6)
+    if num_evaluations < 6:
         times = f"{patience} evaluations in a row have" if patience > 1 else "1 evaluation has"
-        best = max(ap[:evaluations])
+        best = max(ap[:num_evaluations])
         assert f"stopped early: {times} not raised the best AP, {best:.3f} (--trainer.patience {patience})\n" in said
 
 
@@ -122,16 +122,16 @@ def test_what_was_seen_before_a_break_counts(tmp_path: Path) -> None:
 
 def test_stopped_in_the_middle_of_an_epoch_it_can_go_on_to_the_end(tmp_path: Path) -> None:
     ap = [0.4, 0.5, 0.4, *[0.6 + step / 100 for step in range(9)]]
-    assert run(Toy(ap), 1, tmp_path, evaluations=12, batches=4).global_step == 6
+    assert run(Toy(ap), 1, tmp_path, num_evaluations=12, batches=4).global_step == 6
     module = Toy(ap, evaluated=3)
-    trainer = run(module, 2, tmp_path, evaluations=12, batches=4, resume=True)
+    trainer = run(module, 2, tmp_path, num_evaluations=12, batches=4, resume=True)
     # The second half of the epoch that was left is not made up for, nor is the evaluation at its end.
     assert trainer.global_step == 22
     assert module.evaluated == 11
 
 
 def test_the_tool_stops_early_and_ends_as_ever(run_tool: Callable[..., Any], tiny_file: Path, tmp_path: Path) -> None:
-    words = ("--trainer.max_epochs", 8, "--trainer.evaluations", 8, "--trainer.patience", 2, "--optim.lr", 0)
+    words = ("--trainer.max_epochs", 8, "--trainer.num_evaluations", 8, "--trainer.patience", 2, "--optim.lr", 0)
     ended = run_tool("train", "--config", tiny_file, "--run_dir", tmp_path / "run", *words)
     assert ended.code == 0, ended.err
     assert "stopped early: 2 evaluations in a row have not raised the best AP" in ended.out

@@ -11,7 +11,7 @@ from detr_lite.build import build_model, build_postprocess
 from detr_lite.config import Config
 from detr_lite.data.coco import CocoDetection, read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
-from detr_lite.training import pictures
+from detr_lite.training import samples
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def parts(tiny_config: Config, tiny_data: Path):
 
 @pytest.mark.parametrize("threshold", [0.0, 0.999])
 def test_both_pictures_are_drawn_also_when_nothing_is_found(parts, tmp_path: Path, threshold: float) -> None:
-    pictures.draw_pictures(*parts, tmp_path, threshold)
+    samples.draw_pictures(*parts, tmp_path, threshold)
     sizes = {path.name: Image.open(path).size for path in tmp_path.iterdir()}
     assert sorted(sizes) == ["attention.png", "samples.png"]
     assert min(side for size in sizes.values() for side in size) > 200
@@ -34,10 +34,10 @@ def test_both_pictures_are_drawn_also_when_nothing_is_found(parts, tmp_path: Pat
 def drawn(parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, **options: int):
     """What is handed to the two drawing functions."""
     sheet, figures = [], []
-    samples_sheet, attention_figure = pictures.samples_sheet, pictures.attention_figure
-    monkeypatch.setattr(pictures, "samples_sheet", lambda *words: sheet.extend(words[0]) or samples_sheet(*words))
-    monkeypatch.setattr(pictures, "attention_figure", lambda *words: figures.append(words) or attention_figure(*words))
-    pictures.draw_pictures(*parts, tmp_path, threshold, **options)
+    samples_sheet, attention_figure = samples.samples_sheet, samples.attention_figure
+    monkeypatch.setattr(samples, "samples_sheet", lambda *words: sheet.extend(words[0]) or samples_sheet(*words))
+    monkeypatch.setattr(samples, "attention_figure", lambda *words: figures.append(words) or attention_figure(*words))
+    samples.draw_pictures(*parts, tmp_path, threshold, **options)
     return sheet, figures
 
 

@@ -25,8 +25,8 @@ def together(config: Config, epochs: int = 2, name: str = "lite", **model: Any) 
         config,
         data=replace(config.data, augmentation="light", batch_size=2),
         model=replace(config.model, name=name, **{"dropout": 0.1, **model}),
-        optim=replace(config.optim, ema=0.9),
-        trainer=replace(config.trainer, devices="auto", max_epochs=epochs, evaluations=3),
+        optim=replace(config.optim, ema_decay=0.9),
+        trainer=replace(config.trainer, devices="auto", max_epochs=epochs, num_evaluations=3),
     )
 
 

@@ -19,8 +19,8 @@ from detr_lite.data.coco import read_split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import Batch, Target
-from detr_lite.training.distributed.control import Agreement
 from detr_lite.training.datamodule import make_loader
+from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.module import DetectionModule
 
 pytestmark = pytest.mark.timeout(60)
@@ -145,11 +145,11 @@ def exchange(place: Path, backend: str) -> None:
     ranks.join()
     rank, told = dist.get_rank(), dist.get_backend()
     dist.get_backend = lambda: backend  # type: ignore[assignment]
-    agreement, trainer = Agreement(), MagicMock(world_size=2)
-    agreement.join(trainer)
+    control_group, trainer = ControlGroup(), MagicMock(world_size=2)
+    control_group.join(trainer)
     dist.get_backend = lambda *_: told  # type: ignore[assignment]
-    found = agreement.highest(trainer, rank, -rank, 2**40 + rank)
-    (place / f"{rank}.txt").write_text(f"{agreement._group is None} {found}")
+    found = control_group.all_reduce_max(trainer, rank, -rank, 2**40 + rank)
+    (place / f"{rank}.txt").write_text(f"{control_group._group is None} {found}")
 
 
 @pytest.mark.parametrize("backend", ["gloo", "nccl"])

@@ -15,7 +15,7 @@ from torch import nn
 
 from detr_lite.config import Config, read_config
 from detr_lite.structures import DetrLiteError, DetrOutput
-from detr_lite.training.checks.nan_capture import FOLDER, KeptStep
+from detr_lite.training.checks.nan_capture import FOLDER, NaNCapture
 from detr_lite.training.checks.replay import replay, watched
 from detr_lite.weights.checkpoint import KEY
 from detr_lite.weights.files import read_torch
@@ -86,12 +86,14 @@ def test_a_replay_gives_the_same_numbers(make_run, tmp_path, capsys, precision: 
 def test_exactly_the_same(make_run, tmp_path, monkeypatch) -> None:
     """Not only the digits that are printed."""
     seen = {}
-    monkeypatch.setattr("detr_lite.training.checks.replay._say_parts", lambda losses, before: seen.update(now=losses.parts))
+    monkeypatch.setattr(
+        "detr_lite.training.checks.replay._say_parts", lambda losses, before: seen.update(now=losses.parts)
+    )
     run = make_run()
     break_bias(run)
     run.stops()
     replay(tmp_path / FOLDER / "step-1.pt")
-    (kept,) = KeptStep.read(tmp_path / FOLDER / "step-1.pt").batches
+    (kept,) = NaNCapture.read(tmp_path / FOLDER / "step-1.pt").batches
     then = {name: torch.tensor(layers) for name, layers in kept.parts.items()}
     torch.testing.assert_close(seen["now"], then, rtol=0, atol=0, equal_nan=True)
 
@@ -165,7 +167,7 @@ def test_gradients_alone_are_told_by_group(make_run, tmp_path, capsys, monkeypat
     assert len(lines["gradient"]) == 8
     assert sorted(path.name for path in (tmp_path / FOLDER).glob("*.png")) == ["step-1-1.png", "step-1-2.png"]
 
-    from detr_lite.training import replay as module
+    from detr_lite.training.checks import replay as module
 
     class Fails(nn.Module):
         def __init__(self, model: nn.Module) -> None:

@@ -20,9 +20,9 @@ from detr_lite.data.coco import read_split
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.training import run
-from detr_lite.training.state.run_folder import WRITTEN, choose_folder
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.state.resume import DescribeCheckpoint, RunFacts, find_resumed
+from detr_lite.training.state.run_folder import WRITTEN, choose_folder
 from detr_lite.weights.checkpoint import KEY, Description
 
 STEPS = 16
@@ -30,14 +30,14 @@ EVALUATED = 3
 """Batches of an evaluation; they come after steps 6, 11 and 16."""
 
 
-def small(config: Config, name: str = "lite", workers: int = 0, accumulate: int = 1, epochs: int = 4) -> Config:
+def small(config: Config, name: str = "lite", num_workers: int = 0, accumulate: int = 1, epochs: int = 4) -> Config:
     """Four epochs of four batches of two, with all that is random: augmentation, noise, dropout; and an average."""
     return replace(
         config,
-        data=replace(config.data, augmentation="light", workers=workers, batch_size=2),
+        data=replace(config.data, augmentation="light", num_workers=num_workers, batch_size=2),
         model=replace(config.model, name=name, dropout=0.1),
-        optim=replace(config.optim, accumulate=accumulate, ema=0.9),
-        trainer=replace(config.trainer, max_epochs=epochs, evaluations=3),
+        optim=replace(config.optim, accumulate_grad_batches=accumulate, ema_decay=0.9),
+        trainer=replace(config.trainer, max_epochs=epochs, num_evaluations=3),
     )
 
 
@@ -92,8 +92,8 @@ def whole_run(
         ({}, 6 + EVALUATED, signal.SIGTERM, 6),  # at the end of that
         ({}, 6 + EVALUATED + 3, signal.SIGINT, 9),
         ({}, 16 + 2 * EVALUATED + 2, signal.SIGTERM, 16),  # in the evaluation at the end of all
-        ({"name": "detr", "workers": 1, "accumulate": 2}, 3, signal.SIGTERM, 2),  # between two batches of a step
-        ({"name": "detr", "workers": 1, "accumulate": 2}, 6 + EVALUATED + 4, signal.SIGINT, 5),
+        ({"name": "detr", "num_workers": 1, "accumulate": 2}, 3, signal.SIGTERM, 2),  # between two batches of a step
+        ({"name": "detr", "num_workers": 1, "accumulate": 2}, 6 + EVALUATED + 4, signal.SIGINT, 5),
     ],
 )
 def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does(
@@ -253,12 +253,12 @@ def test_changed_settings_are_named_and_the_epoch_is_begun_anew(
     stopped_run: Path, invocation: Callable[..., Invocation], tiny_config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = small(tiny_config)
-    changed = replace(config, data=replace(config.data, batch_size=4), optim=replace(config.optim, clip=0.5))
+    changed = replace(config, data=replace(config.data, batch_size=4), optim=replace(config.optim, max_grad_norm=0.5))
     run.train(invocation(config=changed, run_dir=stopped_run, resume="last"))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
     assert lines == [
         "changed    data.batch_size 4 (was 2)",
-        "changed    optim.clip 0.5 (was 1.0)",
+        "changed    optim.max_grad_norm 0.5 (was 1.0)",
         "changed    batches are others than before; an epoch that was interrupted is begun anew",
     ]
     # Three steps of two images, and then four epochs of two steps.

@@ -20,8 +20,8 @@ from detr_lite.config import Config, Invocation, config_to_dict, read_config
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
-from detr_lite.training.state.run_folder import WRITTEN, choose_folder, take_folder
 from detr_lite.training.hardware import choose_precision
+from detr_lite.training.state.run_folder import WRITTEN, choose_folder, take_folder
 
 FILES = {
     "config.yaml",
@@ -55,9 +55,9 @@ def test_the_settings_in_the_folder_give_the_same_run(finished_run: Path, tiny_f
         "60",
         "--optim.lr",
         "4e-3",
-        "--trainer.evaluations=3",
+        "--trainer.num_evaluations=3",
         "--optim.optimizer=muon",
-        "--optim.backbone_factor=1",
+        "--optim.backbone_lr_factor=1",
     ]
     assert read_config(["--config", str(finished_run / "config.yaml")]).config == read_config(words).config
 
@@ -78,9 +78,9 @@ def test_the_numbers_are_those_of_pycocotools_on_the_written_detections(finished
 def test_the_log_has_losses_and_each_evaluation_and_agrees_with_the_end(finished_run: Path) -> None:
     rows = rows_of(finished_run)
     assert [row["step"] for row in rows if row["loss"]] == ["1", *map(str, range(10, 121, 10))]
-    evaluations = [row for row in rows if row["AP"]]
-    assert [row["step"] for row in evaluations] == ["40", "80", "120"]
-    best = max(evaluations, key=lambda row: float(row["AP"]))
+    num_evaluations = [row for row in rows if row["AP"]]
+    assert [row["step"] for row in num_evaluations] == ["40", "80", "120"]
+    best = max(num_evaluations, key=lambda row: float(row["AP"]))
     written = json.loads((finished_run / "evaluation/metrics.json").read_text())
     assert {name: float(best[name]) for name in METRICS} == pytest.approx(written, abs=1e-6)
     rates = [float(row["lr"]) for row in rows]
@@ -120,7 +120,7 @@ def test_the_tool_tells_the_data_the_numbers_and_where_to_look(
 
 @pytest.mark.usefixtures("no_finish")
 def test_minutes_are_kept(invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path) -> None:
-    trainer = replace(tiny_config.trainer, max_epochs=None, max_minutes=0.05, evaluations=1)
+    trainer = replace(tiny_config.trainer, max_epochs=None, max_minutes=0.05, num_evaluations=1)
     start = time.monotonic()
     run.train(invocation(config=replace(tiny_config, trainer=trainer), run_dir=tmp_path / "run"))
     assert time.monotonic() - start > 2.5

@@ -17,11 +17,11 @@ from detr_lite.config import Config, ModelConfig, read_config
 from detr_lite.data.coco import CocoSplit, read_split
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.structures import DetrLiteError
-from detr_lite.training import self_test as module_under_test
-from detr_lite.training.checks.prediction_stats import Classes, Fit
+from detr_lite.training.checks import overfit_check as module_under_test
+from detr_lite.training.checks.overfit_check import Attempt, choose_images, find_fault, overfit_check
+from detr_lite.training.checks.prediction_stats import ClassStats, DetectionStats
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.checks.overfit_check import Attempt, choose_images, find_fault, self_test
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def parts(config: Config, split: CocoSplit) -> tuple[DetectionModule, DetectionD
     )
     resize = build_resize(config.data)
     transform = evaluation_transform(resize)
-    return module, DetectionData(split, split, transform, transform, resize, batch_size=4, workers=0, seed=0)
+    return module, DetectionData(split, split, transform, transform, resize, batch_size=4, num_workers=0, seed=0)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def split(tiny_data: Path) -> CocoSplit:
 def refused(config: Config, split: CocoSplit, *given: Any, seconds: float = 5.0) -> str:
     module, data = given or parts(config, split)
     with pytest.raises(DetrLiteError) as caught:
-        self_test(module, data, config, "32-true", CPU, seconds)
+        overfit_check(module, data, config, "32-true", CPU, seconds)
     message = str(caught.value)
     assert message.startswith("self test: ")
     assert "\n" not in message
@@ -63,7 +63,7 @@ def test_it_passes_on_good_data_and_leaves_no_trace(name, tiny_config: Config, s
     config = replace(tiny_config, model=ModelConfig(name=name, pretrained=False, num_queries=12))
     module, data = parts(config, split)
     weights, random = copy.deepcopy(module.state_dict()), torch.get_rng_state()
-    self_test(module, data, config, "32-true", CPU)
+    overfit_check(module, data, config, "32-true", CPU)
     said = capsys.readouterr().out
     assert said.startswith("self test  passed: AP50 ")
     assert " on 4 of your images after " in said
@@ -165,18 +165,24 @@ def test_labels_at_random_are_named(edit_annotations: Callable[..., Path], tiny_
 
 FALLING = tuple(np.linspace(30, 10, 200))
 ENDED = tuple([30.0] * 5 + [15.0] * 195)
-SEEN = Classes(found=0, right=0, most_frequent=0)
+SEEN = ClassStats(found=0, right=0, most_frequent=0)
 
 
 @pytest.mark.parametrize(
     ("attempt", "words"),
     [
-        (Attempt(ENDED, Fit(0.1, 0.2, SEEN), 0.2, 40.0), "the boxes are not learned (AP50 0.20 regardless of class)"),
-        (Attempt(ENDED, Fit(0.1, 0.2, SEEN), 0.9, 40.0), "the classes are learned but the boxes are not learned"),
-        (Attempt(ENDED, Fit(0.3, 0.9, Classes(20, 8, 8)), 0.4, 40.0), "(8 of 20 right)"),
-        (Attempt(ENDED[:25], Fit(0.1, 0.2, SEEN), 0.2, 40.0), None),
-        (Attempt(FALLING, Fit(0.1, 0.2, SEEN), 0.2, 40.0), None),
-        (Attempt(FALLING, Fit(0.5, 0.9, Classes(20, 19, 18)), 0.2, 40.0), None),
+        (
+            Attempt(ENDED, DetectionStats(0.1, 0.2, SEEN), 0.2, 40.0),
+            "the boxes are not learned (AP50 0.20 regardless of class)",
+        ),
+        (
+            Attempt(ENDED, DetectionStats(0.1, 0.2, SEEN), 0.9, 40.0),
+            "the classes are learned but the boxes are not learned",
+        ),
+        (Attempt(ENDED, DetectionStats(0.3, 0.9, ClassStats(20, 8, 8)), 0.4, 40.0), "(8 of 20 right)"),
+        (Attempt(ENDED[:25], DetectionStats(0.1, 0.2, SEEN), 0.2, 40.0), None),
+        (Attempt(FALLING, DetectionStats(0.1, 0.2, SEEN), 0.2, 40.0), None),
+        (Attempt(FALLING, DetectionStats(0.5, 0.9, ClassStats(20, 19, 18)), 0.2, 40.0), None),
     ],
 )
 def test_the_verdict(attempt: Attempt, words: str | None, tiny_config: Config, split: CocoSplit) -> None:
@@ -190,7 +196,7 @@ def test_objects_smaller_than_a_token_are_named_with_a_remedy(tiny_config: Confi
     _, data = parts(tiny_config, split)
     tiny = [replace(record, boxes_xyxy=record.boxes_xyxy * 0 + np.float32([2, 2, 8, 8])) for record in split.images]
     records = [record for record in tiny if len(record.labels)][:2]
-    attempt = Attempt(ENDED, Fit(0.1, 0.2, SEEN), 0.2, 40.0)
+    attempt = Attempt(ENDED, DetectionStats(0.1, 0.2, SEEN), 0.2, 40.0)
     message = str(find_fault(attempt, records, data, tiny_config))
     assert "objects are smaller than a token of 16 pixels (000.png, 002.png)" in message
     # The images are no larger, and the rule of the settings would leave them so.
@@ -208,7 +214,7 @@ def test_images_with_many_classes_come_first(split: CocoSplit) -> None:
 
 
 def test_it_goes_with_a_new_run_only(tiny_file: Path) -> None:
-    assert read_config(["--config", str(tiny_file), "--self_test"]).self_test
-    assert not read_config(["--config", str(tiny_file)]).self_test
+    assert read_config(["--config", str(tiny_file), "--overfit_check"]).overfit_check
+    assert not read_config(["--config", str(tiny_file)]).overfit_check
     with pytest.raises(DetrLiteError, match="goes with a new run"):
-        read_config(["--config", str(tiny_file), "--self_test", "--resume"])
+        read_config(["--config", str(tiny_file), "--overfit_check", "--resume"])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from detr_lite.training.schedule import NEVER, RunClock
+from detr_lite.training.schedule import NEVER, TrainingProgress
 
 BATCHES = 5
 """In an epoch."""
@@ -41,11 +41,17 @@ class Toy(L.LightningModule):
         return torch.optim.SGD([{"params": [self.weight], "lr": 0.5, "initial_lr": 0.5}])
 
 
-def run(module: L.LightningModule, clock: RunClock, *callbacks: L.Callback, resume: Path | None = None, **options: Any):
+def run(
+    module: L.LightningModule,
+    progress: TrainingProgress,
+    *callbacks: L.Callback,
+    resume: Path | None = None,
+    **options: Any,
+):
     values = DataLoader(TensorDataset(torch.ones(BATCHES, 1)), generator=torch.Generator())
     trainer = L.Trainer(
         accelerator="cpu",
-        max_epochs=clock.max_epochs or -1,
+        max_epochs=progress.max_epochs or -1,
         val_check_interval=NEVER,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
@@ -53,7 +59,7 @@ def run(module: L.LightningModule, clock: RunClock, *callbacks: L.Callback, resu
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[clock, *callbacks],
+        callbacks=[progress, *callbacks],
         **options,
     )
     trainer.fit(module, values, DataLoader(TensorDataset(torch.ones(1, 1))), ckpt_path=resume, weights_only=True)

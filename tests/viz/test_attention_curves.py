@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from detr_lite.evaluation.attention_metrics import MEASURES, AttentionNumbers, AttentionTally
+from detr_lite.evaluation.attention_metrics import MEASURES, AttentionMeter, AttentionMetrics
 from detr_lite.viz.figures.attention_curves import plot_attention_curves
 
 
-def numbers_of(layers: int, heads: int) -> AttentionNumbers:
+def numbers_of(layers: int, heads: int) -> AttentionMetrics:
     random = torch.Generator().manual_seed(0)
     measured = {name: torch.rand(layers, heads + 1, generator=random) for name in MEASURES}
-    return AttentionNumbers(7, 0.05, 0.06, 6.5, apart=torch.ones(layers), **measured)
+    return AttentionMetrics(7, 0.05, 0.06, 6.5, apart=torch.ones(layers), **measured)
 
 
 @pytest.fixture
@@ -47,5 +47,5 @@ def test_each_panel_has_a_line_for_each_head_their_mean_and_what_is_even(
 
 
 def test_where_nothing_was_measured_the_panels_say_so(drawn: list[Figure], tmp_path: Path) -> None:
-    plot_attention_curves(AttentionTally().numbers(), tmp_path / "curves.png")
+    plot_attention_curves(AttentionMeter().numbers(), tmp_path / "curves.png")
     assert [axes.texts[0].get_text() for axes in drawn[0].axes] == ["no objects"] * 4

@@ -21,8 +21,8 @@ from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
 from detr_lite.structures import Batch, Detections
 from detr_lite.viz.explorer.page import explorer_page
+from detr_lite.viz.explorer.quantize import quantize_rows
 from detr_lite.viz.explorer.scene import pack_scene
-from detr_lite.viz.explorer.quantize import encode_rows
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -54,7 +54,7 @@ def facts_in(page):
 @pytest.mark.parametrize("spread", [1, 20, 200])
 def test_rows_are_exact_to_a_255th_of_their_peak(spread):
     weights = (spread * torch.randn(2, 5, 300, generator=torch.Generator().manual_seed(1))).softmax(-1)
-    coded = encode_rows(weights)
+    coded = quantize_rows(weights)
     assert_exact(coded.weights(), weights)
     assert_exact(rows_in(coded.text(), 300), weights)
     np.testing.assert_array_equal(coded.peaks, weights.amax(-1).flatten())
@@ -63,14 +63,14 @@ def test_rows_are_exact_to_a_255th_of_their_peak(spread):
 
 
 def test_rows_of_nothing_and_of_one_column():
-    assert encode_rows(torch.zeros(2, 3)).weights().tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert encode_rows(torch.ones(2, 1)).weights().tolist() == [[1], [1]]
-    assert encode_rows(torch.full((1, 4), 0.25).bfloat16()).weights().tolist() == [[0.25] * 4]
-    assert encode_rows(torch.zeros(0, 4)).weights().shape == (0, 4)
+    assert quantize_rows(torch.zeros(2, 3)).weights().tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert quantize_rows(torch.ones(2, 1)).weights().tolist() == [[1], [1]]
+    assert quantize_rows(torch.full((1, 4), 0.25).bfloat16()).weights().tolist() == [[0.25] * 4]
+    assert quantize_rows(torch.zeros(0, 4)).weights().shape == (0, 4)
 
 
 def test_rows_that_need_more_room_than_there_is():
-    coded = encode_rows(torch.rand(300, 4000))
+    coded = quantize_rows(torch.rand(300, 4000))
     text = coded.text()
     assert coded.text(float(len(text))) == text
     assert coded.text(len(text) - 1.0) is None
@@ -209,7 +209,7 @@ def test_other_peoples_names_cannot_leave_their_place():
 
 
 def test_no_script_makes_elements_of_text():
-    for file in (PROJECT / "detr_lite/viz/explorer").glob("*.js"):
+    for file in (PROJECT / "detr_lite/viz/explorer/static").glob("*.js"):
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", file.read_text()), file
 
 
@@ -220,7 +220,7 @@ def test_one_file_that_refers_to_nothing():
     assert re.findall(r'(?:src|href)="([^"]*)"', markup) == ["data:,"]
     assert "default-src 'none'" in markup
     assert "<!-- data -->" not in page
-    for file in (PROJECT / "detr_lite/viz/explorer").iterdir():
+    for file in (PROJECT / "detr_lite/viz/explorer/static").iterdir():
         if file.name != "index.html":
             assert page.count(file.read_text()) == 1, f"{file.name} stands in the page, once"
 
@@ -285,5 +285,5 @@ def test_a_wheel_has_the_pages_parts(tmp_path):
     subprocess.run([sys.executable, "-c", build, tmp_path], cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for file in (PROJECT / "detr_lite/viz/explorer").iterdir():
-        assert f"detr_lite/viz/explorer/{file.name}" in names
+    for file in (PROJECT / "detr_lite/viz/explorer/static").iterdir():
+        assert f"detr_lite/viz/explorer/static/{file.name}" in names

@@ -72,10 +72,10 @@ def test_the_last_tokens_may_reach_beyond_the_image():
 
 def test_the_token_is_the_one_that_the_encoder_made_of_that_place():
     """The encoder's own middles of tokens, in a batch of two images of which the first is padded."""
-    from detr_lite.model.encoder import _place
+    from detr_lite.model.encoder import _token_geometry
 
     batch = Batch.from_images([torch.zeros(3, 50, 90), torch.zeros(3, 100, 120)])
-    place = _place(batch.is_padding, (7, 8), 16, is_original=False)
+    place = _token_geometry(batch.is_padding, (7, 8), 16, is_original=False)
     maps = AttentionMaps(
         cross=torch.zeros(0, 2, 1, 1, 56),
         queries=torch.zeros(0, 2, 1, 1, 1),

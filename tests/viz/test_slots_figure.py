@@ -5,7 +5,7 @@ import torch
 from sheets import assert_legible
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.viz.figures.query_boxes import KINDS, QuerySlots, box_kinds, slots_figure
+from detr_lite.viz.figures.query_boxes import KINDS, QueryBoxes, box_kinds, query_boxes_figure
 
 SMALL, WIDE, UPRIGHT = range(3)
 
@@ -27,11 +27,11 @@ def test_the_rule_of_the_colours(size, image_size, kind):
 
 
 def slots_of(images, queries=5):
-    slots = QuerySlots()
+    query_boxes = QueryBoxes()
     given = torch.rand(images, queries, 4, generator=torch.Generator().manual_seed(1))
     for number, boxes_cxcywh in enumerate(given):
-        slots.add(boxes_cxcywh, (640, 480), torch.tensor([3, 3, 1] if number else [3]))
-    return slots, given
+        query_boxes.add(boxes_cxcywh, (640, 480), torch.tensor([3, 3, 1] if number else [3]))
+    return query_boxes, given
 
 
 def points_in(axes):
@@ -47,8 +47,8 @@ def points_in(axes):
 def test_every_box_is_drawn_once_at_its_centre_in_the_colour_of_its_kind(images):
     from matplotlib.colors import to_rgb
 
-    slots, given = slots_of(images)
-    figure = slots_figure(slots, queries=[4, 0])
+    query_boxes, given = slots_of(images)
+    figure = query_boxes_figure(query_boxes, queries=[4, 0])
     for axes, query in zip(figure.axes, [4, 0], strict=True):
         drawn = points_in(axes)
         kinds = box_kinds(given[:, query], (640, 480))
@@ -63,9 +63,9 @@ def test_every_box_is_drawn_once_at_its_centre_in_the_colour_of_its_kind(images)
 
 
 def test_the_queries_that_find_most_come_first():
-    slots, _ = slots_of(7)
-    assert slots.counts().tolist() == [0, 6, 0, 7, 0], "a query that found two classes in an image found it once"
-    figure = slots_figure(slots, most=3, note="found: score of at least 0.5")
+    query_boxes, _ = slots_of(7)
+    assert query_boxes.counts().tolist() == [0, 6, 0, 7, 0], "a query that found two classes in an image found it once"
+    figure = query_boxes_figure(query_boxes, most=3, note="found: score of at least 0.5")
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["query 3: found 7", "query 1: found 6", "query 0: found 0"]
     assert figure.get_suptitle().startswith("Centres of all boxes of 3 of 5 queries on 7 images\n")
@@ -73,8 +73,8 @@ def test_the_queries_that_find_most_come_first():
 
 
 def test_the_legend_names_the_rule():
-    slots, _ = slots_of(2)
-    (legend,) = slots_figure(slots).legends
+    query_boxes, _ = slots_of(2)
+    (legend,) = query_boxes_figure(query_boxes).legends
     assert [text.get_text() for text in legend.get_texts()] == [kind.rule for kind in KINDS]
 
 
@@ -84,22 +84,22 @@ def test_colours_differ_in_lightness_or_hue_and_shapes_always():
 
 @pytest.mark.parametrize("queries", [1, 5, 30])
 def test_legible_and_without_overlaps(queries):
-    slots = QuerySlots()
+    query_boxes = QueryBoxes()
     for _ in range(120):
-        slots.add(torch.rand(queries, 4), (64, 48), torch.arange(queries))
-    figure = slots_figure(slots, note="found: score of at least 0.5")
+        query_boxes.add(torch.rand(queries, 4), (64, 48), torch.arange(queries))
+    figure = query_boxes_figure(query_boxes, note="found: score of at least 0.5")
     assert len(figure.axes) == min(queries, 20)
     assert_legible(figure)
 
 
 def test_only_boxes_are_kept():
-    slots, _ = slots_of(1000, queries=100)
-    kept = sum(tensor.numel() * tensor.element_size() for tensors in vars(slots).values() for tensor in tensors)
+    query_boxes, _ = slots_of(1000, queries=100)
+    kept = sum(tensor.numel() * tensor.element_size() for tensors in vars(query_boxes).values() for tensor in tensors)
     assert kept <= 1000 * 100 * 25, "25 bytes a box"
 
 
 def test_wrong_use():
     with pytest.raises(DetrLiteError, match="no image was added"):
-        slots_figure(QuerySlots())
+        query_boxes_figure(QueryBoxes())
     with pytest.raises(DetrLiteError, match="there is no query 5; this model has 5, counted from 0"):
-        slots_figure(slots_of(1)[0], queries=[5])
+        query_boxes_figure(slots_of(1)[0], queries=[5])

@@ -306,7 +306,7 @@ def test_an_imported_model_is_evaluated_by_name_and_finds_things(
 
     root, output = edit_annotations("val", use_coco_names), tmp_path / "detr.ckpt"
     assert run_tool("import_checkpoint", pth, output).code == 0
-    ended = run_tool("evaluate", "--checkpoint", output, "--data.root", root, "--workers", 0)
+    ended = run_tool("evaluate", "--checkpoint", output, "--data.root", root, "--num_workers", 0)
     assert (ended.code, ended.err) == (0, "")
     results = json.loads((tmp_path / "evaluation" / "detections.json").read_text())
     assert 0 < len(results) <= 7

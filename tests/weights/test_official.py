@@ -12,9 +12,9 @@ from foreign_models import OriginalDetr, assert_answers_as_the_original, origina
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.structures import Batch, Category, DetrLiteError
 from detr_lite.weights import import_checkpoint
-from detr_lite.weights.arch_info import RESNETS, facts_of_weights
+from detr_lite.weights.arch_info import RESNETS, arch_info_from_weights
 from detr_lite.weights.imports import read_foreign
-from detr_lite.weights.official import OfficialLayout
+from detr_lite.weights.official import OfficialKeyMapping
 
 
 def test_the_import_answers_as_the_original(original: tuple[OriginalDetr, Namespace], pth: Path, batch: Batch) -> None:
@@ -44,14 +44,14 @@ def test_the_published_size_answers_as_the_original(tmp_path: Path) -> None:
 def test_every_number_goes_there_and_back(original: tuple[OriginalDetr, Namespace], pth: Path) -> None:
     """Bit by bit, from their names to ours, into a model and out of it."""
     state = original[0].state_dict()
-    back = OfficialLayout().to_theirs(import_checkpoint(str(pth)).state_dict())
+    back = OfficialKeyMapping().to_theirs(import_checkpoint(str(pth)).state_dict())
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
 def test_names_of_the_published_files() -> None:
     """Written down from them: a map that is wrong both ways would go there and back as well."""
-    layout = OfficialLayout()
+    layout = OfficialKeyMapping()
     for ours, theirs in {
         "backbone.network.layer1.0.downsample.0.weight": "backbone.0.body.layer1.0.downsample.0.weight",
         "encoder.projections.0.bias": "input_proj.bias",
@@ -160,7 +160,7 @@ def test_the_kind_of_resnet_is_seen(name: str) -> None:
     with torch.device("meta"):
         state = getattr(torchvision.models, name)().state_dict()
     shapes = {f"backbone.network.{key}": tuple(value.shape) for key, value in state.items()}
-    assert facts_of_weights(shapes).backbone == name
+    assert arch_info_from_weights(shapes).backbone == name
 
 
 def test_another_backbone_is_told(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from detr_lite.data.transforms import MEAN, STD, ResizeRule
 from detr_lite.model.detr import Detr
 from detr_lite.model.frozen import FrozenBatchNorm
 from detr_lite.structures import Category, DetrLiteError
-from detr_lite.weights import start
+from detr_lite.weights import init
 from detr_lite.weights.checkpoint import KEY, Description
 from detr_lite.weights.init import initial_model
 
@@ -58,7 +58,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 values.fill_(1)
         return model
 
-    monkeypatch.setattr(start, "build_model", build)
+    monkeypatch.setattr(init, "build_model", build)
     return asked
 
 

@@ -25,7 +25,7 @@ SMALL = ModelConfig(
 ANIMALS = ("cat", "dog", "horse")
 
 CLASS_PARTS = {
-    "lite": "; in queries.noisy_content (1 tensor), queries.token_label (2 tensors), heads.label (4 tensors)",
+    "lite": "; in queries.denoising_embed (1 tensor), queries.token_label (2 tensors), heads.label (4 tensors)",
     "detr": ", and the background's; in heads.label (2 tensors)",
 }
 """How the line of the classes ends: the tensors that have a row for each."""
@@ -81,7 +81,7 @@ def class_tensors(name: str) -> list[str]:
         *layers,
         "queries.token_label.weight",
         "queries.token_label.bias",
-        "queries.noisy_content.weight",
+        "queries.denoising_embed.weight",
     ]
 
 
@@ -185,7 +185,7 @@ def test_between_the_two_models_the_layers_in_common_are_kept() -> None:
     assert result.has_transformer
     assert result.by_class == result.by_query == ()
     assert {"heads.label.weight", "queries.position.weight"} <= set(result.reset)
-    assert {"heads.label.0.weight", "queries.noisy_content.weight"} <= set(result.unused)
+    assert {"heads.label.0.weight", "queries.denoising_embed.weight"} <= set(result.unused)
     assert not any(line.startswith(("class rows", "queries")) for line in result.lines())
 
 

@@ -11,7 +11,16 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int
 
-from detr_lite.data.synthetic.shapes import CATEGORY_IDS, Alpha, blob, fragment, line, silhouette, sliver, tight_box_xywh
+from detr_lite.data.synthetic.shapes import (
+    CATEGORY_IDS,
+    Alpha,
+    blob,
+    fragment,
+    line,
+    silhouette,
+    sliver,
+    tight_box_xywh,
+)
 
 SIDES = (128, 256)
 MOST_OBJECTS = 12

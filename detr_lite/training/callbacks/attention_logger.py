@@ -17,13 +17,13 @@ from tqdm import tqdm
 from detr_lite.data.coco import CocoDetection, ImageRecord
 from detr_lite.data.collate import collate
 from detr_lite.data.images import load_image
-from detr_lite.io import write_whole
-from detr_lite.evaluation.attention_metrics import MEASURES, AttentionNumbers, AttentionTally
+from detr_lite.evaluation.attention_metrics import MEASURES, AttentionMeter, AttentionMetrics
+from detr_lite.io import atomic_write
 from detr_lite.loss.matcher import MatchingCost
-from detr_lite.text import reason_of
 from detr_lite.structures import Detections
-from detr_lite.training.matched_attention import Look, look
-from detr_lite.training.schedule import RunClock
+from detr_lite.text import reason_of
+from detr_lite.training.matched_attention import MatchedAttention, match_attention
+from detr_lite.training.schedule import TrainingProgress
 from detr_lite.viz.figures.attention import finest_span, token_heatmap
 from detr_lite.viz.figures.attention_frames import OBJECTS, SeenImage, SeenObject, animate, attention_frame
 
@@ -34,7 +34,7 @@ FRAMES, TABLE, ANIMATION = "attention", "attention.csv", "attention.webp"
 """What is written into the run folder: pictures step-000123.png, the numbers, and the pictures as one that moves."""
 
 
-class AttentionWatch(Callback):
+class AttentionLogger(Callback):
     """Looks at attention before the first step and at evaluations, with the weights that are evaluated.
 
     Numbers go into `attention.csv` and to the loggers, pictures into `attention/`, which are joined at the end of the
@@ -50,14 +50,14 @@ class AttentionWatch(Callback):
     """
 
     def __init__(
-        self, folder: Path, images: CocoDetection, cost: MatchingCost, class_names: tuple[str, ...], clock: RunClock,
+        self, folder: Path, images: CocoDetection, cost: MatchingCost, class_names: tuple[str, ...], progress: TrainingProgress,
         every_epochs: float = 0.0,
     ) -> None:  # fmt: skip
         self.folder = folder
         self.images = images
         self.cost = cost
         self.class_names = class_names
-        self.clock = clock
+        self.progress = progress
         self.every_epochs = every_epochs
         count = min(MEASURED, len(images))
         self.measured = [index * len(images) // count for index in range(count)]
@@ -65,7 +65,7 @@ class AttentionWatch(Callback):
         drawn = min(DRAWN, len(with_objects))
         self.drawn = [with_objects[number * len(with_objects) // drawn] for number in range(drawn)]
         self._rows: list[dict[str, str]] = []
-        self._seen: tuple[AttentionNumbers, list[SeenImage]] | None = None
+        self._seen: tuple[AttentionMetrics, list[SeenImage]] | None = None
         self._said: set[str] = set()
 
     @rank_zero_only
@@ -75,7 +75,7 @@ class AttentionWatch(Callback):
             if trainer.global_step == 0:
                 self._look(trainer, pl_module)
                 self._write(trainer, math.nan)
-        self.clock.pause()
+        self.progress.pause()
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -120,18 +120,18 @@ class AttentionWatch(Callback):
     def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         model = pl_module.model
         assert isinstance(model, nn.Module)
-        tally, pictures = AttentionTally(), []
+        meter, pictures = AttentionMeter(), []
         # In the precision of the run's evaluations.
         with _evaluating(model), trainer.precision_plugin.val_step_context():
             for index in self.measured:
                 batch = collate([self.images[index]])
-                seen = look(model, self.cost, batch.to(pl_module.device))
-                tally.add(seen.maps, seen.image, seen.query, seen.boxes_cxcywh)
+                seen = match_attention(model, self.cost, batch.to(pl_module.device))
+                meter.add(seen.maps, seen.image, seen.query, seen.boxes_cxcywh)
                 if index in self.drawn:
                     pictures.append(self._picture(self.images.images[index], seen))
-        self._seen = tally.numbers(), pictures
+        self._seen = meter.numbers(), pictures
 
-    def _picture(self, record: ImageRecord, seen: Look) -> SeenImage:
+    def _picture(self, record: ImageRecord, seen: MatchedAttention) -> SeenImage:
         """Of the image's largest objects, the same each time."""
         boxes_xyxy = torch.tensor(record.boxes_xyxy)
         areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1)
@@ -153,7 +153,7 @@ class AttentionWatch(Callback):
         row = {
             "step": step,
             "epoch": trainer.current_epoch,
-            "minutes": round(self.clock.seconds / 60, 3),
+            "minutes": round(self.progress.seconds / 60, 3),
             "AP": "" if math.isnan(average_precision) else average_precision,
             **measured,
         }
@@ -163,7 +163,7 @@ class AttentionWatch(Callback):
         self._rows.append({name: str(value) for name, value in row.items()})
         writer.writeheader()
         writer.writerows(self._rows)
-        write_whole(self.folder / TABLE, lambda file: file.write(text.getvalue().encode()))
+        atomic_write(self.folder / TABLE, lambda file: file.write(text.getvalue().encode()))
         for logger in trainer.loggers:
             logger.log_metrics({f"attention_{name}": float(value) for name, value in measured.items()}, step)
         if pictures:
@@ -174,7 +174,7 @@ class AttentionWatch(Callback):
             )
             frame = attention_frame(pictures, title)
             path = self.folder / FRAMES / f"step-{step:06}.png"
-            write_whole(path, lambda file: frame.save(file, "PNG"))
+            atomic_write(path, lambda file: frame.save(file, "PNG"))
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
@@ -200,17 +200,17 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _seen_object(seen: Look, pair: int) -> SeenObject:
+def _seen_object(seen: MatchedAttention, pair: int) -> SeenObject:
     """The last layer's mean of heads."""
     maps, image = seen.maps, int(seen.image[pair])
     weights = maps.cross[-1, image, :, seen.query[pair]].mean(0)
-    tally = AttentionTally()
-    tally.add(maps, seen.image[pair : pair + 1], seen.query[pair : pair + 1], seen.boxes_cxcywh[pair : pair + 1])
+    meter = AttentionMeter()
+    meter.add(maps, seen.image[pair : pair + 1], seen.query[pair : pair + 1], seen.boxes_cxcywh[pair : pair + 1])
     heat = token_heatmap(weights, maps.grids, maps.is_padding[image])
-    return SeenObject(heat, finest_span(maps, image), float(tally.numbers().inside[-1, -1]))
+    return SeenObject(heat, finest_span(maps, image), float(meter.numbers().inside[-1, -1]))
 
 
-def _row_of(numbers: AttentionNumbers) -> dict[str, float | int]:
+def _row_of(numbers: AttentionMetrics) -> dict[str, float | int]:
     """Of the last layer's mean of heads, then the shares inside the box layer by layer."""
     last = {name: getattr(numbers, name)[-1, -1].item() for name in MEASURES}
     layers = {f"inside_{layer}": share for layer, share in enumerate(numbers.inside[:, -1].tolist())}

@@ -14,9 +14,9 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
-from detr_lite.io import write_whole
 from detr_lite.evaluation.coco_map import METRICS
-from detr_lite.training.schedule import RunClock
+from detr_lite.io import atomic_write
+from detr_lite.training.schedule import TrainingProgress
 from detr_lite.viz.curves import plot_training_curves
 
 
@@ -28,9 +28,9 @@ class MetricsFile(Callback):
     Draws `curves.png` beside it at each evaluation. The run's loggers, if it has any, get the same rows.
     """
 
-    def __init__(self, path: Path, clock: RunClock, every_steps: int = 10) -> None:
+    def __init__(self, path: Path, progress: TrainingProgress, every_steps: int = 10) -> None:
         self.path = path
-        self.clock = clock
+        self.progress = progress
         self.every_steps = every_steps
         self.columns: list[str] = []
         self._rows: int | None = None
@@ -53,7 +53,7 @@ class MetricsFile(Callback):
         self._rows = max(0, len(kept) - 1)
         self.columns = next(csv.reader([kept[0].decode()])) if kept else []
         if kept != lines:
-            write_whole(self.path, lambda file: file.writelines(kept))
+            atomic_write(self.path, lambda file: file.writelines(kept))
 
     @rank_zero_only
     def on_train_batch_end(
@@ -74,7 +74,7 @@ class MetricsFile(Callback):
         row = {
             "step": trainer.global_step,
             "epoch": trainer.current_epoch,
-            "minutes": round(self.clock.seconds / 60, 3),
+            "minutes": round(self.progress.seconds / 60, 3),
             "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
             **{name: float(value) for name, value in values.items()},
         }
@@ -95,16 +95,16 @@ class MetricsFile(Callback):
             file.write(text.getvalue().encode())
 
 
-class RunProgress(ProgressBar):
+class ProgressReporter(ProgressBar):
     """One bar for the whole run: how far, the losses, the last and best AP, the time left. Plain lines elsewhere.
 
     Args:
         line_seconds: without a terminal, a line at most so often.
     """
 
-    def __init__(self, clock: RunClock, line_seconds: float = 15.0) -> None:
+    def __init__(self, progress: TrainingProgress, line_seconds: float = 15.0) -> None:
         super().__init__()
-        self.clock = clock
+        self.progress = progress
         self.line_seconds = line_seconds
         self.is_terminal = sys.stderr.isatty()
         self.bar: Any = None
@@ -141,7 +141,7 @@ class RunProgress(ProgressBar):
         self.best = max(self.best, self.latest)
         if trainer.is_global_zero:
             ap50 = float(trainer.callback_metrics["AP50"])
-            line = f"{_clock(self.clock.seconds)}  step {trainer.global_step}: AP {self.latest:.3f}, AP50 {ap50:.3f}"
+            line = f"{_clock(self.progress.seconds)}  step {trainer.global_step}: AP {self.latest:.3f}, AP50 {ap50:.3f}"
             if self.bar is not None:
                 self.bar.write(line)
             else:
@@ -169,14 +169,14 @@ class RunProgress(ProgressBar):
         seen = "" if self.best < 0 else f"  AP {self.latest:.3f} (best {self.best:.3f})"
         return (
             f"epoch {trainer.current_epoch} step {trainer.global_step}  loss {losses.get('loss', math.nan):.2f} "
-            f"({parts}){seen}  {_clock(self.clock.seconds_left)} left"
+            f"({parts}){seen}  {_clock(self.progress.seconds_left)} left"
         )
 
     def _show(self, text: str) -> None:
         if self.bar is None:
-            print(f"{self.clock.progress:4.0%}  {text}", flush=True)
+            print(f"{self.progress.fraction:4.0%}  {text}", flush=True)
         else:
-            self.bar.n = self.clock.progress
+            self.bar.n = self.progress.fraction
             self.bar.set_description_str(text)
 
 

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from detr_lite.data.coco import CocoSplit
 from detr_lite.evaluation.coco_map import BOXES_FIT
 from detr_lite.structures import Detections
-from detr_lite.training.checks.prediction_stats import Classes, classes_of, fit_of, how_alike
-from detr_lite.training.schedule import RunClock
+from detr_lite.training.checks.prediction_stats import ClassStats, class_stats, detection_stats, find_collapse
+from detr_lite.training.schedule import TrainingProgress
 
 # Each limit is such that a healthy run stays far from it: a false alarm is worse than silence.
 
@@ -68,7 +68,7 @@ class Rate:
         return f"lower --optim.lr from {self.lr:g}, e.g. to {min(self.lr / 10, self.usual):.2g}"
 
 
-class StallWatch(Callback):
+class TrainingDiagnostics(Callback):
     """Looks at losses and evaluations that are there anyway, and prints a line when they show that the run is stuck.
 
     At most one line per cause and run, also when the run is resumed. To be called after the clock and `MetricsFile`,
@@ -80,8 +80,10 @@ class StallWatch(Callback):
         every_steps: as in `MetricsFile`.
     """
 
-    def __init__(self, clock: RunClock, val: CocoSplit, rate: Rate, warmup_steps: int, every_steps: int = 10) -> None:
-        self.clock = clock
+    def __init__(
+        self, progress: TrainingProgress, val: CocoSplit, rate: Rate, warmup_steps: int, every_steps: int = 10
+    ) -> None:
+        self.progress = progress
         self.val = val
         self.rate = rate
         self.warmup_steps = warmup_steps
@@ -175,23 +177,23 @@ class StallWatch(Callback):
         # What is wrong with the rate shows in the answers, too: one line is enough.
         if "rate" in self.said or not found:
             return
-        if AP50 < NOTHING and self.clock.progress >= COLLAPSED_FROM and step >= COLLAPSED_STEPS:
+        if AP50 < NOTHING and self.progress.fraction >= COLLAPSED_FROM and step >= COLLAPSED_STEPS:
             self._look_for_collapse(step, found)
-        if "alike" not in self.said and self.clock.progress >= LATE and step >= LATE_STEPS:
+        if "alike" not in self.said and self.progress.fraction >= LATE and step >= LATE_STEPS:
             self._look_at_fit(step, found, is_zero=AP50 < NOTHING)
 
     def _look_for_collapse(self, step: int, found: Mapping[int, Detections]) -> None:
-        alike = how_alike(found, {record.id: (record.height, record.width) for record in self.val.images})
+        alike = find_collapse(found, {record.id: (record.height, record.width) for record in self.val.images})
         if alike is not None:
             self._say("alike", f"step {step:,}: {alike}; {against_collapse(self.rate)}")
 
     def _look_at_fit(self, step: int, found: Mapping[int, Detections], is_zero: bool) -> None:
-        classes = classes_of(found, self.val)
+        classes = class_stats(found, self.val)
         are_random = are_classes_random(classes)
         if not (is_zero or are_random) or {"labels", "zero"} & {*self.said}:
             return
         # Two evaluations more, which a healthy run is spared.
-        boxes = fit_of(found, self.val).boxes_AP50
+        boxes = detection_stats(found, self.val).boxes_AP50
         if boxes >= BOXES_FIT and are_random:
             self._say(
                 "labels",
@@ -207,11 +209,11 @@ class StallWatch(Callback):
                 remedy = f"too badly to match: {self.rate.remedy}"
             else:
                 remedy = (
-                    "too badly to match: train longer, and see with --self_test whether these images can be learned"
+                    "too badly to match: train longer, and see with --overfit_check whether these images can be learned"
                 )
             self._say(
                 "zero",
-                f"step {step:,}, {self.clock.progress:.0%} of the run: AP is 0, and boxes fit with AP50 {boxes:.2f} "
+                f"step {step:,}, {self.progress.fraction:.0%} of the run: AP is 0, and boxes fit with AP50 {boxes:.2f} "
                 f"regardless of class, {remedy}",
             )
 
@@ -236,10 +238,10 @@ class StallWatch(Callback):
 def against_collapse(rate: Rate | None) -> str:
     """The cause and the remedy where all answers are alike; None is a rate that nobody knows."""
     cause = "" if rate is None else f", most often by too high a rate: {rate.remedy}"
-    return f"the model has collapsed{cause}; --self_test tells whether it can learn these images at all"
+    return f"the model has collapsed{cause}; --overfit_check tells whether it can learn these images at all"
 
 
-def are_classes_random(classes: Classes) -> bool:
+def are_classes_random(classes: ClassStats) -> bool:
     """Whether classes are no better than by always answering the most frequent one.
 
     Not by the loss: its class part falls in any case, as the model learns which answers are objects at all.

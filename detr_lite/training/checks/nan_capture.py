@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detr_lite.io import write_whole
-from detr_lite.text import printable, reason_of
+from detr_lite.io import atomic_write
 from detr_lite.structures import Batch, DetrLiteError, Target
+from detr_lite.text import printable, reason_of
 from detr_lite.weights.checkpoint import KEY, Description, read_checkpoint
 
 FOLDER = "nonfinite"
@@ -17,7 +17,7 @@ FOLDER = "nonfinite"
 
 
 @dataclass(frozen=True)
-class KeptBatch:
+class CapturedBatch:
     """A batch of training, and what came of it."""
 
     epoch: int
@@ -34,7 +34,7 @@ class KeptBatch:
         return {**vars(self), "batch": {**tensors, "targets": [dict(vars(target)) for target in self.batch.targets]}}
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> "KeptBatch":
+    def from_dict(values: dict[str, Any]) -> "CapturedBatch":
         batch = values["batch"]
         targets = tuple(Target(**{**target, "image_id": int(target["image_id"])}) for target in batch["targets"])
         images, is_padding = batch["images"], batch["is_padding"]
@@ -46,11 +46,11 @@ class KeptBatch:
             raise ValueError("parts with odd names")
         values = {**values, **{name: int(values[name]) for name in ("epoch", "index", "seed")}}
         values["parts"] = {name: [float(value) for value in layers] for name, layers in values["parts"].items()}
-        return KeptBatch(**{**values, "batch": Batch(batch["images"], batch["is_padding"], targets)})
+        return CapturedBatch(**{**values, "batch": Batch(batch["images"], batch["is_padding"], targets)})
 
 
 @dataclass(frozen=True)
-class KeptStep:
+class NaNCapture:
     """A step of one rank, which was not applied."""
 
     step: int
@@ -59,7 +59,7 @@ class KeptStep:
     precision: str
     """Lightning's name of it."""
     device: str
-    batches: tuple[KeptBatch, ...]
+    batches: tuple[CapturedBatch, ...]
 
     def write(self, path: Path, description: Description, weights: dict[str, Tensor]) -> None:
         """As a checkpoint with these weights, and the step beside them."""
@@ -68,10 +68,10 @@ class KeptStep:
             "state_dict": {name: value.detach().cpu() for name, value in weights.items()},
             FOLDER: {**vars(self), "batches": [batch.to_dict() for batch in self.batches]},
         }
-        write_whole(path, lambda file: torch.save(content, file))
+        atomic_write(path, lambda file: torch.save(content, file))
 
     @staticmethod
-    def read(path: Path) -> "KeptStep":
+    def read(path: Path) -> "NaNCapture":
         """Errors: those of `read_checkpoint`, and a checkpoint without a step beside it."""
         values = read_checkpoint(path).get(FOLDER)
         if values is None:
@@ -79,11 +79,11 @@ class KeptStep:
                 f"--replay: {path} is a checkpoint, not a batch that a run has put aside; those are in RUN/{FOLDER}"
             )
         try:
-            batches = tuple(KeptBatch.from_dict(batch) for batch in values["batches"])
+            batches = tuple(CapturedBatch.from_dict(batch) for batch in values["batches"])
             if not batches:
                 raise ValueError("no batch")
             whole = {name: int(values[name]) for name in ("step", "rank", "world_size")}
             names = {name: printable(values[name]) for name in ("precision", "device")}
-            return KeptStep(**{**values, **whole, **names, "batches": batches})
+            return NaNCapture(**{**values, **whole, **names, "batches": batches})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DetrLiteError(f"{path}: the step in it is not complete ({reason_of(error)})") from error

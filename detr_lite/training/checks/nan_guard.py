@@ -15,10 +15,10 @@ from torch import Tensor
 from torch import distributed as dist
 
 from detr_lite.loss.criterion import Losses
-from detr_lite.text import reason_of
 from detr_lite.structures import Batch, DetrLiteError, Target
+from detr_lite.text import reason_of
+from detr_lite.training.checks.nan_capture import FOLDER, CapturedBatch, NaNCapture
 from detr_lite.training.schedule import step_seed
-from detr_lite.training.checks.nan_capture import FOLDER, KeptBatch, KeptStep
 from detr_lite.weights.checkpoint import Description
 
 Rebuild = Callable[[int, int, int, int], Batch]
@@ -26,7 +26,7 @@ Rebuild = Callable[[int, int, int, int], Batch]
 
 
 @dataclass(frozen=True)
-class Seen:
+class StepRecord:
     """What a batch of the present step came to; the numbers still lie on the device."""
 
     epoch: int
@@ -50,7 +50,7 @@ class Update:
     """A step of the optimiser whose verdict nobody has read yet."""
 
     step: int
-    seen: tuple[Seen, ...]
+    seen: tuple[StepRecord, ...]
     norm: Tensor
     is_bad: Tensor
     """On the processor, or on its way there."""
@@ -63,7 +63,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Account:
+class RankReport:
     """What one rank tells the others of the step at which all stop."""
 
     rank: int
@@ -73,7 +73,7 @@ class Account:
     parts: dict[str, list[float]]
 
 
-class FiniteGuard(Callback):
+class NaNGuard(Callback):
     """Lets no update be applied whose loss, matching costs or gradients are not finite, and stops the run for it.
 
     All ranks stop at the same step without asking each other: the criterion's one exchange makes the loss of all
@@ -94,7 +94,7 @@ class FiniteGuard(Callback):
         self.description = description
         self.rebuild = rebuild
         self.is_late = is_late
-        self._seen: list[Seen] = []
+        self._seen: list[StepRecord] = []
         self._unread: Update | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -107,7 +107,7 @@ class FiniteGuard(Callback):
         detached = Losses(
             losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()}, losses.not_finite
         )
-        self._seen.append(Seen(trainer.current_epoch, index, ids, detached))
+        self._seen.append(StepRecord(trainer.current_epoch, index, ids, detached))
 
     def before_update(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
         """To be called when the gradients of a step are complete, before the optimiser applies them.
@@ -178,7 +178,7 @@ class FiniteGuard(Callback):
             raise SystemExit(2)
         raise DetrLiteError(_describe(update, blamed, first, trainer, self.description))
 
-    def _put_aside(self, trainer: L.Trainer, step: int, guilty: Sequence[Seen], path: Path) -> Path | str:
+    def _put_aside(self, trainer: L.Trainer, step: int, guilty: Sequence[StepRecord], path: Path) -> Path | str:
         """Write all that `--replay` needs, or return why it could not be written."""
         rank, world_size = trainer.global_rank, trainer.world_size
         try:
@@ -188,9 +188,9 @@ class FiniteGuard(Callback):
                 if tuple(target.image_id for target in batch.targets or ()) != seen.image_ids:
                     return "its images could not be found again"
                 seed = step_seed(self.description.config.seed, seen.epoch, seen.index, rank)
-                batches.append(KeptBatch(seen.epoch, seen.index, seed, seen.parts(), batch))
+                batches.append(CapturedBatch(seen.epoch, seen.index, seed, seen.parts(), batch))
             device = trainer.strategy.root_device.type
-            kept = KeptStep(step, rank, world_size, str(trainer.precision), device, tuple(batches))
+            kept = NaNCapture(step, rank, world_size, str(trainer.precision), device, tuple(batches))
             # Running statistics among the weights have seen the batch; in training nothing asks for them.
             kept.write(path, self.description, trainer.lightning_module.state_dict())
         except Exception as error:  # whatever it is, the others wait to be told, and to stop
@@ -198,8 +198,8 @@ class FiniteGuard(Callback):
         return path
 
 
-def _account(rank: int, guilty: Sequence[Seen]) -> Account:
-    return Account(
+def _account(rank: int, guilty: Sequence[StepRecord]) -> RankReport:
+    return RankReport(
         rank=rank,
         is_broken=any(seen.is_broken() for seen in guilty),
         image_ids=tuple(image for seen in guilty for image in seen.image_ids),
@@ -218,7 +218,7 @@ def _from_all_ranks(mine: Any) -> list[Any]:
 
 def _describe(
     update: Update,
-    blamed: Sequence[Account],
+    blamed: Sequence[RankReport],
     kept: Path | str,
     trainer: L.Trainer,
     description: Description,
@@ -245,8 +245,8 @@ def _describe(
         where = f"the batch could not be put aside: {kept}"
     # A resumed run keeps its rate, and would stop here again.
     remedies = [f"a new run with a lower --optim.lr than {description.config.optim.lr:g}"]
-    if not description.config.optim.clip:
-        remedies.append("--optim.clip 1")
+    if not description.config.optim.max_grad_norm:
+        remedies.append("--optim.max_grad_norm 1")
     if trainer.precision != "32-true":
         remedies.append("--trainer.precision 32-true")
     return (

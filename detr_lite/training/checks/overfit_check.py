@@ -19,10 +19,10 @@ from detr_lite.config import Config
 from detr_lite.data.coco import CocoDetection, CocoSplit, ImageRecord
 from detr_lite.data.collate import collate
 from detr_lite.evaluation.coco_map import BOXES_FIT
-from detr_lite.text import printable
 from detr_lite.structures import Batch, Detections, DetrLiteError
-from detr_lite.training.checks.prediction_stats import Classes, Fit, best_by_query, fit_of
+from detr_lite.text import printable
 from detr_lite.training.auto import TOKENS_ACROSS
+from detr_lite.training.checks.prediction_stats import ClassStats, DetectionStats, best_by_query, detection_stats
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups
@@ -57,13 +57,13 @@ class Attempt:
 
     totals: tuple[float, ...]
     """Loss of every step."""
-    fit: Fit
+    fit: DetectionStats
     right_labels: float
     """Share of the objects whose class is among their image's surest answers, wherever those answers' boxes lie."""
     seconds: float
 
 
-def self_test(
+def overfit_check(
     module: DetectionModule,
     data: DetectionData,
     config: Config,
@@ -110,15 +110,15 @@ def choose_images(split: CocoSplit, most: int, objects: int | None = None) -> li
         objects: when two images or more have so many, no further ones are taken.
     """
     left = [record for record in split.images if len(record.labels)]
-    chosen: list[ImageRecord] = []
+    require: list[ImageRecord] = []
     seen: Counter[int] = Counter()
-    while left and len(chosen) < most and (objects is None or len(chosen) < 2 or seen.total() < objects):
+    while left and len(require) < most and (objects is None or len(require) < 2 or seen.total() < objects):
         # What is there already counts less, so that the images go on to differ.
         best = max(left, key=lambda record: sum(1 / (1 + seen[label]) for label in {*record.labels.tolist()}))
         left = [record for record in left if record is not best]
-        chosen.append(best)
+        require.append(best)
         seen.update(best.labels.tolist())
-    return chosen
+    return require
 
 
 def find_fault(attempt: Attempt, records: Sequence[ImageRecord], data: DetectionData, config: Config) -> str | None:
@@ -176,7 +176,7 @@ def _learn(
     assert batch.targets is not None
     device = batch.images.device
     model = _without_dropout(copy.deepcopy(module.model)).to(device)
-    rate, share = RATES[config.model.name], config.optim.backbone_factor
+    rate, share = RATES[config.model.name], config.optim.backbone_lr_factor
     groups = parameter_groups(model, rate, 1.0 if share is None else share, weight_decay=0.0, decay_all=False)
     if not groups:
         raise DetrLiteError("self test: all weights of the model are frozen, so that nothing can be learned")
@@ -184,7 +184,7 @@ def _learn(
     optimizer = make_optimizer(groups, fused=False)
     half = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
     totals: list[float] = []
-    fit, labels, start = Fit(-1.0, -1.0, Classes(0, 0, 0)), 0.0, time.monotonic()
+    fit, labels, start = DetectionStats(-1.0, -1.0, ClassStats(0, 0, 0)), 0.0, time.monotonic()
     spent = 0.0
     with tqdm(total=round(seconds), desc="self test", leave=False, disable=not sys.stderr.isatty()) as bar:
         while spent < seconds and fit.AP50 < GOAL:
@@ -216,7 +216,7 @@ def _measure(
     split: CocoSplit,
     batch: Batch,
     half: contextlib.AbstractContextManager[object],
-) -> tuple[Fit, float]:
+) -> tuple[DetectionStats, float]:
     """How well the images are known now, and the share of right labels."""
     assert batch.targets is not None
     with half:
@@ -224,7 +224,7 @@ def _measure(
     answers = module.postprocess(output, [target.original_size for target in batch.targets])
     found = {target.image_id: detections for target, detections in zip(batch.targets, answers, strict=True)}
     right = sum(_right_labels(target.labels.cpu(), found[target.image_id]) for target in batch.targets)
-    return fit_of(found, split), right / sum(len(target.labels) for target in batch.targets)
+    return detection_stats(found, split), right / sum(len(target.labels) for target in batch.targets)
 
 
 def _right_labels(labels: Int[Tensor, " object"], detections: Detections) -> int:

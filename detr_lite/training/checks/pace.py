@@ -7,8 +7,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
-from detr_lite.training.schedule import RunClock
 from detr_lite.training.checks.diagnostics import LATE_STEPS, NOTHING
+from detr_lite.training.schedule import TrainingProgress
 
 MEASURED_STEPS = 20
 """Of this process, before it is said how many its minutes will hold; the first ones are slower."""
@@ -22,8 +22,8 @@ class PaceNotes(Callback):
     To be called after the clock.
     """
 
-    def __init__(self, clock: RunClock) -> None:
-        self.clock = clock
+    def __init__(self, progress: TrainingProgress) -> None:
+        self.progress = progress
         self.has_said = False
         self._first_step = 0
 
@@ -45,14 +45,14 @@ class PaceNotes(Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.clock.is_over and "AP50" in trainer.callback_metrics:
+        if self.progress.is_over and "AP50" in trainer.callback_metrics:
             self.look_back(trainer.global_step, float(trainer.callback_metrics["AP50"]))
 
     def foresee(self, step: int) -> None:
         """What this pace comes to, where the run's length is given in minutes."""
-        if self.clock.max_seconds is None or self.has_said or not 0 < self.clock.progress < 1:
+        if self.progress.max_seconds is None or self.has_said or not 0 < self.progress.fraction < 1:
             return
-        steps, minutes = step / self.clock.progress, self.clock.max_seconds / 60
+        steps, minutes = step / self.progress.fraction, self.progress.max_seconds / 60
         if steps < FEW_STEPS:
             self.has_said = True
             tqdm.write(
@@ -64,7 +64,7 @@ class PaceNotes(Callback):
     def look_back(self, step: int, AP50: float) -> None:  # noqa: N803
         """The run is over with this AP50, which is negative where there is no object to find."""
         if 0 <= AP50 < NOTHING and step < LATE_STEPS:
-            length = "max_minutes" if self.clock.max_seconds is not None else "max_epochs"
+            length = "max_minutes" if self.progress.max_seconds is not None else "max_epochs"
             tqdm.write(
                 f"note       AP is next to 0 after {step:,} steps: from random weights it takes some hundreds; give "
                 f"more --trainer.{length}"

@@ -18,7 +18,7 @@ learned anything they differ by 0.1 and more. Where the same boxes are right, AP
 
 
 @dataclass(frozen=True)
-class Classes:
+class ClassStats:
     """How often the class is right, of the true objects on which a box lies."""
 
     found: int
@@ -30,17 +30,17 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class Fit:
+class DetectionStats:
     """Boxes and classes by themselves."""
 
     AP50: float
     """-1 where there are no objects."""
     boxes_AP50: float  # noqa: N815 (COCO's name)
     """With all objects in one class."""
-    classes: Classes
+    classes: ClassStats
 
 
-def fit_of(found: Mapping[int, Detections], split: CocoSplit) -> Fit:
+def detection_stats(found: Mapping[int, Detections], split: CocoSplit) -> DetectionStats:
     """How well detections, by image id, fit the true objects of these images."""
     ids = [category.id for category in split.categories]
     truth = {
@@ -51,13 +51,13 @@ def fit_of(found: Mapping[int, Detections], split: CocoSplit) -> Fit:
     results = [entry for image, detections in found.items() for entry in coco_results(detections, image, ids)]
     AP50 = evaluate_detections(truth, results, split.categories).metrics["AP50"]  # noqa: N806
     boxes_AP50 = evaluate_detections(*regardless_of_class(truth, results), ()).metrics["AP50"]  # noqa: N806
-    return Fit(AP50, boxes_AP50, classes_of(found, split))
+    return DetectionStats(AP50, boxes_AP50, class_stats(found, split))
 
 
-def classes_of(found: Mapping[int, Detections], split: CocoSplit) -> Classes:
+def class_stats(found: Mapping[int, Detections], split: CocoSplit) -> ClassStats:
     """How well the classes of detections, by image id, fit. Far cheaper than an evaluation."""
     true, said = _labels_on_objects(found, split)
-    return Classes(len(true), int((true == said).sum()), int(true.bincount().max()) if len(true) else 0)
+    return ClassStats(len(true), int((true == said).sum()), int(true.bincount().max()) if len(true) else 0)
 
 
 def best_by_query(detections: Detections) -> Detections:
@@ -101,7 +101,7 @@ def spread_over_images(found: Mapping[int, Detections], sizes: Mapping[int, tupl
     return float(torch.tensor(spreads).median()) if spreads else 1.0
 
 
-def how_alike(found: Mapping[int, Detections], sizes: Mapping[int, tuple[int, int]]) -> str | None:
+def find_collapse(found: Mapping[int, Detections], sizes: Mapping[int, tuple[int, int]]) -> str | None:
     """In which way answers, by image id, are all the same, as those of a collapsed model; None if they are not.
 
     Args:

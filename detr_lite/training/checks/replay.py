@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.build import build_criterion
-from detr_lite.io import write_whole
+from detr_lite.io import atomic_write
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import Batch, DetrOutput
-from detr_lite.training.checks.nan_capture import KeptBatch, KeptStep
+from detr_lite.training.checks.nan_capture import CapturedBatch, NaNCapture
 from detr_lite.training.optim import parameter_groups
 from detr_lite.viz.draw import draw_boxes, fit, side_by_side
 from detr_lite.weights.checkpoint import Description, load_model
@@ -34,7 +34,7 @@ def replay(path: Path) -> None:
 
     Errors: a file that is missing, or not of this kind.
     """
-    kept = KeptStep.read(path)
+    kept = NaNCapture.read(path)
     model, description = load_model(path)
     model.train()
     rank = f" of rank {kept.rank} of {kept.world_size}" if kept.world_size > 1 else ""
@@ -55,7 +55,7 @@ def replay(path: Path) -> None:
         print("finite     everything is, this time: it may need the hardware, or the random numbers, of then")
 
 
-def _compute(model: nn.Module, description: Description, kept: KeptBatch, half: torch.dtype | None) -> bool:
+def _compute(model: nn.Module, description: Description, kept: CapturedBatch, half: torch.dtype | None) -> bool:
     """Loss and gradients of a batch in words; whether all of them are finite."""
     assert kept.batch.targets is not None
     criterion = build_criterion(description.config, len(description.categories))
@@ -207,7 +207,7 @@ def _draw(batch: Batch, description: Description, path: Path) -> None:
             (_captioned(large, caption), _captioned(draw_boxes(large, large_xyxy, target.labels, names), caption))
         )
     sheet = side_by_side(pairs, ("as the model gets it", "with its true boxes"))
-    write_whole(path, lambda file: sheet.save(file, format="PNG"))
+    atomic_write(path, lambda file: sheet.save(file, format="PNG"))
 
 
 def _captioned(image: Image.Image, text: str) -> Image.Image:

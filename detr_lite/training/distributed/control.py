@@ -7,7 +7,7 @@ import torch
 from torch import distributed as dist
 
 
-class Agreement:
+class ControlGroup:
     """Exchanges of single numbers between processes, beside the exchanges of gradients.
 
     They go from processor to processor: on the devices' own way each would wait for all that is queued there.
@@ -16,12 +16,12 @@ class Agreement:
     def __init__(self) -> None:
         self._group: Any = None
 
-    def join(self, trainer: L.Trainer) -> None:
+    def init_control_group(self, trainer: L.Trainer) -> None:
         """To be called by every process, before the first exchange."""
         if trainer.world_size > 1 and dist.get_backend() != "gloo":
             self._group = dist.new_group(backend="gloo")
 
-    def highest(self, trainer: L.Trainer, *numbers: float | int) -> tuple[float | int, ...]:
+    def all_reduce_max(self, trainer: L.Trainer, *numbers: float | int) -> tuple[float | int, ...]:
         """The highest of each number over all processes; costs nothing where there is one."""
         if trainer.world_size == 1:
             return numbers

@@ -72,7 +72,7 @@ class Launch:
             )
 
 
-class Companions(Callback):
+class ProcessSupervisor(Callback):
     """While it is entered, no process of a run waits for one that has ended, and each fault is told once.
 
     The process that has met a fault tells it and ends with its exit code. To the others it shows as a lost connection,
@@ -90,7 +90,7 @@ class Companions(Callback):
         self._has_joined = False
         self._is_over = threading.Event()
 
-    def __enter__(self) -> "Companions":
+    def __enter__(self) -> "ProcessSupervisor":
         if MAIN in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
             self._parent = int(os.environ[MAIN])
         elif self._is_torchruns:

@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from detr_lite.io import keep_copy, write_whole
-from detr_lite.training.distributed.control import Agreement
-from detr_lite.training.schedule import RunClock, is_step
+from detr_lite.io import atomic_write, backup_file
+from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.signals import Stopped, StopSignals, keep_lightning_from_listening
+from detr_lite.training.schedule import TrainingProgress, is_step
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -20,14 +20,14 @@ SHARE = 0.05
 """Writing checkpoints takes at most about this share of the time, however large they are."""
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's files, written so that a kill or a full disk at any moment leaves the old one whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+        atomic_write(Path(path), lambda file: torch.save(checkpoint, file))
 
 
-class LastCheckpoint(Checkpoint):
+class PeriodicCheckpoint(Checkpoint):
     """Writes `last.ckpt` at the start, every few minutes, before each evaluation, at a signal and at the end.
 
     The one before is kept as `previous.ckpt`. At a signal the run ends with `Stopped` as soon as the checkpoint is
@@ -38,15 +38,20 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(
-        self, folder: Path, minutes: float, clock: RunClock, signals: StopSignals, agreement: Agreement
+        self,
+        folder: Path,
+        minutes: float,
+        progress: TrainingProgress,
+        signals: StopSignals,
+        control_group: ControlGroup,
     ) -> None:
         self.folder = folder
         self.starts_elsewhere = False
         """Whether the run goes on from another checkpoint than its folder's last one."""
         self.minutes = minutes
-        self.clock = clock
+        self.progress = progress
         self.signals = signals
-        self.agreement = agreement
+        self.control_group = control_group
         self._saved_at = 0.0
         self._cost = 0.0
 
@@ -61,7 +66,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
         # So that a run can go on whenever it is killed, and a run that goes on in another folder as well.
         is_missing = trainer.is_global_zero and not (self.folder / LAST).exists()
-        if any(self.agreement.highest(trainer, is_missing or self.starts_elsewhere)):
+        if any(self.control_group.all_reduce_max(trainer, is_missing or self.starts_elsewhere)):
             self._save(trainer)
 
     def on_train_batch_end(
@@ -69,7 +74,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         # An evaluation and the end of an epoch come with a moment of their own, in which the loops' state is plain.
         is_last = batch_idx + 1 >= trainer.num_training_batches or trainer.should_stop
-        if is_step(trainer, batch_idx) and not is_last and not self.clock.is_evaluation_due:
+        if is_step(trainer, batch_idx) and not is_last and not self.progress.is_evaluation_due:
             self._save_or_stop(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -83,7 +88,7 @@ class LastCheckpoint(Checkpoint):
         self._stop_if_signalled(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save_or_stop(trainer, is_end=self.clock.is_over or trainer.should_stop)
+        self._save_or_stop(trainer, is_end=self.progress.is_over or trainer.should_stop)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_if_signalled(trainer)
@@ -95,14 +100,14 @@ class LastCheckpoint(Checkpoint):
     def _save_or_stop(self, trainer: L.Trainer, is_end: bool = False) -> None:
         passed = time.monotonic() - self._saved_at
         is_due = is_end or passed >= max(60 * self.minutes, self._cost / SHARE if self.minutes else 0)
-        signum, due = self.agreement.highest(trainer, self.signals.received, is_due)
+        signum, due = self.control_group.all_reduce_max(trainer, self.signals.received, is_due)
         if signum or due:
             self._save(trainer)
         if signum:
             raise Stopped(int(signum))
 
     def _stop_if_signalled(self, trainer: L.Trainer) -> None:
-        (signum,) = self.agreement.highest(trainer, self.signals.received)
+        (signum,) = self.control_group.all_reduce_max(trainer, self.signals.received)
         if signum:
             raise Stopped(int(signum))
 
@@ -110,7 +115,7 @@ class LastCheckpoint(Checkpoint):
         start = time.monotonic()
         last = self.folder / LAST
         if trainer.is_global_zero:
-            keep_copy(last, self.folder / PREVIOUS)
+            backup_file(last, self.folder / PREVIOUS)
         trainer.save_checkpoint(last)
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - start

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback
 
 from detr_lite.config import Config, Invocation, config_to_dict
 from detr_lite.data.coco import CocoSplit
-from detr_lite.text import reason_of
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import reason_of
 from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
 from detr_lite.weights.checkpoint import KEY, Description, describe_checkpoint, read_checkpoint
 
@@ -129,8 +129,8 @@ def check_unchanged(resumed: Resumed, now: Description, facts: RunFacts) -> tupl
     before, after = _flat(saved.config), _flat(now.config)
     # Where a run's first weights came from does not matter any more.
     kept = [name for name in before if name.startswith("model.") and name != "model.init_from"]
-    kept += ["data.image_size", "data.resize", "optim.optimizer", "optim.lr", "optim.backbone_factor"]
-    kept += ["optim.weight_decay", "optim.decay_all", "optim.ema", "optim.ema_ramp_steps"]
+    kept += ["data.image_size", "data.resize", "optim.optimizer", "optim.lr", "optim.backbone_lr_factor"]
+    kept += ["optim.weight_decay", "optim.decay_all", "optim.ema_decay", "optim.ema_tau"]
     for name in kept:
         if before[name] != after[name]:
             raise DetrLiteError(
@@ -164,7 +164,7 @@ def enter_epoch_anew(checkpoint: dict[str, Any]) -> None:
     for name in ("epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"):
         loops[name]["current"].update(ready=0, started=0, processed=0, completed=0)
         loops[name]["is_last_batch"] = False
-    checkpoint["callbacks"].get("RunClock", {})["is_pending"] = False
+    checkpoint["callbacks"].get("TrainingProgress", {})["is_pending"] = False
 
 
 def _move_best(checkpoint: dict[str, Any], folder: Path) -> None:

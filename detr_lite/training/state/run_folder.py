@@ -7,13 +7,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from detr_lite.config import Invocation
 from detr_lite.io import refuse_links_out, remove_parts
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.matched_attention import WRITTEN as ATTENTION
 from detr_lite.training.callbacks.attention_logger import ANIMATION, FRAMES, TABLE
-from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
-from detr_lite.training.evaluate import run_of
 from detr_lite.training.checks.nan_capture import FOLDER as NONFINITE
-from detr_lite.training.state.lock import RunLock
+from detr_lite.training.evaluate import run_of
 from detr_lite.training.loggers import remove_logs
+from detr_lite.training.matched_attention import WRITTEN as ATTENTION
+from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
+from detr_lite.training.state.lock import RunLock
 
 CHECKPOINTS = "checkpoints"
 

@@ -1,6 +1,6 @@
 """The explorer: one HTML file in which attention is looked at with the mouse, a finger or the keyboard.
 
-The page's own parts lie in the folder `explorer/` as plain HTML, CSS and JavaScript; here they become one text, with
+The page's own parts lie in the folder `static/` as plain HTML, CSS and JavaScript; here they become one text, with
 the data in it, that needs no network and no other file.
 """
 
@@ -17,7 +17,7 @@ from detr_lite.viz.draw import class_color, written
 from detr_lite.viz.explorer.scene import PackedScene
 from detr_lite.viz.heatmap import COLORMAP
 
-_PARTS = files("detr_lite.viz") / "explorer"
+_PARTS = files("detr_lite.viz.explorer") / "static"
 _OTHER_COLOR = (150, 150, 150)
 """Of true objects of classes that the model does not know."""
 

@@ -13,7 +13,7 @@ _BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
-class RowCodes:
+class QuantizedRows:
     """weight = code / 255 * peak, so no weight is off by more than half of 1/255 of its row's largest."""
 
     codes: UInt8[np.ndarray, "row column"]
@@ -38,9 +38,9 @@ class RowCodes:
         return text if len(text) <= room else None
 
 
-def encode_rows(weights: Float[Tensor, "*row column"]) -> RowCodes:
+def quantize_rows(weights: Float[Tensor, "*row column"]) -> QuantizedRows:
     """Every row (the last dimension) by itself; all other dimensions become one, row-major. A row may be all 0."""
     rows = weights.detach().float().cpu().numpy().reshape(-1, weights.shape[-1])
     peaks = rows.max(axis=1, initial=0)
     codes = np.rint(255 * (rows / np.where(peaks > 0, peaks, 1)[:, None]))
-    return RowCodes(codes.astype(np.uint8), peaks.astype(np.float32))
+    return QuantizedRows(codes.astype(np.uint8), peaks.astype(np.float32))

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from detr_lite.text import printable
 from detr_lite.structures import AttentionMaps, Detections
+from detr_lite.text import printable
 from detr_lite.viz.draw import class_name
-from detr_lite.viz.explorer.quantize import encode_rows
+from detr_lite.viz.explorer.quantize import quantize_rows
 
 LONGEST_SIDE, THUMBNAIL = 800, 112
 """Pixels of the picture and of its small copy; nothing is enlarged."""
@@ -86,9 +86,9 @@ def pack_scene(
 
     among = attention.queries[:, 0]
     facts["amongHeads"] = heads
-    text = encode_rows(among).text(room / 10)
+    text = quantize_rows(among).text(room / 10)
     if text is None:
-        text = encode_rows(among.mean(1, keepdim=True)).text(room / 4)
+        text = quantize_rows(among.mean(1, keepdim=True)).text(room / 4)
         facts["amongHeads"] = int(text is not None)
         what = "head by head (their mean is here)" if text else "to each other"
         left_out.append(f"the queries' self-attention {what}")
@@ -106,7 +106,7 @@ def pack_scene(
     encoder_rows: list[str] = []
     for layer in reversed(range(encoder_layers)):
         weights = attention.encoder[layer, 0].mean(0)[encoder_is_image][:, encoder_is_image]
-        text = encode_rows(weights).text(room)
+        text = quantize_rows(weights).text(room)
         if text is None:
             break
         encoder_rows.insert(0, text)
@@ -118,7 +118,7 @@ def pack_scene(
 
     more, _ = _that_fit(by_query, [query for query in order if query not in kept], room)
     facts["kept"] = kept + more
-    text = encode_rows(by_query[facts["kept"]]).text()
+    text = quantize_rows(by_query[facts["kept"]]).text()
     assert text is not None, "without a limit there is always room"
     texts["cross"] = text
     if len(facts["kept"]) < queries:
@@ -169,7 +169,7 @@ def _that_fit(
     """The first queries whose rows have room, and what they need; together they compress no worse than one by one."""
     kept, spent = [], 0
     for query in order:
-        text = encode_rows(by_query[query]).text(room - spent)
+        text = quantize_rows(by_query[query]).text(room - spent)
         if text is None:
             break
         kept.append(query)

@@ -10,8 +10,16 @@ from PIL import Image
 
 from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
 from detr_lite.viz.draw import class_color
+from detr_lite.viz.figures.figure_layout import (
+    SMALL,
+    block_places,
+    draw_box,
+    draw_panel,
+    empty_sheet,
+    scored_name,
+    sheet_of,
+)
 from detr_lite.viz.heatmap import overlay, reduced, token_heatmap
-from detr_lite.viz.figures.figure_layout import SMALL, block_places, draw_box, draw_panel, empty_sheet, scored_name, sheet_of
 
 __all__ = ["Heads", "attention_figure", "overlay", "token_heatmap"]
 

@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from detr_lite.evaluation.attention_metrics import AttentionNumbers
+from detr_lite.evaluation.attention_metrics import AttentionMetrics
 
 _DPI = 150
 _HEADS = matplotlib.colormaps["viridis"]  # in order of their numbers, as many as there may be
 _EVEN: dict[str, Any] = {"color": "0.45", "linestyle": "--", "linewidth": 1.5}
 
 
-def plot_attention_curves(numbers: AttentionNumbers, output: Path) -> None:
+def plot_attention_curves(numbers: AttentionMetrics, output: Path) -> None:
     """Over the layers: attention inside the true box, pointing game, entropy, attention near the box's edges.
 
     One line for each head, and their mean; dashed what attention that is spread evenly over the image would have.
@@ -45,7 +45,7 @@ def plot_attention_curves(numbers: AttentionNumbers, output: Path) -> None:
     figure.savefig(output, dpi=_DPI)
 
 
-def _named(numbers: AttentionNumbers) -> list[str]:
+def _named(numbers: AttentionMetrics) -> list[str]:
     heads = numbers.inside.shape[1] - 1
     return [*(f"head {head}" for head in range(heads)), "mean of heads"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
-from detr_lite.io import write_whole
+from detr_lite.io import atomic_write
 from detr_lite.structures import Detections
 from detr_lite.viz.draw import class_name, draw_boxes, fit, label_font
 from detr_lite.viz.heatmap import COLORMAP, overlay
@@ -74,7 +74,7 @@ def animate(frames: Sequence[Path], output: Path) -> None:
     pictures = [Image.open(frame).convert("RGB") for frame in frames]
     times = [_MILLISECONDS] * (len(pictures) - 1) + [_LAST_MILLISECONDS]
     options: dict[str, Any] = {"save_all": True, "append_images": pictures[1:], "duration": times, "loop": 0}
-    write_whole(output, lambda file: pictures[0].save(file, "WEBP", quality=85, method=2, **options))
+    atomic_write(output, lambda file: pictures[0].save(file, "WEBP", quality=85, method=2, **options))
 
 
 def _row(seen: SeenImage) -> list[tuple[Image.Image, str]]:

@@ -7,10 +7,18 @@ from torch import Tensor
 
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
-from detr_lite.viz.figures.attention import CROSS_UNIT, Heads, chosen_heads, finest_span, query_heats
 from detr_lite.viz.draw import class_color
+from detr_lite.viz.figures.attention import CROSS_UNIT, Heads, chosen_heads, finest_span, query_heats
+from detr_lite.viz.figures.figure_layout import (
+    LARGE,
+    block_places,
+    draw_box,
+    draw_panel,
+    empty_sheet,
+    scored_name,
+    sheet_of,
+)
 from detr_lite.viz.heatmap import overlay, reduced
-from detr_lite.viz.figures.figure_layout import LARGE, block_places, draw_box, draw_panel, empty_sheet, scored_name, sheet_of
 
 _HEADS_IN_LINE = 8
 _TITLE_ROOM = 400.0  # points

@@ -11,8 +11,8 @@ from PIL import Image
 
 from detr_lite.structures import AttentionMaps, DetrLiteError
 from detr_lite.viz.figures.attention import Heads, chosen_heads
-from detr_lite.viz.heatmap import overlay, reduced, token_heatmap
 from detr_lite.viz.figures.figure_layout import block_places, draw_box, draw_panel, empty_sheet, sheet_of
+from detr_lite.viz.heatmap import overlay, reduced, token_heatmap
 
 Point = tuple[int | float, int | float]
 """(x, y) in pixels of the original image, from its upper left corner."""

@@ -37,7 +37,7 @@ KINDS = (
 )
 
 
-class QuerySlots:
+class QueryBoxes:
     """The boxes that each query predicted, image after image: five numbers each, and no attention."""
 
     def __init__(self) -> None:
@@ -88,7 +88,9 @@ def box_kinds(boxes_cxcywh: Float[Tensor, "*shape 4"], image_size: tuple[int, in
     return torch.where(width * height < SMALL_AREA, 0, torch.where(is_upright, 2, 1))
 
 
-def slots_figure(slots: QuerySlots, queries: Sequence[int] | None = None, most: int = 20, note: str = "") -> Figure:
+def query_boxes_figure(
+    query_boxes: QueryBoxes, queries: Sequence[int] | None = None, most: int = 20, note: str = ""
+) -> Figure:
     """A panel for each query: the centre of every box that it predicted, in the image's unit square.
 
     Args:
@@ -97,9 +99,9 @@ def slots_figure(slots: QuerySlots, queries: Sequence[int] | None = None, most: 
 
     Errors: no image, a query that is not there.
     """
-    if slots.images == 0:
+    if query_boxes.images == 0:
         raise DetrLiteError("no boxes to draw: no image was added")
-    counts = slots.counts()
+    counts = query_boxes.counts()
     which = "those in this order"
     if queries is None:
         queries = counts.argsort(descending=True, stable=True)[:most].tolist()
@@ -108,10 +110,10 @@ def slots_figure(slots: QuerySlots, queries: Sequence[int] | None = None, most: 
         if not 0 <= query < len(counts):
             raise DetrLiteError(f"there is no query {query}; this model has {len(counts)}, counted from 0")
 
-    images = f"{slots.images:,} image{'s' if slots.images != 1 else ''}"
+    images = f"{query_boxes.images:,} image{'s' if query_boxes.images != 1 else ''}"
     title = f"Centres of all boxes of {len(queries)} of {len(counts)} queries on {images}"
     figure, panels = _figure(f"{title}\n{which}{f'; {note}' if note else ''}", len(queries))
-    centers, kinds = slots.centers(), slots.kinds()
+    centers, kinds = query_boxes.centers(), query_boxes.kinds()
     for axes, query in zip(panels, queries, strict=True):
         _draw(axes, centers[:, query], kinds[:, query])
         axes.set_title(f"query {query}: found {int(counts[query]):,}", fontsize=SMALL, pad=2)
