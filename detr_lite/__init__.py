@@ -1,5 +1,6 @@
 """A small, readable DETR."""
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 # data loading or other programs, threads that spin on keep the very one waiting that they wait for: a small step took
 # 70 times as long. Sleeping at once costs a sixth of the speed on an idle machine; this costs none.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+logging.getLogger("detr_lite").addHandler(logging.NullHandler())  # silent as a library; the commands configure it
 
 if TYPE_CHECKING:
     from detr_lite.detector import Detector as Detector

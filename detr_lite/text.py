@@ -3,6 +3,7 @@
 import re
 import reprlib
 import textwrap
+from collections.abc import Sequence
 
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 120
@@ -25,3 +26,9 @@ def reason_of(error: BaseException) -> str:
 def shown(value: object) -> str:
     """A value from a file, quoted so that it stays on one line, shortened if it is very long."""
     return _brief.repr(value)
+
+
+def shorten_list(values: Sequence[object], limit: int = 5) -> str:
+    """The first `limit` values for a message: "1, 2, 3 and 40 more"."""
+    rest = len(values) - limit
+    return ", ".join(map(str, values[:limit])) + (f" and {rest:,} more" if rest > 0 else "")

@@ -20,7 +20,10 @@ import torchvision  # noqa: F401
 import transformers  # noqa: F401
 from PIL import Image, ImageDraw
 
+from detr_lite.cli.command import configure_logging
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig, write_config
+
+configure_logging()  # as every command does, so that tests see on stdout what users see
 
 PROJECT = Path(__file__).resolve().parents[1]
 CATEGORIES = {7: ("red thing", (220, 40, 40)), 3: ("blue thing", (40, 60, 230)), 90: ("green thing", (30, 190, 60))}

@@ -40,9 +40,9 @@ def test_each_setting_of_lites_queries() -> None:
     queries = model.queries
     assert isinstance(queries, AnchorQueries)
     assert (queries.count, queries.dedup_iou, queries.classes) == (11, 0.7, 3)
-    assert (queries.denoising_queries, queries.negatives) == (13, False)
+    assert (queries.denoising_queries, queries.contrastive) == (13, False)
     plain = build_model(ModelConfig(**SMALL, num_queries=11), classes=3)
-    assert plain.queries.negatives
+    assert plain.queries.contrastive
     assert len([*plain.decoder.parameters()]) > len([*model.decoder.parameters()])  # those of the bias
 
 

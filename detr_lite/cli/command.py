@@ -3,10 +3,13 @@
 import argparse
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn, TextIO
+
+from tqdm import tqdm
 
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable
@@ -19,9 +22,37 @@ class ToolParser(argparse.ArgumentParser):
         raise DetrLiteError(f"{message}; see --help")
 
 
+class _Handler(logging.Handler):
+    """Writes to whatever `sys.stdout` is at the moment, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record))
+        sys.stdout.flush()
+
+
+def configure_logging() -> None:
+    """Show what the package logs, on stdout; of several processes only the first one speaks."""
+    logger = logging.getLogger("detr_lite")
+    logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _Handler)]
+    handler = _Handler()
+    handler.setFormatter(_Formatter())
+    logger.addHandler(handler)
+    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
+    logger.setLevel(logging.INFO if rank == "0" else logging.CRITICAL)
+
+
+class _Formatter(logging.Formatter):
+    """The message alone; a warning says that it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        return f"warning: {message}" if record.levelno >= logging.WARNING else message
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a tool's main function and turn its end into an exit code: 0, 2 for a user's fault, 130 for Ctrl-C, 141 for
     a reader of what is printed who has gone."""
+    configure_logging()
     if isinstance(sys.stdout, io.TextIOWrapper):  # files and classes may have names in letters that the terminal lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -54,7 +54,7 @@ def copy_attention(ours: ConditionalCrossAttention, **theirs: nn.Module) -> None
 
 
 @pytest.mark.parametrize("need_weights", [False, True])
-def test_guided_attention_is_conditional_detrs(asked, need_weights):
+def test_positiond_attention_is_conditional_detrs(asked, need_weights):
     """From the second layer on; in the first, theirs adds the position to the content, too."""
     config = ConditionalDetrConfig(d_model=DIM, decoder_attention_heads=HEADS, attn_implementation="eager")
     theirs = ConditionalDetrDecoderCrossAttention(config, DIM, HEADS).eval()
@@ -127,8 +127,8 @@ def test_asking_the_image_is_dab_detrs(asked):
         spans=torch.zeros(2, 1, 2),
     )
     # What is added in self-attention has no part here.
-    guide = QueryPosition(position=torch.randn(2, 5, DIM), place=asked["query_position"], bias=bias)
-    attended = ours.ask_image(asked["query"], guide, tokens, need_weights=False)
+    position = QueryPosition(embed=torch.randn(2, 5, DIM), query_sine=asked["query_position"], bias=bias)
+    attended = ours.ask_image(asked["query"], position, tokens, need_weights=False)
     torch.testing.assert_close(ours.cross_norm(asked["query"] + attended.values), expected, atol=1e-5, rtol=1e-5)
 
 

@@ -146,7 +146,7 @@ def exchange(place: Path, backend: str) -> None:
     rank, told = dist.get_rank(), dist.get_backend()
     dist.get_backend = lambda: backend  # type: ignore[assignment]
     control_group, trainer = ControlGroup(), MagicMock(world_size=2)
-    control_group.join(trainer)
+    control_group.init_control_group(trainer)
     dist.get_backend = lambda *_: told  # type: ignore[assignment]
     found = control_group.all_reduce_max(trainer, rank, -rank, 2**40 + rank)
     (place / f"{rank}.txt").write_text(f"{control_group._group is None} {found}")
