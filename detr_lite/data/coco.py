@@ -194,8 +194,6 @@ def _records(
         if is_odd.any():
             odd = [ids[position] for position in np.flatnonzero(is_odd)]
             notes.append(f"{name}: {what}: {len(odd):,} (ids {listed(odd)})")
-    if 0 in ids:
-        notes.append(f"{name}: pycocotools counts annotation 0 as never found; number annotations from 1")
 
     chosen = np.flatnonzero(is_visible & ~objects.is_crowd)
     chosen = chosen[np.argsort(objects.image_index[chosen], kind="stable")]

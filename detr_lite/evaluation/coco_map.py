@@ -1,4 +1,4 @@
-"""COCO's mAP. pycocotools computes it; this file hands it the data, keeps it quiet and names the numbers."""
+"""COCO's mAP, computed by pycocotools under ids that it counts correctly, with its output silenced."""
 
 import contextlib
 import csv
@@ -6,7 +6,7 @@ import io
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detr_lite.box_ops import xyxy_to_xywh
+from detr_lite.evaluation.coco_ids import renumber
 from detr_lite.structures import Category, Detections, DetrLiteError
+from detr_lite.text import shorten_list
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """In the order of `COCOeval.stats`."""
@@ -37,17 +39,17 @@ MEANINGS = (
     "AR100 of large objects",
 )
 BOXES_FIT = 0.5
-"""AP50 regardless of class from which boxes are no accident: boxes that are merely near objects have less than 0.2."""
-ALL_SIZES, AT_MOST_100 = 0, 2  # places in pycocotools' axes of object area and of detections per image
+"""Class-agnostic AP50 from which the boxes fit the objects; boxes that are merely near objects stay below 0.2."""
+ALL_SIZES, AT_MOST_100 = 0, 2  # indices into pycocotools' axes of object area and of detections per image
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One category's numbers; -1 where it has no objects."""
+    """The metrics of one category; -1 where it has no objects."""
 
     category: Category
     objects: int
-    """True objects in the evaluated images, crowd regions left out."""
+    """Ground-truth objects in the evaluated images, without crowd regions."""
     AP: float
     AP50: float
     AR100: float
@@ -55,22 +57,33 @@ class ClassResult:
 
 @dataclass(frozen=True, eq=False)
 class CocoEvaluation:
-    """What pycocotools found, -1 where there is nothing to find."""
+    """COCO's metrics; -1 where a metric does not exist because there are no objects to find."""
 
     metrics: dict[str, float]
-    """The numbers of `METRICS`, in that order."""
+    """By the names in `METRICS`, in that order."""
     per_class: tuple[ClassResult, ...]
     precision: Float[np.ndarray, "iou recall class"]
     """At IoU 0.50, 0.55 .. 0.95 and recall 0, 0.01 .. 1, for objects of all sizes and 100 detections per image."""
     recall_thresholds: Float[np.ndarray, " recall"]
 
     def summary(self) -> str:
-        """COCO's 12 lines."""
-        lines = zip(METRICS, MEANINGS, strict=True)
-        return "\n".join(f"{name:<6}{_number(self.metrics[name])}  {meaning}" for name, meaning in lines)
+        """COCO's 12 lines; where some have no value, a last line says why."""
+        lines = [
+            f"{name:<6}{_number(self.metrics[name])}  {meaning}"
+            for name, meaning in zip(METRICS, MEANINGS, strict=True)
+        ]
+        reason = self.missing_reason()
+        return "\n".join(lines if reason is None else [*lines, f"{'-':>11}  {reason}"])
+
+    def missing_reason(self) -> str | None:
+        """Why a metric has no value (-1), in one line; None if all have one."""
+        if self.metrics["AP"] < 0:
+            return "no value: the ground truth of these images has no objects (crowd regions do not count)"
+        sizes = [size for size in ("small", "medium", "large") if self.metrics[f"AP{size[0]}"] < 0]
+        return f"no value: the ground truth has no {' and no '.join(sizes)} objects" if sizes else None
 
     def class_table(self) -> str:
-        """A line for each category, under a line of headings."""
+        """A header and one line per category."""
         names = [result.category.name for result in self.per_class]
         width = max(map(len, ["category", *names]))
         lines = [f"{'category':<{width}}  objects     AP   AP50  AR100"]
@@ -81,9 +94,9 @@ class CocoEvaluation:
 
 
 def coco_results(detections: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """One image's detections in COCO's results format; `category_ids[label]` is the data set's own id.
+    """One image's detections in COCO's results format; `category_ids[label]` is the dataset's own category id.
 
-    Rounded here (boxes to 1/1000 pixel), so that what is evaluated is what is written to a file.
+    Boxes are rounded to 1/1000 pixel and scores to 6 digits here, so that the file holds exactly what is evaluated.
     """
     columns = (xyxy_to_xywh(detections.boxes_xyxy), detections.scores, detections.labels)
     return [
@@ -103,20 +116,21 @@ def evaluate_detections(
     categories: Sequence[Category],
     image_ids: Sequence[int] | None = None,
 ) -> CocoEvaluation:
-    """Evaluate COCO results against a COCO annotation file's content.
+    """Evaluate COCO results against a COCO annotation file's content. The metrics do not depend on any ids.
 
-    `categories` orders `per_class` and the classes of `precision`; the metrics are, as pycocotools has it, over all
-    categories of the ground truth. `image_ids` restricts the evaluation to these images. Raises `DetrLiteError` for
-    detections of unknown images, and for those that are not finite.
+    `categories` orders `per_class` and the classes of `precision`; the metrics are over all categories of the ground
+    truth, as in pycocotools. `image_ids` restricts the evaluation to these images.
+
+    Raises `DetrLiteError` for detections of unlisted images and for boxes or scores that are not finite.
     """
     _check(ground_truth, results)
+    renumbered = renumber(ground_truth, results)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _coco(ground_truth, [_complete(annotation) for annotation in ground_truth.get("annotations", ())])
-        # loadRes([]) raises, where no detections simply means that nothing was found.
-        found = truth.loadRes([dict(result) for result in results]) if results else _coco(ground_truth, [])
-        evaluation = COCOeval(truth, found, "bbox")
+        truth = _coco(renumbered.ground_truth)
+        detections = _coco({**renumbered.ground_truth, "annotations": renumbered.detections})
+        evaluation = COCOeval(truth, detections, "bbox")
         if image_ids is not None:
-            evaluation.params.imgIds = list(image_ids)
+            evaluation.params.imgIds = [renumbered.image_ids[id] for id in image_ids if id in renumbered.image_ids]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -124,22 +138,24 @@ def evaluate_detections(
     evaluated_images = set(evaluation.params.imgIds)
     objects = Counter(
         annotation["category_id"]
-        for annotation in truth.dataset["annotations"]
+        for annotation in renumbered.ground_truth["annotations"]
         if annotation["image_id"] in evaluated_images and not annotation["iscrowd"]
     )
-    precision = _of_classes(evaluation.eval["precision"][..., ALL_SIZES, AT_MOST_100], evaluation, categories)
-    recall = _of_classes(evaluation.eval["recall"][..., ALL_SIZES, AT_MOST_100], evaluation, categories)
+    # pycocotools' axis of classes is in the order of the new ids, which count from 1.
+    ids = [renumbered.category_ids.get(category.id) for category in categories]
+    precision = _select_classes(evaluation.eval["precision"][..., ALL_SIZES, AT_MOST_100], ids)
+    recall = _select_classes(evaluation.eval["recall"][..., ALL_SIZES, AT_MOST_100], ids)
     return CocoEvaluation(
         metrics=dict(zip(METRICS, evaluation.stats.tolist(), strict=True)),
         per_class=tuple(
             ClassResult(
                 category,
-                objects[category.id],
-                AP=_mean(precision[..., place]),
-                AP50=_mean(precision[0, :, place]),
-                AR100=_mean(recall[..., place]),
+                objects[id] if id is not None else 0,
+                AP=_mean(precision[..., index]),
+                AP50=_mean(precision[0, :, index]),
+                AR100=_mean(recall[..., index]),
             )
-            for place, category in enumerate(categories)
+            for index, (category, id) in enumerate(zip(categories, ids, strict=True))
         ),
         precision=precision,
         recall_thresholds=evaluation.params.recThrs,
@@ -147,9 +163,10 @@ def evaluate_detections(
 
 
 def write_per_class_csv(path: Path, evaluation: CocoEvaluation) -> None:
-    """One row for each category; -1 where a category has no objects.
+    """One row per category; -1 where a category has no objects.
 
-    A name that a spreadsheet would compute, such as =1+1, has an apostrophe before it, which spreadsheets do not show.
+    A name that a spreadsheet would evaluate as a formula, such as =1+1, gets an apostrophe in front, which spreadsheets
+    do not show.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -164,7 +181,7 @@ def write_per_class_csv(path: Path, evaluation: CocoEvaluation) -> None:
 def explain_zero(
     evaluation: CocoEvaluation, results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any]
 ) -> str | None:
-    """The likely cause, in one line, of an AP of 0; None where AP is not 0 or nothing is conspicuous."""
+    """The likely cause of an AP of 0, in one line; None if AP is not 0 or no cause is found."""
     if evaluation.metrics["AP"] != 0:
         return None
     if not results:
@@ -173,7 +190,7 @@ def explain_zero(
     for key in ("image_id", "category_id"):
         found, true = ({entry[key] for entry in entries} for entries in (results, annotations))
         if not found & true:
-            return f"AP is 0 because the detections have {key} {_some(found)}, the true objects {_some(true)}"
+            return f"AP is 0 because the detections have {key} {_ids(found)}, the ground truth has {_ids(true)}"
 
     boxes_xywh = np.array([result["bbox"] for result in results], dtype=float)
     low, size = boxes_xywh[:, :2], boxes_xywh[:, 2:]
@@ -186,14 +203,14 @@ def explain_zero(
     outside = ((low + size > 1.01 * limits + 1) | (low < -1)).any(axis=1).mean()
     if outside >= 0.5:
         return (
-            f"AP is 0, and {outside:.0%} of the boxes reach out of their image: "
+            f"AP is 0, and {outside:.0%} of the boxes extend beyond their image: "
             "`bbox` must be [x, y, width, height] in pixels of the original image"
         )
     fit = evaluate_detections(*regardless_of_class(ground_truth, results), ()).metrics["AP50"]
     if fit >= BOXES_FIT:
         return (
             f"AP is 0 although the boxes fit (AP50 {fit:.2f} regardless of class), so the classes are wrong: do the "
-            "category ids mean the same in the detections' data and in these annotations?"
+            "category ids mean the same in the detections and in these annotations?"
         )
     return None
 
@@ -201,18 +218,18 @@ def explain_zero(
 def regardless_of_class(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The same with all objects in one class, so that what is evaluated is how well the boxes fit.
+    """Ground truth and results with all objects in one class, for class-agnostic AP.
 
-    A box that a query gives for several classes is there once, with its best score.
+    A box that is predicted with several classes is kept once, with its highest score.
     """
     annotations = [{**annotation, "category_id": 1} for annotation in ground_truth["annotations"]]
     truth = {**ground_truth, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
-    surest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    by_box: dict[tuple[Any, ...], dict[str, Any]] = {}
     for result in results:
         key = (result["image_id"], *result["bbox"])
-        if key not in surest or result["score"] > surest[key]["score"]:
-            surest[key] = {**result, "category_id": 1}
-    return truth, list(surest.values())
+        if key not in by_box or result["score"] > by_box[key]["score"]:
+            by_box[key] = {**result, "category_id": 1}
+    return truth, list(by_box.values())
 
 
 def _check(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> None:
@@ -220,40 +237,32 @@ def _check(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
     unknown = {result["image_id"] for result in results} - known
     if unknown:
         raise DetrLiteError(
-            f"detections are for image_id {_some(unknown)}, which the annotations' "
-            f'"images" ({_some(known)}) do not list: evaluate against the annotations of the same images'
+            f"the detections have image_id {_ids(unknown)}, which the annotations do not list under "
+            f'"images" ({_ids(known)}); evaluate against the annotations of the same images'
         )
     for result in results:
-        # pycocotools takes an overlap that is NaN for a match, so that a diverged model would be a perfect one.
+        # pycocotools counts an IoU of NaN as a match, so a diverged model would get a perfect score.
         if not all(map(math.isfinite, (*result["bbox"], result["score"]))):
             raise DetrLiteError(
                 f"image_id {result['image_id']} has a detection that is not finite (bbox {list(result['bbox'])}, "
-                f"score {result['score']}): the model's numbers have overflowed; train it with a lower learning rate"
+                f"score {result['score']}): training has diverged; train with a lower learning rate"
             )
 
 
-def _coco(ground_truth: Mapping[str, Any], annotations: list[dict[str, Any]]) -> Any:
+def _coco(dataset: dict[str, Any]) -> Any:
     coco = COCO()
-    # pycocotools copies `info`, and an absent one is an error to its older versions.
-    coco.dataset = {**ground_truth, "info": ground_truth.get("info", {}), "annotations": annotations}
+    coco.dataset = dataset
     coco.createIndex()
     return coco
 
 
-def _complete(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy (pycocotools writes into it), with the two fields that some tools leave out and pycocotools needs."""
-    _, _, width, height = annotation["bbox"]
-    return {"iscrowd": 0, "area": width * height, **annotation}
-
-
-def _of_classes(values: np.ndarray, evaluation: Any, categories: Sequence[Category]) -> np.ndarray:
-    """Put the last axis in the order of `categories`; -1 for those that the ground truth does not list."""
-    place = {category_id: index for index, category_id in enumerate(evaluation.params.catIds)}
-    ordered = np.full((*values.shape[:-1], len(categories)), -1.0)
-    for index, category in enumerate(categories):
-        if category.id in place:
-            ordered[..., index] = values[..., place[category.id]]
-    return ordered
+def _select_classes(values: np.ndarray, ids: Sequence[int | None]) -> np.ndarray:
+    """Reorder the last axis; -1 for classes that the ground truth does not list (None)."""
+    selected = np.full((*values.shape[:-1], len(ids)), -1.0)
+    for index, id in enumerate(ids):
+        if id is not None:
+            selected[..., index] = values[..., id - 1]
+    return selected
 
 
 def _mean(values: np.ndarray) -> float:
@@ -265,6 +274,5 @@ def _number(value: float) -> str:
     return f"{value:5.3f}" if value > -1 else f"{'-':>5}"
 
 
-def _some(ids: set[int], most: int = 5) -> str:
-    listed = sorted(ids)
-    return ", ".join(map(str, listed[:most])) + (", ..." if len(listed) > most else "") if listed else "none"
+def _ids(ids: Iterable[int]) -> str:
+    return shorten_list(sorted(ids)) or "none"

@@ -120,13 +120,6 @@ def test_dirty_boxes_are_cut_or_left_out_and_noted(tmp_path: Path) -> None:
     )
 
 
-def test_annotation_zero_is_noted(tmp_path: Path) -> None:
-    content = content_of_two_images()
-    content["annotations"][0]["id"] = 0
-    (note,) = read_split(write_data(tmp_path, content), "train").notes
-    assert note == f"{FILE}: pycocotools counts annotation 0 as never found; number annotations from 1"
-
-
 def test_images_may_lie_in_subfolders_and_behind_a_link(tmp_path: Path) -> None:
     content = content_of_two_images()
     content["images"][0]["file_name"] = "night/a.png"

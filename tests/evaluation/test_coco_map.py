@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,24 +69,24 @@ def evaluated(truth, results):
 
 
 def run_pycocotools(folder, truth, results, image_ids=None, category_ids=None):
-    """pycocotools as its manual has it, from files. Returns the numbers and what it printed."""
+    """pycocotools as in its documentation, from files. Returns the metrics and what it printed."""
     (folder / "truth.json").write_text(json.dumps(truth))
     (folder / "detections.json").write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         coco = COCO(str(folder / "truth.json"))
-        oracle = COCOeval(coco, coco.loadRes(str(folder / "detections.json")), "bbox")
+        reference = COCOeval(coco, coco.loadRes(str(folder / "detections.json")), "bbox")
         if image_ids is not None:
-            oracle.params.imgIds = image_ids
+            reference.params.imgIds = image_ids
         if category_ids is not None:
-            oracle.params.catIds = category_ids
-        oracle.evaluate()
-        oracle.accumulate()
-        oracle.summarize()
-    return oracle.stats.tolist(), printed.getvalue()
+            reference.params.catIds = category_ids
+        reference.evaluate()
+        reference.accumulate()
+        reference.summarize()
+    return reference.stats.tolist(), printed.getvalue()
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_numbers_are_pycocotools_to_the_last_digit(seed, tmp_path):
+def test_metrics_equal_pycocotools_exactly(seed, tmp_path):
     truth, results = random_case(seed)
     expected, _ = run_pycocotools(tmp_path, truth, results)
     evaluation = evaluated(truth, results)
@@ -94,7 +95,7 @@ def test_the_numbers_are_pycocotools_to_the_last_digit(seed, tmp_path):
     assert all(type(value) is float for value in evaluation.metrics.values())
 
 
-def test_names_stand_in_the_order_that_pycocotools_prints(tmp_path):
+def test_metric_names_are_in_the_order_that_pycocotools_prints(tmp_path):
     _, printed = run_pycocotools(tmp_path, *random_case(0))
     pattern = r"\((AP|AR)\) @\[ IoU=(\S+) *\| area= *(\S+) \| maxDets= *(\d+) \]"
     names = []
@@ -109,7 +110,7 @@ def test_names_stand_in_the_order_that_pycocotools_prints(tmp_path):
     assert tuple(evaluated(*random_case(0)).metrics) == METRICS
 
 
-def test_each_class_is_pycocotools_on_that_class_alone(tmp_path):
+def test_per_class_metrics_equal_pycocotools_on_each_class_alone(tmp_path):
     truth, results = random_case(1)
     evaluation = evaluated(truth, results)
     for result in evaluation.per_class:
@@ -126,7 +127,7 @@ def test_each_class_is_pycocotools_on_that_class_alone(tmp_path):
     assert evaluation.per_class[-1].AP == -1
 
 
-def test_classes_come_in_the_order_asked_for():
+def test_classes_are_in_the_given_order():
     truth, results = random_case(2)
     evaluation = evaluated(truth, results)
     unknown = Category(1000, "not in the ground truth")
@@ -140,7 +141,7 @@ def test_classes_come_in_the_order_asked_for():
     assert evaluation.recall_thresholds == pytest.approx(np.linspace(0, 1, 101))
 
 
-def test_only_the_images_asked_for(tmp_path):
+def test_evaluation_can_be_restricted_to_some_images(tmp_path):
     truth, results = random_case(3)
     some = [image["id"] for image in truth["images"][::3]]
     evaluation = evaluate_detections(truth, results, CATEGORIES, some)
@@ -151,7 +152,7 @@ def test_only_the_images_asked_for(tmp_path):
     assert evaluate_detections(truth, results, CATEGORIES, []).metrics["AP"] == -1
 
 
-def test_silent_and_without_a_trace(capsys):
+def test_evaluation_prints_nothing_and_leaves_its_inputs_unchanged(capsys):
     truth, results = random_case(0)
     before = copy.deepcopy((truth, results))
     evaluated(truth, results)
@@ -159,8 +160,90 @@ def test_silent_and_without_a_trace(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def with_ids(truth, results, image_id, annotation_id, category_id=lambda id: id):
+    """The same data under other ids. `image_id` and `annotation_id` map an index in the file to an id."""
+    images = {image["id"]: image_id(index) for index, image in enumerate(truth["images"])}
+
+    def renamed(entry):
+        return {**entry, "image_id": images[entry["image_id"]], "category_id": category_id(entry["category_id"])}
+
+    return {
+        "images": [{**image, "id": images[image["id"]]} for image in truth["images"]],
+        "categories": [{**category, "id": category_id(category["id"])} for category in truth["categories"]],
+        "annotations": [
+            renamed(annotation) | {"id": annotation_id(index)} for index, annotation in enumerate(truth["annotations"])
+        ],
+    }, [renamed(result) for result in results]
+
+
+def shuffled(index):
+    return index * 7919 % 10007  # 10007 is prime, so all are different
+
+
+KINDS_OF_IDS = {
+    "from 1": lambda index: index + 1,
+    "from 0": lambda index: index,
+    "negative": lambda index: -3 - index,
+    "across 0": lambda index: index - 5,
+    "descending": lambda index: 10_000 - index,
+    "shuffled": shuffled,
+    "above 2^40": lambda index: 2**40 + 1 + index,
+    "above 2^53": lambda index: 9007199254740993 + index,
+    "64 bits": lambda index: 2**64 - 1 - shuffled(index),
+    "around 2^63": lambda index: 2**63 + 1 + (-1) ** index * index,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_IDS)
+@pytest.mark.parametrize("of", ["images", "annotations", "both"])
+def test_metrics_do_not_depend_on_ids(of, kind, tmp_path):
+    truth, results = random_case(5)
+    results = [result | {"score": round(result["score"], 1)} for result in results]  # equal scores in several images
+    from_1 = KINDS_OF_IDS["from 1"]
+    expected, _ = run_pycocotools(tmp_path, *with_ids(truth, results, from_1, from_1))
+    ids = KINDS_OF_IDS[kind]
+    other = with_ids(truth, results, from_1 if of == "annotations" else ids, from_1 if of == "images" else ids)
+    evaluation = evaluated(*other)
+    assert any(annotation["iscrowd"] for annotation in truth["annotations"])
+    assert 0 < expected[0] < 1
+    assert list(evaluation.metrics.values()) == expected
+    reference = evaluated(*with_ids(truth, results, from_1, from_1))
+    assert evaluation.per_class == reference.per_class
+    np.testing.assert_array_equal(evaluation.precision, reference.precision)
+
+
+def test_large_and_negative_category_ids():
+    truth, results = random_case(6)
+    expected = evaluated(truth, results)
+    from_1, moved = KINDS_OF_IDS["from 1"], lambda id: 2**63 + (id - 10) * 2**59
+    other = evaluate_detections(
+        *with_ids(truth, results, from_1, from_1, moved),
+        [Category(moved(category.id), category.name) for category in CATEGORIES],
+    )
+    assert other.metrics == expected.metrics
+    for result, same in zip(other.per_class, expected.per_class, strict=True):
+        assert replace(result, category=same.category) == same
+
+
+def test_annotations_need_no_ids():
+    truth, results = random_case(5)
+    bare = [{key: value for key, value in entry.items() if key != "id"} for entry in truth["annotations"]]
+    assert evaluated({**truth, "annotations": bare}, results).metrics == evaluated(truth, results).metrics
+
+
+def test_an_object_with_id_0_is_found():
+    """pycocotools alone counts it as missed."""
+    box = {"image_id": 1, "category_id": 3, "bbox": [10, 10, 50, 50]}
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 3, "name": "cup"}],
+        "annotations": [box | {"id": 0, "area": 2500, "iscrowd": 0}],
+    }
+    assert evaluated(truth, [box | {"score": 0.9}]).metrics["AP"] == pytest.approx(1)
+
+
 @pytest.mark.parametrize("objects", [0, 1, 7])
-def test_perfect_detections_of_few_objects(objects):
+def test_perfect_detections_have_an_ap_of_1(objects):
     truth, _ = random_case(4)
     truth["annotations"] = [a | {"iscrowd": 0} for a in truth["annotations"][:objects]]
     evaluation = evaluated(truth, perfect_results(truth))
@@ -168,21 +251,37 @@ def test_perfect_detections_of_few_objects(objects):
     assert sum(result.objects for result in evaluation.per_class) == objects
 
 
-def test_no_detections_is_zero():
+def test_ap_is_0_without_detections():
     truth, _ = random_case(0)
     evaluation = evaluated(truth, [])
     assert evaluation.metrics["AP"] == evaluation.metrics["AR100"] == 0
     assert [result.AP for result in evaluation.per_class] == [0, 0, 0, -1]
 
 
-def test_detections_without_objects_are_not_counted():
+def test_all_metrics_are_missing_without_objects():
     truth, results = random_case(0)
     for annotations in ({"annotations": []}, {}):
         nothing = {"images": truth["images"], "categories": truth["categories"], **annotations}
-        assert set(evaluated(nothing, results).metrics.values()) == {-1.0}
+        evaluation = evaluated(nothing, results)
+        assert set(evaluation.metrics.values()) == {-1.0}
+        assert "has no objects" in evaluation.missing_reason()
+        *lines, reason = evaluation.summary().splitlines()
+        assert [line.split()[:2] for line in lines] == [[name, "-"] for name in METRICS]
+        assert reason.split()[0] == "-"
+        assert reason.endswith(evaluation.missing_reason())
+        assert explain_zero(evaluation, results, nothing | {"annotations": []}) is None, "missing is not 0"
 
 
-def test_fields_that_some_tools_leave_out(tmp_path):
+def test_a_size_without_objects_is_named():
+    truth, results = random_case(0)
+    truth["annotations"] = [annotation for annotation in truth["annotations"] if annotation["area"] < 90**2]
+    evaluation = evaluated(truth, results)
+    assert evaluation.metrics["APl"] == evaluation.metrics["ARl"] == -1 < evaluation.metrics["APm"]
+    assert evaluation.missing_reason() == "no value: the ground truth has no large objects"
+    assert evaluation.summary().splitlines()[-1].endswith(evaluation.missing_reason())
+
+
+def test_missing_area_and_iscrowd_are_filled_in(tmp_path):
     truth, results = random_case(0)
     truth["annotations"] = [a | {"iscrowd": 0, "area": a["bbox"][2] * a["bbox"][3]} for a in truth["annotations"]]
     expected, _ = run_pycocotools(tmp_path, truth, results)
@@ -192,26 +291,28 @@ def test_fields_that_some_tools_leave_out(tmp_path):
     assert list(evaluated(bare, results).metrics.values()) == expected
 
 
-def test_unknown_image_ids_are_an_error_of_one_line():
+def test_detections_of_unlisted_images_are_refused():
     truth, results = random_case(0)
     with pytest.raises(
-        DetrLiteError, match=r'image_id 5, which the annotations\' "images" \(100, 107, .*\) do not list'
+        DetrLiteError,
+        match=r'image_id 5, which the annotations do not list under "images" \(100, 107, .* and 20 more\)',
     ) as error:
         evaluated(truth, [*results, results[0] | {"image_id": 5}])
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("spoilt", [{"bbox": [float("nan")] * 4}, {"score": float("nan")}])
-def test_a_diverged_model_is_not_a_perfect_one(spoilt):
+def test_detections_that_are_not_finite_are_refused(spoilt):
     truth, _ = random_case(0)
     results = [result | spoilt for result in perfect_results(truth)]
     with pytest.raises(
-        DetrLiteError, match=r"image_id 100 has a detection that is not finite .*nan.*lower learning rate"
+        DetrLiteError,
+        match=r"image_id 100 has a detection that is not finite .*nan.*diverged; train with a lower learning rate",
     ):
         evaluated(truth, results)
 
 
-def test_results_carry_the_data_sets_ids_and_survive_json():
+def test_results_have_the_datasets_ids_and_are_valid_json():
     found = Detections(
         torch.tensor([[10.0, 20.0, 40.123456, 80.0], [0.0, 0.0, 1.0, 2.0]]),
         torch.tensor([0.9, 1 / 3]),
@@ -232,10 +333,11 @@ def test_no_detections_give_no_results():
     assert coco_results(found, image_id=1, category_ids=[3]) == []
 
 
-def test_texts_for_the_terminal():
+def test_summary_and_class_table():
     truth, results = random_case(0)
     evaluation = evaluated(truth, results)
     lines = evaluation.summary().splitlines()
+    assert evaluation.missing_reason() is None
     assert [line.split()[0] for line in lines] == list(METRICS)
     assert lines[0].split()[1] == f"{evaluation.metrics['AP']:.3f}"
 
@@ -284,14 +386,14 @@ def of_another_image(result):
 @pytest.mark.parametrize(
     ("spoil", "cause"),
     [
-        (with_label_for_id, "category_id 0, 1, 2, the true objects 3, 7, 18"),
+        (with_label_for_id, "category_id 0, 1, 2, the ground truth has 3, 7, 18"),
         (with_relative_box, "between 0 and 1"),
-        (with_box_outside, "100% of the boxes reach out of their image"),
+        (with_box_outside, "100% of the boxes extend beyond their image"),
         (with_flat_box, "no detected box has an area"),
-        (of_another_image, "image_id 1, the true objects 100, 107, 142"),
+        (of_another_image, "image_id 1, the ground truth has 100, 107, 142"),
     ],
 )
-def test_why_is_it_zero(spoil, cause):
+def test_the_cause_of_an_ap_of_0(spoil, cause):
     truth, _ = random_case(0)
     truth["annotations"] = [a for a in truth["annotations"] if not a["iscrowd"]]
     truth["images"].append({"id": 1, "file_name": "without objects.jpg", "width": 300, "height": 200})
@@ -303,7 +405,7 @@ def test_why_is_it_zero(spoil, cause):
     assert "\n" not in reason
 
 
-def test_why_is_it_zero_without_detections_and_where_nothing_is_wrong():
+def test_an_ap_of_0_without_detections_or_without_a_known_cause():
     truth, results = random_case(0)
     assert "not a single detection" in explain_zero(evaluated(truth, []), [], truth)
     assert explain_zero(evaluated(truth, results), results, truth) is None
