@@ -1,8 +1,8 @@
-"""How well attention goes with objects: numbers for each decoder layer and head, of queries that answer for an object.
+"""How well cross-attention agrees with objects: metrics per decoder layer and head, of queries matched to an object.
 
-A token's weight lies evenly over the patch that it stands for, cut to the image; where a patch lies partly in a box,
-that part of its weight does. So each share of the attention can be set beside the share of the image that the same
-region covers, which is what attention that is spread evenly would have there.
+A token's weight is spread evenly over the patch of the image that the token covers, so a patch that lies partly in a
+box counts with that part of its weight. Each share of the attention can therefore be compared with the share of the
+image's area that the same region covers, which is what uniform attention would have there.
 """
 
 import math
@@ -17,48 +17,47 @@ from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.structures import AttentionMaps
 
 BAND = 0.25
-"""Width of the band about a box's edges: so much of the box's width at the left and right, of its height at top and
-bottom. Half of it lies within the box, half outside."""
+"""Width of the band around a box's edges, as a share of the box's width (left and right edge) or height (top and
+bottom). Half of the band lies inside the box, half outside."""
 
-_AT_ONCE = 16
-"""Pairs of query and object that are worked on together, lest many of them take many copies of the weights."""
+_CHUNK = 16
+"""Matched pairs that are processed together: each of them takes a copy of its attention weights."""
 
 
 @dataclass(frozen=True)
 class AttentionMetrics:
-    """Means over all matched objects. In rows of heads, the last entry is of the mean over heads.
+    """Means over all matched objects. Along the last axis come the heads, then the attention averaged over heads.
 
-    Of an evaluation without objects `objects` is 0, and all means are NaN.
+    Without objects, `objects` is 0 and all means are NaN.
     """
 
     objects: int
     box_area: float
-    """Share of the image that the true box covers."""
+    """Share of the image's area that the ground-truth box covers."""
     edges_area: float
-    """Share of the image that the band about the box's edges covers."""
+    """Share of the image's area that the band around the box's edges covers."""
     even_entropy: float
-    """Of attention that is the same for all tokens, in nats."""
+    """Entropy of uniform attention, in nats."""
     inside: Float[Tensor, "layer head_and_mean"]
-    """Share of the attention that lies inside the true box."""
+    """Share of the attention that lies inside the ground-truth box."""
     pointing: Float[Tensor, "layer head_and_mean"]
-    """How often the place with the most attention lies inside the true box: the pointing game of Zhang et al.,
-    "Top-down Neural Attention by Excitation Backprop" (arXiv 1608.00507), here for single objects and without their
-    tolerance of 15 pixels. A place at random would hit as often as the box's share of the image says."""
+    """How often the peak of the attention lies inside the ground-truth box: the pointing game (Zhang et al., "Top-down
+    Neural Attention by Excitation Backprop", arXiv 1608.00507), here per object and without their tolerance of 15
+    pixels. A random peak would be inside with a probability of `box_area`."""
     entropy: Float[Tensor, "layer head_and_mean"]
-    """-sum w ln w over tokens, in nats (Shannon, 1948): 0 where all lies on one token."""
+    """-sum w ln w over tokens, in nats: 0 if all attention is on one token."""
     entropy_share: Float[Tensor, "layer head_and_mean"]
-    """The same as a share of the logarithm of the image's number of tokens, as of equal weights."""
+    """`entropy` divided by that of uniform attention over the image's unpadded tokens."""
     near_edges: Float[Tensor, "layer head_and_mean"]
-    """Share of the attention in the band about the box's edges, where an object's four extremes lie: DETR's decoder
-    "mostly attends to object extremities" (arXiv 2005.12872, section 4.2). At which place of its edge each of them
-    lies, a box does not say, so the band has the whole edges."""
+    """Share of the attention in the band around the box's edges, which contains the object's four extreme points:
+    DETR's decoder "mostly attends to object extremities" (arXiv 2005.12872, section 4.2)."""
     apart: Float[Tensor, " layer"]
-    """How far an image's queries differ in where they look, mean over heads; all queries, of the median image. A
-    query's row differs from the mean row by half the sum of absolute differences (total variation): 0 where all are
-    alike, nearly 1 where none has a token in common with others. 1 where there is one query."""
+    """How different an image's queries are in where they attend: the mean total variation distance between a query's
+    attention, averaged over heads, and the mean over all queries; the median over images. 0 if all queries attend
+    alike, close to 1 if no two share a token, 1 if there is only one query."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it; None where there is nothing to measure."""
+        """For JSON; None instead of NaN."""
         rows = {name: getattr(self, name) for name in MEASURES}
 
         def of(layer: int, head: int) -> dict[str, float | None]:
@@ -80,7 +79,7 @@ class AttentionMetrics:
         }
 
     def table(self) -> str:
-        """A line for each layer, of the mean over heads, and one of what evenly spread attention would have."""
+        """One line per layer, of the attention averaged over heads, and a last line for uniform attention."""
         lines = ["layer  inside the box  peak inside      entropy  near its edges  queries apart"]
         for layer, apart in enumerate(self.apart.tolist()):
             values = {name: getattr(self, name)[layer, -1].item() for name in MEASURES}
@@ -95,7 +94,7 @@ class AttentionMetrics:
         )
 
     def sentence(self) -> str:
-        """The main number, for people to quote."""
+        """The main result in words."""
         return (
             f"in the last layer {self.inside[-1, -1]:.1%} of the attention lies inside the true box, which covers "
             f"{self.box_area:.1%} of the image"
@@ -103,11 +102,11 @@ class AttentionMetrics:
 
 
 MEASURES = ("inside", "pointing", "entropy", "entropy_share", "near_edges")
-"""Those that each layer and head has."""
+"""The metrics that each layer and head has."""
 
 
 class AttentionMeter:
-    """Adds up the numbers, a batch at a time; holds no weights."""
+    """Accumulates `AttentionMetrics` batch by batch; keeps no attention weights."""
 
     def __init__(self) -> None:
         self._objects = 0
@@ -115,26 +114,26 @@ class AttentionMeter:
         self._sums: Tensor | None = None
         self._apart: list[Tensor] = []
 
-    def add(
+    def update(
         self,
         maps: AttentionMaps,
         image: Int[Tensor, " pair"],
         query: Int[Tensor, " pair"],
         boxes_cxcywh: Float[Tensor, "pair 4"],
     ) -> None:
-        """A batch, and which of its queries answer for which object.
+        """Add the matched pairs of query and object of a batch.
 
         Args:
-            image: place in the batch.
-            query: of `maps`.
-            boxes_cxcywh: the true boxes, relative to the unpadded image.
+            image: index in the batch.
+            query: index in `maps`.
+            boxes_cxcywh: the ground-truth boxes, relative to the unpadded image.
         """
         layers, _, heads = maps.cross.shape[:3]
         if self._sums is None:
             self._sums = torch.zeros(len(MEASURES), layers, heads + 1, dtype=torch.float64)
         self._apart += list(_apart(maps).T.cpu())
         patches_xyxy = token_patches(maps)
-        for pairs in torch.split(torch.arange(len(query), device=query.device), _AT_ONCE):
+        for pairs in torch.split(torch.arange(len(query), device=query.device), _CHUNK):
             of_image, box_cxcywh = image[pairs], boxes_cxcywh[pairs].float()
             each = maps.cross[:, of_image, :, query[pairs]].float()  # pair layer head token
             weights = torch.cat([each, each.mean(dim=2, keepdim=True)], dim=2)
@@ -148,10 +147,10 @@ class AttentionMeter:
             even = tokens.clamp(min=1).log()[:, None, None]
             peak_x, peak_y = peaks(weights, maps, of_image, patch_xyxy).unbind(-1)
             left, top, right, bottom = box_xyxy[:, None, None].unbind(-1)
-            is_hit = (left <= peak_x) & (peak_x <= right) & (top <= peak_y) & (peak_y <= bottom)
+            is_inside = (left <= peak_x) & (peak_x <= right) & (top <= peak_y) & (peak_y <= bottom)
             measured = (
                 torch.einsum("plht,pt->plh", weights, covered_share(patch_xyxy, box_xyxy)),
-                is_hit,
+                is_inside,
                 entropy,
                 entropy / even.clamp(min=1e-12),
                 torch.einsum("plht,pt->plh", weights, in_band),
@@ -161,24 +160,24 @@ class AttentionMeter:
             self._areas += torch.stack([values.double().sum() for values in areas]).cpu()
         self._objects += len(query)
 
-    def numbers(self) -> AttentionMetrics:
+    def compute(self) -> AttentionMetrics:
         """The means over all objects so far."""
         sums = torch.zeros(len(MEASURES), 0, 1) if self._sums is None else self._sums
-        measured = dict(zip(MEASURES, sums / self._objects, strict=True))  # tensors: 0 / 0 is NaN
+        measured = dict(zip(MEASURES, sums / self._objects, strict=True))  # of tensors, 0 / 0 is NaN
         box_area, edges_area, even_entropy = (self._areas / self._objects).tolist()
         apart = torch.stack(self._apart).median(dim=0).values if self._apart else torch.zeros(0)
         return AttentionMetrics(self._objects, box_area, edges_area, even_entropy, apart=apart, **measured)
 
 
 def token_patches(maps: AttentionMaps) -> Float[Tensor, "batch token 4"]:
-    """What each token stands for, as (left, top, right, bottom) relative to the unpadded image and cut to it.
+    """The patch that each token covers, as (left, top, right, bottom) relative to the unpadded image, clipped to it.
 
-    A patch beyond the image has no area. Of the original's padding, which is found otherwise than by patches, some such
-    token may count as image: what weight it has lies outside of every box.
+    A patch beyond the image has no area. The original DETR's interpolated padding mask can leave such a token unpadded;
+    its weight counts as outside of every box.
     """
     levels = []
     for level, (height, width) in enumerate(maps.grids):
-        span = spans_of(maps)[:, level].clamp(min=1e-12)
+        span = maps.spans[:, level].clamp(min=1e-12)
         device = span.device
         x = (torch.arange(width + 1, device=device) / span[:, :1]).clamp(max=1)[:, None]
         y = (torch.arange(height + 1, device=device) / span[:, 1:]).clamp(max=1)[..., None]
@@ -188,26 +187,14 @@ def token_patches(maps: AttentionMaps) -> Float[Tensor, "batch token 4"]:
     return torch.cat(levels, dim=1)
 
 
-def spans_of(maps: AttentionMaps) -> Float[Tensor, "batch level 2"]:
-    """(width, height) of each image in tokens; whole ones where the maps know no better."""
-    if maps.spans is not None:
-        return maps.spans
-    levels = []
-    sizes = [height * width for height, width in maps.grids]
-    for padding, grid in zip(torch.split(maps.is_padding, sizes, dim=1), maps.grids, strict=True):
-        is_image = ~padding.reshape(-1, *grid)
-        levels.append(torch.stack([is_image.any(1).sum(1), is_image.any(2).sum(1)], dim=1))
-    return torch.stack(levels, dim=1).float()
-
-
 def covered_share(
     patches_xyxy: Float[Tensor, "pair token 4"], boxes_xyxy: Float[Tensor, "pair 4"]
 ) -> Float[Tensor, "pair token"]:
-    """Which part of each patch a box covers; 0 of a patch without area."""
+    """The share of each patch that a box covers; 0 for a patch without area."""
     low = torch.maximum(patches_xyxy[..., :2], boxes_xyxy[:, None, :2])
     high = torch.minimum(patches_xyxy[..., 2:], boxes_xyxy[:, None, 2:])
     size = patches_xyxy[..., 2:] - patches_xyxy[..., :2]
-    # Side by side, as the product of two tiny sides may be no number any more.
+    # Divided per side, because the product of two tiny sides underflows to 0.
     return ((high - low).clamp(min=0) / size.clamp(min=1e-12)).prod(-1)
 
 
@@ -217,26 +204,25 @@ def peaks(
     image: Int[Tensor, " pair"],
     patches_xyxy: Float[Tensor, "pair token 4"],
 ) -> Float[Tensor, "pair layer head 2"]:
-    """Where there is the most attention per area, all levels taken together: (x, y) relative to the unpadded image.
+    """(x, y) of the most attention per area, summed over levels, relative to the unpadded image.
 
-    It is the middle of a patch of the finest level, which a coarser level's patches share out among. Of several such
-    places it is the first.
+    It is the centre of a patch of the finest level; the first one of several equal maxima.
     """
     areas = (patches_xyxy[..., 2:] - patches_xyxy[..., :2]).prod(-1)
     density = torch.where(areas > 0, 1 / areas.clamp(min=1e-12), 0.0)[:, None, None] * weights
     sizes = [height * width for height, width in maps.grids]
     finest = max(range(len(sizes)), key=sizes.__getitem__)
     fine_xyxy = torch.split(patches_xyxy, sizes, dim=1)[finest]
-    middle = (fine_xyxy[..., :2] + fine_xyxy[..., 2:]) / 2
+    center = (fine_xyxy[..., :2] + fine_xyxy[..., 2:]) / 2
     by_level = torch.split(density, sizes, dim=-1)
     heat = torch.zeros_like(by_level[finest])
     for level, (share, (height, width)) in enumerate(zip(by_level, maps.grids, strict=True)):
-        column, row = (middle * spans_of(maps)[image, level][:, None]).long().unbind(-1)
+        column, row = (center * maps.spans[image, level][:, None]).long().unbind(-1)
         cell = row.clamp(max=height - 1) * width + column.clamp(max=width - 1)
         heat = heat + share.gather(-1, cell[:, None, None].expand_as(heat))
     best = heat.argmax(-1)
-    place: Tensor = middle[torch.arange(len(best), device=best.device)[:, None, None], best]
-    return place
+    peak: Tensor = center[torch.arange(len(best), device=best.device)[:, None, None], best]
+    return peak
 
 
 def _apart(maps: AttentionMaps) -> Float[Tensor, "layer batch"]:
@@ -244,19 +230,19 @@ def _apart(maps: AttentionMaps) -> Float[Tensor, "layer batch"]:
     if queries < 2:
         return torch.ones(maps.cross.shape[:2])
     by_layer = []
-    for layer in maps.cross:  # one after the other: a copy of all takes up as much as they do
+    for layer in maps.cross:  # one by one: a float copy of all layers would double the memory
         rows = layer.float().mean(dim=1)
         by_layer.append((rows - rows.mean(dim=1, keepdim=True)).abs().sum(-1).mean(-1) / 2)
     return torch.stack(by_layer)
 
 
 def _scaled(factor: float, like: Tensor) -> Tensor:
-    """For a box's (centre, size), of which the size changes."""
+    """Factors that scale a (cx, cy, width, height) box about its centre."""
     return like.new_tensor([1, 1, factor, factor])
 
 
 def _area(boxes_xyxy: Float[Tensor, "pair 4"]) -> Float[Tensor, " pair"]:
-    """Within the image."""
+    """Of the part inside the image."""
     inside = boxes_xyxy.clamp(0, 1)
     return (inside[:, 2:] - inside[:, :2]).prod(-1)
 
