@@ -1,4 +1,4 @@
-"""From the model's answer to detections in pixels. A DETR needs no NMS: this is a softmax or sigmoid and a sort."""
+"""From the model's output to detections in pixels. DETR needs no NMS: this is a softmax or sigmoid and a sort."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -14,11 +14,11 @@ Activation = Literal["softmax", "sigmoid"]
 
 
 class Postprocess:
-    """Reads the last layer's answer.
+    """Detections from the predictions of the last decoder layer, at most `max_detections` per image.
 
-    With "softmax" (the original DETR) the last logit is the background, and each query gives one detection: its best
-    class that is not the background. With "sigmoid" a query may answer with several classes, so the best
-    `max_detections` of all (query, class) pairs are given.
+    With "softmax" (DETR, arXiv 2005.12872) the last logit is "no object", and each query gives one detection: the best
+    of the other classes. With "sigmoid" (Deformable DETR, arXiv 2010.04159) a query may be detected as several classes:
+    the highest-scoring of all (query, class) pairs are returned.
     """
 
     def __init__(self, activation: Activation, class_names: Sequence[str], max_detections: int = 100):
@@ -27,19 +27,22 @@ class Postprocess:
         self.max_detections = max_detections
 
     def __call__(self, output: DetrOutput, original_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """One `Detections` on the CPU for each image; `original_sizes` are the files' (height, width) in pixels."""
-        logits = output.logits[-1].detach().float()  # bf16 keeps 8 bits: too few to tell the order of scores
+        """One `Detections` on the CPU per image; `original_sizes` are the files' (height, width) in pixels.
+
+        Raises `ValueError` if the number of classes or of sizes does not fit the output.
+        """
+        logits = output.logits[-1].detach().float()  # in bfloat16 many scores would be equal
         boxes_cxcywh = output.boxes_cxcywh[-1].detach().float()
         self._check(logits, original_sizes)
 
         scores, labels, queries = self._candidates(logits)
-        # Stable, because equal scores (saturated, or of a fresh model) must give the same answer on every machine.
+        # Stable, so that equal scores (saturated, or of an untrained model) are in the same order on every machine.
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         kept = order[:, : self.max_detections]
         scores, labels, queries = scores[:, : self.max_detections], labels.gather(1, kept), queries.gather(1, kept)
         boxes_cxcywh = boxes_cxcywh.gather(1, queries[..., None].expand(-1, -1, 4))
 
-        # One tensor, so that a GPU is waited for once; float32 holds every integer up to 2^24.
+        # One tensor, so that there is one device-to-host transfer; float32 is exact for integers up to 2^24.
         columns = [cxcywh_to_xyxy(boxes_cxcywh), scores[..., None], labels[..., None], queries[..., None]]
         packed = torch.cat([column.float() for column in columns], dim=-1).cpu()
         return [
@@ -53,7 +56,7 @@ class Postprocess:
         Int[Tensor, "batch candidate"],
         Int[Tensor, "batch candidate"],
     ]:
-        """Score, label and query of everything that might be a detection."""
+        """Score, label and query of every candidate."""
         batch, queries, classes = logits.shape
         query = torch.arange(queries, device=logits.device)
         if self.activation == "softmax":
@@ -62,7 +65,7 @@ class Postprocess:
         labels = torch.arange(classes, device=logits.device).repeat(queries)
         return logits.sigmoid().flatten(1), labels.expand(batch, -1), query.repeat_interleave(classes).expand(batch, -1)
 
-    def _in_pixels(self, rows: Float[Tensor, "found 7"], height: int, width: int) -> Detections:
+    def _in_pixels(self, rows: Float[Tensor, "detection 7"], height: int, width: int) -> Detections:
         boxes_xyxy = rows[:, :4] * rows.new_tensor([width, height, width, height])
         boxes_xyxy[:, 0::2] = boxes_xyxy[:, 0::2].clamp(0, width)
         boxes_xyxy[:, 1::2] = boxes_xyxy[:, 1::2].clamp(0, height)

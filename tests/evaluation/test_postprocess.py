@@ -16,8 +16,8 @@ def one_image(logits, boxes_cxcywh=None):
     return DetrOutput(logits[None, None], boxes_cxcywh[None, None])
 
 
-def test_softmax_worked_by_hand():
-    probabilities = torch.tensor([[0.3, 0.1, 0.6], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1]])  # background last
+def test_softmax_computed_by_hand():
+    probabilities = torch.tensor([[0.3, 0.1, 0.6], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1]])  # "no object" last
     boxes_cxcywh = [[0.5, 0.5, 0.2, 0.4], [0.25, 0.5, 0.5, 1.0], [0.75, 0.25, 0.1, 0.1]]
     (found,) = Postprocess("softmax", TWO_CLASSES)(one_image(probabilities.log(), boxes_cxcywh), [(100, 200)])
 
@@ -29,7 +29,7 @@ def test_softmax_worked_by_hand():
     assert found.class_names == TWO_CLASSES
 
 
-def test_sigmoid_worked_by_hand():
+def test_sigmoid_computed_by_hand():
     probabilities = torch.tensor([[0.9, 0.8], [0.1, 0.2], [0.3, 0.85]])
     boxes_cxcywh = [[0.5, 0.5, 1.0, 1.0], [0.1, 0.1, 0.2, 0.2], [0.5, 0.5, 0.5, 0.5]]
     postprocess = Postprocess("sigmoid", TWO_CLASSES, max_detections=4)
@@ -37,9 +37,9 @@ def test_sigmoid_worked_by_hand():
 
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.85, 0.8, 0.3]))
     assert found.labels.tolist() == [0, 1, 1, 0]
-    assert found.queries.tolist() == [0, 2, 0, 2], "one query may answer with several classes"
-    whole, middle = [0.0, 0.0, 80.0, 40.0], [20.0, 10.0, 60.0, 30.0]
-    torch.testing.assert_close(found.boxes_xyxy, torch.tensor([whole, middle, whole, middle]))
+    assert found.queries.tolist() == [0, 2, 0, 2], "one query may be detected as several classes"
+    whole, center = [0.0, 0.0, 80.0, 40.0], [20.0, 10.0, 60.0, 30.0]
+    torch.testing.assert_close(found.boxes_xyxy, torch.tensor([whole, center, whole, center]))
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
@@ -55,7 +55,7 @@ def test_any_number_of_queries(activation, queries):
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_each_detection_names_its_query_in_each_image(activation):
+def test_each_detection_has_the_index_of_its_query(activation):
     classes = 2 + (activation == "softmax")
     output = DetrOutput(torch.randn(2, 3, 50, classes), torch.rand(2, 3, 50, 4) * 0.2 + 0.4)
     for index, found in enumerate(Postprocess(activation, TWO_CLASSES, max_detections=20)(output, [(1, 1)] * 3)):
@@ -71,7 +71,7 @@ def test_at_most_max_detections():
     assert len(found) == 5
 
 
-def test_equal_scores_keep_the_order_of_queries():
+def test_equal_scores_are_in_the_order_of_queries():
     for activation, classes in (("softmax", 3), ("sigmoid", 2)):
         (found,) = Postprocess(activation, TWO_CLASSES)(one_image(torch.zeros(40, classes)), [(10, 10)])
         assert found.queries.tolist() == sorted(found.queries.tolist())
@@ -84,15 +84,15 @@ def test_boxes_are_clamped_into_the_image():
     torch.testing.assert_close(found.boxes_xyxy[0, [1, 3]], torch.tensor([0.0, 100.0]))
 
 
-def test_half_precision_is_raised_before_scores_are_made():
-    logits = torch.linspace(2, 4, 40).bfloat16()[:, None]  # bf16's sigmoid would make most of these equal
+def test_scores_are_computed_in_float32():
+    logits = torch.linspace(2, 4, 40).bfloat16()[:, None]  # sigmoid in bfloat16 would make most of these equal
     output = DetrOutput(logits[None, None], torch.rand(1, 1, 40, 4).bfloat16())
     (found,) = Postprocess("sigmoid", ("cup",))(output, [(640, 480)])
     assert found.scores.dtype == found.boxes_xyxy.dtype == torch.float32
     torch.testing.assert_close(found.scores, logits[:, 0].float().sigmoid().sort(descending=True).values)
 
 
-def test_gradients_stay_behind():
+def test_detections_are_detached():
     (found,) = Postprocess("softmax", TWO_CLASSES)(one_image(torch.randn(4, 3, requires_grad=True)), [(10, 10)])
     assert not found.scores.requires_grad
 
@@ -110,9 +110,9 @@ class CountTransfers(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_one_transfer_to_the_host(activation):
+def test_one_device_to_host_transfer(activation):
     classes = 2 + (activation == "softmax")
-    # Fake tensors have a device and no values: anything that would wait for a value raises.
+    # Fake tensors have a device but no values: whatever would synchronise raises.
     with FakeTensorMode(), CountTransfers() as transfers:
         output = DetrOutput(
             torch.empty(3, 4, 30, classes, device="cuda", dtype=torch.bfloat16),
@@ -123,7 +123,7 @@ def test_one_transfer_to_the_host(activation):
     assert transfers.to_host == 1
 
 
-def test_classes_and_sizes_must_fit():
+def test_wrong_numbers_of_classes_or_sizes_are_refused():
     with pytest.raises(ValueError, match="softmax of 2 classes needs 3 logits, not 2"):
         Postprocess("softmax", TWO_CLASSES)(one_image(torch.zeros(4, 2)), [(10, 10)])
     with pytest.raises(ValueError, match="1 images need as many original sizes, got 2"):
