@@ -1,6 +1,6 @@
-"""Reading a COCO annotation file and finding what is wrong with it, before training meets it.
+"""Parses a COCO annotation file and checks every entry, before training starts.
 
-Everything here raises `DetrLiteError` with one line that names the file, the entry and the remedy.
+All functions raise `DetrLiteError` in one line that names the file, the entry and the remedy.
 """
 
 import json
@@ -16,28 +16,23 @@ from jaxtyping import Bool, Float64, Int64
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import STEERS, shown
 
-LONGEST_NAME = 1000
-"""Letters of a category's name."""
-
-
-def listed(values: Sequence[object], most: int = 5) -> str:
-    """The first few of many, for a message."""
-    return ", ".join(str(value) for value in values[:most]) + (", ..." if len(values) > most else "")
+MAX_NAME_LENGTH = 1000
+"""Characters in a category's name."""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """All annotations of a file as columns, in the file's order."""
+    """All annotations of a file as arrays, in file order."""
 
     image_index: Int64[np.ndarray, " annotation"]
-    """Position of each annotation's image in "images"."""
+    """Index of the annotation's image in "images"."""
     labels: Int64[np.ndarray, " annotation"]
     boxes_xywh: Float64[np.ndarray, "annotation 4"]
     is_crowd: Bool[np.ndarray, " annotation"]
 
 
 def read_content(file: Path, name: str) -> dict[str, Any]:
-    """Parse the file and check that it is COCO's dict of three lists. `name` is what messages call the file."""
+    """Parse the file and check that it has COCO's three lists. Errors refer to the file as `name`."""
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:
@@ -45,11 +40,11 @@ def read_content(file: Path, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         reason = f"{error}".replace("\n", " ")
         raise DetrLiteError(
-            f"{name}: not readable as JSON ({reason}); the file is cut off or damaged, copy or make it again"
+            f"{name}: not valid JSON ({reason}); the file is cut off or damaged, copy or create it again"
         ) from error
     if not isinstance(content, dict):
         raise DetrLiteError(
-            f"{name}: JSON, but not COCO: it holds a {type(content).__name__} instead of an object with "
+            f"{name}: JSON, but not COCO: it contains a {type(content).__name__} instead of an object with "
             '"images", "annotations" and "categories"; convert it to COCO format'
         )
     for key in ("images", "annotations", "categories"):
@@ -60,44 +55,29 @@ def read_content(file: Path, name: str) -> dict[str, Any]:
 
 
 def _check_entry(name: str, key: str, position: int, entry: Any, fields: Sequence[str]) -> None:
-    """An entry of a list has its fields, and an id that is a whole number."""
+    """Check that an entry of a list has these fields, and an integer as its id."""
     if not isinstance(entry, dict):
         raise DetrLiteError(f'{name}: entry {position} of "{key}" is {shown(entry)}, not an object; remove it')
     for field in fields:
         if field not in entry:
-            who = f" (id {shown(entry['id'])})" if "id" in entry else ""
+            with_id = f" (id {shown(entry['id'])})" if "id" in entry else ""
             raise DetrLiteError(
-                f'{name}: entry {position} of "{key}"{who} has no "{field}"; add it or remove the entry'
+                f'{name}: entry {position} of "{key}"{with_id} has no "{field}"; add it or remove the entry'
             )
     if type(entry["id"]) is not int:
         raise DetrLiteError(
-            f'{name}: entry {position} of "{key}" has id {shown(entry["id"])}, which is not a whole number; correct it'
+            f'{name}: entry {position} of "{key}" has id {shown(entry["id"])}, which is not an integer; correct it'
         )
 
 
-def find_placeholder(content: dict[str, Any]) -> dict[str, Any] | None:
-    """The category that only heads the list, as Roboflow writes it: number 0, supercategory of all others."""
-    entries = [entry for entry in content["categories"] if isinstance(entry, dict)]
-    heads = [entry for entry in entries if entry.get("id") == 0 and entry.get("supercategory") == "none"]
-    others = [entry for entry in entries if entry.get("id") != 0]
-    if len(heads) != 1 or not others or any(entry.get("supercategory") != heads[0].get("name") for entry in others):
-        return None
-    return heads[0]
-
-
-def uses_category(content: dict[str, Any], id: int) -> bool:
-    """Whether an annotation is of that category."""
-    return any(isinstance(entry, dict) and entry.get("category_id") == id for entry in content["annotations"])
-
-
 def check_name(id: int, name: object, where: str = "") -> None:
-    """Errors, beginning with `where`: a category's name that cannot be shown, in a line of text or in a picture."""
+    """Refuse a category name that cannot be printed in one line; errors begin with `where`."""
     if not isinstance(name, str):
-        fault = "is not text"
+        fault = "is not a string"
     elif STEERS.search(name):
-        fault = "holds control characters"
-    elif len(name) > LONGEST_NAME:
-        fault = f"is longer than {LONGEST_NAME:,} letters"
+        fault = "contains control characters"
+    elif len(name) > MAX_NAME_LENGTH:
+        fault = f"is longer than {MAX_NAME_LENGTH:,} characters"
     else:
         return
     raise DetrLiteError(f"{where}category {id} has the name {shown(name)}, which {fault}; correct it")
@@ -122,22 +102,22 @@ def read_categories(content: dict[str, Any], name: str) -> tuple[Category, ...]:
 
 
 def check_images(content: dict[str, Any], name: str) -> None:
-    """Every image has an id of its own, a file name and a positive size. The files are not looked at."""
+    """Check that every image has a unique id, a file name and a positive size. The image files are not opened."""
     seen: set[int] = set()
     for position, entry in enumerate(content["images"]):
         _check_entry(name, "images", position, entry, ("id", "file_name", "width", "height"))
         if entry["id"] in seen:
-            raise DetrLiteError(f"{name}: image id {entry['id']} is listed twice; give each an id of its own")
+            raise DetrLiteError(f"{name}: image id {entry['id']} is listed twice; give each image a unique id")
         seen.add(entry["id"])
         if not isinstance(entry["file_name"], str):
             raise DetrLiteError(
-                f"{name}: image {entry['id']} has file_name {shown(entry['file_name'])}, which is not text; correct it"
+                f"{name}: image {entry['id']} has file_name {shown(entry['file_name'])}, which is not a string; correct it"
             )
         for side in ("width", "height"):
             if type(entry[side]) is not int or not 0 < entry[side] < 1_000_000:
                 raise DetrLiteError(
                     f"{name}: image {entry['id']} has {side} {shown(entry[side])}; it must be the file's {side} "
-                    "in pixels, a positive whole number"
+                    "in pixels, a positive integer"
                 )
     if not seen:
         raise DetrLiteError(f'{name}: "images" is empty; list the images there')
@@ -149,16 +129,16 @@ def read_objects(content: dict[str, Any], name: str, categories: Sequence[Catego
     label_of = {category.id: label for label, category in enumerate(categories)}
     seen: set[int] = set()
     rows: list[tuple[float, ...]] = []
-    # COCO has 860,000 of these: one lean loop, and the search for the words of a message only where it failed.
+    # COCO has 860,000 annotations, so the loop only decides; the error message is composed after a failure.
     for position, entry in enumerate(content["annotations"]):
         try:
             id, index, label = entry["id"], index_of[entry["image_id"]], label_of[entry["category_id"]]
             x, y, width, height = entry["bbox"]
             if entry.get("area") is None:
-                entry["area"] = float(width) * float(height)  # as numbers, which many copies of a text are not
+                entry["area"] = float(width) * float(height)  # float() because "ab" * 2 is a string
             if entry.get("iscrowd") is None:
                 entry["iscrowd"] = 0
-            is_sound = (
+            is_valid = (
                 isfinite(x)
                 and isfinite(y)
                 and isfinite(width)
@@ -171,9 +151,9 @@ def read_objects(content: dict[str, Any], name: str, categories: Sequence[Catego
                 and id not in seen
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-            is_sound = False
-        if not is_sound:
-            raise _annotation_fault(name, position, entry, index_of, label_of, seen)
+            is_valid = False
+        if not is_valid:
+            raise _annotation_error(name, position, entry, index_of, label_of, seen)
         seen.add(id)
         rows.append((index, label, entry["iscrowd"], x, y, width, height))
     columns = np.array(rows, dtype=np.float64).reshape(-1, 7)
@@ -185,39 +165,39 @@ def read_objects(content: dict[str, Any], name: str, categories: Sequence[Catego
     )
 
 
-def _annotation_fault(
+def _annotation_error(
     name: str, position: int, entry: Any, index_of: dict[int, int], label_of: dict[int, int], seen: set[int]
 ) -> DetrLiteError:
-    """Say what is wrong with an annotation that did not pass."""
+    """The error for an annotation that is not valid."""
     try:
         _check_entry(name, "annotations", position, entry, ("id", "image_id", "category_id", "bbox"))
-    except DetrLiteError as fault:
-        return fault
-    who = f"{name}: annotation {entry['id']}"
+    except DetrLiteError as error:
+        return error
+    entry_name = f"{name}: annotation {entry['id']}"
     if entry["id"] in seen:
-        return DetrLiteError(f"{name}: annotation id {entry['id']} is listed twice; give each an id of its own")
+        return DetrLiteError(f"{name}: annotation id {entry['id']} is listed twice; give each annotation a unique id")
     for field, known, key, noun in (
         ("category_id", label_of, "categories", "category"),
         ("image_id", index_of, "images", "image"),
     ):
         if entry[field] not in list(known):
             return DetrLiteError(
-                f'{who} has {field} {shown(entry[field])}, which "{key}" does not list; '
+                f'{entry_name} has {field} {shown(entry[field])}, which "{key}" does not list; '
                 f"add the {noun} or remove the annotation"
             )
     box = entry["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(number) for number in box):
         return DetrLiteError(
-            f"{who} has bbox {shown(box)}; it must be four finite numbers [x, y, width, height]; "
+            f"{entry_name} has bbox {shown(box)}; it must be four finite numbers [x, y, width, height]; "
             "correct it or remove the annotation"
         )
     if box[2] < 0 or box[3] < 0:
         return DetrLiteError(
-            f"{who} has a box of negative size, width {box[2]} and height {box[3]}; "
+            f"{entry_name} has a box of negative size, width {box[2]} and height {box[3]}; "
             "COCO boxes are [x, y, width, height], correct it or remove the annotation"
         )
     field, rule = ("iscrowd", "0 or 1") if _is_finite(entry["area"]) else ("area", "a finite number")
-    return DetrLiteError(f"{who} has {field} {shown(entry[field])}; it must be {rule}, or left out")
+    return DetrLiteError(f"{entry_name} has {field} {shown(entry[field])}; it must be {rule}, or left out")
 
 
 def _is_finite(number: object) -> bool:

@@ -1,4 +1,4 @@
-"""The true objects of images that are given by their files: a COCO annotation file, looked up by file name."""
+"""Ground-truth objects by the name of the image file, from a COCO annotation file."""
 
 from pathlib import Path, PurePath
 
@@ -10,9 +10,9 @@ from detr_lite.text import printable
 
 
 class GroundTruth:
-    """Objects of a COCO file by the names of its images.
+    """The objects of a COCO annotation file by image file. The image files need not exist.
 
-    Errors: a file that is not COCO's, with its entry and the remedy. The images themselves are not looked for.
+    Raises `DetrLiteError` for a file that is not valid COCO.
     """
 
     def __init__(self, file: Path) -> None:
@@ -22,26 +22,26 @@ class GroundTruth:
         check_images(content, name)
         self._objects = read_objects(content, name, self._categories)
         self._images: dict[str, list[tuple[int, PurePath]]] = {}
-        """By last part of the name: position in the file, and the whole name."""
+        """(index in "images", `file_name`) by the last part of `file_name`."""
         for index, image in enumerate(content["images"]):
             path = PurePath(image["file_name"])
             self._images.setdefault(path.name, []).append((index, path))
 
     def of(self, path: Path) -> Detections | None:
-        """The objects of an image, with score 1 and the file's own class names; None for one that is not listed.
+        """The objects of an image, with score 1 and the file's class names; None for an image that is not listed.
 
-        Of several that are called alike, it is the one whose folders are the path's last; none if that leaves several.
+        Of several images with this name, the one whose `file_name` is the end of `path`; None if that is ambiguous.
         """
-        alike = self._images.get(path.name, [])
-        if len(alike) > 1:
-            alike = [(index, name) for index, name in alike if path.parts[-len(name.parts) :] == name.parts]
-        if len(alike) != 1:
+        candidates = self._images.get(path.name, [])
+        if len(candidates) > 1:
+            candidates = [(index, name) for index, name in candidates if path.parts[-len(name.parts) :] == name.parts]
+        if len(candidates) != 1:
             return None
-        ((index, _),) = alike
+        ((index, _),) = candidates
         objects = self._objects
-        is_here = (objects.image_index == index) & ~objects.is_crowd & (objects.boxes_xywh[:, 2:] > 0).all(axis=1)
-        boxes_xywh = torch.from_numpy(objects.boxes_xywh[is_here]).float()
-        labels = torch.from_numpy(objects.labels[is_here])
+        is_selected = (objects.image_index == index) & ~objects.is_crowd & (objects.boxes_xywh[:, 2:] > 0).all(axis=1)
+        boxes_xywh = torch.from_numpy(objects.boxes_xywh[is_selected]).float()
+        labels = torch.from_numpy(objects.labels[is_selected])
         return Detections(
             torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1),
             torch.ones(len(labels)),

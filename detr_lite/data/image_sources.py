@@ -1,5 +1,6 @@
-"""Which image files a user means by the paths, folders and patterns of a command line, and reading them in batches."""
+"""Finds the image files that `--source` arguments (files, folders, patterns) refer to, and reads them in batches."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -9,38 +10,40 @@ from pathlib import Path, PurePath
 from PIL import Image
 from tqdm import tqdm
 
-from detr_lite.data.annotations import listed
 from detr_lite.data.images import load_image
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import printable
+from detr_lite.text import printable, shorten_list
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"),
     *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
-"""What is taken for an image in a folder, in small or capital letters. A file named by itself may have any."""
+"""Suffixes of image files in a folder, in lower or upper case. A file that is given by its path may have any."""
 
 _WILDCARD = r"[*?\[]"
 
-_MOST_PIXELS = 50_000_000
-"""A batch of images that have more than this together is ended, so that eight panoramas do not fill the memory."""
+_MAX_BATCH_PIXELS = 50_000_000
+"""A batch ends once its images have more pixels than this, so that several panoramas do not exhaust the memory."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file, and the relative name that its results go by; no two files of one command share a name."""
+    """An image file, and the relative path under which its results are saved; unique within one command."""
 
     path: Path
     name: PurePath
 
 
 def find_images(sources: Sequence[str], output: Path) -> tuple[ImageFile, ...]:
-    """The image files of all sources, each once, in order.
+    """The image files of all sources in order, without duplicates.
 
-    A source is a file, a folder (searched with its subfolders) or a pattern with `*`, `?` and `**`. Hidden files, and
-    results in the `output` folder that lies among the sources, are left out. A file is named by its path below the
-    folder that was given; where two would share a name, all are named by their path below the folder they share.
-    Errors: a source that is not there, holds no image, or lies in `output`.
+    A source is a file, a folder (searched recursively) or a pattern with `*`, `?` and `**`. Hidden files and files in
+    the `output` folder are left out. A file's name is its path relative to the source; if two names are equal, all are
+    relative to the deepest folder that contains all files.
+
+    Raises `DetrLiteError` for a source that does not exist, contains no image, or is inside `output`.
     """
     found: dict[Path, ImageFile] = {}
     for source in sources:
@@ -50,7 +53,7 @@ def find_images(sources: Sequence[str], output: Path) -> tuple[ImageFile, ...]:
         for file in files:
             found.setdefault(Path(os.path.normpath(file.path.absolute())), file)
     images = tuple(found.values())
-    # On some file systems letters' case does not tell names apart.
+    # Some file systems ignore case.
     if len({str(image.name).casefold() for image in images}) < len(images):
         shared = os.path.commonpath([path.parent for path in found])
         images = tuple(replace(image, name=path.relative_to(shared)) for path, image in found.items())
@@ -60,9 +63,10 @@ def find_images(sources: Sequence[str], output: Path) -> tuple[ImageFile, ...]:
 def read_batches(
     images: Sequence[ImageFile], size: int, unreadable: list[ImageFile], doing: str
 ) -> Iterator[list[tuple[ImageFile, Image.Image]]]:
-    """Read the images, at most `size` at a time; those that cannot be read are named, skipped and put in `unreadable`.
+    """Read the images in batches of at most `size`. Files that cannot be read are logged and added to `unreadable`.
 
-    A progress bar says what the command is `doing`.
+    Args:
+        doing: label of the progress bar.
     """
     batch: list[tuple[ImageFile, Image.Image]] = []
     pixels = 0
@@ -72,12 +76,12 @@ def read_batches(
                 image = load_image(file.path)
             except DetrLiteError as error:
                 unreadable.append(file)
-                tqdm.write(f"skipped    {printable(error)}")
+                logger.warning("skipped %s", printable(error))
                 bar.update()
                 continue
             batch.append((file, image))
             pixels += image.width * image.height
-            if len(batch) == size or pixels > _MOST_PIXELS:
+            if len(batch) == size or pixels > _MAX_BATCH_PIXELS:
                 yield batch
                 bar.update(len(batch))
                 batch, pixels = [], 0
@@ -87,12 +91,12 @@ def read_batches(
 
 
 def refuse_unreadable(unreadable: Sequence[ImageFile], total: int, output: Path) -> None:
-    """Raises DetrLiteError if there are any; to be called when all others are done."""
+    """Raise `DetrLiteError` if any file was unreadable; called after all others have been processed."""
     if unreadable:
-        named = listed([file.path for file in unreadable], most=3)
+        files = shorten_list([file.path for file in unreadable], 3)
         done = total - len(unreadable)
         rest = f"the results of the other {done:,} are in {output}" if done else "nothing is written"
-        raise DetrLiteError(f"{len(unreadable):,} of {total:,} files could not be read as images ({named}); {rest}")
+        raise DetrLiteError(f"{len(unreadable):,} of {total:,} files could not be read as images ({files}); {rest}")
 
 
 def _files_of(source: str, output: Path) -> list[ImageFile]:
@@ -103,7 +107,7 @@ def _files_of(source: str, output: Path) -> list[ImageFile]:
         return _files_below(path, output) if path.is_dir() else [ImageFile(path, PurePath(path.name))]
     if not re.search(_WILDCARD, source):
         raise DetrLiteError(f"--source {source or repr(source)}: no such file or folder")
-    # Named by what lies below the part without wildcards.
+    # Names are relative to the part without wildcards.
     fixed = Path(re.split(_WILDCARD, source)[0] + "x").parent
     pattern = path.relative_to(fixed)
     try:
@@ -123,9 +127,9 @@ def _files_of(source: str, output: Path) -> list[ImageFile]:
 def _files_below(folder: Path, output: Path) -> list[ImageFile]:
     files: list[Path] = []
     visited = {output}
-    for place, folders, names in os.walk(folder, onerror=_cannot_list, followlinks=True):
-        here = Path(place)
-        if here.resolve() in visited:  # linked folders may lead in a circle
+    for path, folders, names in os.walk(folder, onerror=_cannot_list, followlinks=True):
+        here = Path(path)
+        if here.resolve() in visited:  # symbolic links can form a cycle
             folders.clear()
             continue
         visited.add(here.resolve())
@@ -148,5 +152,5 @@ def _is_image(path: Path, output: Path) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Of which macOS and thumbnail programs leave many."""
+    """Hidden files are often metadata of macOS or thumbnails."""
     return name.startswith(".")

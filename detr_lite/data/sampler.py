@@ -1,4 +1,4 @@
-"""Batches of images of similar shape, so that little of a batch is padding."""
+"""Batch samplers: images of similar shape in a batch, to save padding, and a reproducible seed for each image."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -10,32 +10,30 @@ import torch
 from jaxtyping import Int64
 
 CHUNK_BATCHES = 32
-"""Batches that are sorted together. More would leave less padding, but make the same images meet more often."""
+"""Batches whose images are sorted together. More would save padding, but put the same images together more often."""
 
 
-class Draw(NamedTuple):
-    """Which image, by its position in the data set, and the seed of its augmentation."""
+class SeededIndex(NamedTuple):
+    """The index of an image in the dataset, and the seed of its augmentation."""
 
-    position: int
+    image: int
     seed: int
 
 
-def mixed_seed(*numbers: int) -> int:
-    """One seed of several numbers, such as a run's seed, an epoch and a position; near ones give unrelated seeds."""
+def derive_seed(*numbers: int) -> int:
+    """A seed from several numbers, such as a run's seed, an epoch and an index; close numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
-    """Lists of positions in `sizes`, a batch each.
+    """Batches of indices into `sizes`, the (height, width) of each image after resizing.
 
-    The shuffled images are cut into chunks of many batches. Each chunk is sorted into strips of similar aspect, and
-    each strip by area; batches are cut from that and shuffled. So their composition changes from epoch to epoch, and
-    depends on (seed, epoch) only. Without `shuffle` all images are one chunk and everything has a fixed order.
+    The shuffled images are split into chunks of many batches. Each chunk is sorted into strips of similar aspect ratio,
+    each strip by area, and cut into batches, which are shuffled. Batches change from epoch to epoch and depend only on
+    (seed, epoch). Without `shuffle` all images are one chunk, in a fixed order.
 
-    Every rank gets the same number of batches: where the number does not divide, the first ones come again. A single
+    Every rank gets the same number of batches: if the number is not divisible, the first batches are repeated. A single
     rank sees every image exactly once; one batch may be smaller than the others.
-
-    `sizes` holds (height, width) of each image as the model sees it, after the resize rule.
     """
 
     def __init__(
@@ -48,7 +46,7 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
         world_size: int = 1,
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world_size:
-            raise ValueError(f"impossible batch size {batch_size} or rank {rank} of {world_size}")
+            raise ValueError(f"batch size {batch_size} or rank {rank} of {world_size} is not possible")
         self.sizes = np.array(sizes, dtype=np.int64).reshape(-1, 2)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.rank, self.world_size = rank, world_size
@@ -56,7 +54,7 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     @property
     def sampler(self) -> "BucketedBatchSampler":
-        """This object itself: Lightning tells the epoch to `dataloader.batch_sampler.sampler`, and to nobody else."""
+        """Itself, because Lightning calls `set_epoch` on `dataloader.batch_sampler.sampler` only."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -68,27 +66,27 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         batches = self._batches()
-        for position in range(self.rank, len(self) * self.world_size, self.world_size):
-            yield batches[position % len(batches)].tolist()
+        for index in range(self.rank, len(self) * self.world_size, self.world_size):
+            yield batches[index % len(batches)].tolist()
 
     @property
     def _all_batches(self) -> int:
         return ceil(len(self.sizes) / self.batch_size)
 
     def _batches(self) -> list[Int64[np.ndarray, " _"]]:
-        """The epoch's batches for all ranks together."""
+        """The epoch's batches of all ranks."""
         if not self.shuffle:
             return self._sorted_batches(np.arange(len(self.sizes)))
         random = np.random.default_rng((self.seed, self.epoch))
         order = random.permutation(len(self.sizes))
-        # Chunks of about equal size: a small rest would have too few images to choose similar ones from.
+        # Chunks of about equal size, because a small last one would have too few images of similar shape.
         chunks = ceil(self._all_batches / CHUNK_BATCHES)
         ends = [self.batch_size * (self._all_batches * chunk // chunks) for chunk in range(1, chunks)]
         batches = [batch for chunk in np.split(order, ends) for batch in self._sorted_batches(chunk)]
         return [batches[index] for index in random.permutation(len(batches))]
 
     def _sorted_batches(self, images: Int64[np.ndarray, " image"]) -> list[Int64[np.ndarray, " _"]]:
-        """Cut images into batches of similar shape: as many strips of aspect as there are steps of area in each."""
+        """Split images into batches of similar shape, with as many strips as there are batches in a strip."""
         height, width = self.sizes[images].T
         images = images[np.argsort(height / width, kind="stable")]
         strip = self.batch_size * max(1, isqrt(ceil(len(images) / self.batch_size)))
@@ -100,36 +98,36 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
         return batches
 
 
-class SeededBatches(torch.utils.data.Sampler[list[Draw]]):
-    """The sampler's batches, each image with a seed for its augmentation.
+class SeededBatchSampler(torch.utils.data.Sampler[list[SeededIndex]]):
+    """The batches of a `BucketedBatchSampler`, each image with the seed of its augmentation.
 
-    An image's seed follows from (seed, epoch, image) alone: not from the process that loads it, nor from what was
-    drawn before it. So an epoch can be entered at any batch.
+    The seed depends only on (seed, epoch, image), neither on the worker nor on earlier images, so that a resumed run
+    can start at any batch of an epoch.
     """
 
     def __init__(self, batches: BucketedBatchSampler) -> None:
         self.batches = batches
-        self._first = (0, 0)
+        self._start = (0, 0)
 
     @property
-    def sampler(self) -> "SeededBatches":
-        """As of `BucketedBatchSampler`."""
+    def sampler(self) -> "SeededBatchSampler":
+        """Itself, as in `BucketedBatchSampler`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
         self.batches.set_epoch(epoch)
 
-    def enter(self, epoch: int, batch: int) -> None:
-        """Begin that epoch at that batch, every other one at its first."""
-        self._first = (epoch, batch)
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Continue with this epoch, skipping the batches before `batch`; later epochs are complete."""
+        self._start = (epoch, batch)
         self.set_epoch(epoch)
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, wherever it is entered."""
+        """Batches of a complete epoch."""
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SeededIndex]]:
         epoch = self.batches.epoch
-        first = self._first[1] if self._first[0] == epoch else 0
+        first = self._start[1] if self._start[0] == epoch else 0
         for batch in islice(self.batches, first, None):
-            yield [Draw(index, mixed_seed(self.batches.seed, epoch, index)) for index in batch]
+            yield [SeededIndex(index, derive_seed(self.batches.seed, epoch, index)) for index in batch]

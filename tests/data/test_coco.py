@@ -1,4 +1,4 @@
-"""The COCO reader: what it gives for sound data, and its one line for every fault."""
+"""Reading datasets in COCO format: records of valid data, and one line for every error."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def content_of_two_images() -> dict[str, Any]:
 
 
 def write_data(root: Path, content: Any, suffix: str = "") -> Path:
-    """A data set of whatever content; images are made for the entries that allow it."""
+    """A dataset with any content. The images are those of `content_of_two_images`."""
     (root / "annotations").mkdir(parents=True)
     (root / f"train{suffix}").mkdir()
     (root / f"annotations/instances_train{suffix}.json").write_text(json.dumps(content))
@@ -44,7 +44,7 @@ def write_data(root: Path, content: Any, suffix: str = "") -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["", "2017"])
-def test_reads_both_layouts(tmp_path: Path, suffix: str) -> None:
+def test_both_layouts_of_coco_are_read(tmp_path: Path, suffix: str) -> None:
     split = read_split(write_data(tmp_path, content_of_two_images(), suffix), "train")
 
     assert [(category.id, category.name) for category in split.categories] == [(2, "bicycle"), (90, "toothbrush")]
@@ -63,7 +63,7 @@ def test_reads_both_layouts(tmp_path: Path, suffix: str) -> None:
     )
 
 
-def test_ground_truth_is_the_file_with_the_gaps_filled(tmp_path: Path) -> None:
+def test_ground_truth_has_missing_area_and_iscrowd_filled_in(tmp_path: Path) -> None:
     content = content_of_two_images()
     split = read_split(write_data(tmp_path, content), "train")
 
@@ -100,13 +100,13 @@ def test_number_of_objects(tmp_path: Path, objects: int) -> None:
     assert target.labels.tolist() == [0] * objects
 
 
-def test_dirty_boxes_are_cut_or_left_out_and_noted(tmp_path: Path) -> None:
+def test_boxes_outside_the_image_or_without_area_are_noted(tmp_path: Path) -> None:
     content = content_of_two_images()
     boxes = {
-        1: [-5, -5, 10, 10],  # partly outside: cut
+        1: [-5, -5, 10, 10],  # partly outside: clipped
         2: [5, 5, 0, 10],  # without area
-        3: [60, 5, 10, 10],  # wholly outside
-        4: [35, 25, 5.5, 5.5],  # over the border by less than a pixel: rounding, no note
+        3: [60, 5, 10, 10],  # outside
+        4: [35, 25, 5.5, 5.5],  # less than a pixel outside: clipped without a note
         5: [8, 8, 1e-7, 3],  # no width left in float32
     }
     content["annotations"] = [{"id": id, "image_id": 7, "category_id": 2, "bbox": bbox} for id, bbox in boxes.items()]
@@ -114,13 +114,13 @@ def test_dirty_boxes_are_cut_or_left_out_and_noted(tmp_path: Path) -> None:
     assert split.images[0].boxes_xyxy.tolist() == [[0, 0, 5, 5], [35, 25, 40, 30]]
     assert len(split.ground_truth["annotations"]) == 5
     assert split.notes == (
-        f"{FILE}: boxes without area train nothing: 2 (ids 2, 5)",
-        f"{FILE}: boxes wholly outside their image train nothing: 1 (ids 3)",
-        f"{FILE}: boxes that reach outside their image are cut at its border: 1 (ids 1)",
+        f"{FILE}: boxes without area are not trained on: 2 (annotation ids 2, 5)",
+        f"{FILE}: boxes outside their image are not trained on: 1 (annotation ids 3)",
+        f"{FILE}: boxes that extend beyond their image are clipped: 1 (annotation ids 1)",
     )
 
 
-def test_images_may_lie_in_subfolders_and_behind_a_link(tmp_path: Path) -> None:
+def test_images_in_subfolders_and_in_a_linked_folder(tmp_path: Path) -> None:
     content = content_of_two_images()
     content["images"][0]["file_name"] = "night/a.png"
     elsewhere = write_data(tmp_path / "elsewhere", content) / "train"
@@ -143,14 +143,14 @@ def remove(key: str, index: int, field: str) -> Change:
     return lambda content: content[key][index].pop(field)
 
 
-FAULTS: dict[str, tuple[Change, str]] = {
+ERRORS: dict[str, tuple[Change, str]] = {
     "no annotations": (lambda c: c.pop("annotations"), 'it has no "annotations"'),
-    "images no list": (lambda c: c.update(images={"a": 1}), '"images" is not a list'),
+    "images not a list": (lambda c: c.update(images={"a": 1}), '"images" is not a list'),
     "no categories": (lambda c: c.update(categories=[]), '"categories" is empty'),
     "no images": (lambda c: c.update(images=[], annotations=[]), '"images" is empty'),
-    "entry no object": (lambda c: c["annotations"].append(5), 'entry 3 of "annotations" is 5'),
-    "image no object": (lambda c: c["images"].append("c.png"), "entry 2 of \"images\" is 'c.png'"),
-    "category no object": (lambda c: c["categories"].append(None), 'entry 2 of "categories" is None'),
+    "entry not an object": (lambda c: c["annotations"].append(5), 'entry 3 of "annotations" is 5'),
+    "image not an object": (lambda c: c["images"].append("c.png"), "entry 2 of \"images\" is 'c.png'"),
+    "category not an object": (lambda c: c["categories"].append(None), 'entry 2 of "categories" is None'),
     "no bbox": (remove("annotations", 1, "bbox"), 'entry 1 of "annotations" (id 17) has no "bbox"'),
     "no image_id": (remove("annotations", 1, "image_id"), '(id 17) has no "image_id"'),
     "no category_id": (remove("annotations", 1, "category_id"), '(id 17) has no "category_id"'),
@@ -183,16 +183,22 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "image id twice": (change("images", 1, id=7), "image id 7 is listed twice"),
     "category id twice": (change("categories", 1, id=90), "category id 90 is listed twice"),
     "category name twice": (change("categories", 1, name="toothbrush"), "category 2 repeats the name 'toothbrush'"),
-    "annotation id text": (change("annotations", 1, id="17"), "has id '17', which is not a whole number"),
-    "image id text": (change("images", 0, id="7"), "has id '7', which is not a whole number"),
-    "category id float": (change("categories", 0, id=9.5), "has id 9.5, which is not a whole number"),
-    "category name no text": (change("categories", 0, name=3), "category 90 has the name 3"),
-    "file name no text": (change("images", 0, file_name=3), "image 7 has file_name 3"),
+    "annotation id text": (change("annotations", 1, id="17"), "has id '17', which is not an integer"),
+    "image id text": (change("images", 0, id="7"), "has id '7', which is not an integer"),
+    "category id float": (change("categories", 0, id=9.5), "has id 9.5, which is not an integer"),
+    "category name not a string": (change("categories", 0, name=3), "category 90 has the name 3"),
+    "file name not a string": (change("images", 0, file_name=3), "image 7 has file_name 3"),
     "zero width": (change("images", 0, width=0), "image 7 has width 0"),
     "negative height of image": (change("images", 1, height=-4), "image 3 has height -4"),
     "size text": (change("images", 0, width="40"), "image 7 has width '40'"),
-    "upwards": (change("images", 0, file_name="../secret.png"), "image 7 has file_name '../secret.png', which leaves"),
-    "up and down": (change("images", 0, file_name="../train/a.png"), "image 7 has file_name '../train/a.png'"),
+    "in the parent folder": (
+        change("images", 0, file_name="../secret.png"),
+        "image 7 has file_name '../secret.png', which is outside of",
+    ),
+    "through the parent folder": (
+        change("images", 0, file_name="../train/a.png"),
+        "image 7 has file_name '../train/a.png'",
+    ),
     "absolute": (change("images", 0, file_name="/etc/hostname"), "image 7 has file_name '/etc/hostname'"),
     "empty name": (change("images", 0, file_name=""), "image 7 has file_name ''"),
     "null byte": (change("images", 0, file_name="x\0/a.png"), "image 7 has file_name 'x\\x00/a.png'"),
@@ -200,17 +206,17 @@ FAULTS: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_every_fault_is_one_line_with_file_and_id(tmp_path: Path, fault: str) -> None:
-    spoil, expected = FAULTS[fault]
+@pytest.mark.parametrize("error", ERRORS)
+def test_every_error_is_one_line_with_file_and_id(tmp_path: Path, error: str) -> None:
+    break_content, expected = ERRORS[error]
     content = content_of_two_images()
-    spoil(content)
-    with pytest.raises(DetrLiteError) as error:
+    break_content(content)
+    with pytest.raises(DetrLiteError) as raised:
         read_split(write_data(tmp_path, content), "train")
-    message = str(error.value)
+    message = str(raised.value)
     assert FILE in message
     assert expected in message
-    assert ";" in message, "what is to be done"
+    assert ";" in message, "the remedy"
     assert "\n" not in message
     assert len(message) < 400
 
@@ -222,8 +228,8 @@ def test_every_fault_is_one_line_with_file_and_id(tmp_path: Path, fault: str) ->
         ("", "line 1 column 1"),
         ("\ufeff{", "line 1 column"),
         ("[" * 100_000, "recursion"),
-        ("[1, 2]", "not COCO: it holds a list"),
-        ('"images"', "not COCO: it holds a str"),
+        ("[1, 2]", "not COCO: it contains a list"),
+        ('"images"', "not COCO: it contains a str"),
         ("{}", 'it has no "images"'),
         ("9" * 5000, "digits"),
     ],
@@ -238,13 +244,13 @@ def test_a_file_that_is_not_coco(tmp_path: Path, text: str, expected: str) -> No
     assert "\n" not in message
 
 
-def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
     (write_data(tmp_path, {}) / FILE).write_bytes(b"\x80\x81 no text")
-    with pytest.raises(DetrLiteError, match=rf"^{FILE}: not readable as JSON .* damaged"):
+    with pytest.raises(DetrLiteError, match=rf"^{FILE}: not valid JSON .* damaged"):
         read_split(tmp_path, "train")
 
 
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_permission_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_data(tmp_path, content_of_two_images())
 
     def refuse(path: Path) -> bytes:
@@ -261,8 +267,8 @@ def test_missing_folders_and_files(tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError) as error:
         read_split(tmp_path, "train")
     assert str(error.value) == (
-        f"{tmp_path}: no annotations/instances_train.json with train/ or annotations/instances_train2017.json with "
-        "train2017/ or train/_annotations.coco.json with train/ in it; give a data set in COCO layout with "
+        f"{tmp_path}: contains no annotations/instances_train.json with train/ or annotations/instances_train2017.json with "
+        "train2017/ or train/_annotations.coco.json with train/; give a dataset in COCO format with "
         "--data.root DIR"
     )
 
@@ -271,18 +277,18 @@ def test_missing_folders_and_files(tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError, match=rf"train: 1 of the 2 images that {FILE} lists are missing \('b\.png'\)"):
         read_split(root, "train")
     (root / "train").rename(root / "pictures")
-    with pytest.raises(DetrLiteError, match=rf"train: no such folder, and {FILE} expects its images there"):
+    with pytest.raises(DetrLiteError, match=rf"train: no such folder, but {FILE} expects its images there"):
         read_split(root, "train")
 
 
 def test_many_missing_files_are_counted(tmp_path: Path) -> None:
     content = content_of_two_images()
     content["images"] += [{"id": 100 + n, "file_name": f"{n}.png", "width": 5, "height": 5} for n in range(9)]
-    with pytest.raises(DetrLiteError, match=r"9 of the 11 images .* \('0\.png', '1\.png', '2\.png', \.\.\.\); "):
+    with pytest.raises(DetrLiteError, match=r"9 of the 11 images .* \('0\.png', '1\.png', '2\.png' and 6 more\); "):
         read_split(write_data(tmp_path, content), "train")
 
 
-def test_a_linked_subfolder_may_not_lead_out(tmp_path: Path) -> None:
+def test_a_linked_subfolder_outside_the_image_folder_is_refused(tmp_path: Path) -> None:
     content = content_of_two_images()
     content["images"][0]["file_name"] = "link/a.png"
     root = write_data(tmp_path / "data", content)
@@ -290,12 +296,12 @@ def test_a_linked_subfolder_may_not_lead_out(tmp_path: Path) -> None:
     (root / "train/a.png").rename(tmp_path / "outside/a.png")
     (root / "train/link").symlink_to(tmp_path / "outside")
     with pytest.raises(
-        DetrLiteError, match=r"image 7 has file_name 'link/a\.png', which leaves the image folder train/"
+        DetrLiteError, match=r"image 7 has file_name 'link/a\.png', which is outside of the image folder train/"
     ):
         read_split(root, "train")
 
 
-def test_an_image_of_another_size_than_annotated(tmp_path: Path) -> None:
+def test_an_image_whose_size_differs_from_its_annotation(tmp_path: Path) -> None:
     content = content_of_two_images()
     content["images"][0] |= {"width": 41}
     split = read_split(write_data(tmp_path, content), "train")

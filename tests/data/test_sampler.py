@@ -37,7 +37,7 @@ def test_every_rank_gets_the_same_number_of_batches(images: int, world_size: int
     ranks = [BucketedBatchSampler(sizes, 4, shuffle, 5, rank, world_size) for rank in range(world_size)]
     per_rank = [list(sampler) for sampler in ranks]
     assert {len(batches) for batches in per_rank} == {len(ranks[0])} == {-(-len(single) // world_size)}
-    # Step by step the ranks together walk through the single rank's batches, and begin again at the end.
+    # Step by step the ranks together iterate over the single rank's batches, and start over at the end.
     together = [batch for step in zip(*per_rank, strict=True) for batch in step]
     assert together == [single[position % len(single)] for position in range(len(together))]
 
@@ -48,7 +48,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     def batches(seed: int, epoch: int) -> list[list[int]]:
         sampler = BucketedBatchSampler(sizes, 8, shuffle=True, seed=seed)
         sampler.set_epoch(epoch)
-        torch.rand(seed + epoch + 1)  # other randomness has no influence
+        torch.rand(seed + epoch + 1)  # the global generator has no influence
         order = list(sampler)
         assert list(sampler) == order
         return order
@@ -68,7 +68,7 @@ def test_without_shuffle_the_epoch_changes_nothing() -> None:
     assert list(sampler) == before
 
 
-def test_images_meet_many_others() -> None:
+def test_an_image_is_batched_with_many_others() -> None:
     sampler = BucketedBatchSampler(random_sizes(2000), 16, shuffle=True)
     partners: set[int] = set()
     for epoch in range(10):
@@ -85,7 +85,7 @@ def test_images_of_one_size_are_shuffled_freely() -> None:
 
 
 @pytest.mark.parametrize(("shuffle", "most"), [(True, 0.14), (False, 0.08)])
-def test_little_is_padding(shuffle: bool, most: float) -> None:
+def test_similar_shapes_save_padding(shuffle: bool, most: float) -> None:
     sizes = random_sizes(2000)
     order = np.random.default_rng(1).permutation(2000).tolist()
     unbucketed = padding_share(sizes, [order[start : start + 16] for start in range(0, 2000, 16)])
@@ -94,7 +94,7 @@ def test_little_is_padding(shuffle: bool, most: float) -> None:
     assert bucketed < most
 
 
-def test_lightning_hands_the_epoch_over() -> None:
+def test_lightning_sets_the_epoch() -> None:
     sampler = BucketedBatchSampler(random_sizes(40), 4, shuffle=True)
     loader = torch.utils.data.DataLoader(range(40), batch_sampler=sampler)  # type: ignore[arg-type]
     _set_sampler_epoch(loader, 9)
@@ -102,6 +102,6 @@ def test_lightning_hands_the_epoch_over() -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "rank", "world_size"), [(0, 0, 1), (4, 2, 2), (4, -1, 2)])
-def test_impossible_settings(batch_size: int, rank: int, world_size: int) -> None:
-    with pytest.raises(ValueError, match="impossible"):
+def test_impossible_settings_are_refused(batch_size: int, rank: int, world_size: int) -> None:
+    with pytest.raises(ValueError, match="is not possible"):
         BucketedBatchSampler(random_sizes(4), batch_size, True, 0, rank, world_size)

@@ -1,4 +1,4 @@
-"""Which files a command line means, and reading them."""
+"""Finding the image files of a command line, and reading them."""
 
 from collections.abc import Callable
 from pathlib import Path, PurePath
@@ -17,7 +17,7 @@ Found = Callable[..., list[str]]
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the current one, with images, other files and hidden ones; nothing here is ever opened."""
+    """A folder with images, other files and hidden files, in the current folder. None of them is opened."""
     monkeypatch.chdir(tmp_path)
     for name in (
         *("photos/b.JPG", "photos/a.png", "photos/one/a.png", "photos/one/two/c.tif", "photos/notes.txt"),
@@ -41,10 +41,10 @@ IN_PHOTOS = ["a.png", "b.JPG", "one/a.png", "one/two/c.tif"]
     ("given", "expected"),
     [
         (["photos/a.png"], ["a.png"]),
-        (["photos/notes.txt"], ["notes.txt"]),  # asked for by name: told when it is read
+        (["photos/notes.txt"], ["notes.txt"]),  # given by its path: an error only when it is read
         (["photos"], IN_PHOTOS),
         (["./photos/../photos/"], IN_PHOTOS),
-        (["photos", "photos/a.png", "photos/one"], IN_PHOTOS),  # each once
+        (["photos", "photos/a.png", "photos/one"], IN_PHOTOS),  # without duplicates
         (["photos/*.png"], ["a.png"]),
         (["photos/*"], IN_PHOTOS),
         (["photos/**/*.png"], ["a.png", "one/a.png"]),
@@ -53,14 +53,14 @@ IN_PHOTOS = ["a.png", "b.JPG", "one/a.png", "one/two/c.tif"]
         (["*/a.png"], ["other/a.png", "photos/a.png"]),
         (["other", "photos/one"], ["other/a.png", "photos/one/a.png", "photos/one/two/c.tif"]),
         (["photos/a.png", "photos/one/a.png"], ["a.png", "one/a.png"]),
-        (["other", "photos/b.JPG"], ["a.png", "b.JPG"]),  # nothing is alike, so names stay short
+        (["other", "photos/b.JPG"], ["a.png", "b.JPG"]),  # all names differ, so they stay short
     ],
 )
-def test_what_is_found_and_how_it_is_named(given: list[str], expected: list[str]) -> None:
+def test_files_that_are_found_and_their_names(given: list[str], expected: list[str]) -> None:
     assert names(*given) == expected
 
 
-def test_absolute_and_relative_sources_are_the_same(photos: Path) -> None:
+def test_absolute_and_relative_sources_give_the_same_names(photos: Path) -> None:
     assert names(str(photos), "photos") == IN_PHOTOS
     assert names(str(photos / "**/*")) == IN_PHOTOS
 
@@ -70,18 +70,18 @@ def test_a_file_whose_name_looks_like_a_pattern(photos: Path) -> None:
     assert names("photos/a[1].png") == ["a[1].png"]
 
 
-def test_names_that_differ_in_letters_case_only_are_taken_as_equal(photos: Path) -> None:
+def test_names_that_differ_only_in_case_count_as_equal(photos: Path) -> None:
     (photos.parent / "other/A.PNG").touch()
     assert names("photos/a.png", "other/A.PNG") == ["photos/a.png", "other/A.PNG"]
 
 
-def test_linked_folders_are_searched_once_and_never_in_a_circle(photos: Path) -> None:
-    (photos / "circle").symlink_to(photos)
+def test_linked_folders_are_searched_once_even_in_a_cycle(photos: Path) -> None:
+    (photos / "cycle").symlink_to(photos)
     (photos / "elsewhere").symlink_to(photos.parent / "other")
     assert names("photos") == ["a.png", "b.JPG", "elsewhere/a.png", "one/a.png", "one/two/c.tif"]
 
 
-def test_results_in_the_source_are_no_source(photos: Path) -> None:
+def test_files_in_the_output_folder_are_left_out(photos: Path) -> None:
     assert names("photos", output="photos/out") == IN_PHOTOS
     assert names("photos/**/a.png", output="photos/out") == ["a.png", "one/a.png"]
     (photos / "link.png").symlink_to(photos / "out/a.png")
@@ -103,14 +103,14 @@ def test_results_in_the_source_are_no_source(photos: Path) -> None:
         ("photos/out/a.png", "give another --output"),
     ],
 )
-def test_a_source_that_gives_nothing_is_named(given: str, message: str) -> None:
+def test_a_source_without_images_is_refused(given: str, message: str) -> None:
     with pytest.raises(DetrLiteError) as error:
         names("photos/a.png", given)
     assert message in str(error.value)
 
 
 def write_images(folder: Path, sizes: list[tuple[int, int] | None]) -> list[ImageFile]:
-    """Images of these (width, height); None is a file that is no image."""
+    """Images of these (width, height); None is a text file."""
     files = []
     for index, size in enumerate(sizes):
         path = folder / f"{index}.png"
@@ -123,7 +123,7 @@ def write_images(folder: Path, sizes: list[tuple[int, int] | None]) -> list[Imag
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_batches_hold_all_in_order(tmp_path: Path, count: int) -> None:
+def test_batches_contain_all_images_in_order(tmp_path: Path, count: int) -> None:
     files = write_images(tmp_path, [(index + 1, 2) for index in range(count)])
     unreadable: list[ImageFile] = []
     batches = list(read_batches(files, 3, unreadable, "testing"))
@@ -134,14 +134,16 @@ def test_batches_hold_all_in_order(tmp_path: Path, count: int) -> None:
     refuse_unreadable(unreadable, count, tmp_path)
 
 
-def test_unreadable_files_are_named_and_skipped(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_files_are_skipped_with_a_warning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files = write_images(tmp_path, [(2, 2), None, (2, 2), None])
     unreadable: list[ImageFile] = []
     batches = list(read_batches(files, 2, unreadable, "testing"))
     assert [file for batch in batches for file, _ in batch] == [files[0], files[2]]
     assert unreadable == [files[1], files[3]]
     out, err = capfd.readouterr()
-    assert [line.split(":")[0] for line in out.splitlines()] == [f"skipped    {tmp_path / name}.png" for name in "13"]
+    assert [line.split(": not")[0] for line in out.splitlines()] == [
+        f"warning: skipped {tmp_path / name}.png" for name in "13"
+    ]
     assert err == "", "no progress bar without a terminal"
     with pytest.raises(DetrLiteError, match=r"2 of 4 files could not be read .*1\.png, .*3\.png\); .* other 2 are in "):
         refuse_unreadable(unreadable, 4, tmp_path)
@@ -149,8 +151,8 @@ def test_unreadable_files_are_named_and_skipped(tmp_path: Path, capfd: pytest.Ca
         refuse_unreadable(unreadable, 2, tmp_path)
 
 
-def test_large_images_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_sources, "_MOST_PIXELS", 100)
+def test_batches_of_large_images_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_sources, "_MAX_BATCH_PIXELS", 100)
     files = write_images(tmp_path, [(20, 20), (8, 8), (8, 8), (2, 2)])
     assert [len(batch) for batch in read_batches(files, 8, [], "testing")] == [1, 2, 1]
 
