@@ -111,7 +111,8 @@ def check_images(content: dict[str, Any], name: str) -> None:
         seen.add(entry["id"])
         if not isinstance(entry["file_name"], str):
             raise DetrLiteError(
-                f"{name}: image {entry['id']} has file_name {shown(entry['file_name'])}, which is not a string; correct it"
+                f"{name}: image {entry['id']} has file_name {shown(entry['file_name'])}, which is not a string; "
+                "correct it"
             )
         for side in ("width", "height"):
             if type(entry[side]) is not int or not 0 < entry[side] < 1_000_000:

@@ -24,7 +24,7 @@ from detr_lite.text import printable, shorten_list
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """One image with its training objects: without `iscrowd` regions, boxes clipped to the image and of positive area."""
+    """One image with its training objects: no `iscrowd` regions, boxes clipped to the image and with an area."""
 
     id: int
     path: Path

@@ -1,4 +1,4 @@
-"""COCO's 80 categories, under the ids that its annotation files use; 11 of the numbers up to 90 are not used."""
+"""COCO's 80 category names by category id. The ids go up to 90, because 10 of them are unused."""
 
 COCO_NAMES = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",

@@ -1,4 +1,4 @@
-"""Samples of a data set into a batch; the `collate_fn` of data loaders."""
+"""The `collate_fn` of data loaders: a list of samples becomes a batch."""
 
 from collections.abc import Sequence
 

@@ -10,7 +10,7 @@ from detr_lite.text import shorten_list, shown
 
 
 def layouts_of(split: str) -> dict[str, str]:
-    """The image folder by annotation file, both relative to the dataset folder, in the order in which they are tried."""
+    """Image folder by annotation file, both relative to the dataset folder, in the order in which they are tried."""
     roboflow = ("valid", "val") if split == "val" else (split,)
     return {
         **{f"annotations/instances_{folder}.json": folder for folder in (split, f"{split}2017")},

@@ -1,7 +1,7 @@
-"""From a decoded image and its boxes to what the model sees: size, augmentation, normalisation (torchvision v2).
+"""Resizing, augmentation and normalisation of images and boxes, with torchvision's transforms v2.
 
-A transform takes `(image, boxes, labels)`, of which the image is Pillow's and the boxes are `tv_tensors.BoundingBoxes`,
-and gives three plain tensors. Those of evaluation also take an image alone and give its tensor.
+A transform maps a Pillow image, `tv_tensors.BoundingBoxes` and labels to three plain tensors. The evaluation transforms
+also accept an image alone.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from detr_lite.structures import DetrLiteError
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels (red, green, blue) in 0 .. 1: what pretrained backbones expect."""
+"""Mean and standard deviation of ImageNet's pixels (red, green, blue) in 0 .. 1, which pretrained backbones expect."""
 
 
 ResizeKind = Literal["longest", "fit", "shortest"]
@@ -27,26 +27,26 @@ ResizeKind = Literal["longest", "fit", "shortest"]
 
 @dataclass(frozen=True)
 class ResizeRule:
-    """How large the model sees an image; its aspect is kept, to a pixel."""
+    """How images are resized before the model; the aspect ratio is kept up to rounding."""
 
     kind: ResizeKind
-    """longest: scale down until the longer side is at most `size`, never up. fit: scale, down or up, until the longer
-    side is `size`. shortest: scale until the shorter side is `size`, or the longer one `max_size` if that comes first
+    """longest: scale down to a longer side of at most `size`, never up. fit: scale down or up to a longer side of
+    `size`. shortest: scale to a shorter side of `size`, or to a longer side of `max_size` if that gives a smaller image
     (the original DETR)."""
     size: int
     max_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise DetrLiteError(f"an image size of {self.size} pixels is not possible; give a positive one")
+            raise DetrLiteError(f"an image size of {self.size} pixels is not possible; give a positive number")
         if self.max_size is not None and (self.kind != "shortest" or self.max_size <= self.size):
             raise DetrLiteError(
-                f'a largest side of {self.max_size} does not go with resize rule "{self.kind}" and size {self.size}; '
-                'it is for "shortest" only, and larger than the size'
+                f'max_size {self.max_size} does not fit resize rule "{self.kind}" and size {self.size}; '
+                'it is for "shortest" only, and must be larger than the size'
             )
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) after resizing; rounding is torchvision's, so that both always agree."""
+        """(height, width) after resizing, rounded as in torchvision."""
         short, long = sorted((height, width))
         if self.kind == "shortest":
             short, long = self.size, int(self.size * long / short)
@@ -62,7 +62,7 @@ class ResizeRule:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "ResizeRule":
-        """What `to_dict` gave; checked, because a file may hold anything."""
+        """The inverse of `to_dict`; checked, because the values may come from a file."""
         if values.get("kind") not in get_args(ResizeKind):
             known = ", ".join(get_args(ResizeKind))
             raise DetrLiteError(f"resize rule {values.get('kind')!r} is not known; there are: {known}")
@@ -70,7 +70,7 @@ class ResizeRule:
 
 
 class ResizeByRule(v2.Transform):  # type: ignore[misc]
-    """Resize images and boxes to what the rule says."""
+    """Resize images and boxes by a `ResizeRule`."""
 
     def __init__(self, rule: ResizeRule) -> None:
         super().__init__()
@@ -84,9 +84,9 @@ class ResizeByRule(v2.Transform):  # type: ignore[misc]
 
 
 class RandomSizeCrop(torch.nn.Module):
-    """Cut out a rectangle of random size and place (original DETR). Objects that lie wholly outside go.
+    """Crop a rectangle of random size and position (original DETR). Objects outside of it are dropped.
 
-    Both sides are drawn from `min_size` .. `max_size` pixels, each by itself, as far as the image allows.
+    Height and width are drawn independently from `min_size` .. `max_size` pixels, limited by the image.
     """
 
     def __init__(self, min_size: int, max_size: int) -> None:
@@ -100,7 +100,7 @@ class RandomSizeCrop(torch.nn.Module):
         height, width = self._side(image_height), self._side(image_width)
         top, left = _randint(0, image_height - height), _randint(0, image_width - width)
         boxes = functional.clamp_bounding_boxes(functional.crop(boxes, top, left, height, width))
-        # Not SanitizeBoundingBoxes: it drops everything under a pixel, the original keeps whatever has an area.
+        # SanitizeBoundingBoxes would drop boxes smaller than a pixel, which the original DETR keeps.
         keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         return (
             functional.crop(image, top, left, height, width),
@@ -113,10 +113,10 @@ class RandomSizeCrop(torch.nn.Module):
 
 
 class Normalise(v2.Transform):  # type: ignore[misc]
-    """Bytes to float32 with mean 0 and deviation 1, optionally in a random light.
+    """uint8 to float32 of mean 0 and standard deviation 1, optionally with random contrast and brightness.
 
-    With a `jitter` above 0 every image gets its own contrast (1 ± jitter) and brightness (± jitter / 2, of white).
-    Both are linear like normalisation itself, so that they cost nothing; nothing is cut off at black or white.
+    With a `jitter` above 0, contrast is drawn from 1 ± jitter and brightness from ± jitter / 2 (of white), per image.
+    Both are folded into the normalisation, so they cost no time, and values are not clipped to black and white.
     """
 
     _transformed_types = (tv_tensors.Image,)
@@ -134,13 +134,13 @@ class Normalise(v2.Transform):  # type: ignore[misc]
         return {"gain": contrast / self.std, "offset": (brightness - self.mean) / self.std}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        # Pillow's pixels lie channel by channel within a pixel; in planes the arithmetic is five times as fast.
+        # Pillow's pixels are channels-last in memory; contiguous channels make the arithmetic five times as fast.
         pixels = functional.to_dtype(inpt.contiguous(), torch.float32, scale=True)
         return tv_tensors.wrap((pixels * params["gain"]).add_(params["offset"]), like=inpt)
 
 
 def evaluation_transform(resize: ResizeRule, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> v2.Compose:
-    """Resize and normalise, nothing random."""
+    """Resize and normalise, without augmentation."""
     return v2.Compose([v2.ToImage(), ResizeByRule(resize), Normalise(mean, std), v2.ToPureTensor()])
 
 
@@ -150,10 +150,10 @@ def training_transform(
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
 ) -> v2.Compose:
-    """The augmentation of that name.
+    """One of the augmentation presets.
 
-    none: as in evaluation. light: for small images and short runs, flips and light. detr: the original's flips, scales
-    and crops (arXiv 2005.12872, appendix A.4) for shorter sides up to `resize.size`, in proportion to its 800 pixels.
+    none: as in evaluation. light: flips, contrast and brightness, for small images and short runs. detr: flips, scales
+    and crops of the original DETR (arXiv 2005.12872, appendix A.4), with its sizes scaled by `resize.size` / 800.
     """
     if preset == "none":
         return evaluation_transform(resize, mean, std)
@@ -196,5 +196,5 @@ def training_transform(
 
 
 def _randint(low: int, high: int) -> int:
-    """Uniform over low .. high, both included, from torch's generator: the one that workers seed."""
+    """Uniform over low .. high, both included, from torch's default generator, which is seeded per image."""
     return int(torch.randint(low, high + 1, ()))

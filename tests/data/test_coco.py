@@ -267,9 +267,9 @@ def test_missing_folders_and_files(tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError) as error:
         read_split(tmp_path, "train")
     assert str(error.value) == (
-        f"{tmp_path}: contains no annotations/instances_train.json with train/ or annotations/instances_train2017.json with "
-        "train2017/ or train/_annotations.coco.json with train/; give a dataset in COCO format with "
-        "--data.root DIR"
+        f"{tmp_path}: contains no annotations/instances_train.json with train/ or "
+        "annotations/instances_train2017.json with train2017/ or train/_annotations.coco.json with train/; "
+        "give a dataset in COCO format with --data.root DIR"
     )
 
     root = write_data(tmp_path / "data", content_of_two_images())

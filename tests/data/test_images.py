@@ -1,4 +1,4 @@
-"""Images of every kind become the same 8-bit RGB, and what is none is named with what is expected."""
+"""Images of every kind are converted to 8-bit RGB; anything else is refused with what is expected."""
 
 import warnings
 from pathlib import Path
@@ -13,11 +13,11 @@ from detr_lite.data.images import as_image, load_image
 from detr_lite.structures import DetrLiteError
 
 GRADIENT = np.linspace(0, 255, 16).round().astype(np.uint8).reshape(2, 8)
-"""Grey values that every mode can hold."""
+"""Grey values that every mode can represent."""
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "CMYK", "I;16", "I", "1"])
-def test_every_mode_becomes_8_bit_rgb(tmp_path: Path, mode: str) -> None:
+def test_every_mode_is_converted_to_8_bit_rgb(tmp_path: Path, mode: str) -> None:
     expected = GRADIENT
     if mode in ("I;16", "I"):
         image = Image.fromarray(GRADIENT.astype(np.uint16) * 257)
@@ -37,7 +37,7 @@ def test_every_mode_becomes_8_bit_rgb(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(np.asarray(rgb), np.repeat(expected[..., None], 3, axis=2))
 
 
-def test_a_palette_with_transparency_gives_no_warning(tmp_path: Path) -> None:
+def test_a_palette_with_transparency_raises_no_warning(tmp_path: Path) -> None:
     path = tmp_path / "palette.png"
     Image.fromarray(GRADIENT).convert("P").save(path, transparency=bytes(range(200)))
     with warnings.catch_warnings():
@@ -46,7 +46,7 @@ def test_a_palette_with_transparency_gives_no_warning(tmp_path: Path) -> None:
 
 
 def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
-    """A file of 40 x 30 pixels (width x height), dark at the left, with a camera's orientation tag."""
+    """A file of 40 x 30 pixels (width x height), dark at the left, with an EXIF orientation."""
     pixels = np.zeros((30, 40, 3), dtype=np.uint8)
     pixels[:, 20:] = 255
     exif = Image.Exif()
@@ -55,19 +55,19 @@ def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
     return pixels
 
 
-def test_orientation_is_followed_only_where_the_annotated_size_asks_for_it(tmp_path: Path) -> None:
+def test_orientation_is_applied_only_if_the_annotated_size_requires_it(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
-    pixels = save_with_orientation(path, 6)  # to be turned by 90 degrees, clockwise
+    pixels = save_with_orientation(path, 6)  # rotate by 90 degrees clockwise
     upright = np.rot90(pixels, k=-1)
     np.testing.assert_array_equal(np.asarray(load_image(path, (30, 40))), pixels)
     np.testing.assert_array_equal(np.asarray(load_image(path, (40, 30))), upright)
     np.testing.assert_array_equal(np.asarray(load_image(path)), upright)
-    save_with_orientation(path, 3)  # upside down: both sizes agree, COCO means the stored pixels
+    save_with_orientation(path, 3)  # upside down: both sizes agree, and COCO refers to the stored pixels
     np.testing.assert_array_equal(np.asarray(load_image(path, (30, 40))), pixels)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_size_that_agrees_neither_way(tmp_path: Path, orientation: int) -> None:
+def test_a_size_that_no_orientation_gives(tmp_path: Path, orientation: int) -> None:
     path = tmp_path / "a.png"
     save_with_orientation(path, orientation)
     with pytest.raises(DetrLiteError, match=r"a\.png: the file is (40 x 30|30 x 40) pixels, .* say 41 x 30 ") as error:
@@ -75,22 +75,20 @@ def test_a_size_that_agrees_neither_way(tmp_path: Path, orientation: int) -> Non
     assert "\n" not in str(error.value)
 
 
-def test_unreadable_images(tmp_path: Path) -> None:
+def test_unreadable_images_are_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    whole, cut, no_image = tmp_path / "whole.jpg", tmp_path / "cut.jpg", tmp_path / "text.jpg"
-    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(whole)
-    cut.write_bytes(whole.read_bytes()[:1500])
-    no_image.write_text("not\nan image")
-    for path in (cut, no_image, tmp_path / "missing.jpg", tmp_path):
+    complete, truncated, text = tmp_path / "whole.jpg", tmp_path / "cut.jpg", tmp_path / "text.jpg"
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(complete)
+    truncated.write_bytes(complete.read_bytes()[:1500])
+    text.write_text("not\nan image")
+    for path in (truncated, text, tmp_path / "missing.jpg", tmp_path):
         with pytest.raises(DetrLiteError) as error:
             load_image(path)
         assert str(error.value).startswith(f"{path}: not readable as an image (")
         assert "\n" not in str(error.value)
 
 
-def test_a_damaged_file_is_unreadable_in_whatever_way_pillow_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_exception_of_pillow_means_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", (4, 4)).save(path)
     monkeypatch.setattr(Image, "open", lambda _: (_ for _ in ()).throw(RuntimeError("no such\nplane")))
@@ -98,8 +96,8 @@ def test_a_damaged_file_is_unreadable_in_whatever_way_pillow_fails(
         load_image(path)
 
 
-def test_pillows_limit_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At twice the limit it refuses; from the limit on it warns, which is nobody's concern here."""
+def test_pillows_limit_on_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above twice the limit Pillow raises; above the limit it warns, and the warning is suppressed."""
     path = tmp_path / "large.png"
     Image.new("1", (40, 30)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
@@ -144,31 +142,31 @@ def test_every_form_gives_the_same_pixels(form: str) -> None:
 
 
 @pytest.mark.parametrize("gray", [GRADIENT, GRADIENT[..., None], GRADIENT.astype(np.uint16) * 257, GRADIENT / 255])
-def test_gray_arrays(gray: np.ndarray) -> None:
+def test_grey_arrays(gray: np.ndarray) -> None:
     np.testing.assert_array_equal(np.asarray(as_image(gray)), np.repeat(GRADIENT[..., None], 3, axis=2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_tensors_of_other_precisions(dtype: torch.dtype) -> None:
+def test_tensors_of_other_float_types(dtype: torch.dtype) -> None:
     found = np.asarray(as_image((TENSOR / 255).to(dtype))).astype(int)
     assert np.abs(found - PIXELS).max() <= 1
 
 
-def test_paths_and_open_files_are_turned_upright(tmp_path: Path) -> None:
+def test_orientation_is_applied_to_paths_and_open_files(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     upright = np.rot90(save_with_orientation(path, 6), k=-1)
     with Image.open(path) as opened:
         for given in (path, str(path), opened):
             np.testing.assert_array_equal(np.asarray(as_image(given)), upright)
-        assert opened.size == (40, 30), "the caller's image stays as it is"
+        assert opened.size == (40, 30), "the caller's image is unchanged"
 
 
 @pytest.mark.parametrize("mode", ["1", "LA", "La", "P", "PA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"])
-def test_pillows_images_of_any_mode(mode: str) -> None:
+def test_pillow_images_of_any_mode(mode: str) -> None:
     assert as_image(Image.new(mode, (8, 2))).mode == "RGB"
 
 
-def test_a_pillow_image_that_is_cut_off(tmp_path: Path) -> None:
+def test_a_truncated_pillow_image(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:3000])
@@ -179,23 +177,23 @@ def test_a_pillow_image_that_is_cut_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "parts"),
     [
-        (None, ["NoneType is no image", "give a path"]),
-        (b"bytes", ["bytes is no image"]),
-        (PIXELS.astype(int), ["a numpy array (5, 7, 3) of int64 is no image", "uint8, uint16 or float 0 .. 1"]),
-        (PIXELS > 9, ["of bool is no image"]),
+        (None, ["NoneType is not an image", "give a path"]),
+        (b"bytes", ["bytes is not an image"]),
+        (PIXELS.astype(int), ["a numpy array (5, 7, 3) of int64 is not an image", "uint8, uint16 or float 0 .. 1"]),
+        (PIXELS > 9, ["of bool is not an image"]),
         (np.zeros((5, 7, 2), np.uint8), ["a numpy array (5, 7, 2)", "(height, width[, 1 | 3 | 4])"]),
         (np.zeros((3, 5, 7), np.uint8), ["(3, height, width) is a tensor's order"]),
         (np.zeros((0, 7, 3), np.uint8), ["a numpy array (0, 7, 3)"]),
         (PIXELS.astype(float), ["of float64 has values from", "a float image has 0 .. 1"]),
         (np.full((2, 2), np.nan), ["has values from nan to nan"]),
-        (TENSOR[None], ["a tensor (1, 3, 5, 7) of uint8 is no image", "for a batch give list(batch)"]),
+        (TENSOR[None], ["a tensor (1, 3, 5, 7) of uint8 is not an image", "for a batch give list(batch)"]),
         (TENSOR[:2], ["a tensor (2, 5, 7) of uint8"]),
         (torch.zeros(3, 0, 4), ["a tensor (3, 0, 4) of float32"]),
         (TENSOR.long(), ["a tensor (3, 5, 7) of int64"]),
         (TENSOR / 255 - 0.5, ["values from -0.5", "the detector normalises by itself"]),
     ],
 )
-def test_what_is_no_image(given: Any, parts: list[str]) -> None:
+def test_anything_else_is_refused(given: Any, parts: list[str]) -> None:
     with pytest.raises(DetrLiteError) as error:
         as_image(given)
     for part in parts:
@@ -203,7 +201,7 @@ def test_what_is_no_image(given: Any, parts: list[str]) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_pillow_image_of_floats_is_read_as_an_array_of_floats() -> None:
+def test_a_pillow_image_of_floats_equals_an_array_of_floats() -> None:
     pixels = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     np.testing.assert_array_equal(np.asarray(as_image(Image.fromarray(pixels))), np.asarray(as_image(pixels)))
     with pytest.raises(DetrLiteError, match="mode F has values from 0 to 255"):

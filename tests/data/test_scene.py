@@ -23,17 +23,17 @@ def images():
 
 
 def objects_of(scenes):
-    """(object, scene) of everything that is no crowd."""
+    """(object, scene) of everything but crowds."""
     return [(shape, scene) for scene in scenes for shape in scene.objects if not shape.is_crowd]
 
 
 def visible_masks(scene):
-    """Painter's algorithm over whole images, to check the bookkeeping in cut-outs against."""
+    """The painter's algorithm on entire images, as a reference."""
     top = np.full((scene.height, scene.width), -1)
     for number, stamp in enumerate([*(shape.stamp for shape in scene.objects), *scene.above]):
-        whole = np.zeros(top.shape, bool)
-        whole[stamp.top : stamp.top + stamp.alpha.shape[0], stamp.left : stamp.left + stamp.alpha.shape[1]] = stamp.mask
-        top[whole] = number
+        mask = np.zeros(top.shape, bool)
+        mask[stamp.top : stamp.top + stamp.alpha.shape[0], stamp.left : stamp.left + stamp.alpha.shape[1]] = stamp.mask
+        top[mask] = number
     return [top == number for number in range(len(scene.objects))]
 
 
@@ -42,27 +42,27 @@ def box_of(mask):
     return [columns.min(), rows.min(), columns.max() - columns.min() + 1, rows.max() - rows.min() + 1]
 
 
-def test_boxes_are_where_the_pixels_change():
-    """Leave the topmost object out: the pixels that change are in its annotated box, and reach each of its sides."""
+def test_boxes_enclose_the_pixels_of_their_objects():
+    """Without the topmost object, pixels change inside of its box, up to each of its edges."""
     compared = 0
     for index in range(12):
         scene = draw_scene(0, "train", index)
         *others, topmost = scene.objects
         with_it = paint(replace(scene, above=()), np.random.default_rng(1))
-        # The same random numbers go to each stamp, because a crowd of invisible pixels takes the object's turn.
+        # An invisible stamp instead of none, so that the other stamps keep their random generators.
         nothing = replace(topmost.stamp, alpha=np.zeros_like(topmost.stamp.alpha))
         without = paint(
             replace(scene, above=(), objects=(*others, replace(topmost, stamp=nothing))), np.random.default_rng(1)
         )
         if topmost.visible_share == 1:
-            # A pixel at the rim is shared between the object and what is around it.
+            # Pixels on the outline are partly of the background.
             has_changed = np.abs(with_it - without).max(axis=2) > 0
             assert np.abs(np.array(box_of(has_changed)) - topmost.box_xywh).max() <= 2
             compared += 1
     assert compared >= 6
 
 
-def test_objects_stand_out_from_what_is_around():
+def test_objects_have_contrast_with_their_surroundings():
     distances = []
     for scene in filter(lambda scene: scene.objects, (draw_scene(0, "val", index) for index in range(30))):
         canvas = paint(replace(scene, above=()), np.random.default_rng(0))
@@ -74,16 +74,16 @@ def test_objects_stand_out_from_what_is_around():
         color = canvas[stamp.region][stamp.alpha == 255].mean(axis=0)
         distances.append(np.median(np.linalg.norm(canvas[is_outside] - color, axis=1)))
     assert min(distances) > 0.75 * LEAST_CONTRAST
-    assert min(distances) < 1.6 * LEAST_CONTRAST, "none is faint"
+    assert min(distances) < 1.6 * LEAST_CONTRAST, "some objects are faint"
 
 
-def test_color_and_texture_do_not_know_the_category():
+def test_colour_and_texture_do_not_depend_on_the_category():
     scene = next(scene for scene in (draw_scene(0, "train", i) for i in range(20)) if len(scene.objects) > 3)
     renamed = replace(scene, objects=tuple(replace(shape, category="any") for shape in scene.objects))
     np.testing.assert_array_equal(paint(scene, np.random.default_rng(0)), paint(renamed, np.random.default_rng(0)))
 
 
-def test_mean_colors_are_alike_in_all_categories(images):
+def test_mean_colours_do_not_differ_between_categories(images):
     colors = {name: [] for name in CATEGORY_IDS}
     for image in images:
         for shape, mask in zip(image.scene.objects, visible_masks(image.scene), strict=True):
@@ -91,13 +91,13 @@ def test_mean_colors_are_alike_in_all_categories(images):
     everything = np.concatenate(list(colors.values()))
     within = sum(((np.array(group) - np.mean(group, axis=0)) ** 2).sum(axis=0) for group in colors.values())
     between = ((everything - everything.mean(axis=0)) ** 2).sum(axis=0) - within
-    # Analysis of variance; chance exceeds 3.5 in one of five thousand trials.
+    # One-way analysis of variance; F exceeds 3.5 by chance with a probability of 0.0002.
     f_ratio = (between / 9) / (within / (len(everything) - 10))
     assert f_ratio.max() < 3.5
 
 
 def test_rotation_is_uniform(scenes):
-    """A square turned by t fills 1 / (1 + |sin 2t|) of its box; for uniform t the median is 0.586."""
+    """A square rotated by t fills 1 / (1 + |sin 2t|) of its box; for uniform t the median is 0.586."""
     squares = [shape for shape, _ in objects_of(scenes["train"] + scenes["val"]) if shape.category == "square"]
     boxes = [tight_box_xywh(shape.stamp.mask) for shape in squares]
     fill = [shape.stamp.mask.sum() / (box[2] * box[3]) for shape, box in zip(squares, boxes, strict=True)]
@@ -105,7 +105,7 @@ def test_rotation_is_uniform(scenes):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_sides_counts_and_empty_images(scenes, split):
+def test_image_sizes_and_numbers_of_objects(scenes, split):
     sizes = [(scene.width, scene.height) for scene in scenes[split]]
     assert min(map(min, sizes)) >= 128
     assert max(map(max, sizes)) == 256
@@ -121,7 +121,7 @@ def test_sides_counts_and_empty_images(scenes, split):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_extents_are_log_uniform_up_to_60_percent_of_the_short_side(scenes, split):
+def test_extents_are_log_uniform_up_to_60_percent_of_the_shorter_side(scenes, split):
     objects = objects_of(scenes[split])
     longest = np.array([0.6 * min(scene.width, scene.height) for _, scene in objects])
     extents = np.array([max(tight_box_xywh(shape.stamp.mask)[2:]) for shape, _ in objects])
@@ -136,7 +136,7 @@ def test_extents_are_log_uniform_up_to_60_percent_of_the_short_side(scenes, spli
     assert min((area < 32**2).mean(), (area > 96**2).mean()) >= 0.1
 
 
-def test_boxes_hold_what_is_visible_and_that_is_at_least_half(scenes):
+def test_boxes_enclose_the_visible_part_which_is_at_least_half(scenes):
     shares = []
     for scene in scenes["val"]:
         for shape, visible in zip(scene.objects, visible_masks(scene), strict=True):
@@ -147,7 +147,7 @@ def test_boxes_hold_what_is_visible_and_that_is_at_least_half(scenes):
     assert 0.08 < np.mean(np.array(shares) < 0.98) < 0.4
 
 
-def test_distractors_are_as_many_as_objects_and_seen(scenes):
+def test_there_are_as_many_visible_distractors_as_objects(scenes):
     for scene in scenes["val"]:
         assert len(scene.beneath) + len(scene.above) >= max(len(objects_of([scene])), 3 if not scene.objects else 0)
         is_object = np.any([np.zeros((scene.height, scene.width), bool), *visible_masks(scene)], axis=0)
@@ -181,7 +181,7 @@ def test_jpeg_quality_spans_60_to_95(images):
 
 @pytest.mark.parametrize("category", CATEGORY_IDS)
 @pytest.mark.parametrize("extent", [10, 37, 150])
-def test_silhouette_has_the_extent_asked_for(category, extent):
+def test_silhouette_has_the_given_extent(category, extent):
     for rotation in np.linspace(0, 2 * np.pi, 7):
         alpha = silhouette(category, extent, float(rotation), (0.2, -0.3))
         assert max(tight_box_xywh(alpha >= 128)[2:]) == extent
@@ -192,5 +192,5 @@ def test_unknown_category_is_refused():
         silhouette("blimp", 20, 0.0)
 
 
-def test_box_of_nothing_is_zero():
+def test_tight_box_of_an_empty_mask_is_zero():
     assert tight_box_xywh(np.zeros((4, 5), bool)) == (0, 0, 0, 0)

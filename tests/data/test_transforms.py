@@ -1,4 +1,4 @@
-"""Transforms against torchvision, and boxes against the pixels that they are about."""
+"""Transforms against torchvision, and boxes against the pixels that they enclose."""
 
 import pickle
 import random
@@ -53,7 +53,7 @@ def bright_extent(image: Tensor) -> Tensor:
 # --- the resize rule
 
 
-def test_shortest_is_torchvisions_resize() -> None:
+def test_shortest_equals_torchvisions_resize() -> None:
     rng = random.Random(0)
     for _ in range(300):
         height, width = rng.randint(20, 900), rng.randint(20, 900)
@@ -67,7 +67,7 @@ def test_shortest_is_torchvisions_resize() -> None:
         assert ResizeRule("shortest", size, max_size).target_size(height, width) == tuple(expected)
 
 
-def test_longest_is_torchvisions_resize_where_the_image_is_too_large() -> None:
+def test_longest_equals_torchvisions_resize_for_larger_images() -> None:
     rng = random.Random(0)
     for _ in range(300):
         height, width, size = rng.randint(20, 600), rng.randint(20, 600), rng.randint(30, 300)
@@ -79,7 +79,7 @@ def test_longest_is_torchvisions_resize_where_the_image_is_too_large() -> None:
             assert result == tuple(v2.Resize(None, max_size=size)(image).shape[-2:])
 
 
-def test_fit_is_torchvisions_resize_of_the_longer_side() -> None:
+def test_fit_equals_torchvisions_resize_of_the_longer_side() -> None:
     rng = random.Random(0)
     for _ in range(300):
         height, width, size = rng.randint(20, 600), rng.randint(20, 600), rng.randint(30, 900)
@@ -110,7 +110,7 @@ def test_target_sizes_by_hand(rule: ResizeRule, size: tuple[int, int], expected:
 
 
 @pytest.mark.parametrize("rule", [LONGEST, ORIGINAL, ResizeRule("fit", 160)])
-def test_rule_survives_a_checkpoint(rule: ResizeRule) -> None:
+def test_rule_to_dict_and_back(rule: ResizeRule) -> None:
     values = rule.to_dict()
     assert {type(value) for value in values.values()} <= {str, int, type(None)}
     assert ResizeRule.from_dict(values) == rule
@@ -127,7 +127,7 @@ def test_rule_survives_a_checkpoint(rule: ResizeRule) -> None:
         lambda: training_transform("detr", LONGEST),
     ],
 )
-def test_impossible_settings_are_one_line(make: Callable[[], Any]) -> None:
+def test_impossible_settings_are_refused_in_one_line(make: Callable[[], Any]) -> None:
     with pytest.raises(DetrLiteError) as error:
         make()
     assert "\n" not in str(error.value)
@@ -138,14 +138,14 @@ def test_impossible_settings_are_one_line(make: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("rule", [LONGEST, SMALL, ResizeRule("longest", 400), ResizeRule("fit", 400)])
 @pytest.mark.parametrize("objects", [0, 1, 7])
-def test_evaluation_is_torchvisions_recipe(rule: ResizeRule, objects: int) -> None:
+def test_evaluation_transform_equals_torchvisions(rule: ResizeRule, objects: int) -> None:
     boxes_xyxy = [[10 * index, 5, 30 + 20 * index, 40 + index] for index in range(objects)]
     sample = drawn(150, 200, boxes_xyxy)
     image, boxes, labels = evaluation_transform(rule)(*sample)
 
     height, width = rule.target_size(150, 200)
-    oracle = v2.Compose([v2.ToImage(), v2.Resize((height, width)), v2.ToDtype(torch.float32, scale=True)])
-    expected_image, expected_boxes, _ = oracle(*sample)
+    reference = v2.Compose([v2.ToImage(), v2.Resize((height, width)), v2.ToDtype(torch.float32, scale=True)])
+    expected_image, expected_boxes, _ = reference(*sample)
     torch.testing.assert_close(image, v2.Normalize(MEAN, STD)(expected_image).as_subclass(Tensor))
     torch.testing.assert_close(boxes, expected_boxes.as_subclass(Tensor))
     grown = sample[1].as_subclass(Tensor) * torch.tensor([width / 200, height / 150] * 2)
@@ -156,13 +156,13 @@ def test_evaluation_is_torchvisions_recipe(rule: ResizeRule, objects: int) -> No
     assert image.is_contiguous()
 
 
-def test_evaluation_takes_an_image_alone() -> None:
+def test_evaluation_transform_of_an_image_alone() -> None:
     picture, boxes, labels = drawn(150, 200, [[10, 20, 60, 90]])
     alone = evaluation_transform(LONGEST)(picture)
     torch.testing.assert_close(alone, evaluation_transform(LONGEST)(picture, boxes, labels)[0], rtol=0, atol=0)
 
 
-def test_other_means_are_used() -> None:
+def test_mean_and_std_are_used() -> None:
     picture, _, _ = drawn(20, 20, [])
     image = evaluation_transform(LONGEST, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))(picture)
     expected = (torch.tensor([100 / 255] * 3) - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.5, 0.25, 0.2])
@@ -172,12 +172,12 @@ def test_other_means_are_used() -> None:
 # --- training
 
 
-def test_none_is_the_evaluation_transform() -> None:
+def test_none_equals_the_evaluation_transform() -> None:
     sample = drawn(150, 200, [[10, 20, 60, 90]])
-    for ours, expected in zip(
+    for actual, expected in zip(
         training_transform("none", SMALL)(*sample), evaluation_transform(SMALL)(*sample), strict=True
     ):
-        torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("preset", "rule"), [("light", LONGEST), ("light", SMALL), ("detr", SMALL)])
@@ -195,18 +195,18 @@ def test_any_number_of_objects(preset: Any, rule: ResizeRule, objects: int) -> N
 
 
 @pytest.mark.parametrize(("preset", "rule"), [("light", LONGEST), ("detr", SMALL)])
-def test_box_stays_on_its_pixels(preset: Any, rule: ResizeRule) -> None:
+def test_boxes_follow_their_pixels(preset: Any, rule: ResizeRule) -> None:
     transform = training_transform(preset, rule)
     torch.manual_seed(0)
-    middles = []
+    centers = []
     for _ in range(60):
         image, boxes, labels = transform(*drawn(150, 200, [[20, 30, 80, 120]]))
         if len(labels) == 0:
             continue
         torch.testing.assert_close(boxes[0], bright_extent(image), rtol=0, atol=1.01)
-        middles.append((boxes[0, 0] + boxes[0, 2]).item() / 2 / image.shape[2])
-    assert len(middles) > 40
-    assert min(middles) < 0.4 < 0.6 < max(middles), "seen on both sides: flipped and not"
+        centers.append((boxes[0, 0] + boxes[0, 2]).item() / 2 / image.shape[2])
+    assert len(centers) > 40
+    assert min(centers) < 0.4 < 0.6 < max(centers), "some images are flipped, some are not"
 
 
 def test_light_varies_contrast_and_brightness_within_bounds() -> None:
@@ -224,19 +224,19 @@ def test_light_varies_contrast_and_brightness_within_bounds() -> None:
     assert abs(torch.corrcoef(torch.stack([contrast, brightness]))[0, 1]) < 0.2
 
 
-def test_normalise_leaves_its_input_alone() -> None:
+def test_normalise_does_not_change_its_input() -> None:
     image = tv_tensors.Image(torch.rand(3, 4, 5))
     before = image.clone()
     Normalise(MEAN, STD)(image)
     torch.testing.assert_close(image, before, rtol=0, atol=0)
 
 
-# --- the original's crop
+# --- the crop of the original DETR
 
 
-def test_crop_draws_both_sides_uniformly_and_places_them_everywhere() -> None:
+def test_crop_has_uniform_sizes_and_positions() -> None:
     crop = RandomSizeCrop(20, 60)
-    # Every pixel knows where it is, so that the crop tells its place.
+    # Every pixel encodes its position, and so that of the crop.
     rows, columns = torch.meshgrid(torch.arange(50), torch.arange(90), indexing="ij")
     image = tv_tensors.Image(torch.stack([rows, columns, rows]).to(torch.uint8))
     boxes = tv_tensors.BoundingBoxes(torch.tensor([[0.0, 0.0, 90.0, 50.0]]), format="XYXY", canvas_size=(50, 90))
@@ -249,7 +249,7 @@ def test_crop_draws_both_sides_uniformly_and_places_them_everywhere() -> None:
         assert cropped_boxes.tolist() == [[0, 0, width, height]]
         assert labels.tolist() == [4]
     heights, widths, tops, lefts = np.array(found).T
-    assert (heights.min(), heights.max()) == (20, 50)  # the image is no higher
+    assert (heights.min(), heights.max()) == (20, 50)  # the height of the image
     assert (widths.min(), widths.max()) == (20, 60)
     assert heights.mean() == pytest.approx(35, abs=1)
     assert widths.mean() == pytest.approx(40, abs=1)
@@ -260,14 +260,14 @@ def test_crop_draws_both_sides_uniformly_and_places_them_everywhere() -> None:
     assert (lefts / (90 - widths)).mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_crop_keeps_slivers_and_drops_what_is_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crop_keeps_thin_boxes_and_drops_those_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes_xyxy = torch.tensor(
         [
-            [0.0, 0.0, 10.0, 30.0],  # touches the crop's left edge, from outside
+            [0.0, 0.0, 10.0, 30.0],  # outside, touching the crop's left edge
             [0.0, 0.0, 10.25, 30.0],  # a quarter of a pixel is inside
             [15.0, 15.0, 20.0, 20.0],  # inside
-            [45.0, 15.0, 50.0, 20.0],  # outside, at the right
-            [0.0, 0.0, 50.0, 50.0],  # all around
+            [45.0, 15.0, 50.0, 20.0],  # outside, on the right
+            [0.0, 0.0, 50.0, 50.0],  # encloses the crop
         ]
     )
     boxes = tv_tensors.BoundingBoxes(boxes_xyxy, format="XYXY", canvas_size=(50, 50))
@@ -280,7 +280,7 @@ def test_crop_keeps_slivers_and_drops_what_is_outside(monkeypatch: pytest.Monkey
     assert cropped_boxes.canvas_size == (30, 30)
 
 
-def test_crop_of_an_image_smaller_than_its_least_size() -> None:
+def test_crop_of_an_image_smaller_than_min_size() -> None:
     image = tv_tensors.Image(torch.zeros(3, 10, 50, dtype=torch.uint8))
     boxes = tv_tensors.BoundingBoxes(torch.zeros(0, 4), format="XYXY", canvas_size=(10, 50))
     cropped, cropped_boxes, labels = RandomSizeCrop(20, 60)(image, boxes, torch.zeros(0, dtype=torch.long))
@@ -289,7 +289,7 @@ def test_crop_of_an_image_smaller_than_its_least_size() -> None:
     assert labels.shape == (0,)
 
 
-def test_detr_preset_draws_the_originals_sizes() -> None:
+def test_detr_preset_has_the_sizes_of_the_original() -> None:
     # At a fifth of 800: sides of 96 .. 160 in steps of 6.4, longer side up to 267, crops of 77 .. 120.
     scales = [round(side / 5) for side in range(480, 801, 32)]
     transform = training_transform("detr", SMALL)
@@ -302,9 +302,9 @@ def test_detr_preset_draws_the_originals_sizes() -> None:
     assert set(shortest) >= set(scales)
     uncropped = {ResizeRule("shortest", scale, 267).target_size(100, 150) for scale in scales}
     share = sum(size in uncropped for size in sizes) / 300
-    assert 0.4 < share < 0.6, "half are only resized; a crop has just that aspect by rare chance"
-    assert any(height > width for height, width in sizes), "some crops stand upright"
-    # A crop is resized like a whole image: to one of the scales, unless its longer side came to the limit first.
+    assert 0.4 < share < 0.6, "half of the images are only resized; few crops have the same aspect ratio"
+    assert any(height > width for height, width in sizes), "some crops are in portrait format"
+    # A crop is resized like an image: to one of the scales, or to the limit on its longer side.
     assert all(side in scales or max(size) == 267 for side, size in zip(shortest, sizes, strict=True))
     counts = np.bincount(shortest)[scales]
     assert counts.min() > 10  # 27 expected
@@ -319,11 +319,11 @@ def test_detr_preset_at_full_size() -> None:
         assert min(transform(*sample)[0].shape[1:]) in range(480, 801, 32)
 
 
-def test_transforms_can_be_sent_to_workers() -> None:
+def test_transforms_can_be_pickled() -> None:
     sample = drawn(100, 150, [[10, 10, 90, 60]])
     for transform in (training_transform("detr", SMALL), training_transform("light", LONGEST)):
         torch.manual_seed(3)
         expected = transform(*sample)
         torch.manual_seed(3)
-        for ours, theirs in zip(pickle.loads(pickle.dumps(transform))(*sample), expected, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+        for actual, reference in zip(pickle.loads(pickle.dumps(transform))(*sample), expected, strict=True):
+            torch.testing.assert_close(actual, reference, rtol=0, atol=0)

@@ -1,6 +1,7 @@
-"""Makes `coco_small`: drawn scenes in COCO format, the data set that needs no download."""
+"""Generates `coco_small`: synthetic scenes in COCO format, a dataset that needs no download."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,9 +22,12 @@ from detr_lite.structures import DetrLiteError
 
 __all__ = ["draw_image", "draw_scene", "image_id", "make_coco_small"]
 
+logger = logging.getLogger(__name__)
+
 VERSION = "1.0"
-"""Of the drawings: raise it when the same seed gives other images."""
-IMAGES_WORTH_A_PROCESS = 50
+"""Of the generator: increase it when the same seed gives other images."""
+IMAGES_PER_PROCESS = 50
+"""Fewer images are not worth starting another process."""
 LICENSE = {
     "id": 1,
     "name": "CC0 1.0 (public domain): drawn by the program",
@@ -34,22 +38,23 @@ LICENSE = {
 def make_coco_small(
     root: Path, seed: int = 0, train_images: int = 2000, val_images: int = 300, workers: int | None = None
 ) -> None:
-    """Draw the data set into `root`, which must be missing or empty.
+    """Generate the dataset in `root`, which must be missing or empty.
 
-    Same seed, same bytes, however many processes draw. The set is made beside `root` and moved there when it is
-    complete: nothing half-made is ever found in `root`, and of two processes that make it at once the first wins.
+    The same seed gives the same bytes with any number of processes. The dataset is written beside `root` and renamed
+    when it is complete, so `root` is never incomplete, and of two processes that generate it at once the first wins.
 
-    `workers`: number of processes; all usable cores by default.
+    Args:
+        workers: number of processes; by default one per usable core.
 
-    Raises `DetrLiteError` if `root` holds something, or cannot be written.
+    Raises `DetrLiteError` if `root` is not empty or cannot be written.
     """
     root = root.resolve()
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         raise DetrLiteError(
-            f"{root} exists and is not an empty folder: remove it, or choose another place for the data"
+            f"{root} exists and is not an empty folder: remove it, or choose another folder for the data"
         )
     total = train_images + val_images
-    processes = workers or max(1, min(_usable_cores(), total // IMAGES_WORTH_A_PROCESS))
+    processes = workers or max(1, min(_usable_cores(), total // IMAGES_PER_PROCESS))
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as unfinished:
@@ -57,7 +62,7 @@ def make_coco_small(
             for name in ("annotations", *SPLITS):
                 (folder / name).mkdir(parents=True)
             draw = draw_files if processes == 1 else partial(_draw_in_parallel, processes=processes)
-            # Closed before the folder is removed: a process that still draws would put files back into it.
+            # Closed before the folder is removed, as a process that is still running would write into it again.
             with closing(draw(folder, seed, train_images, val_images)) as drawn:
                 records = list(_with_progress(drawn, total, root))
             for split in SPLITS:
@@ -66,21 +71,21 @@ def make_coco_small(
             _write_json(folder / "provenance.json", _provenance(records, seed))
             _move_into_place(folder, root)
     except OSError as error:
-        raise DetrLiteError(f"{root}: the drawn data set cannot be written: {error}") from error
+        raise DetrLiteError(f"{root}: the synthetic dataset cannot be written: {error}") from error
 
 
 def _draw_in_parallel(
     folder: Path, seed: int, train_images: int, val_images: int, processes: int
 ) -> Generator[DrawnRecord, None, None]:
-    """Records in the order of the images: process 0 draws the first, process 1 the second, and so on in turn."""
-    # Each process has one core to itself, so numpy's own threads would only get in the way.
+    """Records in the order of the images, which the processes render in turn."""
+    # One process per core, so further threads of numpy would only slow them down.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
     with ExitStack() as stack:
         running = []
         for first in range(processes):
             numbers = (seed, train_images, val_images, first, processes)
             process = subprocess.Popen(
-                # -P: a file named as a standard module, in the folder the user happens to be in, is not imported.
+                # -P: no imports from the current folder, which may have files named like standard modules.
                 [sys.executable, "-P", "-m", "detr_lite.data.synthetic.rendering", str(folder), *map(str, numbers)],
                 env=environment,
                 text=True,
@@ -103,17 +108,17 @@ def _draw_in_parallel(
 
 
 def _with_progress(records: Iterable[DrawnRecord], total: int, root: Path) -> Iterator[DrawnRecord]:
-    """A bar on a terminal; without one, a line at each quarter."""
+    """A progress bar on a terminal; otherwise log after each quarter."""
     has_terminal = sys.stderr.isatty()
-    print(f"Drawing {total} images into {root} (once)", file=sys.stderr, flush=True)
+    logger.info("generating %d images in %s (only once)", total, root)
     for done, record in enumerate(tqdm(records, total=total, unit=" images", disable=not has_terminal), start=1):
         yield record
         if not has_terminal and done * 4 // total > (done - 1) * 4 // total:
-            print(f"  {done} of {total} images", file=sys.stderr, flush=True)
+            logger.info("generated %d of %d images", done, total)
 
 
 def _instances(records: list[DrawnRecord]) -> dict[str, Any]:
-    """One split as a COCO `instances` file. `area` is that of the box: the set has boxes, no outlines."""
+    """One split as a COCO `instances` file. `area` is that of the box, as there are no segmentations."""
     shapes = [(record["id"], shape) for record in records for shape in record["objects"]]
     annotations = [
         {
@@ -176,7 +181,7 @@ def _move_into_place(folder: Path, root: Path) -> None:
     try:
         folder.rename(root)
     except OSError:
-        # Another process was faster. The same program made the same set, so ours is not needed.
+        # Another process was faster and generated the same dataset.
         if not (root / "provenance.json").is_file():
             raise
 

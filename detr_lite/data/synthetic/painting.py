@@ -1,4 +1,4 @@
-"""Turns a laid-out scene into pixels: colours and textures that know nothing of categories, then a camera's faults."""
+"""Renders a scene to pixels: colours and textures that do not depend on the category, then blur and noise."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ Pattern = Float[np.ndarray, "height width"]
 Canvas = Float[np.ndarray, "height width 3"]
 
 LEAST_CONTRAST = 100.0
-"""Distance in RGB (0 to 255 each) between an object's colour and four fifths of the pixels around it."""
+"""Least distance in RGB (0 to 255 each) between an object's colour and four fifths of the pixels around it."""
 LEAST_DISTRACTOR_CONTRAST = 24.0
-STRONGEST_TEXTURE = 18.0
-"""Swing of a stamp's texture to either side: a sixth of the least contrast, or stripes would break the shape up."""
+MAX_TEXTURE = 18.0
+"""Amplitude of a stamp's texture: about a sixth of the least contrast, or stripes would break up the shape."""
 
 
 def paint(scene: Scene, rng: np.random.Generator) -> Canvas:
-    """RGB, 0 to 255, before the camera. Every stamp has random numbers of its own: without one, the others stay."""
+    """RGB, 0 to 255. Every stamp has a random generator of its own, so that the others do not depend on it."""
     canvas = _background(scene.height, scene.width, rng)
     distractors = {id(stamp) for stamp in (*scene.beneath, *scene.above)}
     stamps = (*scene.beneath, *(drawn.stamp for drawn in scene.objects), *scene.above)
@@ -28,8 +28,8 @@ def paint(scene: Scene, rng: np.random.Generator) -> Canvas:
     return canvas
 
 
-def photograph(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "height width 3"]:
-    """Blur (up to a pixel) and noise (deviation up to 6 of 255)."""
+def add_blur_and_noise(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "height width 3"]:
+    """Gaussian blur (up to 1 pixel) and noise (standard deviation up to 6 of 255)."""
     sharp = Image.fromarray(np.clip(canvas, 0, 255).round().astype(np.uint8))
     blurred = np.asarray(sharp.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1))), dtype=np.float32)
     noise = rng.standard_normal(blurred.shape, dtype=np.float32) * np.float32(rng.uniform(0, 6))
@@ -39,22 +39,22 @@ def photograph(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "h
 def _background(height: int, width: int, rng: np.random.Generator) -> Canvas:
     canvas = np.broadcast_to(rng.uniform(30, 225, 3).astype(np.float32), (height, width, 3)).copy()
     layers = [(_gradient, 40.0), (_clouds, 25.0), (_PATTERNS[rng.integers(len(_PATTERNS))], 14.0)]
-    for pattern, strongest in layers:
-        canvas += _tinted(pattern(height, width, rng), rng.uniform(0.1, 1) * strongest, rng)
+    for pattern, max_amplitude in layers:
+        canvas += _tinted(pattern(height, width, rng), rng.uniform(0.1, 1) * max_amplitude, rng)
     return canvas
 
 
 def _paint_stamp(canvas: Canvas, stamp: Stamp, least_contrast: float, rng: np.random.Generator) -> None:
     height, width = stamp.alpha.shape
-    color = _color_that_stands_out(_surroundings(canvas, stamp), least_contrast, rng)
+    color = _contrasting_color(_surroundings(canvas, stamp), least_contrast, rng)
     pattern = _PATTERNS[rng.integers(len(_PATTERNS))]
-    texture = _tinted(pattern(height, width, rng), rng.uniform(0.2, 1) * STRONGEST_TEXTURE, rng)
+    texture = _tinted(pattern(height, width, rng), rng.uniform(0.2, 1) * MAX_TEXTURE, rng)
     opacity = stamp.alpha[..., None] / np.float32(255)
     canvas[stamp.region] += opacity * (color + texture - canvas[stamp.region])
 
 
 def _surroundings(canvas: Canvas, stamp: Stamp) -> Float[np.ndarray, "pixel 3"]:
-    """Some of the pixels just outside a stamp."""
+    """About 96 of the pixels just outside a stamp."""
     reach = 4
     rows, columns = stamp.region
     top, left = max(rows.start - reach, 0), max(columns.start - reach, 0)
@@ -65,10 +65,10 @@ def _surroundings(canvas: Canvas, stamp: Stamp) -> Float[np.ndarray, "pixel 3"]:
     return pixels[:: max(1, len(pixels) // 96)]
 
 
-def _color_that_stands_out(
+def _contrasting_color(
     pixels: Float[np.ndarray, "pixel 3"], least_contrast: float, rng: np.random.Generator
 ) -> Float[np.ndarray, " 3"]:
-    """Any colour that differs enough from the pixels around; for one stamp in ten only just enough."""
+    """A random colour that differs enough from the surrounding pixels; for one stamp in ten only just enough."""
     is_faint = rng.random() < 0.1
     candidates = rng.uniform(0, 255, (24, 3))
     if is_faint:
@@ -84,7 +84,7 @@ def _color_that_stands_out(
 
 
 def _tinted(pattern: Pattern, amplitude: float, rng: np.random.Generator) -> Canvas:
-    """Swing between two colours that lie `amplitude` to either side of the middle."""
+    """An RGB offset of at most `amplitude` in a random direction, modulated by the pattern."""
     tint = rng.standard_normal(3) + rng.choice([-1, 1])
     tinted: Canvas = pattern[..., None] * (amplitude * tint / np.linalg.norm(tint)).astype(np.float32)
     return tinted
@@ -133,7 +133,7 @@ def _ramp(height: int, width: int, angle: float) -> Pattern:
 
 
 def _period(height: int, width: int, rng: np.random.Generator) -> float:
-    """From 4 pixels to half the size: fine and coarse ones look alike on shapes of every size."""
+    """From 4 pixels to half the size, so that the texture does not depend on the size of a shape."""
     return float(4 * (max(height, width, 16) / 8) ** rng.random())
 
 

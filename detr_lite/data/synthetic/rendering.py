@@ -1,7 +1,7 @@
-"""Draws the images of the synthetic set, each from its own random numbers, so that any can be drawn again alone.
+"""Renders the images of the synthetic dataset, each from a random generator of its own, so that any can be redrawn.
 
-Run as a program, it draws every n-th image of a set. `synthetic.py` starts one such process per core: fresh
-interpreters that load neither torch nor the caller's script, so no fork after torch, and no `__main__` guard needed.
+Run as a program, it renders every n-th image. `coco_small.py` starts one such process per core: new interpreters that
+import neither torch nor the caller's script, so nothing is forked after torch and no `__main__` guard is needed.
 """
 
 import json
@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from detr_lite.data.synthetic.painting import paint, photograph
-from detr_lite.data.synthetic.scene import Scene, lay_out
+from detr_lite.data.synthetic.painting import add_blur_and_noise, paint
+from detr_lite.data.synthetic.scene import Scene, sample_scene
 
 SPLITS = ("train", "val")
 JPEG_QUALITY = (60, 95)
-IMAGES_PER_EMPTY_ONE = 20
+EMPTY_EVERY = 20
+"""One image in so many has no objects."""
 
 
 class ObjectRecord(TypedDict):
@@ -47,26 +48,26 @@ class DrawnImage:
 
 
 def draw_scene(seed: int, split: str, index: int) -> Scene:
-    """What image `index` (from 0) of a split shows, without its pixels."""
-    return lay_out(_random_numbers(seed, split, index), is_empty=_is_empty(index))
+    """The content of image `index` (from 0) of a split, without its pixels."""
+    return sample_scene(_generator(seed, split, index), is_empty=_is_empty(index))
 
 
 def draw_image(seed: int, split: str, index: int) -> DrawnImage:
-    rng = _random_numbers(seed, split, index)
-    scene = lay_out(rng, is_empty=_is_empty(index))
-    pixels = photograph(paint(scene, rng), rng)
+    rng = _generator(seed, split, index)
+    scene = sample_scene(rng, is_empty=_is_empty(index))
+    pixels = add_blur_and_noise(paint(scene, rng), rng)
     return DrawnImage(scene, pixels, int(rng.integers(*JPEG_QUALITY, endpoint=True)))
 
 
 def image_id(split: str, index: int) -> int:
-    """Sparse, and different in the two splits."""
+    """Ids are not contiguous, and differ between the splits."""
     return 139 + 17 * (2 * index + SPLITS.index(split))
 
 
 def draw_files(
     folder: Path, seed: int, train_images: int, val_images: int, first: int = 0, step: int = 1
 ) -> Generator[DrawnRecord, None, None]:
-    """Write image `first` and every `step`-th after it as JPEG files, train before val, and tell what each shows."""
+    """Write image `first` and every `step`-th after it as JPEG, train before val; yields the record of each."""
     jobs = [("train", index) for index in range(train_images)] + [("val", index) for index in range(val_images)]
     for split, index in jobs[first::step]:
         drawn = draw_image(seed, split, index)
@@ -89,10 +90,10 @@ def draw_files(
 
 
 def _is_empty(index: int) -> bool:
-    return index % IMAGES_PER_EMPTY_ONE == IMAGES_PER_EMPTY_ONE - 1
+    return index % EMPTY_EVERY == EMPTY_EVERY - 1
 
 
-def _random_numbers(seed: int, split: str, index: int) -> np.random.Generator:
+def _generator(seed: int, split: str, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, SPLITS.index(split), index])
 
 

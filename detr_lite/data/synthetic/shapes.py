@@ -1,6 +1,6 @@
-"""Outlines of the drawn categories, of distractors that are none of them, and their cut-outs in pixels.
+"""Outlines of the categories and of distractors, and their rasterised alpha masks.
 
-Nothing here imports torch: the processes that draw a data set start in a fraction of a second.
+Nothing here imports torch, so that the rendering processes start in a fraction of a second.
 """
 
 import math
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 Points = Float[np.ndarray, "_point 2"]
 Alpha = UInt8[np.ndarray, "_height _width"]
-"""How much of each pixel is covered, 0 to 255. From 128 on the pixel belongs to the shape."""
+"""Coverage of each pixel, 0 to 255. From 128 on the pixel belongs to the shape."""
 
 CATEGORY_IDS = {
     "disc": 1,
@@ -23,11 +23,11 @@ CATEGORY_IDS = {
     "cross": 44,
     "heart": 90,
 }
-"""Sparse on purpose, as COCO's own ids are: code that takes an id for a label fails at once."""
+"""Not contiguous, as in COCO, so that code that confuses ids with labels fails."""
 
 SUPERSAMPLING = 4
 RING_HOLE = 0.55
-"""Radius of a ring's hole, as a share of its outer radius."""
+"""Radius of a ring's hole relative to its outer radius."""
 
 
 def outline(category: str) -> Points:
@@ -64,9 +64,9 @@ def rotate(points: Points, angle: float) -> Points:
 
 
 def silhouette(category: str, extent: int, rotation: float, offset: tuple[float, float] = (0.0, 0.0)) -> Alpha:
-    """Cut-out of one shape whose box, of the pixels at least half covered, is `extent` pixels on its longer side.
+    """Alpha mask of a shape whose box around its pixels (alpha >= 128) is `extent` pixels on the longer side.
 
-    `offset` is the part of a pixel by which the shape is shifted. The cut-out is tight around all pixels touched.
+    `offset` shifts the shape by a fraction of a pixel. The mask is cropped to the pixels that are covered at all.
     """
     points = rotate(outline(category), rotation)
     points = (points - (points.min(0) + points.max(0)) / 2) / np.ptp(points, axis=0).max()
@@ -78,14 +78,14 @@ def silhouette(category: str, extent: int, rotation: float, offset: tuple[float,
         if error == 0:
             break
         # The tip of a star covers less than half of its last pixel, so the outline must be a little larger. Both ends
-        # of a symmetric shape may cross a pixel's middle at once, and the box grow by two: the shift parts them.
+        # of a symmetric shape could gain a pixel at the same size, which the shift prevents.
         size += error * 0.8**attempt
         shift = shift + 0.06
     return _tight(alpha)
 
 
 def tight_box_xywh(mask: Bool[np.ndarray, "height width"]) -> tuple[int, int, int, int]:
-    """First column, first row, number of columns and of rows of the box around the True pixels; zeros without any."""
+    """(first column, first row, columns, rows) of the box around the True pixels; zeros if there are none."""
     columns, rows = (np.flatnonzero(mask.any(axis)) for axis in (0, 1))
     if not len(columns):
         return 0, 0, 0, 0
@@ -93,7 +93,7 @@ def tight_box_xywh(mask: Bool[np.ndarray, "height width"]) -> tuple[int, int, in
 
 
 def line(extent: int, rng: np.random.Generator) -> Alpha:
-    """Stroke between two points, straight or bent."""
+    """A straight or curved stroke between two points."""
     is_bent = rng.random() < 0.5
     t = np.linspace(0, 1, 12 if is_bent else 2)
     bend = rng.uniform(-0.3, 0.3)
@@ -102,7 +102,7 @@ def line(extent: int, rng: np.random.Generator) -> Alpha:
 
 
 def fragment(extent: int, rng: np.random.Generator) -> Alpha:
-    """Stroke along a fifth to two fifths of a category's outline: an arc or a corner, too little to be the shape."""
+    """A stroke along 20 % to 40 % of a category's outline: an arc or a corner, too little to be recognised."""
     closed = outline(str(rng.choice(list(CATEGORY_IDS))))
     closed = np.concatenate([closed, closed[:1]])
     length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
@@ -113,7 +113,7 @@ def fragment(extent: int, rng: np.random.Generator) -> Alpha:
 
 
 def blob(extent: int, rng: np.random.Generator) -> Alpha:
-    """Irregular spot, at least half again as long as wide, with a sharp or a soft edge."""
+    """An irregular spot, at least 1.5 times as long as wide, with a sharp or a soft edge."""
     t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     radius = np.ones(len(t))
     for lobes in (2, 3, 5):
@@ -131,7 +131,7 @@ def blob(extent: int, rng: np.random.Generator) -> Alpha:
 
 
 def sliver(extent: int, rng: np.random.Generator) -> Alpha:
-    """Filled bar or spike, at least four times as long as wide."""
+    """A filled bar or spike, at least four times as long as wide."""
     width, taper = rng.uniform(0.1, 0.25), rng.uniform(0, 1)
     points = np.array([(-0.5, -width / 2), (0.5, -width * taper / 2), (0.5, width * taper / 2), (-0.5, width / 2)])
     points = rotate(points, rng.uniform(0, 2 * np.pi))
@@ -147,14 +147,14 @@ def _regular(corners: int) -> Points:
 def _fill(
     points: Points, shift: Float[np.ndarray, " 2"] | None = None, hole: float | None = None, margin: int = 2
 ) -> Alpha:
-    """Filled polygon, in pixels around the origin, in the middle of a canvas of its own."""
+    """A filled polygon, given in pixels around the origin, at the centre of a new canvas."""
     half = np.ceil(np.abs(points).max(0)).astype(int) + margin
     canvas = Image.new("L", tuple((2 * half * SUPERSAMPLING).tolist()))
     brush = ImageDraw.Draw(canvas)
-    middle = half if shift is None else half + shift
-    brush.polygon(((points + middle) * SUPERSAMPLING).ravel().tolist(), fill=255)
+    center = half if shift is None else half + shift
+    brush.polygon(((points + center) * SUPERSAMPLING).ravel().tolist(), fill=255)
     if hole is not None:
-        brush.polygon(((points * hole + middle) * SUPERSAMPLING).ravel().tolist(), fill=0)
+        brush.polygon(((points * hole + center) * SUPERSAMPLING).ravel().tolist(), fill=0)
     return np.asarray(canvas.reduce(SUPERSAMPLING))
 
 

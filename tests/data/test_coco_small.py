@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detr_lite.data.synthetic import coco_small as synthetic
+from detr_lite.data.synthetic import coco_small
 from detr_lite.data.synthetic.coco_small import draw_image, draw_scene, image_id, make_coco_small
 from detr_lite.data.synthetic.shapes import CATEGORY_IDS
 from detr_lite.structures import DetrLiteError
@@ -38,19 +38,19 @@ def all_bytes(root):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_annotations_are_those_of_the_redrawn_scenes(root, split):
+def test_annotations_equal_those_of_the_scenes(root, split):
     instances = read_instances(root, split)
     assert len(instances["images"]) == COUNTS[split]
     for index, image in enumerate(instances["images"]):
         scene = draw_scene(SEED, split, index)
         assert image["id"] == image_id(split, index)
         assert (image["width"], image["height"]) == (scene.width, scene.height)
-        on_file = [
+        annotated = [
             (annotation["category_id"], annotation["iscrowd"], annotation["bbox"], annotation["area"])
             for annotation in instances["annotations"]
             if annotation["image_id"] == image["id"]
         ]
-        redrawn = [
+        expected = [
             (
                 CATEGORY_IDS[shape.category],
                 int(shape.is_crowd),
@@ -59,10 +59,10 @@ def test_annotations_are_those_of_the_redrawn_scenes(root, split):
             )
             for shape in scene.objects
         ]
-        assert on_file == redrawn
+        assert annotated == expected
 
 
-def test_files_are_the_redrawn_images(root):
+def test_files_equal_the_images(root):
     for index, image in enumerate(read_instances(root, "train")["images"]):
         drawn = draw_image(SEED, "train", index)
         encoded = BytesIO()
@@ -70,8 +70,8 @@ def test_files_are_the_redrawn_images(root):
         assert (root / "train" / image["file_name"]).read_bytes() == encoded.getvalue()
 
 
-def test_every_size_has_a_tenth_of_both_splits():
-    for split, count in (("train", 400), ("val", 300)):  # the first of 2,000 and all
+def test_each_object_size_is_a_tenth_of_both_splits_or_more():
+    for split, count in (("train", 400), ("val", 300)):  # the first of 2,000, and all
         scenes = [draw_scene(0, split, index) for index in range(count)]
         objects = [[shape.box_xywh for shape in scene.objects if not shape.is_crowd] for scene in scenes]
         per_image = [len(boxes) for boxes in objects if boxes]
@@ -91,21 +91,21 @@ def check_boxes(widths_heights_short_sides):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_pycocotools_reads_it_and_finds_the_truth_perfect(root, split):
+def test_pycocotools_reads_it_and_gives_its_annotations_an_ap_of_1(root, split):
     truth = COCO(root / "annotations" / f"instances_{split}.json")
-    answers = [
+    detections = [
         {key: annotation[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9}
         for annotation in truth.anns.values()
         if not annotation["iscrowd"]
     ]
-    evaluation = COCOeval(truth, truth.loadRes(answers), "bbox")
+    evaluation = COCOeval(truth, truth.loadRes(detections), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
     assert evaluation.stats[0] == pytest.approx(1.0)
 
 
-def test_files_have_every_coco_field(root):
+def test_annotation_files_have_every_field_of_coco(root):
     ids = Counter()
     for split in SPLITS:
         instances = read_instances(root, split)
@@ -135,7 +135,7 @@ def test_another_seed_gives_other_images(root, tmp_path):
         assert content != (root / path).read_bytes()
 
 
-def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path):
+def test_an_empty_folder_is_filled_and_another_refused(tmp_path):
     root = tmp_path / "set"
     root.mkdir()
     make_coco_small(root, train_images=1, val_images=1)
@@ -145,8 +145,8 @@ def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path):
     assert all_bytes(root) == before
 
 
-def test_a_file_in_the_way_is_refused(tmp_path):
-    (tmp_path / "set").write_text("mine")
+def test_a_file_is_refused(tmp_path):
+    (tmp_path / "set").write_text("a file")
     with pytest.raises(DetrLiteError, match="not an empty folder"):
         make_coco_small(tmp_path / "set", train_images=1, val_images=1)
     with pytest.raises(DetrLiteError, match="cannot be written"):
@@ -154,26 +154,26 @@ def test_a_file_in_the_way_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, workers):
+def test_an_interruption_leaves_no_files(tmp_path, monkeypatch, workers):
     def interrupt_after_the_first(records, total, root):
         yield next(records)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthetic, "_with_progress", interrupt_after_the_first)
+    monkeypatch.setattr(coco_small, "_with_progress", interrupt_after_the_first)
     with pytest.raises(KeyboardInterrupt):
         make_coco_small(tmp_path / "set", train_images=200, val_images=1, workers=workers)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_drawing_process_that_fails_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic.sys, "executable", "false")
+def test_a_failed_process_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(coco_small.sys, "executable", "false")
     with pytest.raises(DetrLiteError, match="a drawing process ended with code 1"):
         make_coco_small(tmp_path / "set", train_images=2, val_images=1, workers=2)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("other_is_complete", [True, False])
-def test_a_second_process_that_was_faster_wins(tmp_path, monkeypatch, other_is_complete):
+def test_the_faster_of_two_processes_wins(tmp_path, monkeypatch, other_is_complete):
     root = tmp_path / "set"
 
     def provenance_while_another_finishes(records, seed):
@@ -181,7 +181,7 @@ def test_a_second_process_that_was_faster_wins(tmp_path, monkeypatch, other_is_c
         (root / ("provenance.json" if other_is_complete else "photo.jpg")).write_text("another's")
         return {}
 
-    monkeypatch.setattr(synthetic, "_provenance", provenance_while_another_finishes)
+    monkeypatch.setattr(coco_small, "_provenance", provenance_while_another_finishes)
     if other_is_complete:
         make_coco_small(root, train_images=1, val_images=1)
     else:
@@ -191,14 +191,14 @@ def test_a_second_process_that_was_faster_wins(tmp_path, monkeypatch, other_is_c
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_progress_without_a_terminal_is_plain_lines(tmp_path, capsys):
+def test_progress_is_logged_without_a_terminal(tmp_path, capsys):
     make_coco_small(tmp_path / "set", train_images=6, val_images=2)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"Drawing 8 images into {tmp_path / 'set'} (once)"
-    assert lines[1:] == [f"  {done} of 8 images" for done in (2, 4, 6, 8)]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"generating 8 images in {tmp_path / 'set'} (only once)"
+    assert lines[1:] == [f"generated {done} of 8 images" for done in (2, 4, 6, 8)]
 
 
-def test_drawing_processes_do_not_load_torch():
+def test_rendering_processes_do_not_import_torch():
     check = "import sys, detr_lite.data.synthetic.rendering; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
@@ -212,9 +212,9 @@ def test_a_script_needs_no_main_guard(tmp_path):
         "print('once')\n"
         "make_coco_small(Path('set'), train_images=4, val_images=2, workers=2)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(synthetic.__file__).parents[3])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(coco_small.__file__).parents[3])}
     ran = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert ran.stdout == "once\n"
+    assert ran.stdout == "once\n", "logging is not configured"
     assert len(list((tmp_path / "set" / "train").iterdir())) == 4
