@@ -132,6 +132,17 @@ def test_images_in_subfolders_and_in_a_linked_folder(tmp_path: Path) -> None:
     assert read_split(root, "train").images[0].path == root / "train/night/a.png"
 
 
+@pytest.mark.parametrize("image_id", [0, -5, 9007199254740993, 2**64 - 1])
+def test_image_ids_may_be_any_integers(tmp_path: Path, image_id: int) -> None:
+    content = content_of_two_images()
+    content["images"][0]["id"] = content["annotations"][1]["image_id"] = content["annotations"][2]["image_id"] = (
+        image_id
+    )
+    split = read_split(write_data(tmp_path, content), "train")
+    _, target = CocoDetection(split, evaluation_transform(ResizeRule("longest", 25)))[0]
+    assert (target.image_id, len(target.labels)) == (image_id, 1)
+
+
 Change = Callable[[dict[str, Any]], Any]
 
 

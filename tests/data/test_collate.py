@@ -11,7 +11,7 @@ def sample(height: int, width: int, objects: int) -> tuple[torch.Tensor, Target]
 
 
 @pytest.mark.parametrize("objects", [0, 1, 7])
-def test_batch_holds_the_images_and_their_targets_in_order(objects: int) -> None:
+def test_batch_contains_images_and_targets_in_order(objects: int) -> None:
     samples = [sample(5, 9, objects), sample(8, 4, 0)]
     batch = collate(samples)
     assert batch.images.shape == (2, 3, 8, 9)
@@ -23,7 +23,7 @@ def test_batch_holds_the_images_and_their_targets_in_order(objects: int) -> None
     assert batch.targets == tuple(target for _, target in samples)
 
 
-def test_data_loaders_can_use_it() -> None:
+def test_collate_fn_of_a_data_loader() -> None:
     loader = torch.utils.data.DataLoader([sample(5, 9, 2), sample(8, 4, 1)], batch_size=2, collate_fn=collate)  # type: ignore[arg-type]
     (batch,) = loader
     assert batch.targets is not None

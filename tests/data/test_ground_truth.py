@@ -1,4 +1,4 @@
-"""True objects by the name of an image's file."""
+"""Ground-truth objects by the name of the image file."""
 
 import json
 from pathlib import Path
@@ -26,14 +26,14 @@ def test_objects_of_an_image(tmp_path):
     boxes = [(0, 7, [1, 2, 30, 40], 0), (1, 3, [5, 5, 9, 9], 0), (0, 3, [0, 0, 8, 8], 1), (0, 3, [4, 4, 0, 5], 0)]
     truth = GroundTruth(write(tmp_path / "a.json", ["a.jpg", "b.jpg", "c.jpg"], boxes))
     found = truth.of(Path("anywhere/a.jpg"))
-    assert found.boxes_xyxy.tolist() == [[1, 2, 31, 42]], "neither the crowd nor the box without area"
+    assert found.boxes_xyxy.tolist() == [[1, 2, 31, 42]], "without the crowd and the box without area"
     assert [found.class_names[label] for label in found.labels] == ["cup"]
     assert found.scores.tolist() == [1]
-    assert len(truth.of(Path("c.jpg"))) == 0, "listed, without objects"
+    assert len(truth.of(Path("c.jpg"))) == 0, "listed, but without objects"
     assert truth.of(Path("d.jpg")) is None
 
 
-def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
+def test_images_of_the_same_name_are_distinguished_by_their_folders(tmp_path):
     boxes = [(0, 7, [1, 1, 2, 2], 0), (1, 7, [5, 5, 2, 2], 0)]
     truth = GroundTruth(write(tmp_path / "a.json", ["north/a.jpg", "south/a.jpg"], boxes))
     assert truth.of(Path("data/south/a.jpg")).boxes_xyxy.tolist() == [[5, 5, 7, 7]]
@@ -41,7 +41,7 @@ def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
     assert truth.of(Path("data/east/a.jpg")) is None
 
 
-def test_what_is_not_coco(tmp_path):
+def test_files_that_are_not_coco_are_refused(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(DetrLiteError, match=r'a.json: JSON, but not COCO: it has no "images"'):
         GroundTruth(tmp_path / "a.json")

@@ -157,10 +157,10 @@ def test_batches_of_large_images_are_small(tmp_path: Path, monkeypatch: pytest.M
     assert [len(batch) for batch in read_batches(files, 8, [], "testing")] == [1, 2, 1]
 
 
-def test_an_output_folder_is_new_or_empty_unless_told(tmp_path: Path) -> None:
+def test_an_output_folder_must_be_new_or_empty_without_overwrite(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     check_output(folder, overwrite=False)
-    assert not folder.exists(), "nothing is made yet"
+    assert not folder.exists(), "nothing is created yet"
     folder.mkdir()
     (folder / ".DS_Store").touch()
     check_output(folder, overwrite=False)
@@ -173,7 +173,7 @@ def test_an_output_folder_is_new_or_empty_unless_told(tmp_path: Path) -> None:
             check_output(folder / "a.png", overwrite)
 
 
-def test_drawings_never_share_a_name() -> None:
+def test_names_of_drawings_are_unique() -> None:
     given = ["a.png", "a.tif", "a.gif", "a.tif.png", "b.JPG", "sub/a.tif", "scan", "B.png"]
     drawn = [name.as_posix() for name in drawing_names(map(PurePath, given), keep=(".png", ".jpg"))]
     assert drawn == ["a.png", "a.tif-2.png", "a.gif.png", "a.tif.png", "b.JPG", "sub/a.png", "scan.png", "B.png"]
@@ -181,9 +181,9 @@ def test_drawings_never_share_a_name() -> None:
     assert drawn == ["a.png", "a.tif-2.png", "a.gif.png", "a.tif.png", "b.JPG.png", "sub/a.png", "scan.png", "B.png"]
 
 
-def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path, elsewhere = tmp_path / "sub" / "a.txt", tmp_path / "elsewhere.txt"
-    elsewhere.write_text("theirs")
+    elsewhere.write_text("other")
     atomic_write(path, lambda file: file.write(b"first"))
     with pytest.raises(ZeroDivisionError):
         atomic_write(path, lambda file: file.write(b"half") / 0)
@@ -191,12 +191,12 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     path.unlink()
     path.symlink_to(elsewhere)
     atomic_write(path, lambda file: file.write(b"second"))
-    assert (path.read_text(), elsewhere.read_text()) == ("second", "theirs")
+    assert (path.read_text(), elsewhere.read_text()) == ("second", "other")
     assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
     assert np.bitwise_and(path.stat().st_mode, 0o600) == 0o600
 
 
-def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+def test_an_error_of_a_full_disk_names_the_file(tmp_path: Path) -> None:
     def write(file: object) -> None:
         raise OSError(28, "No space left on device")
 
