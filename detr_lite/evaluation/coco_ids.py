@@ -1,7 +1,7 @@
 """Ground truth and detections under ids that pycocotools counts correctly, whatever ids the dataset has.
 
 pycocotools marks a matched detection with the id of its annotation, where 0 means unmatched: an object whose id is 0 is
-never found. It passes image ids through numpy, which rounds ids above 2^63 to floats, so that their images are not found.
+never found. It passes image ids through numpy, which rounds those above 2^63 to floats and then finds no image.
 It also ranks equal scores in the order of image ids, so that AP would depend on how images are numbered.
 """
 
