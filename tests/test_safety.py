@@ -412,7 +412,7 @@ def test_postscript_is_not_run(
         out = tmp_path / f"out of {tool}"
         ended = run_tool(tool, "--checkpoint", checkpoint, "--source", postscript.parent, "--output", out)
         assert ended.code == 2
-        assert f"warning: skipped {postscript}: not readable as an image (EPS is a program" in ended.out
+        assert f"skipped    {postscript}: not readable as an image (EPS is a program" in ended.out
     shutil.copy(postscript, own_data / "val" / "000.png")
     assert "EPS is a program" in refusal(*words("evaluate", checkpoint), "--data.root", own_data, "--num_workers", 0)
     with Image.open(postscript) as image, pytest.raises(DetrLiteError, match="EPS is a program"):
@@ -655,7 +655,7 @@ def test_a_category_that_cannot_be_shown_is_refused(
 ) -> None:  # fmt: skip
     others = {"half a character": "a\ud800", "endless": "a" * 100_000}
     names = ["blue thing", {**STEERING, **others}[what], "green thing"]
-    reason = "is longer than 1,000 characters" if what == "endless" else "contains control characters"
+    reason = "is longer than 1,000 letters" if what == "endless" else "holds control characters"
     root = edit_annotations("train", rename_categories(names))
     refused = [
         refusal("train", "--config", tiny_file, "--data.root", root),

@@ -151,7 +151,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(visualize: Tool, p
     (photos / "b.png").write_text("no image")
     ended = visualize("--source", photos)
     assert ended.code == 2
-    assert f"warning: skipped {photos}/b.png: not readable as an image" in ended.out
+    assert f"skipped    {photos}/b.png: not readable as an image" in ended.out
     assert ended.err.startswith(f"error: 1 of 4 files could not be read as images ({photos}/b.png); the results of")
     assert files_in(tmp_path / "out") == ["a.jpg.png", "a.png", "sub/a.png"]
 

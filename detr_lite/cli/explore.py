@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from detr_lite.data.annotations import listed
 from detr_lite.data.ground_truth import GroundTruth
 from detr_lite.data.image_sources import ImageFile, find_images, read_batches
 from detr_lite.detector import Detector, check_threshold
 from detr_lite.io import atomic_write
 from detr_lite.structures import AttentionSelection, DetrLiteError
-from detr_lite.text import printable, shorten_list
+from detr_lite.text import printable
 from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.explorer.scene import PackedScene, pack_scene
 
@@ -77,14 +78,14 @@ def explore(
         text = explorer_page(scenes, detector.class_names, threshold, first_layer, first_head).encode()
         atomic_write(page, lambda opened: opened.write(text))
         if unlisted:
-            which = shorten_list([file.path for file in unlisted], 3)
+            which = listed([file.path for file in unlisted], most=3)
             print(f"note       {truth} lists {len(scenes) - len(unlisted)} of {len(scenes)} images (not {which})")
         size = len(text) / MEGABYTE
         print(f"written    {page}: {len(scenes):,} image{'s' if len(scenes) != 1 else ''}, {size:.2f} MB")
         if size > LARGE:
             print("note       browsers open a page of this size slowly; give fewer images, or a smaller --budget")
     if unreadable:
-        named = shorten_list([file.path for file in unreadable], 3)
+        named = listed([file.path for file in unreadable], most=3)
         rest = f"the other {len(scenes):,} are in {page}" if scenes else "nothing is written"
         raise DetrLiteError(
             f"{len(unreadable):,} of {len(images):,} files could not be read as images ({named}); {rest}"

@@ -9,11 +9,12 @@ from pathlib import Path, PurePath
 from matplotlib.figure import Figure
 from PIL import Image
 
+from detr_lite.data.annotations import listed
 from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
 from detr_lite.detector import Detector, check_threshold
 from detr_lite.io import atomic_write, check_output, drawing_names, refuse_links_out
 from detr_lite.structures import AttentionSelection, Detections, DetrLiteError
-from detr_lite.text import printable, shorten_list
+from detr_lite.text import printable
 from detr_lite.viz.figures.attention import Heads, attention_figure
 from detr_lite.viz.figures.layers import layers_figure
 from detr_lite.viz.figures.points import Point, points_figure
@@ -135,7 +136,7 @@ def draw_images(
             guessed.append(file)
     done, threshold = len(images) - len(unreadable), wanted.threshold
     if guessed:
-        which = shorten_list([file.path for file in guessed], 3)
+        which = listed([file.path for file in guessed], most=3)
         print(f"note       no score reaches {threshold:g} in {len(guessed):,} of {done:,} images ({printable(which)}):")
         print("           there the best guesses are shown")
     return done

@@ -13,14 +13,14 @@ CHUNK_BATCHES = 32
 """Batches whose images are sorted together. More would save padding, but put the same images together more often."""
 
 
-class SeededIndex(NamedTuple):
+class Draw(NamedTuple):
     """The index of an image in the dataset, and the seed of its augmentation."""
 
     image: int
     seed: int
 
 
-def derive_seed(*numbers: int) -> int:
+def mixed_seed(*numbers: int) -> int:
     """A seed from several numbers, such as a run's seed, an epoch and an index; close numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
@@ -98,7 +98,7 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
         return batches
 
 
-class SeededBatchSampler(torch.utils.data.Sampler[list[SeededIndex]]):
+class SeededBatches(torch.utils.data.Sampler[list[Draw]]):
     """The batches of a `BucketedBatchSampler`, each image with the seed of its augmentation.
 
     The seed depends only on (seed, epoch, image), neither on the worker nor on earlier images, so that a resumed run
@@ -110,14 +110,14 @@ class SeededBatchSampler(torch.utils.data.Sampler[list[SeededIndex]]):
         self._start = (0, 0)
 
     @property
-    def sampler(self) -> "SeededBatchSampler":
+    def sampler(self) -> "SeededBatches":
         """Itself, as in `BucketedBatchSampler`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
         self.batches.set_epoch(epoch)
 
-    def start_at(self, epoch: int, batch: int) -> None:
+    def enter(self, epoch: int, batch: int) -> None:
         """Continue with this epoch, skipping the batches before `batch`; later epochs are complete."""
         self._start = (epoch, batch)
         self.set_epoch(epoch)
@@ -126,8 +126,8 @@ class SeededBatchSampler(torch.utils.data.Sampler[list[SeededIndex]]):
         """Batches of a complete epoch."""
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[SeededIndex]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         epoch = self.batches.epoch
         first = self._start[1] if self._start[0] == epoch else 0
         for batch in islice(self.batches, first, None):
-            yield [SeededIndex(index, derive_seed(self.batches.seed, epoch, index)) for index in batch]
+            yield [Draw(index, mixed_seed(self.batches.seed, epoch, index)) for index in batch]

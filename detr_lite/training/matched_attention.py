@@ -64,8 +64,8 @@ def measure_attention(
     meter = AttentionMeter()
     for batch in tqdm(batches, desc="attention", unit="batch", leave=False, disable=None):
         seen = match_attention(model, cost, batch.to(device))
-        meter.update(seen.maps, seen.image, seen.query, seen.boxes_cxcywh)
-    return meter.compute()
+        meter.add(seen.maps, seen.image, seen.query, seen.boxes_cxcywh)
+    return meter.numbers()
 
 
 def in_labels_of(split: CocoSplit, categories: Sequence[Category]) -> CocoSplit:

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch import Callback
 
-from detr_lite.data.sampler import derive_seed
+from detr_lite.data.sampler import mixed_seed
 from detr_lite.training.distributed.control import ControlGroup
 
 NEVER = sys.maxsize
@@ -176,7 +176,7 @@ class LRSchedule(Callback):
 
 def step_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
     """What torch's random numbers start from in a step (dropout, noisy queries), so that it can be repeated."""
-    return derive_seed(seed, epoch, batch, rank)
+    return mixed_seed(seed, epoch, batch, rank)
 
 
 class StepSeed(Callback):

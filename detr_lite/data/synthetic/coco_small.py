@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = "1.0"
 """Of the generator: increase it when the same seed gives other images."""
-IMAGES_PER_PROCESS = 50
+IMAGES_WORTH_A_PROCESS = 50
 """Fewer images are not worth starting another process."""
 LICENSE = {
     "id": 1,
@@ -54,7 +54,7 @@ def make_coco_small(
             f"{root} exists and is not an empty folder: remove it, or choose another folder for the data"
         )
     total = train_images + val_images
-    processes = workers or max(1, min(_usable_cores(), total // IMAGES_PER_PROCESS))
+    processes = workers or max(1, min(_usable_cores(), total // IMAGES_WORTH_A_PROCESS))
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as unfinished:

@@ -126,10 +126,10 @@ class AttentionLogger(Callback):
             for index in self.measured:
                 batch = collate([self.images[index]])
                 seen = match_attention(model, self.cost, batch.to(pl_module.device))
-                meter.update(seen.maps, seen.image, seen.query, seen.boxes_cxcywh)
+                meter.add(seen.maps, seen.image, seen.query, seen.boxes_cxcywh)
                 if index in self.drawn:
                     pictures.append(self._picture(self.images.images[index], seen))
-        self._seen = meter.compute(), pictures
+        self._seen = meter.numbers(), pictures
 
     def _picture(self, record: ImageRecord, seen: MatchedAttention) -> SeenImage:
         """Of the image's largest objects, the same each time."""
@@ -205,9 +205,9 @@ def _seen_object(seen: MatchedAttention, pair: int) -> SeenObject:
     maps, image = seen.maps, int(seen.image[pair])
     weights = maps.cross[-1, image, :, seen.query[pair]].mean(0)
     meter = AttentionMeter()
-    meter.update(maps, seen.image[pair : pair + 1], seen.query[pair : pair + 1], seen.boxes_cxcywh[pair : pair + 1])
+    meter.add(maps, seen.image[pair : pair + 1], seen.query[pair : pair + 1], seen.boxes_cxcywh[pair : pair + 1])
     heat = token_heatmap(weights, maps.grids, maps.is_padding[image])
-    return SeenObject(heat, finest_span(maps, image), float(meter.compute().inside[-1, -1]))
+    return SeenObject(heat, finest_span(maps, image), float(meter.numbers().inside[-1, -1]))
 
 
 def _row_of(numbers: AttentionMetrics) -> dict[str, float | int]:
