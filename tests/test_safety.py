@@ -655,7 +655,7 @@ def test_a_category_that_cannot_be_shown_is_refused(
 ) -> None:  # fmt: skip
     others = {"half a character": "a\ud800", "endless": "a" * 100_000}
     names = ["blue thing", {**STEERING, **others}[what], "green thing"]
-    reason = "is longer than 1,000 letters" if what == "endless" else "holds control characters"
+    reason = "is longer than 1,000 characters" if what == "endless" else "contains control characters"
     root = edit_annotations("train", rename_categories(names))
     refused = [
         refusal("train", "--config", tiny_file, "--data.root", root),
