@@ -86,7 +86,7 @@ class TokenPredictions:
 
 @dataclass(frozen=True)
 class EdgeDistributions:
-    """For each edge of a box a distribution over offsets from an initial box (D-FINE, arXiv 2410.13842, section 4.1)."""
+    """For each edge of a box a distribution over offsets from an initial box (D-FINE, arXiv 2410.13842)."""
 
     logits: Float[Tensor, "layer batch query 4 bin"]
     """Left, top, right, bottom; of the decoder's last layers, as many as the first axis is long."""
@@ -101,16 +101,16 @@ class EdgeDistributions:
 
 @dataclass(frozen=True)
 class DenoisingPredictions:
-    """Predictions of the denoising queries (DN-DETR, arXiv 2203.01305); the object of each is known without matching."""
+    """Predictions of denoising queries (DN-DETR, arXiv 2203.01305), whose objects are known without matching."""
 
-    logits: Float[Tensor, "layer batch noisy class"]
-    boxes_cxcywh: Float[Tensor, "layer batch noisy 4"]
-    objects: Int[Tensor, "batch noisy"]
+    logits: Float[Tensor, "layer batch denoising class"]
+    boxes_cxcywh: Float[Tensor, "layer batch denoising 4"]
+    objects: Int[Tensor, "batch denoising"]
     """Index of the ground-truth object in its image's target."""
-    is_real: Bool[Tensor, "batch noisy"]
+    is_real: Bool[Tensor, "batch denoising"]
     """False: padding, because other images of the batch have more objects."""
-    is_near: Bool[Tensor, "batch noisy"]
-    """False: a negative, so far from its object that "no object" is the right prediction (DINO, arXiv 2203.03605)."""
+    is_near: Bool[Tensor, "batch denoising"]
+    """False: a negative, for which "no object" is the right prediction (DINO, arXiv 2203.03605)."""
     edges: EdgeDistributions | None = None
 
 
@@ -148,7 +148,7 @@ class AttentionMaps:
     encoder_grids: tuple[tuple[int, int], ...]
     is_padding: Bool[Tensor, "batch token"]
     spans: Float[Tensor, "batch level 2"]
-    """(width, height) of each unpadded image in tokens of each level, not rounded: the last tokens may reach beyond it."""
+    """(width, height) of each unpadded image in tokens of each level, not rounded: tokens may reach beyond it."""
 
     def to(self, device: torch.device | str) -> "AttentionMaps":
         tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}

@@ -31,7 +31,9 @@ def test_nothing_is_frozen_by_default() -> None:
 
 @pytest.mark.parametrize("name", ["convnext_atto", "mobilenetv3_small_050"])
 def test_a_network_without_a_first_stage_of_that_name_is_an_error(name: str) -> None:
-    with pytest.raises(DetrLiteError, match=rf"model.freeze_first_stage is for ResNets, and {name} is not one .* false$"):
+    with pytest.raises(
+        DetrLiteError, match=rf"model.freeze_first_stage is for ResNets, and {name} is not one .* false$"
+    ):
         Backbone(name, (16,), freeze_first_stage=True)
 
 
