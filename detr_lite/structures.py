@@ -160,7 +160,7 @@ class AttentionMaps:
         Negative levels count from the coarsest.
         """
         sizes = [height * width for height, width in self.grids]
-        is_image = ~self.is_padding[image].split(sizes)[level].view(self.grids[level])
+        is_image = ~torch.split(self.is_padding[image], sizes)[level].view(self.grids[level])
         return int(is_image.any(dim=1).sum()), int(is_image.any(dim=0).sum())
 
 

@@ -136,7 +136,7 @@ def topk_distinct(
     order = scores.topk(min(CANDIDATES * count, scores.shape[1]), dim=1).indices
     boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh.gather(1, order[..., None].expand(-1, -1, 4)))
     images_at_once = max(1, MAX_PAIRS // max(1, order.shape[1] ** 2))
-    is_duplicate = torch.cat([_overlaps_earlier(part, dedup_iou) for part in boxes_xyxy.split(images_at_once)])
+    is_duplicate = torch.cat([_overlaps_earlier(part, dedup_iou) for part in torch.split(boxes_xyxy, images_at_once)])
     is_excluded = scores.gather(1, order).isinf()
     rank = torch.arange(order.shape[1], device=order.device) + order.shape[1] * (is_duplicate + 2 * is_excluded)
     return order.gather(1, rank.argsort(dim=1)[:, :count])
