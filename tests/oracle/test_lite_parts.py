@@ -58,9 +58,9 @@ def test_conditional_cross_attention_is_conditional_detrs(inputs, need_weights):
     """From the second layer on; in the first the reference adds the position to the content as well."""
     config = ConditionalDetrConfig(d_model=DIM, decoder_attention_heads=HEADS, attn_implementation="eager")
     reference = ConditionalDetrDecoderCrossAttention(config, DIM, HEADS).eval()
-    ours = ConditionalCrossAttention(DIM, HEADS).eval()
+    attention = ConditionalCrossAttention(DIM, HEADS).eval()
     copy_attention(
-        ours,
+        attention,
         query_content=reference.q_content_proj,
         query_position=reference.q_pos_sine_proj,
         key_content=reference.k_content_proj,
@@ -76,7 +76,7 @@ def test_conditional_cross_attention_is_conditional_detrs(inputs, need_weights):
         encoder_position_embeddings=leaves["key_position"],
         attention_mask=inputs["bias"].masked_fill(inputs["is_padding"][:, None, None], -math.inf),
     )
-    attended = ours(
+    attended = attention(
         **leaves,
         value=leaves["key"],
         attn_mask=~inputs["is_padding"][:, None],
@@ -96,9 +96,9 @@ def test_conditional_cross_attention_is_conditional_detrs(inputs, need_weights):
 def test_cross_attention_of_a_decoder_layer_is_dab_detrs(inputs):
     """With the residual connection and the norm that follow it."""
     reference = DabDetrDecoderLayerCrossAttention(DabDetrConfig(hidden_size=DIM, decoder_attention_heads=HEADS)).eval()
-    ours = ConditionalDecoderLayer(DIM, HEADS, feedforward_dim=DIM, dropout=0.0).eval()
+    layer = ConditionalDecoderLayer(DIM, HEADS, feedforward_dim=DIM, dropout=0.0).eval()
     copy_attention(
-        ours.cross_attention,
+        layer.cross_attention,
         query_content=reference.cross_attn_query_content_proj,
         query_position=reference.cross_attn_query_pos_sine_proj,
         key_content=reference.cross_attn_key_content_proj,
@@ -108,7 +108,7 @@ def test_cross_attention_of_a_decoder_layer_is_dab_detrs(inputs):
     )
     nn.init.normal_(reference.cross_attn_layer_norm.weight)
     nn.init.normal_(reference.cross_attn_layer_norm.bias)
-    ours.cross_norm.load_state_dict(reference.cross_attn_layer_norm.state_dict())
+    layer.cross_norm.load_state_dict(reference.cross_attn_layer_norm.state_dict())
     bias = inputs["bias"].masked_fill(inputs["is_padding"][:, None, None], -math.inf)
     expected, _ = reference(
         hidden_states=inputs["query"],
@@ -128,8 +128,8 @@ def test_cross_attention_of_a_decoder_layer_is_dab_detrs(inputs):
     )
     # `embed` is for self-attention alone.
     position = QueryPosition(embed=torch.randn(2, 5, DIM), query_sine=inputs["query_position"], bias=bias)
-    attended = ours.cross_attend(inputs["query"], position, encoded, need_weights=False)
-    torch.testing.assert_close(ours.cross_norm(inputs["query"] + attended.values), expected, atol=1e-5, rtol=1e-5)
+    attended = layer.cross_attend(inputs["query"], position, encoded, need_weights=False)
+    torch.testing.assert_close(layer.cross_norm(inputs["query"] + attended.values), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_sine_embedding_of_anchors_is_dab_detrs():
