@@ -39,7 +39,7 @@ class AttentionRecorder:
         self.mean = mean
         self._by_layer: dict[int, Tensor] = {}
 
-    def wants(self, layer: int) -> bool:
+    def needs(self, layer: int) -> bool:
         return layer in self.layers
 
     def add(self, layer: int, weights: Float[Tensor, "batch head row token"]) -> None:

@@ -228,7 +228,7 @@ class LayerCollector:
             self.self_attention = AttentionRecorder(*selected, shape=(*shape, num_queries))
 
     def need_weights(self, layer: int) -> bool:
-        return self.cross_attention is not None and self.cross_attention.wants(layer)
+        return self.cross_attention is not None and self.cross_attention.needs(layer)
 
     def add(self, output: HeadOutput, self_attended: Attended, cross_attended: Attended) -> None:
         layer = len(self.outputs)

@@ -163,7 +163,7 @@ class Encoder(nn.Module):
             )
         for index, layer in enumerate(self.layers):
             tokens, weights = layer(
-                tokens, position, attn_mask, need_weights=recorder is not None and recorder.wants(index)
+                tokens, position, attn_mask, need_weights=recorder is not None and recorder.needs(index)
             )
             if recorder is not None and weights is not None:
                 recorder.add(index, weights)

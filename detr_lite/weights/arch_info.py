@@ -91,19 +91,19 @@ def arch_info_from_weights(shapes: Mapping[str, tuple[int, ...]]) -> ArchInfo:
     )
 
 
-def arch_info_from_settings(settings: Mapping[str, Any], keys: Mapping[str, str], place: str) -> ArchInfo:
+def arch_info_from_settings(settings: Mapping[str, Any], keys: Mapping[str, str], source: str) -> ArchInfo:
     """Sizes from the settings of another program.
 
     Args:
         keys: field of `ArchInfo` -> key in the settings.
-        place: where the settings stand, for error messages.
+        source: of the settings, for error messages.
 
     Errors: a value that is not a number.
     """
     values = {field: settings[key] for field, key in keys.items() if settings.get(key) is not None}
     for field, value in values.items():
         if type(value) is not int and not (field == "dropout" and type(value) is float):
-            raise DetrLiteError(f"{place}: {keys[field]} is {value!r}; it must be a number")
+            raise DetrLiteError(f"{source}: {keys[field]} is {value!r}; it must be a number")
     if "dropout" in values:
         values["dropout"] = float(values["dropout"])
     return ArchInfo(**values)
