@@ -88,9 +88,9 @@ def test_under_autocast_features_stay_in_bfloat16() -> None:
 
 def test_frozen_norms_are_timms() -> None:
     """timm's own function, also for a norm that holds an activation."""
-    ours, reference = (nn.Sequential(random_norm(), BatchNormAct2d(64), nn.Conv2d(64, 4, 1)) for _ in range(2))
-    ours.load_state_dict(reference.state_dict())
-    freeze_batch_norms(ours)
+    network, reference = (nn.Sequential(random_norm(), BatchNormAct2d(64), nn.Conv2d(64, 4, 1)) for _ in range(2))
+    network.load_state_dict(reference.state_dict())
+    freeze_batch_norms(network)
     features = torch.randn(2, 64, 9, 7)
-    assert torch.equal(ours(features.clone()), freeze_batch_norm_2d(reference)(features.clone()))
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in ours.modules())
+    assert torch.equal(network(features.clone()), freeze_batch_norm_2d(reference)(features.clone()))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())

@@ -87,10 +87,10 @@ def test_conditional_cross_attention_is_conditional_detrs(inputs, need_weights):
     if need_weights:
         torch.testing.assert_close(attended.weights, weights, atol=1e-6, rtol=1e-5)
     direction = torch.randn_like(expected)
-    gradients, wanted = (
+    gradients, expected_gradients = (
         torch.autograd.grad(values, list(leaves.values()), direction) for values in (attended.values, expected)
     )
-    torch.testing.assert_close(gradients, wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradients, expected_gradients, atol=1e-5, rtol=1e-4)
 
 
 def test_cross_attention_of_a_decoder_layer_is_dab_detrs(inputs):

@@ -98,9 +98,9 @@ def test_rows_of_classes_are_matched_by_name(name: str, names: tuple[str, ...]) 
     for key in class_tensors(name):
         before, fresh, after = old.state[key], new.state[key], result.state[key]
         assert len(after) == len(names) + (name == "detr")
-        for row, wanted in enumerate(names):
-            known = wanted.lower() in ANIMALS
-            assert torch.equal(after[row], before[ANIMALS.index(wanted.lower())] if known else fresh[row])
+        for row, class_name in enumerate(names):
+            known = class_name.lower() in ANIMALS
+            assert torch.equal(after[row], before[ANIMALS.index(class_name.lower())] if known else fresh[row])
         if name == "detr":
             assert torch.equal(after[-1], before[-1]), "the background's row"
     assert result.initialized == result.unused == ()
