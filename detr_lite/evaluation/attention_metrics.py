@@ -178,7 +178,7 @@ def token_patches(maps: AttentionMaps) -> Float[Tensor, "batch token 4"]:
     """
     levels = []
     for level, (height, width) in enumerate(maps.grids):
-        span = spans_of(maps)[:, level].clamp(min=1e-12)
+        span = maps.spans[:, level].clamp(min=1e-12)
         device = span.device
         x = (torch.arange(width + 1, device=device) / span[:, :1]).clamp(max=1)[:, None]
         y = (torch.arange(height + 1, device=device) / span[:, 1:]).clamp(max=1)[..., None]
@@ -186,18 +186,6 @@ def token_patches(maps: AttentionMaps) -> Float[Tensor, "batch token 4"]:
         sides = (x[..., :-1], y[:, :-1], x[..., 1:], y[:, 1:])
         levels.append(torch.stack([side.expand(shape) for side in sides], dim=-1).flatten(1, 2))
     return torch.cat(levels, dim=1)
-
-
-def spans_of(maps: AttentionMaps) -> Float[Tensor, "batch level 2"]:
-    """(width, height) of each image in tokens; whole ones where the maps know no better."""
-    if maps.spans is not None:
-        return maps.spans
-    levels = []
-    sizes = [height * width for height, width in maps.grids]
-    for padding, grid in zip(torch.split(maps.is_padding, sizes, dim=1), maps.grids, strict=True):
-        is_image = ~padding.reshape(-1, *grid)
-        levels.append(torch.stack([is_image.any(1).sum(1), is_image.any(2).sum(1)], dim=1))
-    return torch.stack(levels, dim=1).float()
 
 
 def covered_share(
@@ -231,7 +219,7 @@ def peaks(
     by_level = torch.split(density, sizes, dim=-1)
     heat = torch.zeros_like(by_level[finest])
     for level, (share, (height, width)) in enumerate(zip(by_level, maps.grids, strict=True)):
-        column, row = (middle * spans_of(maps)[image, level][:, None]).long().unbind(-1)
+        column, row = (middle * maps.spans[image, level][:, None]).long().unbind(-1)
         cell = row.clamp(max=height - 1) * width + column.clamp(max=width - 1)
         heat = heat + share.gather(-1, cell[:, None, None].expand_as(heat))
     best = heat.argmax(-1)

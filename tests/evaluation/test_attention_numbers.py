@@ -19,6 +19,7 @@ def maps_of(
 ) -> AttentionMaps:
     """`cross` is (layer batch head query token)."""
     layers, batch, heads, queries, tokens = cross.shape
+    whole_grids = [[[float(width), float(height)] for height, width in grids]] * batch
     return AttentionMaps(
         cross=cross,
         queries=torch.zeros(layers, batch, heads, queries, queries),
@@ -26,7 +27,7 @@ def maps_of(
         grids=grids,
         encoder_grids=grids[-1:],
         is_padding=torch.zeros(batch, tokens, dtype=torch.bool) if is_padding is None else is_padding,
-        spans=None if spans is None else torch.tensor(spans),
+        spans=torch.tensor(whole_grids if spans is None else spans),
     )
 
 
@@ -210,14 +211,6 @@ def test_batches_are_added_up_object_by_object() -> None:
     for name in (*MEASURES, "apart"):
         torch.testing.assert_close(getattr(first, name), getattr(second, name))
     assert (first.box_area, first.edges_area) == pytest.approx((second.box_area, second.edges_area))
-
-
-def test_maps_without_spans_are_of_whole_tokens() -> None:
-    is_padding = torch.tensor([[False, False, True, False, False, True]])
-    maps = maps_of(row(0.1, 0.2, 0.0, 0.3, 0.4, 0.0), ((2, 3),), None, is_padding)
-    same = maps_of(maps.cross, ((2, 3),), [[[2.0, 2.0]]], is_padding)
-    torch.testing.assert_close(token_patches(maps), token_patches(same))
-    assert measured(maps, [[0.5, 0.5, 1, 1]]).inside[0, 0].item() == pytest.approx(0.4)
 
 
 def test_one_token_has_no_entropy() -> None:
