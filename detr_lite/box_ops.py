@@ -1,4 +1,4 @@
-"""Box formats and overlaps. Formats are named in variables: xyxy corners, cxcywh centre and size, xywh COCO's own."""
+"""Box formats and overlaps. Formats: xyxy two corners, cxcywh centre and size, xywh corner and size as in COCO."""
 
 import torch
 from jaxtyping import Float
@@ -27,18 +27,17 @@ def xywh_to_xyxy(boxes_xywh: Float[Tensor, "box 4"]) -> Float[Tensor, "box 4"]:
 def paired_iou(
     first_xyxy: Float[Tensor, "*#shape 4"], second_xyxy: Float[Tensor, "*#shape 4"]
 ) -> Float[Tensor, "*shape"]:
-    """IoU of boxes that correspond, by broadcasting; finite as `paired_iou_and_giou`."""
+    """IoU of pairs of boxes, with broadcasting; finite like `paired_iou_and_giou`."""
     return _iou_and_union(first_xyxy, second_xyxy)[0]
 
 
 def paired_iou_and_giou(
     first_xyxy: Float[Tensor, "*#shape 4"], second_xyxy: Float[Tensor, "*#shape 4"]
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """IoU and generalized IoU (arXiv 1902.09630, alg. 1) of boxes that correspond, by broadcasting.
+    """IoU and generalized IoU (arXiv 1902.09630, alg. 1) of pairs of boxes, with broadcasting.
 
-    torchvision has these for lists of pairs or for all pairs of two lists; costs of all layers at once need the
-    shapes in between (layer batch query 1 4 against 1 batch 1 object 4). Boxes without area, upside down or of any
-    finite size give finite values and gradients.
+    torchvision's functions do not broadcast, which costs of all layers need: (layer batch query 1 4) with (1 batch 1
+    object 4). Boxes without area, with negative or with any finite size give finite values and gradients.
     """
     iou, union = _iou_and_union(first_xyxy, second_xyxy)
     hull_low = torch.minimum(first_xyxy[..., :2], second_xyxy[..., :2])
@@ -60,6 +59,6 @@ def _iou_and_union(first_xyxy: Tensor, second_xyxy: Tensor) -> tuple[Tensor, Ten
 
 
 def _area(low: Float[Tensor, "*shape 2"], high: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape"]:
-    # No side counts as longer, so that areas, and the sum of two, can be told.
-    longest = torch.finfo(low.dtype).max ** 0.5 / 2
-    return (high - low).clamp(0, longest).prod(-1)
+    # Sides are clamped so that areas, and sums of two of them, are finite.
+    max_side = torch.finfo(low.dtype).max ** 0.5 / 2
+    return (high - low).clamp(0, max_side).prod(-1)

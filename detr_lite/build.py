@@ -1,4 +1,4 @@
-"""The one place where settings become objects."""
+"""Builds model, criterion and postprocessing from the settings."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -21,10 +21,10 @@ Number = TypeVar("Number", int, float)
 
 
 def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False) -> Detr:
-    """The detector, with its backbone's pretrained weights if they are asked for.
+    """The detector, with pretrained weights of the backbone if the settings say so.
 
     Args:
-        for_checkpoint: weights come from a checkpoint, so nothing is fetched for them.
+        for_checkpoint: a checkpoint's weights will be loaded, so do not download any.
     """
     backbone = Backbone(
         config.backbone,
@@ -33,7 +33,7 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
         freeze_batch_norm=config.pretrained,
         dilation=config.dilation,
         freeze_first_stage=config.freeze_first_stage,
-        channels_last=config.name != "detr",  # `detr` is the original to the number
+        channels_last=config.name != "detr",  # `detr` equals the original to the last bit
     )
     sizes = (config.dim, config.decoder_layers, config.heads, config.feedforward_dim, config.dropout)
 
@@ -81,22 +81,22 @@ def _heads(config: ModelConfig, classes: int) -> RefinementHeads | FDRHeads:
 
 
 def build_criterion(config: Config, classes: int) -> DetrCriterion | LiteCriterion:
-    """The loss that goes with the model."""
+    """The loss of the model."""
     loss = config.loss
     if config.model.name == "detr":
-        label = 1.0 if loss.class_weight is None else loss.class_weight
+        class_weight = 1.0 if loss.class_weight is None else loss.class_weight
         class_cost = 1.0 if loss.class_cost is None else loss.class_cost
         return DetrCriterion(
             cost=MatchingCost("softmax", class_cost, loss.l1, loss.giou),
-            weights={"ce": label, "l1": loss.l1, "giou": loss.giou},
-            background_weight=loss.no_object_weight,
+            weights={"ce": class_weight, "l1": loss.l1, "giou": loss.giou},
+            no_object_weight=loss.no_object_weight,
             num_classes=classes,
         )
-    label = 4.0 if loss.class_weight is None else loss.class_weight
+    class_weight = 4.0 if loss.class_weight is None else loss.class_weight
     class_cost = 2.0 if loss.class_cost is None else loss.class_cost
     return LiteCriterion(
         cost=MatchingCost("sigmoid", class_cost, loss.l1, loss.giou),
-        weights={"class": label, "l1": loss.l1, "giou": loss.giou, "fdr": loss.fdr_weight},
+        weights={"class": class_weight, "l1": loss.l1, "giou": loss.giou, "fdr": loss.fdr_weight},
         one_to_many_topk=loss.one_to_many_topk,
         gamma=loss.gamma,
     )
@@ -105,28 +105,28 @@ def build_criterion(config: Config, classes: int) -> DetrCriterion | LiteCriteri
 def build_postprocess(
     config: ModelConfig, class_names: Sequence[str], activation: Activation | None = None
 ) -> Postprocess:
-    """The reading of the model's outputs; by default the one that goes with the class layer of ours."""
+    """The postprocessing of the model's outputs; by default with the activation of our model of that name."""
     activation = activation or ("softmax" if config.name == "detr" else "sigmoid")
-    # COCO's metric looks at 100; a user with more objects in an image than that wants them all.
+    # COCO's metric considers 100 detections; images may have more objects.
     return Postprocess(
         activation, class_names, max_detections=max(100, require("model.num_queries", config.num_queries))
     )
 
 
 def build_resize(config: DataConfig) -> ResizeRule:
-    """How an image's size is brought to the one that the model works at."""
+    """How images are resized for the model."""
     size = require("data.image_size", config.image_size)
-    # Where nobody has looked at the data, images are not enlarged.
+    # If training data did not decide it, images are not enlarged.
     return ResizeRule(
         config.resize or "longest", size, round(size * 1333 / 800) if config.resize == "shortest" else None
     )
 
 
 def require(name: str, value: Number | None) -> Number:
-    """A setting that is chosen from the data when it is not given.
+    """The value of a setting that is None until it is chosen from the data.
 
-    Errors: neither given nor chosen.
+    Errors: it is still None.
     """
     if value is None:
-        raise DetrLiteError(f"{name} is neither given nor chosen from the data; give it a value")
+        raise DetrLiteError(f"{name} is not set and was not chosen from the data; set --{name}")
     return value

@@ -1,4 +1,4 @@
-"""What the rooms of the house hand to each other: targets, batches, outputs, detections, attention."""
+"""Data structures shared by all modules: targets, batches, model outputs, detections, attention maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class DetrLiteError(Exception):
-    """A fault that is the user's to mend. The tools print it as one line and exit with 2."""
+    """An error that the user can fix. The commands print it as one line and exit with status 2."""
 
 
 @dataclass(frozen=True)
 class Category:
-    """A class of objects under the data set's own id, which need not be contiguous or start at any number."""
+    """A class of objects under the dataset's own id; ids need not be contiguous or start at any particular number."""
 
     id: int
     name: str
@@ -73,71 +73,71 @@ class Batch:
 
 @dataclass(frozen=True)
 class TokenPredictions:
-    """What every token of the feature map predicts by itself ("two-stage" DETRs)."""
+    """Predictions of every encoder token ("two-stage" DETRs, Deformable DETR, arXiv 2010.04159, appendix A.4)."""
 
     logits: Float[Tensor, "batch token class"]
     boxes_cxcywh: Float[Tensor, "batch token 4"]
     centers: Float[Tensor, "batch token 2"]
-    """(x, y) of each token's middle, relative to the unpadded image."""
+    """(x, y) of each token's centre, relative to the unpadded image."""
     sizes: Float[Tensor, "batch token 2"]
-    """(width, height) of the patch that each token stands for, relative to the unpadded image."""
+    """(width, height) of the patch that each token covers, relative to the unpadded image."""
     is_padding: Bool[Tensor, "batch token"]
 
 
 @dataclass(frozen=True)
 class EdgeDistributions:
-    """How far each edge of a box lies from where it started, as a distribution over steps (D-FINE)."""
+    """For each edge of a box a distribution over offsets from an initial box (D-FINE, arXiv 2410.13842)."""
 
-    logits: Float[Tensor, "layer batch query 4 step"]
-    """Left, top, right, bottom; of the decoder's last layers, as many as there are here."""
+    logits: Float[Tensor, "layer batch query 4 bin"]
+    """Left, top, right, bottom; of the decoder's last layers, as many as the first axis is long."""
     start_xyxy: Float[Tensor, "batch query 4"]
-    """The boxes that the distributions start from, relative to the unpadded image."""
-    steps: Float[Tensor, " step"]
-    """In sizes of these boxes, in ascending order; to the right and down is positive."""
+    """The initial boxes, relative to the unpadded image."""
+    bins: Float[Tensor, " bin"]
+    """Offset of each bin in sizes of the initial box, ascending; positive is right or down."""
 
-    def of_queries(self, which: slice) -> "EdgeDistributions":
-        return replace(self, logits=self.logits[:, :, which], start_xyxy=self.start_xyxy[:, which])
+    def select_queries(self, queries: slice) -> "EdgeDistributions":
+        return replace(self, logits=self.logits[:, :, queries], start_xyxy=self.start_xyxy[:, queries])
 
 
 @dataclass(frozen=True)
 class DenoisingPredictions:
-    """Answers to queries that were made from noisy copies of the true objects, so that each knows its object."""
+    """Predictions of denoising queries (DN-DETR, arXiv 2203.01305), whose objects are known without matching."""
 
-    logits: Float[Tensor, "layer batch noisy class"]
-    boxes_cxcywh: Float[Tensor, "layer batch noisy 4"]
-    objects: Int[Tensor, "batch noisy"]
-    """Index of the true object in its image's target."""
-    is_real: Bool[Tensor, "batch noisy"]
-    """False: a slot that only fills up the batch."""
-    is_near: Bool[Tensor, "batch noisy"]
-    """False: a copy so far off that its answer is to be that there is no object."""
+    logits: Float[Tensor, "layer batch denoising class"]
+    boxes_cxcywh: Float[Tensor, "layer batch denoising 4"]
+    objects: Int[Tensor, "batch denoising"]
+    """Index of the ground-truth object in its image's target."""
+    is_real: Bool[Tensor, "batch denoising"]
+    """False: padding, because other images of the batch have more objects."""
+    is_near: Bool[Tensor, "batch denoising"]
+    """False: a negative, for which "no object" is the right prediction (DINO, arXiv 2203.03605)."""
     edges: EdgeDistributions | None = None
 
 
 @dataclass(frozen=True)
 class AttentionSelection:
-    """Which attention weights to keep, so that those of a large image fit in memory; None is all of them.
+    """Which attention weights to return, so that those of a large image fit in memory; None selects all.
 
-    Numbers count from 0, negative ones from the end. What is not kept is freed layer by layer, and a layer of which
-    nothing is kept does not compute any. The maps hold what is kept in the order of the numbers here.
+    Indices count from 0, negative ones from the end, and the maps are in the order of the indices. Weights that are not
+    selected are freed layer by layer; a layer without any selected weights uses fused attention.
     """
 
     layers: Sequence[int] | None = None
-    """Of the decoder."""
+    """Decoder layers."""
     heads: Sequence[int] | None = None
-    """Of decoder and encoder."""
+    """Heads of the decoder and the encoder."""
     queries: Sequence[int] | None = None
-    """Rows of the decoder's maps; columns, where queries look at queries, are always all of them."""
+    """Rows of the decoder's maps. The columns of its self-attention are always all queries."""
     encoder_layers: Sequence[int] | None = None
     encoder_mean: bool = False
-    """Of the encoder only the mean over these heads, as if it had one head."""
+    """Average the encoder's maps over the selected heads, which leaves one."""
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Attention weights. Tokens are in order of level, then row-major within a level's grid.
+    """Attention weights. Tokens are level by level, row-major within a level's grid.
 
-    Where only some were asked for (`AttentionSelection`), layers, heads and queries are those, in that order.
+    With an `AttentionSelection`, layers, heads and queries are the selected ones, in its order.
     """
 
     cross: Float[Tensor, "layer batch head query token"]
@@ -147,17 +147,26 @@ class AttentionMaps:
     """(height, width) of each level, in tokens."""
     encoder_grids: tuple[tuple[int, int], ...]
     is_padding: Bool[Tensor, "batch token"]
-    spans: Float[Tensor, "batch level 2"] | None = None
+    spans: Float[Tensor, "batch level 2"]
     """(width, height) of each unpadded image in tokens of each level, not rounded: tokens may reach beyond it."""
 
     def to(self, device: torch.device | str) -> "AttentionMaps":
         tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **tensors)  # type: ignore[arg-type]
 
+    def unpadded_grid(self, image: int, level: int) -> tuple[int, int]:
+        """(height, width) in whole tokens of the part of a level's grid that is not padding; it starts at the top left.
+
+        Negative levels count from the coarsest.
+        """
+        sizes = [height * width for height, width in self.grids]
+        is_image = ~torch.split(self.is_padding[image], sizes)[level].view(self.grids[level])
+        return int(is_image.any(dim=1).sum()), int(is_image.any(dim=0).sum())
+
 
 @dataclass(frozen=True)
 class DetrOutput:
-    """Every decoder layer's answer, the last layer last. Boxes are relative to the unpadded image."""
+    """Predictions of every decoder layer, in order. Boxes are relative to the unpadded image."""
 
     logits: Float[Tensor, "layer batch query class"]
     boxes_cxcywh: Float[Tensor, "layer batch query 4"]
@@ -169,21 +178,30 @@ class DetrOutput:
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one image, best first. Boxes in pixels of the original file."""
+    """Detections of one image, in descending order of scores. Boxes are in pixels of the original image."""
 
-    boxes_xyxy: Float[Tensor, "found 4"]
-    scores: Float[Tensor, " found"]
-    labels: Int[Tensor, " found"]
-    queries: Int[Tensor, " found"]
-    """Which query each detection came from."""
+    boxes_xyxy: Float[Tensor, "detection 4"]
+    scores: Float[Tensor, " detection"]
+    labels: Int[Tensor, " detection"]
+    queries: Int[Tensor, " detection"]
+    """The query that predicted each."""
     class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def above(self, threshold: float) -> "Detections":
-        """Keep the detections whose score is at least `threshold`."""
-        keep = self.scores >= threshold
-        return Detections(
-            self.boxes_xyxy[keep], self.scores[keep], self.labels[keep], self.queries[keep], self.class_names
+    def __getitem__(self, which: int | slice | Tensor) -> "Detections":
+        """The selected detections: an index (which gives one detection), a slice, an index tensor or a boolean mask."""
+        if isinstance(which, int):
+            which = torch.tensor([which], device=self.scores.device)
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[which],
+            scores=self.scores[which],
+            labels=self.labels[which],
+            queries=self.queries[which],
         )
+
+    def above(self, threshold: float) -> "Detections":
+        """The detections whose score is at least `threshold`."""
+        return self[self.scores >= threshold]

@@ -1,33 +1,36 @@
-"""Settings arrive where they are meant to."""
+"""Settings reach the modules that they belong to."""
 
-from detr_lite.build import build_criterion, build_model
+import pytest
+
+from detr_lite.build import build_criterion, build_model, require
 from detr_lite.config import Config, LossConfig, ModelConfig
 from detr_lite.loss.criterion import LiteCriterion
 from detr_lite.loss.matcher import MatchingCost
 from detr_lite.model.heads import FDRHeads, RefinementHeads
 from detr_lite.model.queries import AnchorQueries
+from detr_lite.structures import DetrLiteError
 
 SMALL = {"pretrained": False, "dim": 32, "heads": 2}
 
 
-def test_each_weight_of_lites_loss() -> None:
+def test_settings_of_lites_loss() -> None:
     loss = LossConfig(class_weight=1.0, class_cost=2.0, l1=3.0, giou=4.0, fdr_weight=5.0, one_to_many_topk=6, gamma=7.0)
     assert build_criterion(Config(loss=loss), classes=3) == LiteCriterion(
-        cost=MatchingCost("sigmoid", label=2.0, l1=3.0, giou=4.0),
+        cost=MatchingCost("sigmoid", class_cost=2.0, l1=3.0, giou=4.0),
         weights={"class": 1.0, "l1": 3.0, "giou": 4.0, "fdr": 5.0},
         one_to_many_topk=6,
         gamma=7.0,
     )
 
 
-def test_lites_loss_by_default() -> None:
+def test_default_loss_of_lite() -> None:
     criterion = build_criterion(Config(), classes=3)
     assert isinstance(criterion, LiteCriterion)
-    assert criterion.cost == MatchingCost("sigmoid", label=2.0, l1=5.0, giou=2.0)
+    assert criterion.cost == MatchingCost("sigmoid", class_cost=2.0, l1=5.0, giou=2.0)
     assert criterion.weights == {"class": 4.0, "l1": 5.0, "giou": 2.0, "fdr": 0.15}
 
 
-def test_each_setting_of_lites_queries() -> None:
+def test_settings_of_lites_queries() -> None:
     config = ModelConfig(
         **SMALL,
         num_queries=11,
@@ -43,11 +46,15 @@ def test_each_setting_of_lites_queries() -> None:
     assert (queries.denoising_queries, queries.contrastive) == (13, False)
     plain = build_model(ModelConfig(**SMALL, num_queries=11), classes=3)
     assert plain.queries.contrastive
-    assert len([*plain.decoder.parameters()]) > len([*model.decoder.parameters()])  # those of the bias
+    assert len([*plain.decoder.parameters()]) > len([*model.decoder.parameters()])  # of the relation bias
 
 
-def test_edges_are_numbers_or_distributions() -> None:
-    heads = [
-        build_model(ModelConfig(**SMALL, num_queries=5, box_head=edges), 3).heads for edges in ("regression", "fdr")
-    ]
+def test_the_box_head_is_chosen_by_its_setting() -> None:
+    heads = [build_model(ModelConfig(**SMALL, num_queries=5, box_head=name), 3).heads for name in ("regression", "fdr")]
     assert [type(each) for each in heads] == [RefinementHeads, FDRHeads]
+
+
+def test_a_setting_that_is_not_set_is_an_error() -> None:
+    assert require("optim.lr", 0.1) == 0.1
+    with pytest.raises(DetrLiteError, match=r"^optim.lr is not set and was not chosen from the data; set --optim.lr$"):
+        require("optim.lr", None)

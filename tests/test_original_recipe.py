@@ -1,7 +1,7 @@
-"""The settings files of the original's recipe: the run that they make is the published one.
+"""The presets of the original DETR configure the published training run.
 
-Oracles: torchvision's ResNets, of which the original trained the last three stages; the number of parameters that its
-log tells; and the numbers of docs/recipes.md, once more by hand.
+References: torchvision's ResNets, of which the original trained the last three stages; the number of parameters in its
+log; and the values in docs/recipes.md.
 """
 
 from collections.abc import Callable
@@ -37,17 +37,17 @@ def settings(name: str) -> Config:
 
 
 def differences(name: str) -> dict[str, Any]:
-    ours, base = config_to_dict(settings(name)), config_to_dict(settings("coco_detr_r50"))
+    values_of, base = config_to_dict(settings(name)), config_to_dict(settings("coco_detr_r50"))
     return {
         f"{section}.{setting}": value
-        for section, values in ours.items()
+        for section, values in values_of.items()
         if isinstance(values, dict)
         for setting, value in values.items()
         if value != base[section][setting]
     }
 
 
-def test_the_other_files_differ_in_the_backbone_alone() -> None:
+def test_the_other_presets_differ_in_the_backbone_alone() -> None:
     assert differences("coco_detr_r101") == {"model.backbone": "resnet101.tv_in1k"}
     dc5 = {"data.batch_size": 1, "model.strides": (16,), "model.dilation": True}
     assert differences("coco_detr_r50_dc5") == dc5
@@ -55,7 +55,7 @@ def test_the_other_files_differ_in_the_backbone_alone() -> None:
 
 @pytest.fixture(scope="module", params=NAMES)
 def built(request: pytest.FixtureRequest) -> tuple[str, Detr]:
-    """Without fetching weights; batch norm is frozen as if they were there."""
+    """Without downloading weights; batch norm is frozen as with them."""
     return request.param, build_model(settings(request.param).model, classes=91, for_checkpoint=True).train()
 
 
@@ -63,36 +63,36 @@ def trained(model: nn.Module) -> dict[str, torch.Size]:
     return {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def test_of_the_backbone_the_convolutions_of_the_last_three_stages_train(built: tuple[str, Detr]) -> None:
+def test_the_convolutions_of_the_last_three_stages_are_trained(built: tuple[str, Detr]) -> None:
     name, model = built
     with torch.device("meta"):
-        theirs = torchvision.models.resnet101() if "r101" in name else torchvision.models.resnet50()
+        reference = torchvision.models.resnet101() if "r101" in name else torchvision.models.resnet50()
     expected = {
         key: parameter.shape
-        for key, parameter in theirs.named_parameters()
+        for key, parameter in reference.named_parameters()
         if key.startswith(("layer2.", "layer3.", "layer4.")) and parameter.ndim == 4
     }
     assert trained(model.backbone.network) == expected
     norms = [module for module in model.backbone.modules() if isinstance(module, FrozenBatchNorm)]
-    assert len(norms) == sum(isinstance(module, nn.BatchNorm2d) for module in theirs.modules())
+    assert len(norms) == sum(isinstance(module, nn.BatchNorm2d) for module in reference.modules())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
-def test_as_many_parameters_train_as_the_original_tells(built: tuple[str, Detr]) -> None:
-    """With its 91 classes; the dilated network has the same weights."""
+def test_the_number_of_trained_parameters_is_the_originals(built: tuple[str, Detr]) -> None:
+    """With 91 classes; dilation does not change the number."""
     name, model = built
     count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert count == (60_242_272 if "r101" in name else 41_302_368)
 
 
-def test_dilation_makes_four_times_as_many_tokens(built: tuple[str, Detr]) -> None:
+def test_dilation_gives_four_times_as_many_tokens(built: tuple[str, Detr]) -> None:
     name, model = built
     with torch.no_grad():
         (features,) = model.backbone(torch.zeros(1, 3, 64, 96))
     assert features.shape == ((1, 2048, 4, 6) if "dc5" in name else (1, 2048, 2, 3))
 
 
-def test_frozen_parameters_get_no_gradient_and_all_others_do() -> None:
+def test_all_but_frozen_parameters_have_a_gradient() -> None:
     config = settings("coco_detr_r50")
     model = build_model(config.model, classes=3, for_checkpoint=True).train()
     target = Target(torch.tensor([[0.5, 0.5, 0.4, 0.3]]), torch.tensor([1]), image_id=1, original_size=(64, 64))
@@ -107,12 +107,12 @@ def test_the_loss_is_the_published_one() -> None:
     assert build_criterion(config, classes=91) == official_criterion(91)
 
 
-def test_pixels_and_sizes() -> None:
+def test_normalisation_and_image_size() -> None:
     for name in NAMES:
         config = settings(name)
         assert normalisation_of(config.model.backbone) == (MEAN, STD)
         assert build_resize(config.data) == ResizeRule("shortest", 800, 1333)
-        assert config.data.augmentation == "detr"  # of which tests/data/test_original_augmentation.py says more
+        assert config.data.augmentation == "detr"  # see tests/data/test_original_augmentation.py
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def groups_of(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
     return {group["name"]: group for group in optimizer.param_groups}
 
 
-def test_rates_and_decay(started: Any) -> None:
+def test_learning_rates_and_weight_decay(started: Any) -> None:
     optimizer = started.module.configure_optimizers()
     groups = groups_of(optimizer)
     assert type(optimizer) is torch.optim.AdamW
@@ -163,8 +163,8 @@ def test_rates_and_decay(started: Any) -> None:
     assert groups["transformer"]["betas"] == (0.9, 0.999)
 
 
-@pytest.mark.parametrize("batches", [3697, 7393, 59143])  # in an epoch of COCO, of batches of 32, 16 and 2
-def test_the_rate_is_a_tenth_from_epoch_200_on(started: Any, batches: int) -> None:
+@pytest.mark.parametrize("batches", [3697, 7393, 59143])  # in an epoch of COCO with batch sizes 32, 16 and 2
+def test_the_learning_rate_drops_to_a_tenth_at_epoch_200(started: Any, batches: int) -> None:
     clock, schedule = (one_of(started.trainer.callbacks, kind) for kind in (TrainingProgress, LRSchedule))
     optimizer = started.module.configure_optimizers()
     last = batches - 1
@@ -203,10 +203,10 @@ def one_of(callbacks: list[L.Callback], kind: type) -> Any:
     return found
 
 
-def test_the_document_tells_the_numbers_of_the_file() -> None:
+def test_the_documented_values_are_those_of_the_preset() -> None:
     text = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
     config = settings("coco_detr_r50")
-    told: dict[str, Callable[[Config], Any]] = {
+    documented: dict[str, Callable[[Config], Any]] = {
         "`optim.lr` | AdamW, 1e-4": lambda config: config.optim.lr == 1e-4,
         "`model.dim`, `model.heads` | 256, 8": lambda config: (config.model.dim, config.model.heads) == (256, 8),
         "`model.feedforward_dim` | 2048": lambda config: config.model.feedforward_dim == 2048,
@@ -215,6 +215,6 @@ def test_the_document_tells_the_numbers_of_the_file() -> None:
         "`model.dropout` | 0.1": lambda config: config.model.dropout == 0.1,
         "`optim.max_grad_norm` | 0.1": lambda config: config.optim.max_grad_norm == 0.1,
     }
-    for line, holds in told.items():
+    for line, holds in documented.items():
         assert line in text
         assert holds(config)

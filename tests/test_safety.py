@@ -174,7 +174,7 @@ def test_code_anywhere_in_a_real_checkpoint_keeps_it_closed(
 ) -> None:
     path = handed(lambda content: content.update({place: {"x": Payload(made)}}), source="last")
     for way in ("predict", "resume"):
-        assert "it may ask to run code, so it is not opened" in refusal(*words(way, path))
+        assert "it could execute code, so it is not loaded" in refusal(*words(way, path))
     assert not made.exists()
 
 
@@ -318,7 +318,7 @@ def test_going_on_removes_nothing_that_a_checkpoint_names(
     more = ["--trainer.max_epochs", 62, "--trainer.num_evaluations", 62, "--optim.lr", "4e-3"]
     message = refusal(*words("resume", path), *more)
     assert message.startswith(f"{path}: it names ")
-    assert message.endswith("as the best before, which is not in its own folder")
+    assert message.endswith("is not in the folder of its checkpoints")
 
 
 # Code in settings.

@@ -1,7 +1,10 @@
+import dataclasses
+from dataclasses import replace
+
 import pytest
 import torch
 
-from detr_lite.structures import Batch, Detections, Target
+from detr_lite.structures import AttentionMaps, Batch, Detections, Target
 
 
 def test_images_are_padded_at_the_right_and_bottom_without_rounding():
@@ -29,11 +32,64 @@ def test_a_batch_moves_with_its_targets():
     assert batch.is_padding.device.type == "meta"
 
 
-def test_detections_above_a_score_keep_what_belongs_together():
-    found = Detections(torch.arange(12.0).view(3, 4), torch.tensor([0.9, 0.5, 0.1]), torch.tensor([2, 1, 0]),
-                       torch.tensor([7, 8, 9]), ("a", "b", "c"))  # fmt: skip
-    kept = found.above(0.5)
-    assert len(kept) == 2
-    assert kept.queries.tolist() == [7, 8]
-    assert kept.boxes_xyxy.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert kept.class_names == ("a", "b", "c")
+@pytest.fixture
+def detections() -> Detections:
+    boxes_xyxy = torch.arange(12.0).view(3, 4)
+    scores, labels, queries = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([2, 1, 0]), torch.tensor([7, 8, 9])
+    return Detections(boxes_xyxy, scores, labels, queries, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("which", "rows"),
+    [
+        (torch.tensor([2, 0]), [2, 0]),
+        (torch.tensor([], dtype=torch.long), []),
+        (torch.tensor([True, False, True]), [0, 2]),
+        (slice(1, None), [1, 2]),
+        (slice(None), [0, 1, 2]),
+        (-1, [2]),
+    ],
+    ids=["indices", "no indices", "mask", "slice", "everything", "one index"],
+)
+def test_detections_are_selected_with_all_their_fields(detections, which, rows):
+    selected = detections[which]
+    assert len(selected) == len(rows)
+    assert selected.queries.tolist() == [7 + row for row in rows]
+    assert selected.labels.tolist() == [2 - row for row in rows]
+    assert selected.scores.tolist() == [detections.scores[row].item() for row in rows]
+    assert selected.boxes_xyxy.tolist() == [[4 * row + side for side in range(4)] for row in rows]
+    assert selected.class_names == ("a", "b", "c")
+
+
+def test_detections_are_iterated_one_by_one(detections):
+    assert [one.queries.tolist() for one in detections] == [[7], [8], [9]]
+
+
+def test_detections_above_a_threshold(detections):
+    assert detections.above(0.5).queries.tolist() == [7, 8]
+    assert len(detections.above(0.95)) == 0
+
+
+def test_the_unpadded_part_of_each_level():
+    """Two images of one batch: 64 x 40 pixels, and all of 64 x 64; strides of 16 and 32."""
+    grids = ((4, 4), (2, 2))
+    is_padding = torch.zeros(2, 16 + 4, dtype=torch.bool)
+    is_padding[0, :16].view(4, 4)[:, 3:] = True
+    maps = AttentionMaps(
+        cross=torch.zeros(1, 2, 1, 1, 20),
+        queries=torch.zeros(1, 2, 1, 1, 1),
+        encoder=torch.zeros(1, 2, 1, 4, 4),
+        grids=grids,
+        encoder_grids=grids[-1:],
+        is_padding=is_padding,
+        spans=torch.tensor([[[2.5, 4.0], [1.25, 2.0]], [[4.0, 4.0], [2.0, 2.0]]]),
+    )
+    assert [maps.unpadded_grid(0, level) for level in (0, 1, -1)] == [(4, 3), (2, 2), (2, 2)]
+    assert [maps.unpadded_grid(1, level) for level in (0, 1)] == [(4, 4), (2, 2)]
+    nothing = replace(maps, is_padding=torch.ones_like(is_padding))
+    assert nothing.unpadded_grid(0, 0) == (0, 0)
+
+
+def test_spans_must_be_given():
+    fields = {field.name: field for field in dataclasses.fields(AttentionMaps)}
+    assert fields["spans"].default is dataclasses.MISSING

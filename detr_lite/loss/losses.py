@@ -1,4 +1,4 @@
-"""The terms of losses and matching costs, each for itself."""
+"""Losses and matching costs as functions of tensors."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,11 +8,11 @@ from torch.nn import functional as F
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou_and_giou
 
 
-def box_terms(
+def box_losses(
     predicted_cxcywh: Float[Tensor, "*#shape 4"], true_cxcywh: Float[Tensor, "*#shape 4"]
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """L1 distance (summed over the four numbers), 1 - GIoU, and IoU, of boxes that correspond by broadcasting."""
-    # A broadcast difference instead of torch.cdist(p=1): faster, and it exists in half precision.
+    """L1 distance (summed over the four coordinates), 1 - GIoU, and IoU of pairs of boxes, with broadcasting."""
+    # Faster than torch.cdist(p=1), which does not support half precision.
     l1 = (predicted_cxcywh - true_cxcywh).abs().sum(-1)
     iou, giou = paired_iou_and_giou(cxcywh_to_xyxy(predicted_cxcywh), cxcywh_to_xyxy(true_cxcywh))
     return l1, 1 - giou, iou
@@ -31,7 +31,7 @@ def focal_cost(
     alpha: float = 0.25,
     gamma: float = 2.0,
 ) -> Float[Tensor, "*shape query object"]:
-    """What focal loss would change if the query took the object's class (Deformable DETR's matching cost)."""
+    """Focal loss with the object's class as positive minus that as negative (Deformable DETR's matching cost)."""
     probability = logits.sigmoid()
     positive = alpha * (1 - probability) ** gamma * -F.logsigmoid(logits)
     negative = (1 - alpha) * probability**gamma * -F.logsigmoid(-logits)
@@ -41,14 +41,14 @@ def focal_cost(
 def no_object_cross_entropy(
     logits: Float[Tensor, "layer batch query class"],
     classes: Int[Tensor, "layer batch query"],
-    background_weight: float,
+    no_object_weight: float,
 ) -> Float[Tensor, " layer"]:
-    """Cross-entropy with the last class, background, weighed down; a weighted mean by layer (DETR, section 3.1)."""
+    """Weighted mean cross-entropy by layer; the background, the last class, has a lower weight (DETR, section 3.1)."""
     weight = logits.new_ones(logits.shape[-1])
-    weight[-1] = background_weight
-    each = F.cross_entropy(logits.flatten(0, 2), classes.flatten(), weight, reduction="none").view(classes.shape)
-    # Without objects and with a background that weighs nothing, there is nothing to divide by.
-    return each.sum((1, 2)) / weight[classes].sum((1, 2)).clamp(min=torch.finfo(weight.dtype).tiny)
+    weight[-1] = no_object_weight
+    losses = F.cross_entropy(logits.flatten(0, 2), classes.flatten(), weight, reduction="none").view(classes.shape)
+    # The sum of weights is zero without objects if the background has weight zero.
+    return losses.sum((1, 2)) / weight[classes].sum((1, 2)).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def matchability_aware_loss(
@@ -57,9 +57,9 @@ def matchability_aware_loss(
     is_positive: Bool[Tensor, "*shape class"],
     gamma: float = 1.5,
 ) -> Float[Tensor, "*shape class"]:
-    """Classification that learns quality: positives towards IoU^gamma, negatives weighed by p^gamma.
+    """Matchability-aware loss (DEIM, arXiv 2412.04234, eq. 3), not reduced.
 
-    Matchability-aware loss (DEIM, arXiv 2412.04234, eq. 3). Element by element, not reduced.
+    Binary cross-entropy with target IoU^gamma for positives, and weighted by p^gamma for negatives.
     """
     target = quality.clamp(0, 1) ** gamma * is_positive
     weight = torch.where(is_positive, 1.0, logits.detach().sigmoid() ** gamma)
@@ -67,24 +67,24 @@ def matchability_aware_loss(
 
 
 def edge_distribution_loss(
-    logits: Float[Tensor, "*shape 4 step"],
+    logits: Float[Tensor, "*shape 4 bin"],
     start_xyxy: Float[Tensor, "*#shape 4"],
     true_xyxy: Float[Tensor, "*#shape 4"],
-    steps: Float[Tensor, " step"],
+    bins: Float[Tensor, " bin"],
 ) -> Float[Tensor, "*shape"]:
-    """Cross-entropy of each edge's distribution with the two steps around where the true edge lies, summed over edges.
+    """Cross-entropy of each edge's distribution with the two bins next to the true edge, summed over edges.
 
-    The nearer step has the larger share (distribution focal loss, arXiv 2006.04388, eq. 6, with the steps of D-FINE,
-    arXiv 2410.13842, eq. 6). Edges beyond the last step count as lying there.
+    The closer bin has the larger weight (distribution focal loss, arXiv 2006.04388, eq. 6, with the bins of D-FINE,
+    arXiv 2410.13842, eq. 6). Edges beyond the outermost bin are clamped to it.
     """
     size = (start_xyxy[..., 2:] - start_xyxy[..., :2]).clamp(min=1e-6)
-    wanted = (true_xyxy - start_xyxy) / torch.cat([size, size], dim=-1)
-    wanted = wanted.clamp(steps[0], steps[-1])
-    above = torch.searchsorted(steps, wanted.contiguous()).clamp(1, len(steps) - 1)
-    share = (wanted - steps[above - 1]) / (steps[above] - steps[above - 1])
+    offset = (true_xyxy - start_xyxy) / torch.cat([size, size], dim=-1)
+    offset = offset.clamp(bins[0], bins[-1])
+    upper = torch.searchsorted(bins, offset.contiguous()).clamp(1, len(bins) - 1)
+    share = (offset - bins[upper - 1]) / (bins[upper] - bins[upper - 1])
     log_probability = logits.log_softmax(-1)
-    above = above.expand(logits.shape[:-1])[..., None]
-    low, high = log_probability.gather(-1, above - 1)[..., 0], log_probability.gather(-1, above)[..., 0]
+    upper = upper.expand(logits.shape[:-1])[..., None]
+    low, high = log_probability.gather(-1, upper - 1)[..., 0], log_probability.gather(-1, upper)[..., 0]
     return -((1 - share) * low + share * high).sum(-1)
 
 

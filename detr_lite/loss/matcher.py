@@ -1,4 +1,4 @@
-"""Matching: which query answers for which object, and which tokens do."""
+"""Matching of queries to objects one-to-one, and assignment of tokens to objects one-to-many."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,23 +9,23 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from detr_lite.loss.losses import box_terms, focal_cost, softmax_cost
+from detr_lite.loss.losses import box_losses, focal_cost, softmax_cost
 from detr_lite.loss.targets import PaddedTargets
 
 MAX_COST = float(np.finfo(np.float32).max)
-"""Stands for a cost that is not finite, which the assignment would refuse."""
+"""Replaces costs that are not finite, which `linear_sum_assignment` rejects."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs of query and object of all layers and images, as index tensors for advanced indexing."""
+    """Matched pairs of queries and objects in all layers and images, as index tensors."""
 
     layer: Int[Tensor, " pair"]
     image: Int[Tensor, " pair"]
     query: Int[Tensor, " pair"]
     object: Int[Tensor, " pair"]
     not_finite: tuple[int, ...] = ()
-    """Places in the batch of the images with a cost that is not finite, known without asking the device."""
+    """Indices of the images with a cost that is not finite, known without synchronising with the device."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MatchingCost:
     """Weighted sum of class, L1 and GIoU costs (DETR, eq. 1 and appendix A.2)."""
 
     activation: Literal["softmax", "sigmoid"]
-    label: float
+    class_cost: float
     l1: float
     giou: float
 
@@ -44,9 +44,9 @@ class MatchingCost:
         true_labels: Int[Tensor, "*#shape object"],
         true_boxes_cxcywh: Float[Tensor, "*#shape object 4"],
     ) -> Float[Tensor, "*shape query object"]:
-        class_cost = softmax_cost if self.activation == "softmax" else focal_cost
-        l1, one_minus_giou, _ = box_terms(boxes_cxcywh[..., :, None, :], true_boxes_cxcywh[..., None, :, :])
-        return self.label * class_cost(logits, true_labels) + self.l1 * l1 + self.giou * one_minus_giou
+        compute_class_cost = softmax_cost if self.activation == "softmax" else focal_cost
+        l1, one_minus_giou, _ = box_losses(boxes_cxcywh[..., :, None, :], true_boxes_cxcywh[..., None, :, :])
+        return self.class_cost * compute_class_cost(logits, true_labels) + self.l1 * l1 + self.giou * one_minus_giou
 
 
 @torch.no_grad()
@@ -56,11 +56,11 @@ def match(
     boxes_cxcywh: Float[Tensor, "layer batch query 4"],
     targets: PaddedTargets,
 ) -> Matches:
-    """The cheapest one-to-one assignment of each layer and image; with more objects than queries some stay unmatched.
+    """The one-to-one assignment of lowest cost for each layer and image (DETR, eq. 1).
 
-    All layers and images come to the host in one transfer. Costs that are not finite mean that the model diverged.
-    They are no error here, or this rank would stop alone while the others wait for it: the images are named in
-    `Matches.not_finite`, and their pairs are as good as any.
+    With more objects than queries some objects are not matched. The costs of all layers and images are copied to the
+    host at once. Images with costs that are not finite, as of a model that diverged, are listed in `not_finite` instead
+    of raising an error, as one rank must not stop while the others wait for it.
     """
     costs = cost(logits, boxes_cxcywh, targets.labels[None], targets.boxes_cxcywh[None]).float().cpu().numpy()
     pairs: list[np.ndarray] = []
@@ -82,7 +82,7 @@ def match(
 def assign_tokens(
     cost: Float[Tensor, "batch token object"], is_candidate: Bool[Tensor, "batch token object"], per_object: int
 ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
-    """One-to-many: each object takes its `per_object` cheapest candidates; a token taken twice goes to the cheaper.
+    """Assign to each object its `per_object` candidates of lowest cost, and a token to its cheapest object alone.
 
     Returns each token's object, and whether it has one.
     """
@@ -99,7 +99,7 @@ def token_candidates(
     is_padding: Bool[Tensor, "batch token"],
     targets: PaddedTargets,
 ) -> Bool[Tensor, "batch token object"]:
-    """Tokens whose middle lies in an object's box, or whose patch holds the middle of a box smaller than a patch."""
+    """Tokens whose centre lies in an object's box, or whose patch contains the centre of a box smaller than a patch."""
     distance = (centers[:, :, None] - targets.boxes_cxcywh[:, None, :, :2]).abs()
     reach = torch.maximum(targets.boxes_cxcywh[:, None, :, 2:], sizes[:, :, None]) / 2
     return (distance <= reach).all(-1) & targets.is_real[:, None] & ~is_padding[..., None]

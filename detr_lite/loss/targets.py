@@ -1,4 +1,4 @@
-"""Targets of a batch as tensors of one shape, so that losses of all images are one computation."""
+"""Targets of a batch padded to tensors, so that losses of all images are computed at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from detr_lite.structures import Target
 
 @dataclass(frozen=True)
 class PaddedTargets:
-    """Objects of all images, filled up to the longest list (at least one slot) with boxes that are not real."""
+    """Objects of all images, padded to the largest number of objects, at least one."""
 
     boxes_cxcywh: Float[Tensor, "batch object 4"]
     labels: Int[Tensor, "batch object"]
     is_real: Bool[Tensor, "batch object"]
+    """False: padding."""
     counts: tuple[int, ...]
-    """Objects of each image, known without asking the device."""
+    """Number of objects of each image, known without synchronising with the device."""
 
 
 def pad_targets(targets: Sequence[Target]) -> PaddedTargets:

@@ -1,8 +1,4 @@
-"""Attention: queries ask, keys answer how well they fit, values are what is handed over.
-
-Everything a detector attends with is here. Fused by default; with `need_weights` the same numbers come with the
-weights behind them, returned and never hooked, so that they can be looked at.
-"""
+"""Multi-head attention: fused by default, or with the attention weights as a second return value."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +11,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Attended:
-    """What attention hands back: the values gathered for each query, and the weights if they were asked for."""
+    """Output of attention, and its weights if `need_weights` was set."""
 
     values: Float[Tensor, "batch query dim"]
     weights: Float[Tensor, "batch head query token"] | None = None
@@ -25,10 +21,10 @@ def combine_masks(
     attn_mask: Bool[Tensor, "#batch #query token"] | None,
     bias: Float[Tensor, "batch head query token"] | None,
 ) -> Tensor | None:
-    """One mask in the form of `scaled_dot_product_attention`: (batch head query token), boolean or added to scores.
+    """One mask as `scaled_dot_product_attention` takes it: (batch head query token), boolean or added to the scores.
 
-    A row that may attend to nothing (an image of nothing but padding) would be 0 / 0; it attends to everything
-    instead, which is finite and concerns nobody.
+    A row without any token to attend to (in an image that is all padding) attends to all of them instead, as its
+    softmax would be 0 / 0.
     """
     if attn_mask is None:
         return bias
@@ -47,16 +43,16 @@ def attend(
 ) -> tuple[Float[Tensor, "batch head query value_channel"], Float[Tensor, "batch head query token"] | None]:
     """softmax(query key^T / sqrt(channels)) value ("Attention Is All You Need", eq. 1), head by head."""
     if not need_weights:
-        # Slower on processors (docs/performance.md): torch's in bfloat16, and in training that with a bias that learns.
+        # On CPUs torch's fused attention is slower in bfloat16 and with a learned bias (docs/performance.md).
         is_slow = query.dtype == torch.bfloat16 or (mask is not None and mask.requires_grad)
         if query.device.type == "cpu" and is_slow:
             return _attend_written_out(query, key, value, mask, dropout), None
         if mask is not None and mask.dtype != torch.bool:
             mask = mask.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout), None
-    with torch.autocast(query.device.type, enabled=False):  # as fused attention, which adds up in single precision
+    with torch.autocast(query.device.type, enabled=False):  # fused attention accumulates in float32, too
         scores = (query.float() / math.sqrt(query.shape[-1])) @ key.float().transpose(-2, -1)
-    # In place, as the weights of a large image take up most of the memory.
+    # In place, as the weights of a large image take most of the memory.
     if mask is not None and mask.dtype == torch.bool:
         scores.masked_fill_(~mask, -math.inf)
     elif mask is not None:
@@ -67,17 +63,17 @@ def attend(
 
 
 def _attend_written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """The same in the query's precision throughout, with the mask added in the product itself."""
+    """`attend` in the query's dtype, with the mask added by the matrix product."""
     batch, heads = query.shape[:2]
     if mask is None:
-        added = query.new_zeros(1, 1, 1)
+        bias = query.new_zeros(1, 1, 1)
     else:
         if mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -math.inf)
-        added = mask.to(query.dtype).expand(batch, heads, *mask.shape[2:]).flatten(0, 1)
-    with torch.autocast("cpu", enabled=False):  # which would make the softmax, and its gradient, twice as large
+        bias = mask.to(query.dtype).expand(batch, heads, *mask.shape[2:]).flatten(0, 1)
+    with torch.autocast("cpu", enabled=False):  # autocast would make the softmax and its gradient float32
         scaled = query.flatten(0, 1) * query.shape[-1] ** -0.5
-        weights = torch.baddbmm(added, scaled, key.flatten(0, 1).transpose(1, 2)).softmax(dim=-1)
+        weights = torch.baddbmm(bias, scaled, key.flatten(0, 1).transpose(1, 2)).softmax(dim=-1)
         values = F.dropout(weights, dropout) @ value.flatten(0, 1)
         return values.view(batch, heads, *values.shape[1:])
 
@@ -91,19 +87,19 @@ def join_heads(values: Float[Tensor, "batch head token channel"]) -> Float[Tenso
 
 
 class Attention(nn.Module):
-    """Multi-head attention ("Attention Is All You Need", section 3.2.2); the same function as torch's."""
+    """Multi-head attention ("Attention Is All You Need", section 3.2.2), equal to `nn.MultiheadAttention`."""
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"dim {dim} does not divide into {heads} heads")
+            raise ValueError(f"dim {dim} is not divisible by {heads} heads")
         self.heads = heads
         self.dropout = dropout
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
         self.output = nn.Linear(dim, dim)
-        # torch draws the three input projections as one (3 dim, dim) matrix; the gain gives each the same spread.
+        # torch initialises the three input projections as one (3 dim, dim) matrix, whose standard deviation this is.
         for projection, gain in (
             (self.query, 0.5**0.5),
             (self.key, 0.5**0.5),
@@ -135,17 +131,15 @@ class Attention(nn.Module):
 
 
 class ConditionalCrossAttention(nn.Module):
-    """Cross-attention whose score is content similarity plus position similarity.
+    """Cross-attention that scores content and position separately (Conditional DETR, arXiv 2108.06152, eq. 4 and 5).
 
-    Query and key are each a content part and a position part, projected apart and concatenated head by head
-    (conditional DETR, arXiv 2108.06152, eq. 4 and 5), so that "what" and "where" do not mix in one dot product.
-    `bias` is added to the scores before the softmax (box-relative positions of Plain-DETR, arXiv 2308.01904).
+    Queries and keys each have a content and a position part, projected separately and concatenated head by head.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"dim {dim} does not divide into {heads} heads")
+            raise ValueError(f"dim {dim} is not divisible by {heads} heads")
         self.heads = heads
         self.dropout = dropout
         self.query_content = nn.Linear(dim, dim)
@@ -170,6 +164,8 @@ class ConditionalCrossAttention(nn.Module):
         bias: Float[Tensor, "batch head query token"] | None = None,
         need_weights: bool = False,
     ) -> Attended:
+        """`bias` is added to the scores before the softmax (box-relative positions of Plain-DETR, arXiv 2308.01904)."""
+
         def by_head(content: Tensor, position: Tensor) -> Tensor:
             return torch.cat([split_heads(content, self.heads), split_heads(position, self.heads)], dim=-1)
 

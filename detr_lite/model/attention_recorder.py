@@ -1,4 +1,4 @@
-"""Attention weights that were asked for, collected while the layers go by."""
+"""Collects selected attention weights, layer by layer."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from detr_lite.structures import DetrLiteError
 
 
 class AttentionRecorder:
-    """Weights of the layers, heads and rows that were asked for, in that order; None is all of them.
+    """Weights of the selected layers, heads and rows, in that order; None selects all.
 
-    Errors: a layer, head or row that is not there.
+    Errors: a layer, head or row that does not exist.
     """
 
     def __init__(
         self,
-        what: str,
+        name: str,
         layers: Sequence[int] | None,
         heads: Sequence[int] | None,
         rows: Sequence[int] | None = None,
@@ -25,35 +25,40 @@ class AttentionRecorder:
         shape: tuple[int, int, int, int, int],
         mean: bool = False,
     ) -> None:
-        """`what` asks, in words; `shape` is (layer, batch, head, row, token) of all that there is."""
+        """
+        Args:
+            name: of the module, for error messages: "encoder" or "decoder".
+            shape: (layer, batch, head, row, token) of all weights.
+            mean: record the mean over the selected heads.
+        """
         layer_count, self.batch, head_count, row_count, self.tokens = shape
-        self.layers = _numbers(f"{what} layer", layers, layer_count)
-        self.heads = _numbers("head", heads, head_count)
-        self.rows = _numbers("query", rows, row_count)
-        self.has_all = heads is None and rows is None
+        self.layers = _indices(f"{name} layer", layers, layer_count)
+        self.heads = _indices("head", heads, head_count)
+        self.rows = _indices("query", rows, row_count)
+        self.is_complete = heads is None and rows is None
         self.mean = mean
         self._by_layer: dict[int, Tensor] = {}
 
-    def wants(self, layer: int) -> bool:
+    def needs(self, layer: int) -> bool:
         return layer in self.layers
 
     def add(self, layer: int, weights: Float[Tensor, "batch head row token"]) -> None:
-        if not self.has_all:
+        if not self.is_complete:
             weights = weights[:, self.heads][:, :, self.rows]
         self._by_layer[layer] = weights.mean(1, keepdim=True) if self.mean else weights
 
     def stack(self, like: Tensor) -> Float[Tensor, "layer batch head row token"]:
-        """Of the kind of `like` where there is none."""
+        """Without any layer an empty tensor of the dtype and device of `like`."""
         if not self.layers:
             return like.new_zeros(0, self.batch, 1 if self.mean else len(self.heads), len(self.rows), self.tokens)
         return torch.stack([self._by_layer[layer] for layer in self.layers])
 
 
-def _numbers(what: str, chosen: Sequence[int] | None, count: int) -> list[int]:
-    if chosen is None:
+def _indices(name: str, selected: Sequence[int] | None, count: int) -> list[int]:
+    if selected is None:
         return list(range(count))
-    for number in chosen:
-        if not -count <= number < count:
-            there = f"{count}, counted from 0" if count else "none"
-            raise DetrLiteError(f"there is no {what} {number}; this model has {there}")
-    return [number % count for number in chosen]
+    for index in selected:
+        if not -count <= index < count:
+            available = f"{count}, counted from 0" if count else "none"
+            raise DetrLiteError(f"there is no {name} {index}; this model has {available}")
+    return [index % count for index in selected]

@@ -1,4 +1,4 @@
-"""Backbones: any timm network that gives feature maps."""
+"""Backbones: feature maps of any timm network."""
 
 import difflib
 import re
@@ -21,28 +21,27 @@ from detr_lite.text import reason_of
 
 
 class Backbone(nn.Module):
-    """Feature maps of a timm network at the wanted strides.
+    """Feature maps of a timm network at the given strides.
 
-    Whatever the network, a map has one token for every `stride` pixels, begun or whole, counted from the top left
-    corner. Where the network wants whole patches the image is padded at its right and bottom; it is never resized, or
-    boxes would lie elsewhere than their tokens.
+    A map has one token for every `stride` pixels from the top left corner, a partial one at the right and bottom
+    included. For a network that needs whole patches, images are padded at the right and bottom; they are never
+    resized, which would shift boxes against tokens.
 
-    A plain vision transformer gives one map, at the stride of its patches; other strides come by a simple pyramid.
-    Its tokens attend to the padding of a batch, too, and its position embedding is stretched over the whole batch;
-    batches of images of similar shape keep both small.
+    A plain vision transformer gives one map at the stride of its patches, and a simple feature pyramid the others. Its
+    tokens also attend to the padding of a batch, and its position embedding is resampled to the padded size.
 
-    Freeze batch norm only where pretrained weights are loaded: with random weights that trains a network without
-    normalisation (and timm starts each residual branch at scale zero, which freezing would keep there).
+    Args:
+        name: of a timm model, with or without the tag of its pretrained weights.
+        strides: of the maps, in pixels, the finest first.
+        freeze_batch_norm: only with pretrained weights; frozen random batch norm does not normalise.
+        dilation: dilate the last stage instead of striding it (DETR-DC5, section 4.1). Its map has the stride of the
+            stage before it.
+        freeze_first_stage: freeze the stem and the first stage of a ResNet, as DETR does.
+        channels_last: memory format of the convolutions. A training step on a CPU is a tenth faster with it; without
+            it, features on a CPU are the original DETR's to the last bit.
 
-    With `dilation` the last stage keeps the stride of the one before, and its kernels are spread instead (DC5 of DETR,
-    section 4.1); its map is then the one at that stride.
-
-    Convolutions are faster with `channels_last` (a tenth of the step on a processor) and round otherwise. That is next
-    to nothing in the maps, but where it turns a ReLU on or off it is a hundredth of some gradients: without it, a
-    network on the processor is the original's to the last bit.
-
-    Errors: an unknown name, strides that the network does not have, a network that cannot take images of every size or
-    cannot be dilated, a first stage to freeze where there is none, or pretrained weights that cannot be had.
+    Errors: an unknown name, strides that the network does not have, a network that does not accept images of every
+    size, cannot be dilated or has no first stage to freeze, and pretrained weights that cannot be loaded.
     """
 
     def __init__(
@@ -69,17 +68,17 @@ class Backbone(nn.Module):
             )
         self.strides: tuple[int, ...] = tuple(strides)
         own_strides = (coarsest,) if plan.is_plain else self.strides
-        # Stages beyond the coarsest wanted one are not made; they would get no gradient.
+        # Later stages are not built, as they would have no gradient.
         out_indices = [plan.levels[stride] for stride in own_strides]
         self.network = _create(name, pretrained, out_indices=out_indices, **plan.options)
         self.channels_last = channels_last
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
-        self.habits = _probe(name, self.network, own_strides, coarsest)
-        self.channels: tuple[int, ...] = self.habits.channels
+        self.input_spec = _probe(name, self.network, own_strides, coarsest)
+        self.channels: tuple[int, ...] = self.input_spec.channels
         self.pyramid: SimplePyramid | None = None
         if self.strides != own_strides:
-            self.pyramid = SimplePyramid(self.habits.channels[0], patch=coarsest, strides=self.strides)
+            self.pyramid = SimplePyramid(self.input_spec.channels[0], patch=coarsest, strides=self.strides)
             self.channels = self.pyramid.channels
         if not pretrained:
             _reset_zero_init_residuals(self.network)
@@ -91,14 +90,14 @@ class Backbone(nn.Module):
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """One (batch channel height width) map for each stride."""
         height, width = images.shape[-2:]
-        padded = _padded(images, self.habits.multiple)
+        padded = _pad(images, self.input_spec.multiple)
         order = torch.channels_last if self.channels_last or images.is_cuda else torch.contiguous_format
         maps: list[Tensor] = list(self.network(padded.contiguous(memory_format=order)))
-        if self.habits.gives_channels_last:
+        if self.input_spec.returns_channels_last:
             maps = [features.permute(0, 3, 1, 2) for features in maps]
         if self.pyramid is not None:
             maps = self.pyramid(maps[0])
-        # Tokens that lie in the padding alone are left out.
+        # Crop tokens that lie in the padding alone.
         return [
             features[:, :, : ceil(height / stride), : ceil(width / stride)]
             for features, stride in zip(maps, self.strides, strict=True)
@@ -106,7 +105,7 @@ class Backbone(nn.Module):
 
 
 def normalisation_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of pixels in 0 .. 1 that a timm network was trained with."""
+    """Mean and standard deviation of RGB in 0..1 with which a timm network was trained."""
     pretrained = timm.models.get_pretrained_cfg(name if _has_weights(name) else name.split(".")[0])
     if pretrained is None:
         return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
@@ -122,7 +121,7 @@ def _has_weights(name: str) -> bool:
 
 
 def _check_name(name: str, pretrained: bool) -> None:
-    # timm takes "hf-hub:NAME" and "local-dir:PATH", too: other people's files, which a checkpoint may not ask for.
+    # timm also accepts "hf-hub:NAME" and "local-dir:PATH", files that a checkpoint must not make us load.
     if not re.fullmatch(r"[\w.]+", name) or not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
@@ -131,49 +130,48 @@ def _check_name(name: str, pretrained: bool) -> None:
         known = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")[:5])
         raise DetrLiteError(
             f"model.backbone: timm has no pretrained weights for {name}; set --model.pretrained false"
-            + (f", or take one of {known}" if known else "")
+            + (f", or use one of {known}" if known else "")
         )
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is known of a network before it is made."""
+    """How to create a network for all image sizes, and the strides of its maps."""
 
     levels: dict[int, int]
-    """timm's number of the last map at each stride, the finest first."""
+    """Stride -> timm's out_index of the last map with it, the finest first."""
     options: dict[str, Any]
-    """How it is to be made."""
+    """Keyword arguments of `timm.create_model`."""
 
     @property
     def is_plain(self) -> bool:
-        """All its maps have one stride, as a plain ViT's."""
+        """Whether all maps have the same stride, as in a plain ViT."""
         return len(self.levels) == 1
 
 
 def _plan(name: str) -> _Plan:
-    # Networks with windows or position embeddings take images of other sizes than their own if asked to. An embedding
-    # keeps its size and is resampled for each batch, so that no weight depends on the images seen.
-    choices: list[dict[str, Any]] = [{"strict_img_size": False}, {"dynamic_img_size": True}, {}]
-    for options in choices:
+    # Networks with windows or position embeddings need an option to accept images of any size. Position embeddings keep
+    # their size and are resampled for each batch.
+    candidates: list[dict[str, Any]] = [{"strict_img_size": False}, {"dynamic_img_size": True}, {}]
+    for options in candidates:
         try:
-            sketch = _meta_model(name, options)
+            network = _meta_model(name, options)
             break
-        except DetrLiteError:  # most networks know neither option, and need none
+        except DetrLiteError:  # most networks have neither option and need none
             if not options:
                 raise
-    plan = _Plan(_levels(sketch), options)
-    if plan.is_plain and getattr(sketch, "norm", None) is False:
-        # With the network's own last norm on its map: so were its features learned, and without it a few channels of a
-        # pretrained one dwarf all others.
-        getter: Any = type(sketch)
+    plan = _Plan(_levels(network), options)
+    if plan.is_plain and getattr(network, "norm", None) is False:
+        # With the final norm, as in pretraining; without it a few channels are far larger than the others.
+        getter: Any = type(network)
         plan.options["feature_cls"] = partial(getter, norm=True)
     return plan
 
 
 def _dilated(name: str, plan: _Plan) -> _Plan:
-    """The plan of the same network with its last stage dilated.
+    """The same network with its last stage dilated.
 
-    Errors: a network that cannot. Some refuse the word, some take it and do nothing.
+    Errors: a network that rejects `output_stride` or ignores it.
     """
     stride = max(plan.levels) // 2
     options = {**plan.options, "output_stride": stride}
@@ -186,18 +184,18 @@ def _dilated(name: str, plan: _Plan) -> _Plan:
     return _Plan(levels, options)
 
 
-def _levels(sketch: Any) -> dict[int, int]:
-    info = sketch.feature_info
+def _levels(network: Any) -> dict[int, int]:
+    info = network.feature_info
     return dict(zip(map(int, info.reduction()), info.out_indices, strict=True))
 
 
 def _meta_model(name: str, options: dict[str, Any]) -> Any:
-    """The network without its weights; the random state stays as it is."""
+    """The network without weights, on the meta device; the random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 return _create(name, pretrained=False, **options)
-        except DetrLiteError:  # older versions of timm read weights of some networks while they make them
+        except DetrLiteError:  # older versions of timm read weight values in some constructors
             return _create(name, pretrained=False, **options)
 
 
@@ -205,83 +203,81 @@ def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=pretrained, features_only=True, **options)  # type: ignore[no-any-return]
     except Exception as error:
-        # timm and the hub have no common error type: a refused connection, a missing file and a cut-off download
-        # each come as their own; for the user the remedy is the same.
+        # timm and the hub have no common error type, and the remedy is always the same.
         if not pretrained:
             raise DetrLiteError(
-                f"model.backbone: {name} cannot give feature maps ({reason_of(error)}); choose another"
+                f"model.backbone: {name} does not give feature maps ({reason_of(error)}); choose another"
             ) from error
         raise DetrLiteError(
-            f"model.backbone: the pretrained weights of {name} could not be had ({reason_of(error)}); connect to the "
-            "network once to fill timm's cache, or start from random weights with --model.pretrained false"
+            f"model.backbone: pretrained weights of {name} could not be loaded ({reason_of(error)}); connect to the "
+            "internet once to download them, or start from random weights with --model.pretrained false"
         ) from error
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network is given, and what it gives."""
+    """What a network requires of its input, and the format of its maps."""
 
     multiple: int
-    """Sides of its images are multiples of it."""
-    gives_channels_last: bool
+    """Sides of images must be multiples of it."""
+    returns_channels_last: bool
     channels: tuple[int, ...]
 
 
 def _probe(name: str, network: nn.Module, strides: Sequence[int], coarsest: int) -> InputSpec:
-    """Learn a network's habits by showing it a small image whose sides nothing divides.
+    """Find out with a small image, whose sides are no multiples of the strides, what timm does not document.
 
-    timm does not tell them: some networks need whole patches, some drop the pixels that do not fill one, some give
-    their channels last, and some have windows or embeddings for one image size alone.
+    Some networks need whole patches, some drop pixels of partial ones, some return channels last, and some accept one
+    image size only.
 
-    Errors: maps without a token for every `stride` pixels, also after padding to a multiple of `coarsest`.
+    Errors: maps without a token for every `stride` pixels, even for an image padded to a multiple of `coarsest`.
     """
     reason = ""
     for multiple in (1, coarsest):
-        image = _padded(torch.zeros(1, 3, 2 * coarsest + 1, 4 * coarsest - 1), multiple)
+        image = _pad(torch.zeros(1, 3, 2 * coarsest + 1, 4 * coarsest - 1), multiple)
         grids = [tuple(ceil(side / stride) for side in image.shape[2:]) for stride in strides]
         try:
             shapes = _shapes(network, image)
-        except Exception as error:  # each network refuses in words of its own
+        except Exception as error:  # the type depends on the network
             reason = reason_of(error)
             continue
         if [shape[1:] for shape in shapes] == grids:
             return InputSpec(multiple, False, tuple(shape[0] for shape in shapes))
         if [shape[:2] for shape in shapes] == grids:
             return InputSpec(multiple, True, tuple(shape[2] for shape in shapes))
-        reason = "its maps do not fit the image"
-    raise DetrLiteError(f"model.backbone: {name} cannot take images of every size ({reason}); choose another")
+        reason = "its maps do not have the expected size"
+    raise DetrLiteError(f"model.backbone: {name} does not accept images of every size ({reason}); choose another")
 
 
 @torch.no_grad()
 def _shapes(network: nn.Module, image: Float[Tensor, "1 3 height width"]) -> list[tuple[int, ...]]:
     was_training = network.training
-    network.eval()  # or batch norm would remember the image
+    network.eval()  # so that batch norm does not update its statistics
     try:
         return [tuple(features.shape[1:]) for features in network(image)]
     finally:
         network.train(was_training)
 
 
-def _padded(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Tensor:
-    """Zeros at the right and bottom, as in a batch: nothing moves."""
+def _pad(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Tensor:
+    """Pad with zeros at the right and bottom to multiples of `multiple`."""
     height, width = images.shape[-2:]
     missing = (-height % multiple, -width % multiple)
     return F.pad(images, (0, missing[1], 0, missing[0])) if any(missing) else images
 
 
 def _reset_zero_init_residuals(network: nn.Module) -> None:
-    """Set the scales that residual branches start with to one, where they are zero or tiny.
+    """Set zero or tiny initial scales of residual branches to one.
 
-    timm closes each residual block so (the last norm of a convolutional block; the layer scale of a transformer's, or
-    of a ConvNeXt's), which helps very deep networks over many epochs. In a short run the small rate of a scale keeps
-    the block's other weights from learning, and a network with one block per stage is little else.
+    timm initialises the last norm of a residual block, or its layer scale, so that the block starts as the identity.
+    That helps very deep networks; in a short run it keeps the other weights of the block from learning.
     """
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
     for module in network.modules():
         if isinstance(module, norms) and module.weight is not None and not module.weight.any():
             nn.init.ones_(module.weight)
     for parameter in network.parameters():
-        # Layer scales have many names, but nothing else starts with one tiny number in all its places.
+        # Layer scales have many names, but no other parameter starts as a constant below 0.01.
         first = parameter.flatten()[0]
         if parameter.numel() > 1 and 0 < first < 0.01 and (parameter == first).all():
             nn.init.ones_(parameter)

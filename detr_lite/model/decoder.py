@@ -1,4 +1,4 @@
-"""Decoders: in each layer queries attend to each other (self-attention), then to the image (cross-attention)."""
+"""Decoders: in each layer queries attend to each other (self-attention), then to the memory (cross-attention)."""
 
 from dataclasses import dataclass, replace
 from typing import cast
@@ -19,28 +19,28 @@ from detr_lite.structures import AttentionSelection, EdgeDistributions
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """The prediction of every layer, with its attention weights where they were requested."""
+    """Predictions of every layer, and the selected attention weights."""
 
     logits: Float[Tensor, "layer batch query class"]
     boxes_cxcywh: Float[Tensor, "layer batch query 4"]
     edges: EdgeDistributions | None
-    cross_attention: Float[Tensor, "kept_layer batch head kept_query token"] | None
-    """From here on without the denoising queries, as users choose theirs by number."""
-    self_attention: Float[Tensor, "kept_layer batch head kept_query other_query"] | None
+    cross_attention: Float[Tensor, "selected_layer batch head selected_query token"] | None
+    """Like `self_attention` without the denoising queries."""
+    self_attention: Float[Tensor, "selected_layer batch head selected_query other_query"] | None
 
 
 @dataclass(frozen=True)
 class QueryPosition:
-    """Where a layer's queries are, in each form that its attention takes."""
+    """Position of the queries of one layer, in each form that attention uses."""
 
     embed: Float[Tensor, "batch query dim"]
-    """Added to queries and keys of self-attention (and in the original to the queries of cross-attention)."""
+    """Added to the queries and keys of self-attention, and in `detr` to the queries of cross-attention."""
     query_sine: Float[Tensor, "batch query dim"] | None = None
-    """Sine embedding of the anchor's centre, compared with the positions of the memory."""
+    """Scaled sine embedding of the anchor's centre: the position part of the query in conditional cross-attention."""
     bias: Float[Tensor, "batch head query token"] | None = None
-    """Of cross-attention."""
+    """Added to the scores of cross-attention."""
     pair_bias: Float[Tensor, "batch head query other_query"] | None = None
-    """Of self-attention."""
+    """Added to the scores of self-attention."""
 
 
 class DecoderLayer(nn.Module):
@@ -98,7 +98,7 @@ class DecoderLayer(nn.Module):
 
 
 class ConditionalDecoderLayer(DecoderLayer):
-    """The same layer, whose cross-attention scores content and position separately."""
+    """A decoder layer whose cross-attention scores content and position separately (Conditional DETR)."""
 
     def make_cross_attention(self, dim: int, heads: int, dropout: float) -> nn.Module:
         return ConditionalCrossAttention(dim, heads, dropout)
@@ -119,7 +119,7 @@ class ConditionalDecoderLayer(DecoderLayer):
 
 
 class DetrDecoder(nn.Module):
-    """The original's: learned positions for all layers, one final norm before the shared heads."""
+    """DETR's decoder: learned query positions for all layers, one final norm before the shared heads (appendix A.3)."""
 
     def __init__(self, dim: int, layers: int, heads: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__()
@@ -129,26 +129,27 @@ class DetrDecoder(nn.Module):
     def forward(
         self, initial: Queries, encoded: EncoderOutput, heads: DetrHeads, selection: AttentionSelection | None = None
     ) -> DecoderOutput:
-        """`selection` names the attention weights to return; by default none."""
+        """`selection` are the attention weights to return; by default none."""
         assert initial.position is not None
         position = QueryPosition(embed=initial.position)
-        queries, layers = initial.content, LayerCollector(self.layers, initial, encoded, selection)
+        queries = initial.content
+        collector = LayerCollector(self.layers, initial, encoded, selection)
         for index, layer in enumerate(self.layers):
             queries, self_attended, cross_attended = layer(
-                queries, position, encoded, initial.attn_mask, layers.need_weights(index)
+                queries, position, encoded, initial.attn_mask, collector.need_weights(index)
             )
-            layers.add(heads(self.norm(queries)), self_attended, cross_attended)
-        return layers.stack()
+            collector.add(heads(self.norm(queries)), self_attended, cross_attended)
+        return collector.stack()
 
 
 class AnchorDecoder(nn.Module):
-    """Anchors tell the queries where they are; each layer moves them (DAB-DETR, arXiv 2201.12329, section 4).
+    """Queries with anchor boxes that each layer refines (DAB-DETR, arXiv 2201.12329, section 4).
 
-    The sine embedding of the anchor's centre is scaled channel by channel by the query's content (conditional DETR, arXiv
-    2108.06152, eq. 3), and the box biases cross-attention by where each token lies relative to it (Plain-DETR).
+    The sine embedding of the anchor's centre is scaled by a function of the query (Conditional DETR, arXiv 2108.06152,
+    eq. 3), and cross-attention is biased by each token's position relative to the box (Plain-DETR, arXiv 2308.01904).
 
     Args:
-        relation_bias: bias self-attention by the relation between the boxes of two queries.
+        relation_bias: bias self-attention by the relation between the boxes of two queries (Relation-DETR).
     """
 
     def __init__(
@@ -172,22 +173,22 @@ class AnchorDecoder(nn.Module):
         heads: RefinementHeads | FDRHeads,
         selection: AttentionSelection | None = None,
     ) -> DecoderOutput:
-        """`selection` names the attention weights to return; by default none."""
+        """`selection` are the attention weights to return; by default none."""
         assert initial.anchors_cxcywh is not None
         assert initial.scores is not None
         queries, anchors_cxcywh, scores = initial.content, initial.anchors_cxcywh, initial.scores
-        layers = LayerCollector(self.layers, initial, encoded, selection)
+        collector = LayerCollector(self.layers, initial, encoded, selection)
         output: HeadOutput | None = None
         for index, layer in enumerate(self.layers):
             position = self.query_position(index, queries, anchors_cxcywh, scores, encoded)
             queries, self_attended, cross_attended = layer(
-                queries, position, encoded, initial.attn_mask, layers.need_weights(index)
+                queries, position, encoded, initial.attn_mask, collector.need_weights(index)
             )
             output = heads(index, self.norms[index](queries), anchors_cxcywh, output)
-            layers.add(output, self_attended, cross_attended)
+            collector.add(output, self_attended, cross_attended)
             anchors_cxcywh = output.boxes_cxcywh.detach()
             scores = output.logits.detach().sigmoid().amax(-1)
-        return layers.stack()
+        return collector.stack()
 
     def query_position(
         self,
@@ -197,7 +198,7 @@ class AnchorDecoder(nn.Module):
         scores: Float[Tensor, "batch query"],
         encoded: EncoderOutput,
     ) -> QueryPosition:
-        # y before x, as in the tokens' positions: the embeddings are compared by their dot product.
+        # y before x, as in the positions of the memory, with which the dot product is taken.
         sine = sine_embed(anchors_cxcywh[..., [1, 0, 2, 3]], self.dim // 2, temperature=20.0)
         return QueryPosition(
             embed=self.position(sine),
@@ -208,7 +209,7 @@ class AnchorDecoder(nn.Module):
 
 
 class LayerCollector:
-    """Collects the predictions of the layers, and the attention weights that were selected."""
+    """Collects the predictions and the selected attention weights of the layers."""
 
     def __init__(
         self, layers: nn.ModuleList, initial: Queries, encoded: EncoderOutput, selection: AttentionSelection | None
@@ -220,14 +221,14 @@ class LayerCollector:
         self.self_attention: AttentionRecorder | None = None
         if selection is not None:
             first = cast(DecoderLayer, layers[0])
-            batch, count = initial.content.shape[0], initial.content.shape[1] - self.num_denoising
+            batch, num_queries = initial.content.shape[0], initial.content.shape[1] - self.num_denoising
             selected = ("decoder", selection.layers, selection.heads, selection.queries)
-            rows = (len(layers), batch, first.self_attention.heads, count)
-            self.cross_attention = AttentionRecorder(*selected, shape=(*rows, encoded.memory.shape[1]))
-            self.self_attention = AttentionRecorder(*selected, shape=(*rows, count))
+            shape = (len(layers), batch, first.self_attention.heads, num_queries)
+            self.cross_attention = AttentionRecorder(*selected, shape=(*shape, encoded.memory.shape[1]))
+            self.self_attention = AttentionRecorder(*selected, shape=(*shape, num_queries))
 
     def need_weights(self, layer: int) -> bool:
-        return self.cross_attention is not None and self.cross_attention.wants(layer)
+        return self.cross_attention is not None and self.cross_attention.needs(layer)
 
     def add(self, output: HeadOutput, self_attended: Attended, cross_attended: Attended) -> None:
         layer = len(self.outputs)
@@ -247,8 +248,8 @@ class LayerCollector:
         )
 
     def _edges(self) -> EdgeDistributions | None:
-        """None where no layer refines them: the first layer only says where they start."""
-        by_layer = [output.edges for output in self.outputs if output.edges is not None]
-        if len(by_layer) < 2:
+        """None if only the first layer, which predicts the initial boxes, has them."""
+        edges = [output.edges for output in self.outputs if output.edges is not None]
+        if len(edges) < 2:
             return None
-        return replace(by_layer[0], logits=torch.cat([edges.logits for edges in by_layer]))
+        return replace(edges[0], logits=torch.cat([each.logits for each in edges]))

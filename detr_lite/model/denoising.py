@@ -1,4 +1,4 @@
-"""Denoising: queries made from noisy copies of the true objects, which need no matching (training only)."""
+"""Denoising queries: noisy copies of the ground-truth objects, which need no matching (training only)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,39 +13,41 @@ from detr_lite.structures import Target
 
 @dataclass(frozen=True)
 class DenoisingQueries:
-    """Copies of the true objects in groups; every group holds each object once, shorter images are filled up."""
+    """Noisy objects in groups; each group has every object once, images with fewer objects are padded."""
 
-    boxes_cxcywh: Float[Tensor, "batch noisy 4"]
-    labels: Int[Tensor, "batch noisy"]
-    objects: Int[Tensor, "batch noisy"]
-    """Index of the true object in its image's target."""
-    is_real: Bool[Tensor, "batch noisy"]
-    is_near: Bool[Tensor, "batch noisy"]
-    """False: so far off that the right answer is "no object"."""
+    boxes_cxcywh: Float[Tensor, "batch denoising 4"]
+    labels: Int[Tensor, "batch denoising"]
+    objects: Int[Tensor, "batch denoising"]
+    """Index of the ground-truth object in its image's target."""
+    is_real: Bool[Tensor, "batch denoising"]
+    """False: padding."""
+    is_near: Bool[Tensor, "batch denoising"]
+    """False: a negative, for which "no object" is the right prediction."""
     groups: int
 
 
 def make_denoising_queries(
     targets: Sequence[Target],
     classes: int,
-    most_queries: int,
+    max_queries: int,
     contrastive: bool = False,
     box_noise: float = 0.4,
     label_noise: float = 0.2,
 ) -> DenoisingQueries:
-    """Noise as in DN-DETR (arXiv 2203.01305, section 4.2): centres move within the box, sizes scale, labels flip.
+    """Shift centres within the box, scale sizes and flip labels (DN-DETR, arXiv 2203.01305, section 4.2).
 
-    There are as many groups as fit in `most_queries`, at least one of one object; of an image with more objects than
-    that some are drawn, others each time. Without any object there is one slot that is not real, so that its parameters
-    still take part.
+    There are as many groups as fit in `max_queries`, at least one of one object. From an image with more objects than
+    that a random subset is taken. A batch without objects gets padding, so that every parameter has a gradient.
 
     Args:
-        contrastive: each group holds each object a second time, with one to two times the noise, as an example of a box
-            that is no object's (contrastive denoising, DINO, arXiv 2203.03605, section 3.3).
+        contrastive: each group has each object a second time with one to two times the noise, as a negative
+            (contrastive denoising, DINO, arXiv 2203.03605, section 3.3).
+        box_noise: largest shift as a share of half the size, and largest change of size as a share of it.
+        label_noise: probability that a label is drawn at random.
     """
     copies = 2 if contrastive else 1
-    slots = max(1, min(most_queries // copies, max(len(target.labels) for target in targets)))
-    groups = max(1, most_queries // (copies * slots))
+    slots = max(1, min(max_queries // copies, max(len(target.labels) for target in targets)))
+    groups = max(1, max_queries // (copies * slots))
     device = targets[0].boxes_cxcywh.device
     boxes_cxcywh = torch.full((len(targets), slots, 4), 0.5, device=device)
     labels = torch.zeros(len(targets), slots, dtype=torch.long, device=device)
@@ -54,48 +56,48 @@ def make_denoising_queries(
     for image, target in enumerate(targets):
         if len(target.labels) > slots:
             objects[image] = torch.randperm(len(target.labels), device=device)[:slots]
-        copied = objects[image, : len(target.labels)]
-        boxes_cxcywh[image, : len(copied)] = target.boxes_cxcywh[copied]
-        labels[image, : len(copied)] = target.labels[copied]
-        is_real[image, : len(copied)] = True
+        chosen = objects[image, : len(target.labels)]
+        boxes_cxcywh[image, : len(chosen)] = target.boxes_cxcywh[chosen]
+        labels[image, : len(chosen)] = target.labels[chosen]
+        is_real[image, : len(chosen)] = True
 
     is_near = torch.ones(copies, slots, dtype=torch.bool, device=device)
     is_near[1:] = False
     is_near = is_near.flatten().repeat(len(targets), groups)
-    times = copies * groups
+    repeats = copies * groups
 
-    boxes_cxcywh = boxes_cxcywh.repeat(1, times, 1)
+    boxes_cxcywh = boxes_cxcywh.repeat(1, repeats, 1)
     noise = _symmetric_noise(boxes_cxcywh)
-    # One to two times as far, in the same direction.
+    # Negatives: one to two times the noise, in the same direction.
     noise = box_noise * torch.where(is_near[..., None], noise, noise + noise.sign())
     center, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
     center, size = center + noise[..., :2] * size / 2, size * (1 + noise[..., 2:])
     noisy_xyxy = cxcywh_to_xyxy(torch.cat([center, size], dim=-1)).clamp(0, 1)
 
-    labels = labels.repeat(1, times)
+    labels = labels.repeat(1, repeats)
     flips = torch.rand(labels.shape, device=device) < label_noise
     labels = torch.where(flips, torch.randint_like(labels, classes), labels)
     return DenoisingQueries(
         boxes_cxcywh=xyxy_to_cxcywh(noisy_xyxy),
         labels=labels,
-        objects=objects.repeat(1, times),
-        is_real=is_real.repeat(1, times),
+        objects=objects.repeat(1, repeats),
+        is_real=is_real.repeat(1, repeats),
         is_near=is_near,
         groups=groups,
     )
 
 
 def denoising_attn_mask(
-    num_denoising: int, groups: int, queries: int, device: torch.device | None = None
+    num_denoising: int, groups: int, num_queries: int, device: torch.device | None = None
 ) -> Bool[Tensor, "query query"]:
-    """Who may attend to whom when noisy queries stand before the real ones (DN-DETR, section 4.3).
+    """True = may attend, for denoising queries that precede the object queries (DN-DETR, section 4.3).
 
-    Noisy copies hold the answers: real queries must not see them, nor one group another. Copies see real queries.
+    Denoising queries contain the ground truth: neither object queries nor other groups may attend to them.
     """
-    total = num_denoising + queries
+    total = num_denoising + num_queries
     group = torch.arange(total, device=device) // (num_denoising // groups)
-    is_noisy = torch.arange(total, device=device) < num_denoising
-    return (group[:, None] == group[None, :]) & is_noisy[None, :] | ~is_noisy[None, :]
+    is_denoising = torch.arange(total, device=device) < num_denoising
+    return (group[:, None] == group[None, :]) & is_denoising[None, :] | ~is_denoising[None, :]
 
 
 def _symmetric_noise(like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The detector: backbone, tokens, queries, decoder, heads, in the order in which a picture passes them."""
+"""The detector: backbone, encoder, queries, decoder and heads, in the order of the forward pass."""
 
 from torch import nn
 
@@ -12,10 +12,10 @@ class Detr(nn.Module):
 
     Args:
         backbone: images -> feature maps.
-        encoder: feature maps, padding -> `Tokens`, the keys and values.
-        queries: tokens, targets -> `Queries`.
-        decoder: queries, tokens, heads -> `Decoded`.
-        heads: what the decoder turns each query's state into an answer with.
+        encoder: feature maps, padding mask -> `EncoderOutput`, the keys and values of cross-attention.
+        queries: encoder output, targets -> `Queries`.
+        decoder: queries, encoder output, heads -> `DecoderOutput`.
+        heads: state of the queries after a decoder layer -> `HeadOutput`.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Detr(nn.Module):
         self.heads = heads
 
     def forward(self, batch: Batch, need_attention: bool | AttentionSelection = False) -> DetrOutput:
-        """Every decoder layer's answer. In training mode the batch's targets also make denoising queries.
+        """Predictions of every decoder layer. In training mode the batch's targets also give denoising queries.
 
         Args:
-            need_attention: also give the attention weights, all of them or a choice.
+            need_attention: also return attention weights, all or a selection.
 
-        Errors: a choice of what the model does not have.
+        Errors: a selection of layers, heads or queries that the model does not have.
         """
         selection = AttentionSelection() if need_attention is True else need_attention or None
         features = self.backbone(batch.images)
@@ -51,19 +51,19 @@ class Detr(nn.Module):
                 queries.denoising.objects,
                 queries.denoising.is_real,
                 queries.denoising.is_near,
-                None if edges is None else edges.of_queries(slice(num_denoising)),
+                None if edges is None else edges.select_queries(slice(num_denoising)),
             )
         return DetrOutput(
             logits=decoded.logits[:, :, num_denoising:],
             boxes_cxcywh=decoded.boxes_cxcywh[:, :, num_denoising:],
             tokens=queries.tokens,
             denoising=denoising,
-            edges=None if edges is None else edges.of_queries(slice(num_denoising, None)),
-            attention=None if selection is None else _maps(decoded, encoded),
+            edges=None if edges is None else edges.select_queries(slice(num_denoising, None)),
+            attention=None if selection is None else _attention_maps(decoded, encoded),
         )
 
 
-def _maps(decoded: DecoderOutput, encoded: EncoderOutput) -> AttentionMaps:
+def _attention_maps(decoded: DecoderOutput, encoded: EncoderOutput) -> AttentionMaps:
     assert decoded.cross_attention is not None
     assert decoded.self_attention is not None
     assert encoded.attention is not None

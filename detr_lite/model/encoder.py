@@ -1,4 +1,4 @@
-"""From feature maps to the memory: the tokens that are keys and values of the decoder's cross-attention."""
+"""Encoder: from feature maps to the memory, the keys and values of the decoder's cross-attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,39 +23,42 @@ class EncoderOutput:
     """Keys and values of cross-attention."""
     position: Float[Tensor, "batch token dim"]
     centers: Float[Tensor, "batch token 2"]
-    """(x, y) of each token's middle, relative to the unpadded image (beyond 1 in the padding)."""
+    """(x, y) of each token's centre, relative to the unpadded image (above 1 in the padding)."""
     sizes: Float[Tensor, "batch token 2"]
-    """(width, height) of the patch that each token stands for, relative to the unpadded image."""
+    """(width, height) of the patch that each token covers, relative to the unpadded image."""
     is_padding: Bool[Tensor, "batch token"]
     grids: tuple[tuple[int, int], ...]
     """(height, width) of each level, in tokens; the finest level first."""
     spans: Float[Tensor, "batch level 2"]
     """(width, height) of each unpadded image in tokens of each level, not rounded."""
     attention: Float[Tensor, "encoder_layer batch head coarse coarse"] | None = None
-    """Self-attention weights over the coarsest level's tokens, if asked for."""
+    """Self-attention weights of the coarsest level's tokens, if selected."""
 
     @property
     def attn_mask(self) -> Bool[Tensor, "batch 1 token"]:
+        """True = may attend: not padding."""
         return ~self.is_padding[:, None]
 
 
 class FeedForward(nn.Sequential):
+    """Linear, ReLU, dropout, linear ("Attention Is All You Need", section 3.3)."""
+
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
-        widen, narrow = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-        nn.init.xavier_uniform_(widen.weight)
-        nn.init.xavier_uniform_(narrow.weight)
-        super().__init__(widen, nn.ReLU(), nn.Dropout(dropout), narrow)
+        first, second = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        nn.init.xavier_uniform_(first.weight)
+        nn.init.xavier_uniform_(second.weight)
+        super().__init__(first, nn.ReLU(), nn.Dropout(dropout), second)
 
 
 class TokenNorm(nn.LayerNorm):
-    """Normalises each token of a map by itself, so that what an image is padded with changes none of its tokens."""
+    """Layer norm over the channels of each token of a map, so that padding does not influence other tokens."""
 
     def forward(self, features: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch dim height width"]:
         return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention among tokens. Post-norm, positions added to queries and keys alone (DETR, appendix A.3)."""
+    """Self-attention and feed-forward; post-norm, positions added to queries and keys (DETR, appendix A.3)."""
 
     def __init__(self, dim: int, heads: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__()
@@ -80,14 +83,13 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Project each level of the backbone to `dim`, apply self-attention to the coarsest level, and pass the result down
-    to the finer levels.
+    """Hybrid encoder: self-attention in the coarsest level, whose result a top-down neck adds to the finer levels.
 
-    Attention among the tokens of the coarsest level alone costs little and loses little (RT-DETR, arXiv 2304.08069,
-    section 4.2). With one level this is the original's encoder.
+    After RT-DETR (arXiv 2304.08069, section 4.2). With one level it is DETR's encoder.
 
     Args:
         channels, strides: of the backbone's maps, the finest first.
+        normalise_projection: layer norm after the input projection. Without, tokens and padding are as in DETR.
     """
 
     def __init__(
@@ -122,7 +124,7 @@ class Encoder(nn.Module):
         is_padding: Bool[Tensor, "batch height width"],
         selection: AttentionSelection | None = None,
     ) -> EncoderOutput:
-        """`selection` names the attention weights to return; by default none."""
+        """`selection` are the attention weights to return; by default none."""
         maps = [projection(feature) for projection, feature in zip(self.projections, features, strict=True)]
         geometries = [
             _token_geometry(is_padding, (feature.shape[-2], feature.shape[-1]), stride, self.is_original)
@@ -150,28 +152,28 @@ class Encoder(nn.Module):
         geometry: "_TokenGeometry",
         selection: AttentionSelection | None,
     ) -> tuple[Tensor, Tensor | None]:
-        values = _flatten(coarsest)
+        tokens = _flatten(coarsest)
         attn_mask = ~geometry.is_padding.flatten(1)[:, None]
         recorder = None
         if selection is not None:
-            batch, tokens, _ = values.shape
-            shape = (len(self.layers), batch, self.heads, tokens, tokens)
+            batch, count, _ = tokens.shape
+            shape = (len(self.layers), batch, self.heads, count, count)
             recorder = AttentionRecorder(
                 "encoder", selection.encoder_layers, selection.heads, shape=shape, mean=selection.encoder_mean
             )
         for index, layer in enumerate(self.layers):
-            values, weights = layer(
-                values, position, attn_mask, need_weights=recorder is not None and recorder.wants(index)
+            tokens, weights = layer(
+                tokens, position, attn_mask, need_weights=recorder is not None and recorder.needs(index)
             )
             if recorder is not None and weights is not None:
                 recorder.add(index, weights)
-        return values.transpose(1, 2).reshape(coarsest.shape), None if recorder is None else recorder.stack(like=values)
+        return tokens.transpose(1, 2).reshape(coarsest.shape), None if recorder is None else recorder.stack(like=tokens)
 
 
 class TopDownNeck(nn.Module):
-    """Adds each coarser level to the next finer one (FPN, arXiv 1612.03144, section 3).
+    """Adds each upsampled level to the next finer one (FPN, arXiv 1612.03144, section 3).
 
-    Sums of levels pass a 3x3 convolution, which smooths the copies' edges. The coarsest level stays as it is.
+    A 3x3 convolution smooths each sum. The coarsest level is returned unchanged.
     """
 
     def __init__(self, dim: int, strides: Sequence[int]) -> None:
@@ -182,13 +184,13 @@ class TopDownNeck(nn.Module):
         )
 
     def forward(self, maps: Sequence[Float[Tensor, "batch dim _ _"]]) -> list[Tensor]:
-        """Maps with the finest first, of the same number of channels."""
+        """`maps` from the finest to the coarsest."""
         merged = [maps[-1]]
         for lateral, smooth, ratio in zip(
             reversed(maps[:-1]), reversed(self.smooth), reversed(self.ratios), strict=True
         ):
-            above = _copied(merged[0], ratio, (lateral.shape[-2], lateral.shape[-1]))
-            merged.insert(0, smooth(lateral + above) + lateral)
+            coarser = _upsample(merged[0], ratio, (lateral.shape[-2], lateral.shape[-1]))
+            merged.insert(0, smooth(lateral + coarser) + lateral)
         return merged
 
 
@@ -205,7 +207,7 @@ class _TokenGeometry:
 def _token_geometry(
     is_padding: Bool[Tensor, "batch image_height image_width"], grid: tuple[int, int], stride: int, is_original: bool
 ) -> _TokenGeometry:
-    # Images are padded at the right and bottom, so the first row and column tell their sizes.
+    # Images are padded at the right and bottom, so the first row and column give their sizes.
     image_sizes = torch.stack([(~is_padding[:, 0, :]).sum(1), (~is_padding[:, :, 0]).sum(1)], dim=1)
     height, width = grid
     span = image_sizes / stride
@@ -213,20 +215,20 @@ def _token_geometry(
     x = torch.arange(width, device=is_padding.device) + 0.5
     y = torch.arange(height, device=is_padding.device) + 0.5
     center = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1) * size
-    if is_original:  # which takes the image's mask where a grid of evenly spread tokens would lie
+    if is_original:  # DETR resizes the mask to the grid
         padding = F.interpolate(is_padding[:, None].float(), size=grid)[:, 0].bool()
     else:
         padding = is_padding[:, ::stride, ::stride]
     return _TokenGeometry(center, size, padding, span)
 
 
-def _flatten(values: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch token dim"]:
-    return values.flatten(2).transpose(1, 2)
+def _flatten(features: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch token dim"]:
+    return features.flatten(2).transpose(1, 2)
 
 
-def _copied(coarse: Float[Tensor, "batch dim _ _"], ratio: int, grid: tuple[int, int]) -> Tensor:
-    """The token above each finer one: token (y, x) of a level lies in token (y // ratio, x // ratio) of the next.
+def _upsample(coarse: Float[Tensor, "batch dim _ _"], ratio: int, grid: tuple[int, int]) -> Tensor:
+    """Token (y, x) of the result is token (y // ratio, x // ratio) of the coarser level.
 
-    Not resized to the finer grid: where a side does not divide, that would move everything by a part of a token.
+    Cropped instead of resized to the grid, which would shift tokens where a side is not a multiple of `ratio`.
     """
     return F.interpolate(coarse, scale_factor=ratio, mode="nearest")[:, :, : grid[0], : grid[1]]

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from detr_lite.box_ops import cxcywh_to_xyxy, xyxy_to_cxcywh
 from detr_lite.structures import EdgeDistributions
 
+BOX_EPS = 1e-4
+"""Box coordinates are clamped to this distance from 0 and 1 before `torch.logit`, which is infinite there."""
+
 
 class MLP(nn.Sequential):
-    """Three linear layers to four numbers (DETR, section 3.2); refinement starts at zero, without moving the anchor."""
+    """Three linear layers, as DETR's box head (section 3.2); with `start_at_zero` boxes start at their anchors."""
 
     def __init__(self, dim: int, start_at_zero: bool = False, outputs: int = 4) -> None:
         last = nn.Linear(dim, outputs)
@@ -25,7 +28,7 @@ class MLP(nn.Sequential):
 
 
 def class_layer(dim: int, classes: int, prior: float = 0.01) -> nn.Linear:
-    """Sigmoid scores that start at `prior`, so that the many empty queries do not drown the first steps.
+    """Class logits whose initial sigmoid is `prior`, so that background does not dominate the loss of the first steps.
 
     Focal loss (arXiv 1708.02002, section 4.1).
     """
@@ -36,31 +39,26 @@ def class_layer(dim: int, classes: int, prior: float = 0.01) -> nn.Linear:
 
 @contextlib.contextmanager
 def single_precision(values: Float[Tensor, "*shape"]) -> Iterator[Float[Tensor, "*shape"]]:
-    """The values in 32 bits, and computing in them, also under autocast.
+    """The values in float32, with autocast disabled in the block.
 
-    bfloat16 has 8 bits: scores would come in coarse steps, with many ties among the best, and boxes in whole pixels.
+    bfloat16 has 8 significant bits: many of the highest scores would be equal, and boxes rounded to whole pixels.
     """
     with torch.autocast(values.device.type, enabled=False):
         yield values.float()
 
 
-def inverse_sigmoid(values: Float[Tensor, "*shape"], eps: float = 1e-4) -> Float[Tensor, "*shape"]:
-    """Logits of values in 0..1; beyond `eps` of the ends they are held, to stay finite also in half precision."""
-    return torch.logit(values.float().clamp(eps, 1 - eps))
-
-
 @dataclass(frozen=True)
 class HeadOutput:
-    """What the heads say of each query after a layer."""
+    """Predictions of one decoder layer."""
 
     logits: Float[Tensor, "batch query class"]
     boxes_cxcywh: Float[Tensor, "batch query 4"]
     edges: EdgeDistributions | None = None
-    """Of this layer alone; none of the first, which only says where they start."""
+    """Logits of this layer alone; none from the first, which predicts the initial boxes."""
 
 
 class DetrHeads(nn.Module):
-    """The original's: one class layer (background last) and one box network, the same for every decoder layer."""
+    """DETR's heads, shared by all decoder layers: classes (background last) and boxes."""
 
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__()
@@ -73,7 +71,7 @@ class DetrHeads(nn.Module):
 
 
 class RefinementHeads(nn.Module):
-    """For each decoder layer a class layer, and a box network that moves the boxes of the layer before.
+    """A class and a box head for each decoder layer; boxes are offsets to the anchors, in logits.
 
     Iterative box refinement (Deformable DETR, arXiv 2010.04159, appendix A.4).
     """
@@ -88,62 +86,63 @@ class RefinementHeads(nn.Module):
         layer: int,
         states: Float[Tensor, "batch query dim"],
         anchors_cxcywh: Float[Tensor, "batch query 4"],
-        before: HeadOutput | None,
+        previous: HeadOutput | None,
     ) -> HeadOutput:
-        """`anchors_cxcywh` is where the boxes are, as plain numbers; `before` is the answer of the layer before."""
+        """`anchors_cxcywh` are the boxes of the previous layer without gradient; `previous` is not used."""
         with single_precision(states) as states:
-            boxes_cxcywh = (self.box[layer](states) + inverse_sigmoid(anchors_cxcywh)).sigmoid()
+            boxes_cxcywh = (self.box[layer](states) + anchors_cxcywh.logit(BOX_EPS)).sigmoid()
             return HeadOutput(self.label[layer](states), boxes_cxcywh)
 
 
 class FDRHeads(nn.Module):
-    """The first layer moves boxes as `RefinementHeads` do; the others refine, edge by edge, a distribution of steps.
+    """Fine-grained distribution refinement (D-FINE, arXiv 2410.13842, eq. 2 and 3).
 
-    Each layer adds to the logits of the one before, and an edge moves by the distribution's mean, in sizes of the box
-    after the first layer (fine-grained distribution refinement, D-FINE, arXiv 2410.13842, eq. 2 and 3).
+    The first layer predicts boxes as `RefinementHeads` do. Each later layer adds to the logits of a distribution over
+    offsets for each edge; the edge moves by its mean, in sizes of the first layer's box.
     """
 
-    steps: Tensor
+    bins: Tensor
 
-    def __init__(self, dim: int, classes: int, layers: int, count: int = 33) -> None:
+    def __init__(self, dim: int, classes: int, layers: int, num_bins: int = 33) -> None:
         super().__init__()
         self.label = nn.ModuleList(class_layer(dim, classes) for _ in range(layers))
         self.box = MLP(dim, start_at_zero=True)
-        self.edges = nn.ModuleList(MLP(dim, start_at_zero=True, outputs=4 * count) for _ in range(layers - 1))
-        self.register_buffer("steps", fdr_bins(count), persistent=False)
+        self.edges = nn.ModuleList(MLP(dim, start_at_zero=True, outputs=4 * num_bins) for _ in range(layers - 1))
+        self.register_buffer("bins", fdr_bins(num_bins), persistent=False)
 
     def forward(
         self,
         layer: int,
         states: Float[Tensor, "batch query dim"],
         anchors_cxcywh: Float[Tensor, "batch query 4"],
-        before: HeadOutput | None,
+        previous: HeadOutput | None,
     ) -> HeadOutput:
+        """`anchors_cxcywh` are used by the first layer alone, for which `previous` is None."""
         with single_precision(states) as states:
             logits = self.label[layer](states)
-            if before is None:
-                boxes_cxcywh = (self.box(states) + inverse_sigmoid(anchors_cxcywh)).sigmoid()
-                none_yet = logits.new_zeros(0, *logits.shape[:2], 4, len(self.steps))
+            if previous is None:
+                boxes_cxcywh = (self.box(states) + anchors_cxcywh.logit(BOX_EPS)).sigmoid()
+                no_logits = logits.new_zeros(0, *logits.shape[:2], 4, len(self.bins))
                 start_xyxy = cxcywh_to_xyxy(boxes_cxcywh.detach())
-                return HeadOutput(logits, boxes_cxcywh, EdgeDistributions(none_yet, start_xyxy, self.steps))
-            assert before.edges is not None
+                return HeadOutput(logits, boxes_cxcywh, EdgeDistributions(no_logits, start_xyxy, self.bins))
+            assert previous.edges is not None
             edge_logits = self.edges[layer - 1](states).unflatten(-1, (4, -1))
-            edges = replace(before.edges, logits=edge_logits[None] + before.edges.logits.sum(0))
-            moves = edges.logits[0].softmax(-1) @ self.steps
+            edges = replace(previous.edges, logits=edge_logits[None] + previous.edges.logits.sum(0))
+            offsets = edges.logits[0].softmax(-1) @ self.bins
         size = edges.start_xyxy[..., 2:] - edges.start_xyxy[..., :2]
-        boxes_cxcywh = xyxy_to_cxcywh(edges.start_xyxy + moves * size.repeat(1, 1, 2))
-        # An edge may pass its opposite; a size below zero would be no box.
+        boxes_cxcywh = xyxy_to_cxcywh(edges.start_xyxy + offsets * size.repeat(1, 1, 2))
+        # An edge may pass the opposite one; the size must not become negative.
         boxes_cxcywh = torch.cat([boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:].clamp(min=1e-4)], dim=-1)
         return HeadOutput(logits, boxes_cxcywh, edges)
 
 
-def fdr_bins(count: int, reach: float = 0.5, curvature: float = 0.25) -> Float[Tensor, " step"]:
-    """Steps of an edge in box sizes, from -2 reach to 2 reach: small ones near zero, and one far out at each end.
+def fdr_bins(num_bins: int, reach: float = 0.5, curvature: float = 0.25) -> Float[Tensor, " bin"]:
+    """Offsets of an edge in box sizes, ascending from -2 `reach` to 2 `reach`, denser near zero (D-FINE, eq. 4).
 
-    D-FINE, eq. 4. `count` is odd, so that the middle one is zero.
+    `num_bins` is odd, so that the middle one is zero.
     """
-    half = (count - 1) // 2
+    half = (num_bins - 1) // 2
     growth = (reach / curvature + 1) ** (1 / (half - 1))
     positive = [curvature * (growth**step - 1) for step in range(half)]
     positive.append(2 * reach)
-    return torch.tensor([-step for step in positive[:0:-1]] + positive)
+    return torch.tensor([-offset for offset in positive[:0:-1]] + positive)

@@ -1,4 +1,4 @@
-"""Where a token or a box is: sine codes, and biases that tell a pixel from a box's inside and one box from another."""
+"""Positions: sine embeddings, and attention biases from boxes to tokens and between boxes."""
 
 import math
 
@@ -8,27 +8,29 @@ from torch import Tensor, nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
 
-FARTHEST = 20.0
-"""A token's bias on an axis at most. Its weight is then 2e-9, next to nothing, but not so little that it underflows,
-with which a processor's softmax takes up to ten times as long."""
+MAX_BIAS = 20.0
+"""Largest absolute bias of an axis. exp(-20) is 2e-9; far smaller weights would be denormal numbers, with which a
+softmax on a CPU takes up to ten times as long."""
 
 
-def sine_embed(coordinates: Float[Tensor, "*shape axis"], dim: int, temperature: float) -> Float[Tensor, "*shape code"]:
-    """Sine code of coordinates in 0..1: `dim` numbers for each axis, sine and cosine interleaved.
+def sine_embed(
+    coordinates: Float[Tensor, "*shape axis"], dim: int, temperature: float
+) -> Float[Tensor, "*shape embed"]:
+    """Sine embedding of coordinates in 0..1: `dim` numbers for each axis, sine and cosine interleaved.
 
     Args:
-        temperature: of the geometric row of frequencies; 10000 in the original, 20 in DAB-DETR (arXiv 2201.12329,
-            section 4.4), whose coordinates are boxes and want less spread.
+        temperature: ratio of the highest to the lowest frequency; 10000 in DETR, 20 in DAB-DETR (arXiv 2201.12329,
+            section 4.4).
     """
     pair = torch.arange(dim, device=coordinates.device) // 2
-    # In the original's order, so that it rounds alike: a bit more or less here turns some ReLU behind it on or off.
+    # In DETR's order of operations, so that it rounds equally: the last bit can switch a ReLU in a later layer.
     angle = coordinates.float()[..., None] * (2 * math.pi) / temperature ** (2 * pair / dim)
-    code = torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1)
-    return code.flatten(-3)
+    embedding = torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1)
+    return embedding.flatten(-3)
 
 
 class SinePosition(nn.Module):
-    """The original's positions: a count of unpadded tokens, relative to their number; y first, then x."""
+    """DETR's positions: normalised cumulative sum over unpadded tokens; y first, then x."""
 
     def __init__(self, dim: int, temperature: float = 10000.0) -> None:
         super().__init__()
@@ -45,7 +47,7 @@ class SinePosition(nn.Module):
 
 
 class CenterSinePosition(nn.Module):
-    """Positions of the tokens' middles in the same coordinates as boxes, so that the two can be compared."""
+    """Positions of the tokens' centres in the coordinates of boxes, for dot products with embeddings of anchors."""
 
     def __init__(self, dim: int, temperature: float = 20.0) -> None:
         super().__init__()
@@ -59,12 +61,12 @@ class CenterSinePosition(nn.Module):
 
 
 class BoxRelativeBias(nn.Module):
-    """What each head adds to a score for where the token lies relative to the query's box.
+    """Bias of each head's attention scores by the token's position relative to the query's box.
 
-    The two axes are computed apart and added, so that cost grows with height + width, not with their product
+    The axes are computed separately and added, so that the cost grows with height + width instead of their product
     (Plain-DETR, arXiv 2308.01904, section 4.1). Padding, at the right and bottom, gets minus infinity.
 
-    At the start each head looks around a place of its own in the box: with four heads right, bottom, left, top.
+    At initialisation each head attends to another side of the box: with four heads right, bottom, left, top.
     """
 
     masks_padding = True
@@ -87,9 +89,9 @@ class BoxRelativeBias(nn.Module):
             grids: (height, width) of each level, in tokens.
             spans: (width, height) of each unpadded image in tokens of each level, not rounded.
         """
-        # Small as they are, the axes keep their 32 bits; their sum is as large as the attention weights.
-        kind = boxes_xyxy.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else boxes_xyxy.dtype
+        # The axes are computed in float32; their sum, as large as the attention weights, is made in autocast's dtype.
+        device = boxes_xyxy.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else boxes_xyxy.dtype
         levels = []
         for level, (height, width) in enumerate(grids):
             span = spans[:, level]
@@ -101,18 +103,18 @@ class BoxRelativeBias(nn.Module):
 
 
 class AxisBias(nn.Module):
-    """One axis of the bias: a Gaussian in the box's own measure, and a network that learns what else there is.
+    """One axis of the bias: a Gaussian in units of the box's size, and an MLP of the distances to its edges.
 
-    The Gaussian's middle and width are learned (SMCA, arXiv 2101.07448, section 3.2); it lets queries look at their
-    boxes from the first step. The network sees the signed logarithm of the distances to the box's two edges
-    (Plain-DETR, eq. 4), in tokens: eight tokens away is 1.
+    Mean and width of the Gaussian are learned (SMCA, arXiv 2101.07448, section 3.2); with it queries attend to their
+    boxes from the first step. The input of the MLP is the signed logarithm of the distances to the two edges
+    (Plain-DETR, eq. 4) in tokens, scaled so that eight tokens are 1.
 
     Args:
-        middles: for each head where it looks at first, in box sizes from the box's centre.
+        middles: initial mean of each head's Gaussian, in box sizes from the box's centre.
     """
 
     masks_padding = True
-    """Gives minus infinity for padding."""
+    """The bias is minus infinity for padding."""
 
     def __init__(self, middles: Float[Tensor, " head"], hidden: int) -> None:
         super().__init__()
@@ -123,36 +125,35 @@ class AxisBias(nn.Module):
     def forward(
         self, edges: Float[Tensor, "batch query 2"], count: int, span: Float[Tensor, " batch"]
     ) -> Float[Tensor, "batch head query count"]:
-        """`edges` of the boxes and the `count` tokens of the axis are in tokens from the image's edge.
+        """`edges` of the boxes are in tokens from the image's edge, `count` is the number of tokens of the axis.
 
         Tokens that begin at `span` or beyond are padding; the first one never is.
         """
         index = torch.arange(count, device=edges.device)
         distance = edges[:, :, None, :] - (index + 0.5)[:, None]
         learned = self.network(distance.sign() * torch.log1p(distance.abs()) / math.log(9.0)).permute(0, 3, 1, 2)
-        # A box smaller than a token would see none of them.
+        # A box smaller than a token counts as one token large, so that its Gaussian reaches one.
         size = (edges[..., 1] - edges[..., 0]).clamp(min=1)
-        place = -distance.mean(-1) / size[..., None]
+        offset = -distance.mean(-1) / size[..., None]
         sharpness, middle = self.log_sharpness.exp()[:, None, None], self.middle[:, None, None]
-        gaussian = sharpness * (place[:, None] - middle).square()
-        bias = (learned - gaussian).clamp(-FARTHEST, FARTHEST)
+        gaussian = sharpness * (offset[:, None] - middle).square()
+        bias = (learned - gaussian).clamp(-MAX_BIAS, MAX_BIAS)
         is_padding = (index >= span[:, None]) & (index > 0)
         return bias.masked_fill(is_padding[:, None, None], -torch.inf)  # type: ignore[no-any-return]
 
 
 class BoxPairBias(nn.Module):
-    """What each head of the queries' self-attention adds to a score for how the boxes of two queries lie to each other.
+    """Bias of each head's self-attention scores by the relation between the boxes of two queries.
 
-    One-to-one matching wants one answer for each object, so a query has to know which others are at the same object,
-    and whether one of them is surer. All that is told: the boxes' distance and sizes (relation networks, arXiv
-    1711.11575; for DETRs Relation-DETR, arXiv 2407.11699), their overlap, and the difference of their scores, of which
-    a network can learn to suppress duplicates (arXiv 1705.02950).
+    An MLP of the boxes' distance and relative size (relation networks, arXiv 1711.11575; Relation-DETR, arXiv
+    2407.11699), their IoU and the difference of their scores, from which duplicate removal can be learned
+    (arXiv 1705.02950).
     """
 
     def __init__(self, heads: int, hidden: int = 16) -> None:
         super().__init__()
         self.network = nn.Sequential(nn.Linear(6, hidden), nn.ReLU(), nn.Linear(hidden, heads))
-        # From the first step queries look at those that overlap theirs.
+        # At initialisation queries attend to those whose boxes overlap their own.
         self.overlap = nn.Parameter(torch.full((heads,), 4.0))
 
     def forward(
@@ -162,10 +163,10 @@ class BoxPairBias(nn.Module):
         boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh)
         overlap = paired_iou(boxes_xyxy[:, :, None], boxes_xyxy[:, None])
         center, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:].clamp(min=1e-4)
-        away = (center[:, None] - center[:, :, None]).abs() / size[:, :, None]
-        larger = (size[:, None] / size[:, :, None]).log()
-        surer = scores[:, None] - scores[:, :, None]
-        pairs = torch.cat([away.log1p(), larger, surer[..., None], overlap[..., None]], dim=-1)
+        distance = (center[:, None] - center[:, :, None]).abs() / size[:, :, None]
+        log_ratio = (size[:, None] / size[:, :, None]).log()
+        score_difference = scores[:, None] - scores[:, :, None]
+        pairs = torch.cat([distance.log1p(), log_ratio, score_difference[..., None], overlap[..., None]], dim=-1)
         bias: Tensor = self.network(pairs) + self.overlap * overlap[..., None]
-        # Fused attention on graphics cards takes no mask whose last axis is spread out.
+        # Fused attention on GPUs needs a mask whose last axis is contiguous.
         return bias.permute(0, 3, 1, 2).contiguous()

@@ -1,4 +1,4 @@
-"""Object queries: who asks the image. Learned ones (DETR), or anchors placed by the image's own tokens (lite)."""
+"""Object queries: learned ones (`detr`), or anchors selected from the predictions of the encoder tokens (`lite`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,29 +10,32 @@ from torch import Tensor, nn
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
 from detr_lite.model.denoising import DenoisingQueries, denoising_attn_mask, make_denoising_queries
 from detr_lite.model.encoder import EncoderOutput
-from detr_lite.model.heads import MLP, class_layer, inverse_sigmoid, single_precision
+from detr_lite.model.heads import BOX_EPS, MLP, class_layer, single_precision
 from detr_lite.structures import Target, TokenPredictions
 
 CANDIDATES = 3
-"""So many times the wanted number of tokens are looked at for distinct ones."""
+"""Number of candidates among which duplicates are searched, as a multiple of the number of queries."""
+
+MAX_PAIRS = 2**21
+"""Pairs of boxes compared at once; 300 queries of 16 images are 13 million, and would take half a gigabyte."""
 
 
 @dataclass(frozen=True)
 class Queries:
-    """What the decoder starts from. Denoising queries, if any, precede the object queries."""
+    """Input of the decoder. Denoising queries, if any, precede the object queries."""
 
     content: Float[Tensor, "batch query dim"]
     position: Float[Tensor, "batch query dim"] | None = None
     anchors_cxcywh: Float[Tensor, "batch query 4"] | None = None
     scores: Float[Tensor, "batch query"] | None = None
-    """How sure the tokens are that placed the anchors, 0..1; denoising queries get 0.5."""
+    """Score in 0..1 of the token prediction that each anchor comes from; 0.5 for denoising queries."""
     attn_mask: Bool[Tensor, "1 query query"] | None = None
     tokens: TokenPredictions | None = None
     denoising: DenoisingQueries | None = None
 
 
 class LearnedQueries(nn.Module):
-    """The original's: zero content and one learned position for each query, the same for every image."""
+    """DETR's: zero content and a learned position for each query, the same for every image (section 3.2)."""
 
     def __init__(self, count: int, dim: int) -> None:
         super().__init__()
@@ -44,15 +47,15 @@ class LearnedQueries(nn.Module):
 
 
 class AnchorQueries(nn.Module):
-    """Every token proposes a class and a box; the `count` best proposals place the anchors, contents are learned.
+    """Every encoder token predicts a class and a box; the `count` with the highest scores become anchors.
 
-    Two-stage selection (Deformable DETR, arXiv 2010.04159, appendix A.4; mixed with learned contents as in DINO, arXiv
-    2203.03605, section 3.4). In training, denoising queries precede the object queries.
+    Two-stage selection (Deformable DETR, arXiv 2010.04159, appendix A.4) with learned contents (mixed query selection,
+    DINO, arXiv 2203.03605, section 3.4). In training, denoising queries precede the object queries.
 
     Args:
-        dedup_iou: of proposals that overlap more than this (IoU), whatever their classes, the best comes first and the
-            others only where places are left (distinct queries, arXiv 2303.12776). As several tokens learn to answer
-            for one object, the best proposals would otherwise be copies of each other.
+        dedup_iou: proposals whose IoU with a higher-scoring one is above this, whatever their classes, are taken last
+            (distinct queries, arXiv 2303.12776). With one-to-many matching of tokens, the highest-scoring proposals
+            would otherwise be duplicates.
     """
 
     def __init__(
@@ -79,8 +82,7 @@ class AnchorQueries(nn.Module):
     def forward(self, encoded: EncoderOutput, targets: Sequence[Target] | None) -> Queries:
         proposals = self.propose(encoded)
         score = proposals.logits.max(dim=-1).values.masked_fill(encoded.is_padding, -torch.inf)
-        # A very small image may have fewer tokens than there are queries; beside a larger one, its padding must not be
-        # chosen in their place, so its best token is chosen again.
+        # An image with fewer tokens than queries repeats its highest-scoring token rather than select padding.
         top = topk_distinct(score, proposals.boxes_cxcywh.detach(), self.count, self.dedup_iou)
         top = torch.where(score.gather(1, top).isinf(), top[:, :1], top)
         anchors_cxcywh = proposals.boxes_cxcywh.detach().gather(1, top[..., None].expand(-1, -1, 4))
@@ -96,14 +98,14 @@ class AnchorQueries(nn.Module):
         return self._with_denoising(queries, targets, self.denoising_embed)
 
     def propose(self, encoded: EncoderOutput) -> TokenPredictions:
-        """A class and a box for every token; a box starts at the token's middle, four tokens wide and high.
+        """A class and a box for every token; boxes start at the token's centre, four tokens wide and high.
 
-        But not as large as a short image: the sigmoid's slope there is next to nothing, and it would hardly learn.
+        At most 0.9 of the image, as the gradient of the sigmoid vanishes near 1.
         """
         start_cxcywh = torch.cat([encoded.centers, (4 * encoded.sizes).clamp(max=0.9)], dim=-1)
         with single_precision(self.token_state(encoded.memory)) as state:
             logits = self.token_label(state)
-            boxes_cxcywh = (self.token_box(state) + inverse_sigmoid(start_cxcywh)).sigmoid()
+            boxes_cxcywh = (self.token_box(state) + start_cxcywh.logit(BOX_EPS)).sigmoid()
         return TokenPredictions(logits, boxes_cxcywh, encoded.centers, encoded.sizes, encoded.is_padding)
 
     def _with_denoising(self, queries: Queries, targets: Sequence[Target], embedding: nn.Embedding) -> Queries:
@@ -126,15 +128,20 @@ class AnchorQueries(nn.Module):
 def topk_distinct(
     scores: Float[Tensor, "batch token"], boxes_cxcywh: Float[Tensor, "batch token 4"], count: int, dedup_iou: float
 ) -> Int[Tensor, "batch count"]:
-    """The `count` tokens with the best scores, but those whose box overlaps a better one's by more than `dedup_iou` last.
+    """The `count` tokens with the highest scores; those whose box overlaps a higher-scoring one's come last.
 
-    All overlaps are looked at at once (fast non-maximum suppression, YOLACT, arXiv 1904.02689, section 5), of
-    `CANDIDATES` times as many tokens as are wanted. With a score of minus infinity a token is chosen after all others.
+    Duplicates, with an IoU above `dedup_iou`, are found in one pass (fast NMS, YOLACT, arXiv 1904.02689, section 5)
+    among the `CANDIDATES` x `count` highest scores. Tokens with a score of minus infinity come after all others.
     """
     order = scores.topk(min(CANDIDATES * count, scores.shape[1]), dim=1).indices
     boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh.gather(1, order[..., None].expand(-1, -1, 4)))
-    overlaps = paired_iou(boxes_xyxy[:, :, None], boxes_xyxy[:, None])
-    is_copy = overlaps.tril(-1).amax(-1) > dedup_iou
-    is_none = scores.gather(1, order).isinf()
-    place = torch.arange(order.shape[1], device=order.device) + order.shape[1] * (is_copy + 2 * is_none)
-    return order.gather(1, place.argsort(dim=1)[:, :count])
+    images_at_once = max(1, MAX_PAIRS // max(1, order.shape[1] ** 2))
+    is_duplicate = torch.cat([_overlaps_earlier(part, dedup_iou) for part in torch.split(boxes_xyxy, images_at_once)])
+    is_excluded = scores.gather(1, order).isinf()
+    rank = torch.arange(order.shape[1], device=order.device) + order.shape[1] * (is_duplicate + 2 * is_excluded)
+    return order.gather(1, rank.argsort(dim=1)[:, :count])
+
+
+def _overlaps_earlier(boxes_xyxy: Float[Tensor, "batch box 4"], iou: float) -> Bool[Tensor, "batch box"]:
+    """Whether each box overlaps one before it, of the same image, by more than `iou`."""
+    return paired_iou(boxes_xyxy[:, :, None], boxes_xyxy[:, None]).tril(-1).amax(-1) > iou

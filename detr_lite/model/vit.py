@@ -1,4 +1,4 @@
-"""Plain vision transformers: maps at other strides than the patch's, from the one map that they give."""
+"""Feature maps of plain vision transformers at strides other than the patch size."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,20 @@ from torch import Tensor, nn
 
 
 def pyramid_strides(patch: int) -> list[int]:
-    """Strides that a pyramid has for a patch size: two doublings either way, as far as they are whole numbers."""
+    """Strides of a pyramid for a patch size: a quarter to four times, as far as they are whole numbers."""
     return [4 * patch // ratio for ratio in (16, 8, 4, 2, 1) if 4 * patch % ratio == 0]
 
 
 class SimplePyramid(nn.Module):
-    """Maps at several strides from the last map of a plain ViT (ViTDet, arXiv 2203.16527, section 3).
+    """Maps at several strides from the last map of a plain ViT (simple feature pyramid, ViTDet, arXiv 2203.16527).
 
-    A finer map comes by transposed convolutions, each of which halves the stride and the channels; a coarser one by
-    max-pooling. Every level starts from the same map: the last one knows most, and has not lost the place of its
-    patches. The paper's 1x1 and 3x3 convolutions that follow are the encoder's projection and neck here.
+    Transposed convolutions, each of which halves the stride and the channels, give finer maps, max-pooling coarser
+    ones. The paper's 1x1 and 3x3 convolutions that follow are the encoder's projection and neck here.
 
     Args:
-        channels: of the ViT's map.
-        patch: its stride.
-        strides: of the maps to make, from `pyramid_strides(patch)`.
+        channels: number of channels of the ViT's map.
+        patch: stride of the ViT's map, in pixels.
+        strides: strides of the output maps, from `pyramid_strides(patch)`.
     """
 
     def __init__(self, channels: int, patch: int, strides: Sequence[int]) -> None:
@@ -31,7 +30,7 @@ class SimplePyramid(nn.Module):
         self.channels = tuple(channels * min(stride, patch) // patch for stride in strides)
 
     def forward(self, features: Float[Tensor, "batch channel height width"]) -> list[Tensor]:
-        """One map for each stride. A token of a coarser map at the right or bottom may reach beyond the patches."""
+        """One map for each stride; the last tokens of coarser maps may reach beyond the input."""
         return [level(features) for level in self.levels]
 
 
@@ -44,7 +43,7 @@ def _level(channels: int, patch: int, stride: int) -> nn.Module:
     while stride < patch:
         if layers:
             layers += [LayerNorm2d(channels), nn.GELU()]
-        # As wide as its step: every finer token comes from the one token in which it lies.
+        # Kernel size = stride: every finer token is computed from the one token that contains it.
         layers.append(nn.ConvTranspose2d(channels, channels // 2, kernel_size=2, stride=2))
         channels, stride = channels // 2, stride * 2
     return nn.Sequential(*layers)

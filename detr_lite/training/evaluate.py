@@ -161,10 +161,4 @@ def detect(
 
 def _only_known(detections: Detections, category_ids: Sequence[int | None]) -> Detections:
     keep = torch.tensor([category_ids[label] is not None for label in detections.labels.tolist()], dtype=torch.bool)
-    return Detections(
-        detections.boxes_xyxy[keep],
-        detections.scores[keep],
-        detections.labels[keep],
-        detections.queries[keep],
-        detections.class_names,
-    )
+    return detections[keep]

@@ -1,4 +1,4 @@
-"""Weights: our checkpoints, other people's, and what we hand out."""
+"""Checkpoints: reading and writing, import and export of other formats, transfer to other models."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """`detr_lite.weights.import_checkpoint`, loaded when it is first asked for."""
+    """`detr_lite.weights.import_checkpoint`, imported on first use because its imports are slow."""
     if name == "import_checkpoint":
         from detr_lite.weights.imports import import_checkpoint
 

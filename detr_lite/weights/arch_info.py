@@ -1,4 +1,4 @@
-"""What is known of somebody's DETR: what its weights show, what its file says, and our description made of both."""
+"""Architecture of an imported DETR, inferred from the shapes of its weights and the settings in its files."""
 
 import re
 from collections import Counter
@@ -20,15 +20,15 @@ RESNETS = {
     (3, 4, 23, 3, True): "resnet101",
     (3, 8, 36, 3, True): "resnet152",
 }
-"""timm's name by the number of blocks in each stage, and whether they are bottlenecks."""
+"""Number of blocks in each stage, and whether they are bottlenecks -> timm's name."""
 
 COCO_LABELS = 91
-"""The original's label is the category's id itself, from 0 to 90; the unused numbers have rows, too."""
+"""Number of labels of models trained on COCO: DETR's labels are the category ids 0 to 90, unused ones included."""
 
 
 @dataclass(frozen=True)
 class ArchInfo:
-    """What is known of a model; None where it is not."""
+    """Sizes, classes and preprocessing of a model; None where unknown."""
 
     backbone: str | None = None
     dilation: bool | None = None
@@ -41,15 +41,15 @@ class ArchInfo:
     dropout: float | None = None
     classes: int | None = None
     names: Mapping[int, str] | None = None
-    """The class of each label, as far as they are told."""
+    """Label -> class name; unused labels are missing."""
     resize: ResizeRule | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
-    def or_else(self, other: "ArchInfo") -> "ArchInfo":
-        """What is not known here, from there."""
+    def with_defaults(self, defaults: "ArchInfo") -> "ArchInfo":
+        """The same with `defaults` in place of what is None."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ArchInfo(**{name: getattr(other, name) if value is None else value for name, value in values.items()})
+        return ArchInfo(**{name: getattr(defaults, name) if value is None else value for name, value in values.items()})
 
 
 ORIGINAL = ArchInfo(
@@ -64,69 +64,71 @@ ORIGINAL = ArchInfo(
     dropout=0.1,
     classes=COCO_LABELS,
 )
-"""The original's sizes, where neither weights nor file tell them."""
+"""Sizes of the original DETR, for what neither weights nor files show."""
 
 SIZES = ("dim", "encoder_layers", "decoder_layers", "feedforward_dim", "num_queries", "classes")
-"""Facts that both weights and settings tell."""
+"""Fields that both weights and settings show."""
 
-NOT_OF_THE_MODEL = ("classes", "names", "resize", "mean", "std")
-"""Facts that are no settings of the model."""
+NOT_MODEL_SETTINGS = ("classes", "names", "resize", "mean", "std")
+"""Fields that are no settings of the model."""
 
 
 def arch_info_from_weights(shapes: Mapping[str, tuple[int, ...]]) -> ArchInfo:
-    """What the shapes of weights show, under our names of them. A few that are missing or wrong do no harm."""
+    """What the shapes of a state_dict of `detr` show; robust against a few missing or wrong ones."""
 
-    def firsts(pattern: str) -> list[int]:
+    def first_dims(pattern: str) -> list[int]:
         return [shape[0] for name, shape in shapes.items() if shape and re.fullmatch(pattern, name)]
 
-    rows = _usual(firsts(r"heads\.label\.(weight|bias)"))
+    rows = _most_common(first_dims(r"heads\.label\.(weight|bias)"))
     return ArchInfo(
         backbone=_resnet(shapes),
-        dim=_usual(firsts(r"(encoder|decoder)\.layers\.\d+\.\w+_norm\.(weight|bias)")),
+        dim=_most_common(first_dims(r"(encoder|decoder)\.layers\.\d+\.\w+_norm\.(weight|bias)")),
         encoder_layers=_count(shapes, "encoder.layers."),
         decoder_layers=_count(shapes, "decoder.layers.") or None,
-        feedforward_dim=_usual(firsts(r"(encoder|decoder)\.layers\.\d+\.feedforward\.0\.(weight|bias)")),
-        num_queries=_usual(firsts(r"queries\.position\.weight")),
+        feedforward_dim=_most_common(first_dims(r"(encoder|decoder)\.layers\.\d+\.feedforward\.0\.(weight|bias)")),
+        num_queries=_most_common(first_dims(r"queries\.position\.weight")),
         classes=None if rows is None else rows - 1,
     )
 
 
-def arch_info_from_settings(settings: Mapping[str, Any], keys: Mapping[str, str], place: str) -> ArchInfo:
-    """Whole numbers and shares out of somebody's settings.
+def arch_info_from_settings(settings: Mapping[str, Any], keys: Mapping[str, str], source: str) -> ArchInfo:
+    """Sizes from the settings of another program.
 
     Args:
-        keys: field of `Facts` -> their name of it.
-        place: what the message of an error calls the settings.
+        keys: field of `ArchInfo` -> key in the settings.
+        source: of the settings, for error messages.
+
+    Errors: a value that is not a number.
     """
     values = {field: settings[key] for field, key in keys.items() if settings.get(key) is not None}
     for field, value in values.items():
         if type(value) is not int and not (field == "dropout" and type(value) is float):
-            raise DetrLiteError(f"{place}: {keys[field]} is {value!r}; it must be a number")
+            raise DetrLiteError(f"{source}: {keys[field]} is {value!r}; it must be a number")
     if "dropout" in values:
         values["dropout"] = float(values["dropout"])
     return ArchInfo(**values)
 
 
-def describe(facts: ArchInfo) -> Description:
-    """Our description of a model of which all is known but, perhaps, the names of its classes."""
-    # One image at a time, as the original's DC5 models were measured: none is padded.
+def describe(info: ArchInfo) -> Description:
+    """The `Description` of a model whose architecture is complete; class names may be missing."""
+    # Batches of one image, as DETR-DC5 was evaluated, so that none is padded.
     data = DataConfig(root="datasets/coco", batch_size=1, image_size=800, resize="shortest", augmentation="detr")
-    sizes = {field.name: getattr(facts, field.name) for field in fields(facts) if field.name not in NOT_OF_THE_MODEL}
-    model = ModelConfig(name="detr", strides=(16,) if facts.dilation else (32,), **sizes)
+    sizes = {field.name: getattr(info, field.name) for field in fields(info) if field.name not in NOT_MODEL_SETTINGS}
+    model = ModelConfig(name="detr", strides=(16,) if info.dilation else (32,), **sizes)
     resize = build_resize(data)
-    if facts.resize is not None:
-        resize = facts.resize
+    if info.resize is not None:
+        resize = info.resize
         data = replace(data, image_size=resize.size)
-    return Description(Config(data=data, model=model), _categories(facts), resize, facts.mean or MEAN, facts.std or STD)
+    return Description(Config(data=data, model=model), _categories(info), resize, info.mean or MEAN, info.std or STD)
 
 
-def _categories(facts: ArchInfo) -> tuple[Category, ...]:
-    """Every label under its number. Rows that stand for nothing keep their place, or the scores would be others."""
-    assert facts.classes is not None
-    labels = range(facts.classes)
-    if facts.names is None and facts.classes != COCO_LABELS:
+def _categories(info: ArchInfo) -> tuple[Category, ...]:
+    """A category for each row of the class layer, unused ones included, as they are part of the softmax."""
+    assert info.classes is not None
+    labels = range(info.classes)
+    if info.names is None and info.classes != COCO_LABELS:
         return tuple(Category(label, f"class {label}") for label in labels)
-    names = COCO_NAMES if facts.names is None else facts.names
+    names = COCO_NAMES if info.names is None else info.names
     return tuple(Category(label, names.get(label, f"unused {label}")) for label in labels)
 
 
@@ -137,11 +139,11 @@ def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 
 
 def _count(shapes: Iterable[str], prefix: str) -> int:
-    """Of numbered modules, as the last number says, but never more than there are tensors in them."""
+    """Number of modules with consecutive indices, at most the number of tensors in them."""
     numbers = [name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)]
     return min(max((int(number) + 1 for number in numbers if number.isdecimal()), default=0), len(numbers))
 
 
-def _usual(sizes: Iterable[int]) -> int | None:
+def _most_common(sizes: Iterable[int]) -> int | None:
     ranking = Counter(sizes).most_common(1)
     return ranking[0][0] if ranking else None

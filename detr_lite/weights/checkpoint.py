@@ -1,7 +1,6 @@
-"""Our checkpoints: tensors and plain types only, with all that is needed to use the model anywhere."""
+"""Checkpoints of detr_lite: tensors and plain types only, and everything needed to use the model."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,23 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
-from detr_lite.text import reason_of, shown
+from detr_lite.text import reason_of, shorten_list, shown
 from detr_lite.weights.files import is_state, read_json, read_safetensors, read_torch
 
 KEY = "detr_lite"
-"""Where our description stands in a checkpoint of Lightning's."""
+"""Key of the description in a Lightning checkpoint."""
 
 FORMAT = 5
-"""Goes up when an older reader would misread a newer file."""
+"""Increased when older versions would misread newer checkpoints."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What has to be known beside the weights to use a model."""
+    """What is needed besides the weights to use a model."""
 
     config: Config
     categories: tuple[Category, ...]
-    """The category of each label, under the data set's own id."""
+    """Category of each label, with the id of the dataset."""
     resize: ResizeRule
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -40,11 +39,11 @@ class Description:
     def __post_init__(self) -> None:
         for category in self.categories:
             if type(category.id) is not int:
-                raise DetrLiteError(f"category id {shown(category.id)} is not a whole number")
+                raise DetrLiteError(f"category id {shown(category.id)} is not an integer")
             check_name(category.id, category.name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, for the checkpoint."""
+        """Plain types, as in a checkpoint."""
         return {
             "format": FORMAT,
             "config": config_to_dict(self.config),
@@ -66,103 +65,102 @@ class Description:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; nothing in it is run.
+    """The content of a checkpoint; no code in it is executed.
 
     Args:
-        path: a file of `torch.save`'s, or an exported one: NAME.safetensors with NAME.json beside it, or their folder.
+        path: a file of `torch.save`, or an exported one: NAME.safetensors with NAME.json beside it, or their folder.
 
-    Errors: a missing file, one that is no checkpoint of ours or is cut off, one that holds more than plain data.
+    Errors: a missing or truncated file, another kind or format of checkpoint, and one that is not plain data.
     """
     content = _read_exported(path) if path.is_dir() or path.suffix == ".safetensors" else read_torch(path)
     if not isinstance(content, dict) or KEY not in content or not is_state(content.get("state_dict")):
-        raise DetrLiteError(f"{path}: not a checkpoint that detr_lite wrote")
+        raise DetrLiteError(f"{path}: not a checkpoint of detr_lite")
     version = content[KEY].get("format") if isinstance(content[KEY], dict) else None
     if version != FORMAT:
+        is_newer = isinstance(version, int) and version > FORMAT
+        remedy = "update detr_lite" if is_newer else "train again, or use the version of detr_lite that wrote it"
         raise DetrLiteError(
-            f"{path}: a checkpoint of format {version}; this version of detr_lite reads format {FORMAT}"
+            f"{path}: checkpoint format {shown(version)}, but this version of detr_lite reads format {FORMAT}; {remedy}"
         )
-    _refuse_other_files(content.get("callbacks"), path)
+    _check_best_paths(content.get("callbacks"), path)
     return content
 
 
 def describe_checkpoint(content: dict[str, Any], path: Path) -> Description:
-    """Errors: a description that this version does not understand."""
+    """Errors: an incomplete description, and settings that this version does not have."""
     try:
         return Description.from_dict(content[KEY])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DetrLiteError(f"{path}: its description is not complete ({reason_of(error)})") from error
+        raise DetrLiteError(f"{path}: its description is incomplete ({reason_of(error)})") from error
     except DetrLiteError as error:
         raise DetrLiteError(f"{path}: {error}") from error
 
 
 def load_model(path: Path) -> tuple[Detr, Description]:
-    """A trained model with its weights, in evaluation mode, and what has to be known to use it.
+    """The model of a checkpoint, in evaluation mode, and its description.
 
-    Errors: as `read_checkpoint`, and weights that do not fit their description.
+    Errors: those of `read_checkpoint`, and weights that do not match the description.
     """
     content = read_checkpoint(path)
     description = describe_checkpoint(content, path)
     model = build_model(description.config.model, len(description.categories), for_checkpoint=True)
     state: dict[str, Tensor] = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
     expected = model.state_dict()
-    odd = [name for name in {*expected, *state} if _shape(expected, name) != _shape(state, name)]
-    if odd:
-        raise DetrLiteError(f"{path}: the weights do not fit the settings beside them: {_some(sorted(odd))}")
+    mismatched = [name for name in {*expected, *state} if _shape(expected, name) != _shape(state, name)]
+    if mismatched:
+        names = shorten_list(sorted(mismatched), limit=3)
+        raise DetrLiteError(f"{path}: its weights do not match its settings: {names}")
     model.load_state_dict(state)
     return model.eval(), description
 
 
 def write_checkpoint(path: Path, model: Detr, description: Description) -> None:
-    """The model as a checkpoint like those of a run, without what only training needs."""
+    """Write a checkpoint like those of a run, without the state of training."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     content = {KEY: description.to_dict(), "state_dict": state}
     atomic_write(path, lambda file: torch.save(content, file))
 
 
 def find_exported(path: Path) -> Path | None:
-    """The NAME.safetensors that a path means, a file or a folder that holds just one."""
+    """The .safetensors file at a path: the file itself, or the only one in a folder."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     return files[0] if len(files) == 1 and files[0].is_file() and files[0].suffix == ".safetensors" else None
 
 
 def is_exported(path: Path) -> bool:
-    """Whether `tools/export.py` wrote it; other people's weights may have a .json of their own beside them.
+    """Whether it is an export of detr_lite; weights of other programs may have another .json beside them.
 
-    Errors: a .json beside it that is none.
+    Errors: a .json file that cannot be read.
     """
     file = find_exported(path)
-    beside = None if file is None else file.with_suffix(".json")
-    return beside is not None and beside.is_file() and KEY in read_json(beside)
+    description = None if file is None else file.with_suffix(".json")
+    return description is not None and description.is_file() and KEY in read_json(description)
 
 
 def _read_exported(path: Path) -> dict[str, Any]:
     file = find_exported(path)
     if file is None:
         raise DetrLiteError(f"{path}: no such checkpoint")
-    beside = file.with_suffix(".json")
-    if not beside.is_file():
+    description = file.with_suffix(".json")
+    if not description.is_file():
         raise DetrLiteError(
-            f"{file}: {beside.name} is not beside it, which says what the weights are; if they are other people's, "
-            "tools/import_checkpoint.py makes a checkpoint of them"
+            f"{file}: {description.name}, which describes the model, is not beside it; weights of other programs are "
+            "converted by tools/import_checkpoint.py"
         )
-    return {**read_json(beside), "state_dict": read_safetensors(file)}
+    return {**read_json(description), "state_dict": read_safetensors(file)}
 
 
-def _refuse_other_files(callbacks: Any, path: Path) -> None:
-    """A run that goes on lets Lightning remove what its checkpoint calls the best before, as soon as there is a better.
+def _check_best_paths(callbacks: Any, path: Path) -> None:
+    """Refuse a state of `ModelCheckpoint` whose best checkpoint is not directly in its own folder.
 
-    Lightning keeps to the run's folder, but `..`, a file system's name before the path, and a state that does not name
-    its folder lead it out, and it would remove whole folders. What it writes itself is right in the folder beside it.
+    A resumed run lets Lightning delete that path once there is a better checkpoint; a manipulated one, with `..` or a
+    protocol of fsspec, would delete other files or whole folders.
     """
     for state in callbacks.values() if isinstance(callbacks, dict) else ():
         file = state.get("kth_best_model_path") if isinstance(state, dict) else None
         if file and (file != os.path.normpath(str(file)) or str(Path(file).parent) != state.get("dirpath")):
-            raise DetrLiteError(f"{path}: it names {shown(file)} as the best before, which is not in its own folder")
+            raise DetrLiteError(f"{path}: its best checkpoint {shown(file)} is not in the folder of its checkpoints")
 
 
 def _shape(state: dict[str, Tensor], name: str) -> torch.Size | None:
     return state[name].shape if name in state else None
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

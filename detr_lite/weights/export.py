@@ -1,6 +1,7 @@
-"""Our weights for others: safetensors with a plain JSON beside it, or the original DETR's layout."""
+"""Export of checkpoints: safetensors with a JSON description, or a `.pth` of the original DETR."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -18,13 +19,16 @@ from detr_lite.weights.official import OfficialKeyMapping
 
 Format = Literal["safetensors", "official"]
 
+log = logging.getLogger(__name__)
+
 
 def export_checkpoint(checkpoint: Path, output: Path, format: Format = "safetensors", overwrite: bool = False) -> None:
-    """Write a checkpoint of ours in another form, and print what was written.
+    """Write a checkpoint in another format, and log what was written.
 
     Args:
-        output: for safetensors NAME.safetensors, which gets NAME.json beside it, or a folder for the two; for official
-            a file.
+        output: for safetensors NAME.safetensors, beside which NAME.json is written, or a folder; for official a file.
+
+    Errors: an existing output without `overwrite`, and a model that the format does not support.
     """
     if format == "safetensors" and output.suffix != ".safetensors":
         output = output / "model.safetensors"
@@ -37,26 +41,26 @@ def export_checkpoint(checkpoint: Path, output: Path, format: Format = "safetens
     else:
         write_official(output, model, description)
         config, rows = description.config.model, len(description.categories) + 1
-        print(
-            f"note       the file does not tell DC5 ({'yes' if config.dilation else 'no'}) and heads ({config.heads})\n"
-            f"note       its class layer has {rows} rows, without their names; the original's code makes as many with "
-            f"num_classes = {rows - 1}"
+        log.info(f"the file does not contain DC5 ({'yes' if config.dilation else 'no'}) and heads ({config.heads})")
+        log.info(
+            f"the class layer has {rows} rows, without names of classes; in the original's code set num_classes = "
+            f"{rows - 1}"
         )
-    print(f"written    {' and '.join(map(str, files))}")
+    log.info(f"wrote {' and '.join(map(str, files))}")
 
 
 def write_safetensors(path: Path, model: Detr, description: Description) -> None:
-    """NAME.safetensors with NAME.json beside it: all that `Detector.from_checkpoint` needs, and nothing pickled."""
+    """Write NAME.safetensors and NAME.json, which `Detector.from_checkpoint` loads; nothing is pickled."""
     weights = safetensors.torch.save(_contiguous(model.state_dict()), metadata={"format": "pt"})
-    text = json.dumps({KEY: description.to_dict()}, indent=2) + "\n"
-    atomic_write(path.with_suffix(".json"), lambda file: file.write(text.encode()))
+    content = json.dumps({KEY: description.to_dict()}, indent=2) + "\n"
+    atomic_write(path.with_suffix(".json"), lambda file: file.write(content.encode()))
     atomic_write(path, lambda file: file.write(weights))
 
 
 def write_official(path: Path, model: Detr, description: Description) -> None:
-    """{"model": ...} with the original's names, as its `--resume` takes it; its labels are ours, from 0 on.
+    """Write {"model": state_dict} with the original's keys, as its `--resume` loads it; labels count from 0.
 
-    Errors: a model that the original's code cannot build.
+    Errors: a model that is not of the original architecture.
     """
     config = description.config.model
     backbone = config.backbone.split(".")[0]
@@ -71,10 +75,10 @@ def write_official(path: Path, model: Detr, description: Description) -> None:
             "safetensors"
         )
     state = {name: value for name, value in model.state_dict().items() if not name.endswith(".num_batches_tracked")}
-    content = {"model": _contiguous(OfficialKeyMapping().to_theirs(state))}
+    content = {"model": _contiguous(OfficialKeyMapping().to_external(state))}
     atomic_write(path, lambda file: torch.save(content, file))
 
 
 def _contiguous(state: State) -> State:
-    """Convolutions' weights lie with channels last in memory, which files need not know."""
+    """Weights of convolutions may be in channels-last memory format, which safetensors rejects."""
     return {name: value.contiguous() for name, value in state.items()}

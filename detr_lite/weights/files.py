@@ -1,4 +1,4 @@
-"""Files of weights and of settings, read without running any code in them."""
+"""Reads weights and JSON settings without executing code in them."""
 
 import json
 import pickle
@@ -18,40 +18,40 @@ from detr_lite.text import printable, reason_of
 
 
 def read_torch(path: Path, allowed: Sequence[type] = ()) -> Any:
-    """What `torch.save` wrote: tensors, plain types, and instances of the `allowed` classes.
+    """The content of a file of `torch.save`: tensors, plain types, and instances of the `allowed` classes.
 
-    Errors: a missing file, one that is cut off, one that holds more.
+    Errors: a missing or truncated file, and one with other classes.
     """
     if not path.is_file():
         raise DetrLiteError(f"{path}: no such checkpoint")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
-            warnings.simplefilter("ignore")  # of unusual pickles; what is wrong with one is told below
+            warnings.simplefilter("ignore")  # about unusual pickles; errors are reported below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DetrLiteError(
-            f"{path}: not a checkpoint of tensors and plain types; it may ask to run code, so it is not opened"
-            + _others_in(path, allowed)
+            f"{path}: not a checkpoint of tensors and plain types; it could execute code, so it is not loaded"
+            + _other_classes(path, allowed)
         ) from error
-    except Exception as error:  # a damaged file fails in as many ways as there are bytes
+    except Exception as error:  # the type depends on which bytes are damaged
         raise DetrLiteError(f"{path}: not a checkpoint, or cut off ({reason_of(error)})") from error
 
 
-def _others_in(path: Path, allowed: Sequence[type]) -> str:
-    """The classes that a file asks for beside the allowed ones, and what to do where they are harmless."""
+def _other_classes(path: Path, allowed: Sequence[type]) -> str:
+    """The classes in a file that are not allowed, and how to save it without them."""
     try:
         with torch.serialization.safe_globals(list(allowed)):
             names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # not all that is pickled is in the form that torch can list
+    except Exception:  # torch cannot list the classes of every pickle
         return ""
-    # A name is any text that its writer chose.
-    listed = textwrap.shorten(printable(", ".join(names)), 200)
+    # Names may be any text.
+    classes = textwrap.shorten(printable(", ".join(names)), 200)
     resave = "torch.save({'model': torch.load(FILE, weights_only=False)['model']}, NEW)"
-    return f" (it asks for {listed}); if you trust its writer, save its weights alone: {resave}" if names else ""
+    return f" (it contains {classes}); if you trust its source, save its weights alone: {resave}" if names else ""
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Errors: a missing or unreadable file, one that is cut off."""
+    """Errors: a missing, unreadable or truncated file."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -59,18 +59,18 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Errors: no readable JSON, or not an object."""
+    """Errors: a file that is not readable as JSON, or whose content is not an object."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DetrLiteError(f"{path}: not readable as JSON ({reason_of(error)})") from error
     if not isinstance(content, dict):
-        raise DetrLiteError(f"{path}: it holds a {type(content).__name__}, not an object with settings")
+        raise DetrLiteError(f"{path}: expected a JSON object, got a {type(content).__name__}")
     return content
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Errors: a folder where a file is to be written; a file, unless `overwrite`."""
+    """Errors: the output is a folder, or an existing file without `overwrite`."""
     if path.is_dir():
         raise DetrLiteError(f"{path} is a folder; name a file")
     if path.exists() and not overwrite:
@@ -78,7 +78,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def is_state(value: Any) -> TypeGuard[dict[str, Tensor]]:
-    """Whether it is named tensors and nothing else."""
+    """Whether it is a state_dict: tensors by name and nothing else."""
     return isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
     )

@@ -1,4 +1,4 @@
-"""DETR as `transformers` saves it, in version 4 and 5: its names for our weights, and what its config.json says."""
+"""DETR checkpoints of `transformers`, versions 4 and 5: key mapping, and the settings in their JSON files."""
 
 import re
 from collections.abc import Collection
@@ -23,25 +23,25 @@ SETTINGS = {
     "num_queries": "num_queries",
     "dropout": "dropout",
 }
-"""Our name of what a config.json says -> theirs."""
+"""Field of `ArchInfo` -> key in config.json."""
 
 REQUIRED = {
     "position_embedding_type": "sine",
     "activation_function": "relu",
     "num_channels": 3,
-    "auxiliary_loss": False,  # with it their decoder norms its states between layers, too
+    "auxiliary_loss": False,  # with it their decoder also normalises between layers
 }
 REQUIRED_OF_RESNET = {"hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False}
-"""Settings that change what a model computes without showing in its weights, and the only values that ours knows."""
+"""Settings that weights do not show, and the only values that `detr` supports."""
 
 
 PLAIN_RESNET = re.compile(r"((wide|tv)_)?resnet\d+[cdst]?(_2)?")
-"""Of timm's networks those in which a norm is just a norm. In others it also holds the activation, which `transformers`
-drops as it freezes the norm, or the answers depend on parts without weights."""
+"""timm's ResNets with plain batch norm. In other networks norms contain the activation, which `transformers` drops when
+it freezes them, or the output depends on modules without weights."""
 
 
 def key_mapping_of(names: Collection[str]) -> KeyMapping:
-    """The layout of a file: versions 4 and 5 differ in three names, and there are two kinds of ResNet."""
+    """The key mapping of a file: versions 4 and 5 differ in three names, and there are two kinds of ResNet."""
     output = "o_proj" if any(".o_proj." in name for name in names) else "out_proj"
     hidden = "mlp.fc" if any(".mlp.fc" in name for name in names) else "fc"
     backbone = "model.backbone.model"
@@ -49,9 +49,9 @@ def key_mapping_of(names: Collection[str]) -> KeyMapping:
         backbone = "model.backbone.conv_encoder.model"
     if any(name.startswith(f"{backbone}._backbone.") for name in names):
         backbone += "._backbone"  # version 4 with a backbone_config of timm's
-    is_timms = not any(name.startswith(f"{backbone}.embedder.") for name in names)
+    is_timm = not any(name.startswith(f"{backbone}.embedder.") for name in names)
     modules = {
-        **({"backbone.network": backbone} if is_timms else _own_resnet(backbone)),
+        **({"backbone.network": backbone} if is_timm else _transformers_resnet(backbone)),
         "encoder.projections.0": "model.input_projection",
         "queries.position": "model.query_position_embeddings",
         "decoder.norm": "model.decoder.layernorm",
@@ -60,82 +60,82 @@ def key_mapping_of(names: Collection[str]) -> KeyMapping:
         "heads.box.2": "bbox_predictor.layers.1",
         "heads.box.4": "bbox_predictor.layers.2",
     }
-    for stack, attention, attention_norm, their_attention in (
+    for stack, attention, attention_norm, external_attention in (
         ("encoder", "attention", "attention_norm", "self_attn"),
         ("decoder", "self_attention", "self_norm", "self_attn"),
         ("decoder", "cross_attention", "cross_norm", "encoder_attn"),
     ):
-        ours, theirs = f"{stack}.layers.*", f"model.{stack}.layers.*"
+        internal, external = f"{stack}.layers.*", f"model.{stack}.layers.*"
         modules |= {
-            f"{ours}.{attention}.query": f"{theirs}.{their_attention}.q_proj",
-            f"{ours}.{attention}.key": f"{theirs}.{their_attention}.k_proj",
-            f"{ours}.{attention}.value": f"{theirs}.{their_attention}.v_proj",
-            f"{ours}.{attention}.output": f"{theirs}.{their_attention}.{output}",
-            f"{ours}.{attention_norm}": f"{theirs}.{their_attention}_layer_norm",
-            f"{ours}.feedforward.0": f"{theirs}.{hidden}1",
-            f"{ours}.feedforward.3": f"{theirs}.{hidden}2",
-            f"{ours}.feedforward_norm": f"{theirs}.final_layer_norm",
+            f"{internal}.{attention}.query": f"{external}.{external_attention}.q_proj",
+            f"{internal}.{attention}.key": f"{external}.{external_attention}.k_proj",
+            f"{internal}.{attention}.value": f"{external}.{external_attention}.v_proj",
+            f"{internal}.{attention}.output": f"{external}.{external_attention}.{output}",
+            f"{internal}.{attention_norm}": f"{external}.{external_attention}_layer_norm",
+            f"{internal}.feedforward.0": f"{external}.{hidden}1",
+            f"{internal}.feedforward.3": f"{external}.{hidden}2",
+            f"{internal}.feedforward_norm": f"{external}.final_layer_norm",
         }
     return KeyMapping(modules)
 
 
-def _own_resnet(backbone: str) -> dict[str, str]:
-    """The names of the ResNet of `transformers` itself, for those of timm's."""
+def _transformers_resnet(backbone: str) -> dict[str, str]:
+    """timm's names -> those of the ResNet of `transformers`."""
     modules = {
         "backbone.network.conv1": f"{backbone}.embedder.embedder.convolution",
         "backbone.network.bn1": f"{backbone}.embedder.embedder.normalization",
     }
     for stage in range(4):
-        ours, theirs = f"backbone.network.layer{stage + 1}.*", f"{backbone}.encoder.stages.{stage}.layers.*"
-        modules[f"{ours}.downsample.0"] = f"{theirs}.shortcut.convolution"
-        modules[f"{ours}.downsample.1"] = f"{theirs}.shortcut.normalization"
+        internal, external = f"backbone.network.layer{stage + 1}.*", f"{backbone}.encoder.stages.{stage}.layers.*"
+        modules[f"{internal}.downsample.0"] = f"{external}.shortcut.convolution"
+        modules[f"{internal}.downsample.1"] = f"{external}.shortcut.normalization"
         for part in range(3):
-            modules[f"{ours}.conv{part + 1}"] = f"{theirs}.layer.{part}.convolution"
-            modules[f"{ours}.bn{part + 1}"] = f"{theirs}.layer.{part}.normalization"
+            modules[f"{internal}.conv{part + 1}"] = f"{external}.layer.{part}.convolution"
+            modules[f"{internal}.bn{part + 1}"] = f"{external}.layer.{part}.normalization"
     return modules
 
 
 def find_weights(folder: Path) -> Path:
-    """Errors: a folder without weights, or with weights in several files."""
+    """The file of weights in a folder. Errors: none, or weights in several files."""
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return folder / name
         if (folder / f"{name}.index.json").is_file():
             raise DetrLiteError(
-                'its weights are in several files; save them in one, with save_pretrained(folder, max_shard_size="5GB")'
+                'its weights are in several files; save them in one with save_pretrained(folder, max_shard_size="5GB")'
             )
-    raise DetrLiteError(f"no weights in it, neither {' nor '.join(WEIGHT_FILES)}")
+    raise DetrLiteError(f"no weights found, neither {' nor '.join(WEIGHT_FILES)}")
 
 
 def arch_info_from_config(path: Path) -> ArchInfo:
     """What the config.json beside the weights says.
 
-    Errors: a model that is no DETR for detection, or differs from ours in what weights do not show.
+    Errors: a model other than DETR for detection, and settings that `detr` does not support and weights do not show.
     """
     config = read_json(path)
     kind = config.get("model_type")
     if kind != "detr":
-        raise DetrLiteError(f'{path}: model_type is {kind!r}; only "detr" is read')
+        raise DetrLiteError(f'{path}: model_type is {kind!r}; only "detr" is supported')
     heads = config.get("architectures") or ["DetrForObjectDetection"]
     if heads != ["DetrForObjectDetection"]:
-        raise DetrLiteError(f"{path}: architectures is {heads!r}; only DetrForObjectDetection is read")
+        raise DetrLiteError(f"{path}: architectures is {heads!r}; only DetrForObjectDetection is supported")
     _require(config, REQUIRED, path)
     for setting in ("attention_heads", "ffn_dim"):
         if config.get(f"encoder_{setting}") != config.get(f"decoder_{setting}"):
-            raise DetrLiteError(f"{path}: encoder_{setting} and decoder_{setting} differ; ours are one")
+            raise DetrLiteError(f"{path}: encoder_{setting} and decoder_{setting} differ, which is not supported")
     backbone = config.get("backbone_config")
     if isinstance(backbone, dict) and backbone.get("model_type") == "resnet":
         _require(backbone, REQUIRED_OF_RESNET, path)
-    said = arch_info_from_settings(config, SETTINGS, str(path))
+    info = arch_info_from_settings(config, SETTINGS, str(path))
     names = _names(config, path)
     classes = None if names is None else len(config["id2label"])
-    return said.or_else(ArchInfo(_backbone(config, path), _dilation(config, path), classes=classes, names=names))
+    return info.with_defaults(ArchInfo(_backbone(config, path), _dilation(config, path), classes=classes, names=names))
 
 
 def preprocessing_from_config(path: Path) -> ArchInfo:
-    """What the preprocessor_config.json beside the weights says of images: size and normalisation, where it does.
+    """Resize rule and normalisation from the preprocessor_config.json beside the weights, where given.
 
-    Errors: a size or a normalisation that is none.
+    Errors: a normalisation that is not three numbers.
     """
     settings = read_json(path)
     size = settings.get("size")
@@ -159,41 +159,41 @@ def _channels(settings: dict[str, Any], key: str, path: Path) -> tuple[float, ..
 def _require(settings: dict[str, Any], required: dict[str, Any], path: Path) -> None:
     for key, value in required.items():
         if settings.get(key, value) != value:
-            raise DetrLiteError(f"{path}: {key} is {settings[key]!r}; only {value!r} is read")
+            raise DetrLiteError(f"{path}: {key} is {settings[key]!r}; only {value!r} is supported")
 
 
 def _dilation(config: dict[str, Any], path: Path) -> bool | None:
-    """Whether `transformers` dilates; None where the file asks for it in vain.
+    """Whether `transformers` dilates the last stage; None if the file sets `dilation` and `transformers` ignores it.
 
-    A backbone with settings of its own, and the ResNet of `transformers` itself, do not listen to `dilation`.
+    A backbone_config, and the ResNet of `transformers`, ignore `dilation`.
     """
-    own = config.get("backbone_config")
-    options = own or config.get("backbone_kwargs")
+    backbone_config = config.get("backbone_config")
+    options = backbone_config or config.get("backbone_kwargs")
     stride = options.get("output_stride") if isinstance(options, dict) else None
     if stride not in (None, 16, 32):
-        raise DetrLiteError(f"{path}: the backbone's output_stride is {stride!r}; only 16 and 32 are read")
+        raise DetrLiteError(f"{path}: the backbone's output_stride is {stride!r}; only 16 and 32 are supported")
     if stride == 16:
         return True
-    if stride is None and not isinstance(own, dict) and config.get("use_timm_backbone", True):
-        return bool(config.get("dilation"))  # also beside other backbone_kwargs, as version 4 has it
+    if stride is None and not isinstance(backbone_config, dict) and config.get("use_timm_backbone", True):
+        return bool(config.get("dilation"))  # also with other backbone_kwargs, as in version 4
     return None if config.get("dilation") else False
 
 
 def _backbone(config: dict[str, Any], path: Path) -> str | None:
-    own = config.get("backbone_config")
-    name = own.get("backbone") if isinstance(own, dict) else config.get("backbone")
-    if not isinstance(own, dict) and not config.get("use_timm_backbone", True):
-        return None  # a name on the hub, of a ResNet that is seen in the weights
+    backbone_config = config.get("backbone_config")
+    name = (backbone_config if isinstance(backbone_config, dict) else config).get("backbone")
+    if not isinstance(backbone_config, dict) and not config.get("use_timm_backbone", True):
+        return None  # a name on the hub; the weights show which ResNet it is
     if isinstance(name, str) and not PLAIN_RESNET.fullmatch(name.split(".")[0]):
-        raise DetrLiteError(f"{path}: its backbone is {name}; only timm's plain ResNets are read, such as resnet50")
+        raise DetrLiteError(f"{path}: its backbone is {name}; only timm's plain ResNets such as resnet50 are supported")
     return name if isinstance(name, str) else None
 
 
 def _names(config: dict[str, Any], path: Path) -> dict[int, str] | None:
-    """The class of each label; those of "N/A" stand for nothing.
+    """Label -> class name, without those named "N/A".
 
-    The published files also name ten numbers that COCO gave up, such as 71 "door". Their rows never saw an example, so
-    with COCO's own names at COCO's own ids the others count as unused.
+    The published files also name ten ids that COCO does not use, such as 71 "door". If all of COCO's names are at their
+    ids, the others count as unused.
     """
     labels = config.get("id2label")
     if labels is None:
@@ -201,5 +201,5 @@ def _names(config: dict[str, Any], path: Path) -> dict[int, str] | None:
     try:
         names = {int(label): name for label, name in labels.items() if name.upper() != "N/A"}
     except (AttributeError, ValueError) as error:
-        raise DetrLiteError(f"{path}: id2label does not give a name for each number") from error
+        raise DetrLiteError(f"{path}: id2label does not map numbers to names") from error
     return COCO_NAMES if len(labels) == COCO_LABELS and COCO_NAMES.items() <= names.items() else names

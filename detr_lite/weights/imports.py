@@ -1,5 +1,6 @@
-"""Weights of any kind, ours and other people's: which kind a file is, and the model in it."""
+"""Import of checkpoints: detects the format of a file, builds its model and loads the weights."""
 
+import logging
 import warnings
 from argparse import Namespace
 from collections.abc import Collection
@@ -11,6 +12,7 @@ from detr_lite.build import build_model
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import shorten_list
 from detr_lite.weights.arch_info import ORIGINAL, RESNETS, SIZES, ArchInfo, arch_info_from_weights, describe
 from detr_lite.weights.checkpoint import KEY, Description, is_exported, load_model, write_checkpoint
 from detr_lite.weights.files import is_state, read_safetensors, read_torch, refuse_existing
@@ -18,26 +20,28 @@ from detr_lite.weights.huggingface import arch_info_from_config, find_weights, k
 from detr_lite.weights.key_mapping import KeyMapping, State, differences
 from detr_lite.weights.official import OfficialKeyMapping, arch_info_from_arguments
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
-class Imported:
-    """A model with its weights, in evaluation mode, and what is known of it."""
+class ImportedModel:
+    """A model with its weights, in evaluation mode, and its description."""
 
     model: Detr
     description: Description
     notes: tuple[str, ...]
-    """What was recognised and what was assumed, a line each."""
-    is_dilation_told: bool
-    """Whether the file or the caller said if the last stage is dilated; else it was assumed."""
+    """What was found in the file and what was assumed, a line each."""
+    is_dilation_known: bool
+    """False: neither the file nor the caller says whether the last stage is dilated."""
 
 
 def import_checkpoint(path: Path | str, dc5: bool | None = None, heads: int | None = None) -> Detr:
-    """The model in a checkpoint of any kind; see `read_foreign`. It warns where DC5 is assumed."""
-    imported = read_foreign(Path(path), dc5, heads)
-    if not imported.is_dilation_told:
+    """The model of a checkpoint of any supported format; see `load_any_checkpoint`. Warns if DC5 is assumed."""
+    imported = load_any_checkpoint(Path(path), dc5, heads)
+    if not imported.is_dilation_known:
         warnings.warn(
-            f"{path}: the weights do not tell whether the last stage is dilated (DC5), and it is taken for "
-            f"{'dilated' if imported.description.config.model.dilation else 'not dilated'}; give dc5=True or dc5=False",
+            f"{path}: the weights do not show whether the last stage is dilated (DC5); it is assumed to be "
+            f"{'dilated' if imported.description.config.model.dilation else 'not dilated'}; set dc5=True or dc5=False",
             stacklevel=2,
         )
     return imported.model
@@ -46,60 +50,62 @@ def import_checkpoint(path: Path | str, dc5: bool | None = None, heads: int | No
 def convert_checkpoint(
     source: Path, output: Path, dc5: bool | None = None, heads: int | None = None, overwrite: bool = False
 ) -> None:
-    """Write a checkpoint of any kind as one of ours, and print what it was."""
+    """Convert a checkpoint of any supported format to one of detr_lite, and log what it contains."""
     if output.suffix == ".safetensors":
-        raise DetrLiteError(f"{output}: name a .ckpt file; tools/export.py makes .safetensors of it")
+        raise DetrLiteError(f"{output}: name a .ckpt file; tools/export.py converts it to .safetensors")
     refuse_existing(output, overwrite)
-    imported = read_foreign(source, dc5, heads)
+    imported = load_any_checkpoint(source, dc5, heads)
     write_checkpoint(output, imported.model, imported.description)
-    print("\n".join((*imported.notes, f"written    {output}")))
+    for note in imported.notes:
+        log.info(note)
+    log.info(f"wrote {output}")
 
 
-def read_foreign(
-    path: Path, dc5: bool | None = None, heads: int | None = None, otherwise: ArchInfo = ORIGINAL
-) -> Imported:
-    """Read a checkpoint of ours, the original DETR's `.pth`, or a DETR of `transformers`; no code in it is run.
+def load_any_checkpoint(
+    path: Path, dc5: bool | None = None, heads: int | None = None, defaults: ArchInfo = ORIGINAL
+) -> ImportedModel:
+    """Load a checkpoint of detr_lite, a `.pth` of the original DETR, or a DETR of `transformers`, without running code.
 
-    The outputs are those of the model in its own program: every row of the class layer is kept, also those that stand
-    for no class.
+    The model computes what it does in its own program; unused rows of the class layer are kept.
 
     Args:
         path: a file, or a folder of `transformers` or of `tools/export.py`.
-        dc5, heads: what weights do not tell, for files that do not say it either.
-        otherwise: what is assumed of the two where nobody says them; by default no, and 8.
+        dc5, heads: whether the last stage is dilated and the number of attention heads, which weights do not show.
+        defaults: dilation and number of heads if neither the caller nor the file says them.
 
-    Errors: another kind of file or of model; a key that is missing, surplus or of another shape: all are named.
+    Errors: an unsupported format or architecture; missing or unexpected keys and wrong shapes, all of which are named.
     """
     if not path.exists():
         raise DetrLiteError(f"{path}: no such file or folder")
     try:
         if is_exported(path):
-            return _read_own(path, dc5, heads)
+            return _load_own(path, dc5, heads)
         content, config = _open(path)
         if isinstance(content, dict) and KEY in content:
-            return _read_own(path, dc5, heads)
-        return _read(_recognise(content, config), dc5, heads, otherwise)
-    except DetrLiteError as error:  # of any depth: what was given always stands before it, once
+            return _load_own(path, dc5, heads)
+        return _load_external(_detect_format(content, config), dc5, heads, defaults)
+    except DetrLiteError as error:  # the given path precedes every message, once
         reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")
         raise DetrLiteError(f"{path}: {reason}") from error
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Somebody's weights, and what is known of them."""
+class _ExternalCheckpoint:
+    """Weights of another program."""
 
-    kind: str
-    layout: KeyMapping
+    format: str
+    key_mapping: KeyMapping
     state: State
-    said: ArchInfo
+    info: ArchInfo
+    """From the settings in its files."""
 
 
 def _open(path: Path) -> tuple[Any, Path | None]:
-    """What is in the file, and the config.json beside it."""
+    """The content of the file, and the config.json beside it."""
     if path.is_dir() and not (path / "config.json").is_file():
         raise DetrLiteError(
-            "a folder without config.json, as transformers writes it, or a .safetensors with its .json, as "
-            "tools/export.py does"
+            "the folder has neither a config.json, as of transformers, nor one .safetensors with its .json, as of "
+            "tools/export.py"
         )
     file = find_weights(path) if path.is_dir() else path
     config = file.parent / "config.json"
@@ -107,107 +113,110 @@ def _open(path: Path) -> tuple[Any, Path | None]:
     return content, config if config.is_file() else None
 
 
-def _recognise(content: Any, config: Path | None) -> _Source:
+def _detect_format(content: Any, config: Path | None) -> _ExternalCheckpoint:
     state = content.get("model", content) if isinstance(content, dict) else None
     if not is_state(state):
-        raise DetrLiteError("neither a checkpoint of detr_lite, nor the weights of a DETR")
-    # Frozen batch norm does not count its steps; where they are in a file, they mean nothing.
+        raise DetrLiteError("neither a checkpoint of detr_lite nor the weights of a DETR")
+    # Frozen batch norm has no step counter.
     state = {name: value for name, value in state.items() if not name.endswith(".num_batches_tracked")}
-    _refuse_relatives(state)
+    _reject_other_architectures(state)
     if any(name.startswith("transformer.") for name in state):
-        said = arch_info_from_arguments(content.get("args"))
-        return _Source("the original DETR", OfficialKeyMapping(), state, said)
+        info = arch_info_from_arguments(content.get("args"))
+        return _ExternalCheckpoint("the original DETR", OfficialKeyMapping(), state, info)
     if any(name.startswith(("model.encoder.", "model.decoder.", "class_labels_classifier.")) for name in state):
-        said = ArchInfo() if config is None else arch_info_from_config(config)
-        images = None if config is None else config.with_name("preprocessor_config.json")
-        if images is not None and images.is_file():
-            said = said.or_else(preprocessing_from_config(images))
-        return _Source("DETR of transformers", key_mapping_of(state), state, said)
-    raise DetrLiteError("its weights are not those of a DETR as the original, transformers or detr_lite name them")
+        info = ArchInfo() if config is None else arch_info_from_config(config)
+        preprocessing = None if config is None else config.with_name("preprocessor_config.json")
+        if preprocessing is not None and preprocessing.is_file():
+            info = info.with_defaults(preprocessing_from_config(preprocessing))
+        return _ExternalCheckpoint("DETR of transformers", key_mapping_of(state), state, info)
+    raise DetrLiteError("its keys are not those of a DETR of the original, of transformers or of detr_lite")
 
 
-def _refuse_relatives(names: Collection[str]) -> None:
-    """Models that have most of a DETR's names, so that a list of what differs would hide what they are."""
+def _reject_other_architectures(names: Collection[str]) -> None:
+    """Their keys are mostly those of DETR, so that a list of differences would not be helpful."""
     if any(".sampling_offsets." in name for name in names):
-        raise DetrLiteError("a deformable DETR; only the original architecture is read")
+        raise DetrLiteError("a deformable DETR; only the original architecture is supported")
     if any(name.startswith(("detr.", "mask_head.", "bbox_attention.")) for name in names):
-        raise DetrLiteError("a DETR for segmentation; only those for detection are read")
+        raise DetrLiteError("a DETR for segmentation; only DETR for detection is supported")
 
 
-def _read(source: _Source, dc5: bool | None, heads: int | None, otherwise: ArchInfo) -> Imported:
-    _refuse_contradiction(source.said, dc5, heads)
-    told = source.said.or_else(ArchInfo(dilation=dc5, heads=heads))
-    seen = arch_info_from_weights(
-        {source.layout.our_name(name): tuple(value.shape) for name, value in source.state.items()}
+def _load_external(
+    checkpoint: _ExternalCheckpoint, dc5: bool | None, heads: int | None, defaults: ArchInfo
+) -> ImportedModel:
+    _check_options(checkpoint.info, dc5, heads)
+    given = checkpoint.info.with_defaults(ArchInfo(dilation=dc5, heads=heads))
+    inferred = arch_info_from_weights(
+        {checkpoint.key_mapping.internal_name(name): tuple(value.shape) for name, value in checkpoint.state.items()}
     )
-    if seen.backbone is None and told.backbone is None:
+    if inferred.backbone is None and given.backbone is None:
         raise DetrLiteError(f"its backbone is none of {', '.join(RESNETS.values())}")
-    _refuse_other_sizes(told, seen)
-    # What weights do not show is missing from them, and no setting may then make a model of any size.
-    rest = replace(told, dim=None, encoder_layers=None, decoder_layers=None, feedforward_dim=None, num_queries=None)
-    assumed = ArchInfo(dilation=otherwise.dilation, heads=otherwise.heads).or_else(ORIGINAL)
-    facts = seen.or_else(rest).or_else(assumed)
+    _check_sizes(given, inferred)
+    # Sizes come from weights alone: where these are missing, settings must not make a model of any size.
+    others = replace(given, dim=None, encoder_layers=None, decoder_layers=None, feedforward_dim=None, num_queries=None)
+    assumed = ArchInfo(dilation=defaults.dilation, heads=defaults.heads).with_defaults(ORIGINAL)
+    info = inferred.with_defaults(others).with_defaults(assumed)
 
-    description = describe(facts)
+    description = describe(info)
     model = build_model(description.config.model, len(description.categories), for_checkpoint=True)
-    faults = differences(source.layout.to_theirs(model.state_dict()), source.state)
-    if faults:
-        raise DetrLiteError(f"not the weights of the {facts.backbone} DETR that they seem to be; {'; '.join(faults)}")
-    model.load_state_dict(source.layout.to_ours(source.state))
-    return Imported(model.eval(), description, _notes(source.kind, description, told), told.dilation is not None)
+    found = differences(checkpoint.key_mapping.to_external(model.state_dict()), checkpoint.state)
+    if found:
+        raise DetrLiteError(f"its weights do not match a DETR with {info.backbone}; {'; '.join(found)}")
+    model.load_state_dict(checkpoint.key_mapping.to_internal(checkpoint.state))
+    notes = _notes(checkpoint.format, description, given)
+    return ImportedModel(model.eval(), description, notes, given.dilation is not None)
 
 
-def _read_own(path: Path, dc5: bool | None, heads: int | None) -> Imported:
+def _load_own(path: Path, dc5: bool | None, heads: int | None) -> ImportedModel:
     model, description = load_model(path)
     names = {category.id: category.name for category in description.categories}
-    told = ArchInfo(dilation=description.config.model.dilation, heads=description.config.model.heads, names=names)
-    told = replace(told, resize=description.resize, mean=description.mean, std=description.std)
-    _refuse_contradiction(told, dc5, heads)
-    return Imported(model, description, _notes("detr_lite", description, told), is_dilation_told=True)
+    info = ArchInfo(dilation=description.config.model.dilation, heads=description.config.model.heads, names=names)
+    info = replace(info, resize=description.resize, mean=description.mean, std=description.std)
+    _check_options(info, dc5, heads)
+    return ImportedModel(model, description, _notes("detr_lite", description, info), is_dilation_known=True)
 
 
-def _refuse_contradiction(told: ArchInfo, dc5: bool | None, heads: int | None) -> None:
-    for option, given, said in (("DC5", dc5, told.dilation), ("heads", heads, told.heads)):
-        if None not in (given, said) and given != said:
-            raise DetrLiteError(f"{option}: {_word(given)}, as asked for, but the file says {_word(said)}")
+def _check_options(info: ArchInfo, dc5: bool | None, heads: int | None) -> None:
+    for option, given, in_file in (("DC5", dc5, info.dilation), ("heads", heads, info.heads)):
+        if None not in (given, in_file) and given != in_file:
+            raise DetrLiteError(f"{option} was given as {_yes_no(given)}, but the file says {_yes_no(in_file)}")
 
 
-def _refuse_other_sizes(told: ArchInfo, seen: ArchInfo) -> None:
-    """Before the model is built: settings may ask for one that no machine can hold."""
-    both = [(name, getattr(told, name), getattr(seen, name)) for name in SIZES]
-    faults = [
-        f"{name}: {said} by its settings, {shown} by its weights"
-        for name, said, shown in both
-        if None not in (said, shown) and said != shown
+def _check_sizes(given: ArchInfo, inferred: ArchInfo) -> None:
+    """Before the model is built, as settings may describe one that does not fit in memory."""
+    both = [(name, getattr(given, name), getattr(inferred, name)) for name in SIZES]
+    mismatches = [
+        f"{name} is {in_settings} in its settings, but {in_weights} in its weights"
+        for name, in_settings, in_weights in both
+        if None not in (in_settings, in_weights) and in_settings != in_weights
     ]
-    if faults:
-        raise DetrLiteError("; ".join(faults))
+    if mismatches:
+        raise DetrLiteError("; ".join(mismatches))
 
 
-def _notes(kind: str, description: Description, told: ArchInfo) -> tuple[str, ...]:
+def _notes(format: str, description: Description, info: ArchInfo) -> tuple[str, ...]:
     model, names = description.config.model, [category.name for category in description.categories]
-    dc5_assumed = " (assumed; weights do not tell: --dc5)" if told.dilation is None else ""
-    heads_assumed = " (assumed; weights do not tell: --heads)" if told.heads is None else ""
+    dc5_assumed = " (assumed, as weights do not show it; set --dc5)" if info.dilation is None else ""
+    heads_assumed = " (assumed, as weights do not show it; set --heads)" if info.heads is None else ""
     unused = sum(name.startswith("unused ") for name in names)
     if set(COCO_NAMES.values()) <= set(names):
-        # Many a model tuned on classes of its own has as many rows, for the original's code makes them so.
-        classes = "COCO's names" + (f", assumed from {len(names) + 1} rows" if told.names is None else "")
+        # The original's code gives models with other classes as many rows.
+        classes = "COCO's" + (f", assumed from {len(names) + 1} rows" if info.names is None else "")
     elif names[0] in ("class 0", "LABEL_0"):
-        classes = "their names are not known"
+        classes = "without names"
     else:
-        classes = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        classes = shorten_list(names, limit=3)
+    images_assumed = "" if None not in (info.resize, info.mean, info.std) else " (assumed)"
     return (
-        f"kind       {kind}",
-        f"backbone   {model.backbone}; DC5: {_word(model.dilation)}{dc5_assumed}",
-        f"layers     {model.encoder_layers} in the encoder, {model.decoder_layers} in the decoder, {model.dim} wide; "
-        f"heads: {model.heads}{heads_assumed}",
-        f"queries    {model.num_queries}",
-        f"images     {_images(description)}" + ("" if None not in (told.resize, told.mean, told.std) else " (assumed)"),
-        f"classes    {len(names) - unused}: {classes}" + (f"; {unused} more rows stand for nothing" if unused else ""),
+        f"format: {format}",
+        f"backbone: {model.backbone}; DC5: {_yes_no(model.dilation)}{dc5_assumed}",
+        f"transformer: {model.encoder_layers} encoder layers, {model.decoder_layers} decoder layers, "
+        f"dim {model.dim}, {model.heads} heads{heads_assumed}, {model.num_queries} queries",
+        f"images: {_image_size(description)}{images_assumed}",
+        f"classes: {len(names) - unused}, {classes}" + (f"; {unused} more rows are unused" if unused else ""),
     )
 
 
-def _images(description: Description) -> str:
+def _image_size(description: Description) -> str:
     resize = description.resize
     if resize.kind == "longest":
         return f"longer side at most {resize.size} pixels"
@@ -216,5 +225,5 @@ def _images(description: Description) -> str:
     return f"shorter side {resize.size} pixels, longer side at most {resize.max_size}"
 
 
-def _word(value: object) -> str:
+def _yes_no(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

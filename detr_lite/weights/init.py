@@ -1,4 +1,4 @@
-"""The model that a new run starts with: fresh, or with the weights of another run or of other people."""
+"""The initial model of a run: random weights, or those of a checkpoint."""
 
 from pathlib import Path
 
@@ -9,55 +9,54 @@ from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable
 from detr_lite.weights.arch_info import ArchInfo
 from detr_lite.weights.checkpoint import Description
-from detr_lite.weights.imports import Imported, read_foreign
-from detr_lite.weights.transfer import Weights, architecture_of, transfer
+from detr_lite.weights.imports import ImportedModel, load_any_checkpoint
+from detr_lite.weights.transfer import ModelWeights, architecture_of, transfer
 
 STRUCTURE = (
     *("name", "backbone", "strides", "dilation", "dim", "heads"),
     *("encoder_layers", "decoder_layers", "feedforward_dim"),
 )
-"""Settings on which it depends whether weights fit; some of them, such as heads, leave no mark on shapes."""
+"""Settings that decide whether weights fit; shapes do not show all of them, such as heads."""
 
 
 def initial_model(description: Description) -> tuple[Detr, list[str]]:
-    """A new run's model, and a line for each thing that became of the weights of `model.init_from`.
+    """The model of a new run, and notes on what was loaded from `model.init_from`.
 
-    Where the checkpoint has the whole backbone, nothing is fetched for it. Where it lacks some, the rest is as in any
-    run: with `model.pretrained` timm's weights, so that batch norm is never frozen over random ones.
+    If the checkpoint lacks weights of the backbone, `model.pretrained` fills them in with timm's, so that batch norm is
+    never frozen with random statistics; otherwise nothing is downloaded.
 
-    Errors: those of reading the checkpoint, and one of which nothing of the transformer fits.
+    Errors: those of reading the checkpoint, and one of which nothing in the transformer fits.
     """
     config, classes = description.config.model, len(description.categories)
     if config.init_from is None:
         return build_model(config, classes), _frozen_at_random(config)
     try:
-        # What neither the weights nor their file tell is taken to be as in this run.
-        own = ArchInfo(dilation=config.dilation, heads=config.heads)
-        source = read_foreign(Path(config.init_from), otherwise=own)
+        defaults = ArchInfo(dilation=config.dilation, heads=config.heads)
+        source = load_any_checkpoint(Path(config.init_from), defaults=defaults)
     except DetrLiteError as error:
         raise DetrLiteError(f"--model.init_from: {error}") from error
-    given = _weights(source.model, source.description)
+    source_weights = _model_weights(source.model, source.description)
     model = build_model(config, classes, for_checkpoint=True)
-    moved = transfer(given, _weights(model, description))
+    result = transfer(source_weights, _model_weights(model, description))
     differences = _differences(source.description.config.model, config)
-    if not moved.has_transformer:
+    if not result.has_transformer:
         raise DetrLiteError(
-            f"--model.init_from {config.init_from}: nothing of its transformer fits ({', '.join(differences)}); "
+            f"--model.init_from {config.init_from}: nothing in its transformer fits ({', '.join(differences)}); "
             "give the settings that it was trained with"
         )
     extra = []
-    if config.pretrained and any(name.startswith("backbone.network.") for name in moved.reset):
+    if config.pretrained and any(name.startswith("backbone.network.") for name in result.initialized):
         model = build_model(config, classes)
-        moved = transfer(given, _weights(model, description))
-        extra = ["what is reset of the backbone has timm's pretrained weights"]
-    elif any(name.startswith("backbone.network.conv1.") for name in moved.reset):
+        result = transfer(source_weights, _model_weights(model, description))
+        extra = ["newly initialized weights of the backbone are timm's pretrained ones"]
+    elif any(name.startswith("backbone.network.conv1.") for name in result.initialized):
         extra = _frozen_at_random(config)
-    model.load_state_dict(moved.state)
+    model.load_state_dict(result.state)
     if differences:
         extra.append(f"settings that differ: {', '.join(differences)}")
-    kept, *fates = moved.lines()
-    lines = [f"from {printable(config.init_from)}: {kept}", *source.notes, *fates, *extra]
-    return model, [*lines, *_pixels(source, description)]
+    copied, *others = result.summary()
+    notes = [f"from {printable(config.init_from)}: {copied}", *source.notes, *others, *extra]
+    return model, [*notes, *_normalisation_notes(source, description)]
 
 
 def _frozen_at_random(config: ModelConfig) -> list[str]:
@@ -69,18 +68,18 @@ def _frozen_at_random(config: ModelConfig) -> list[str]:
     ]
 
 
-def _weights(model: Detr, description: Description) -> Weights:
+def _model_weights(model: Detr, description: Description) -> ModelWeights:
     names = [category.name for category in description.categories]
-    return Weights(model.state_dict(), names, description.config.model.backbone)
+    return ModelWeights(model.state_dict(), names, description.config.model.backbone)
 
 
-def _differences(there: ModelConfig, here: ModelConfig) -> list[str]:
+def _differences(source: ModelConfig, config: ModelConfig) -> list[str]:
     found = []
     for name in STRUCTURE:
-        old, new = getattr(there, name), getattr(here, name)
+        old, new = getattr(source, name), getattr(config, name)
         is_same = architecture_of(old) == architecture_of(new) if name == "backbone" else old == new
         if not is_same:
-            found.append(f"{name} {_plain(new)} (there {_plain(old)})")
+            found.append(f"{name} {_plain(new)} (checkpoint: {_plain(old)})")
     return found
 
 
@@ -88,12 +87,12 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _pixels(source: Imported, description: Description) -> list[str]:
-    """The backbone's own normalisation is taken, also where other weights were trained with another."""
-    there, here = source.description, description
-    if (there.mean, there.std) == (here.mean, here.std):
+def _normalisation_notes(source: ImportedModel, description: Description) -> list[str]:
+    """The run normalises pixels as its backbone was pretrained, whatever the checkpoint was trained with."""
+    old, new = source.description, description
+    if (old.mean, old.std) == (new.mean, new.std):
         return []
     return [
-        f"pixels are normalised with mean {here.mean} and deviation {here.std}, as {here.config.model.backbone} wants; "
-        f"there it was {there.mean} and {there.std}"
+        f"pixels are normalised with mean {new.mean} and standard deviation {new.std} of {new.config.model.backbone}; "
+        f"the checkpoint was trained with {old.mean} and {old.std}"
     ]

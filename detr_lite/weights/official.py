@@ -1,4 +1,4 @@
-"""The original DETR's `.pth` files (facebookresearch/detr): their names for our weights, in both directions."""
+"""The `.pth` files of the original DETR (facebookresearch/detr): key mapping, and the settings in their `args`."""
 
 import re
 from argparse import Namespace
@@ -47,31 +47,31 @@ ARGUMENTS = {
     "num_queries": "num_queries",
     "dropout": "dropout",
 }
-"""Our name of what a training file's `args` say -> theirs."""
+"""Field of `ArchInfo` -> name in the `args` of a training checkpoint."""
 
 _PROJECTION = re.compile(r"(.*_att?n)\.(query|key|value)\.(weight|bias)")
 
 
 class OfficialKeyMapping(KeyMapping):
-    """torch's attention keeps the projections of query, key and value in one tensor, in this order."""
+    """`nn.MultiheadAttention` stores the projections of query, key and value in one tensor, in this order."""
 
     def __init__(self) -> None:
         super().__init__(MODULES)
 
-    def to_theirs(self, state: Mapping[str, Tensor]) -> State:
-        theirs: State = {}
-        parts: dict[str, State] = {}
-        for name, value in super().to_theirs(state).items():
-            projection = _PROJECTION.fullmatch(name)
-            if projection is None:
-                theirs[name] = value
+    def to_external(self, state: Mapping[str, Tensor]) -> State:
+        others: State = {}
+        projections: dict[str, State] = {}
+        for name, value in super().to_external(state).items():
+            found = _PROJECTION.fullmatch(name)
+            if found is None:
+                others[name] = value
             else:
-                module, part, kind = projection.groups()
-                parts.setdefault(f"{module}.in_proj_{kind}", {})[part] = value
-        fused = {name: torch.cat([part["query"], part["key"], part["value"]]) for name, part in parts.items()}
-        return theirs | fused
+                module, part, kind = found.groups()
+                projections.setdefault(f"{module}.in_proj_{kind}", {})[part] = value
+        fused = {name: torch.cat([part["query"], part["key"], part["value"]]) for name, part in projections.items()}
+        return others | fused
 
-    def to_ours(self, state: Mapping[str, Tensor]) -> State:
+    def to_internal(self, state: Mapping[str, Tensor]) -> State:
         split: State = {}
         for name, value in state.items():
             module, fused, kind = name.partition(".in_proj_")
@@ -80,19 +80,19 @@ class OfficialKeyMapping(KeyMapping):
                 continue
             for part, rows in zip(("query", "key", "value"), value.chunk(3), strict=True):
                 split[f"{module}.{part}.{kind}"] = rows
-        return super().to_ours(split)
+        return super().to_internal(split)
 
 
 def arch_info_from_arguments(arguments: Any) -> ArchInfo:
-    """What a training file's `args` say; files of weights alone have none.
+    """What the `args` of a training checkpoint say; files of weights alone have none.
 
-    Errors: a model that differs from ours in what weights do not show.
+    Errors: settings that `detr` does not support and weights do not show.
     """
     if not isinstance(arguments, Namespace):
         return ArchInfo()
     settings = vars(arguments)
     if settings.get("pre_norm"):
-        raise DetrLiteError("args: pre_norm is set; only models that norm after each part are read")
+        raise DetrLiteError("args: pre_norm is set; only post-norm models are supported")
     dilation = settings.get("dilation")
-    said = arch_info_from_settings(settings, ARGUMENTS, "args")
-    return said if dilation is None else said.or_else(ArchInfo(dilation=bool(dilation)))
+    info = arch_info_from_settings(settings, ARGUMENTS, "args")
+    return info if dilation is None else info.with_defaults(ArchInfo(dilation=bool(dilation)))

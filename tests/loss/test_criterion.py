@@ -23,11 +23,11 @@ def lite_criterion() -> LiteCriterion:
 
 
 def test_the_official_loss_by_hand():
-    """One image, two queries, one object: query 1 has it, query 0 is background."""
-    box, far = torch.tensor([0.5, 0.5, 0.2, 0.2]), torch.tensor([0.2, 0.2, 0.1, 0.1])
+    """One image, two queries, one object: query 1 is matched, query 0 is background."""
+    box, distant = torch.tensor([0.5, 0.5, 0.2, 0.2]), torch.tensor([0.2, 0.2, 0.1, 0.1])
     near = box + torch.tensor([0.01, 0.0, 0.0, 0.02])
     logits = torch.tensor([[[[0.1, 0.2, 0.3], [2.0, -1.0, 0.5]]]])
-    output = DetrOutput(logits, torch.stack([far, near])[None, None])
+    output = DetrOutput(logits, torch.stack([distant, near])[None, None])
     losses = official_criterion(num_classes=2)(output, [Target(box[None], torch.tensor([0]), 0, (10, 10))])
     log_p = logits[0, 0].log_softmax(-1)
     ce = (0.1 * -log_p[0, 2] + -log_p[1, 0]) / 1.1
@@ -39,7 +39,7 @@ def test_the_official_loss_by_hand():
     torch.testing.assert_close(losses.total, ce + 5 * l1 + 2 * giou, atol=1e-5, rtol=1e-5)
 
 
-def test_the_official_loss_adds_up_all_layers_and_divides_by_all_objects():
+def test_the_official_loss_sums_layers_and_divides_by_num_boxes():
     torch.manual_seed(0)
     targets = [make_target(2), make_target(0), make_target(3)]
     output = DetrOutput(torch.randn(6, 3, 8, 4), torch.rand(6, 3, 8, 4) * 0.4 + 0.3)
@@ -56,7 +56,7 @@ def test_the_official_loss_adds_up_all_layers_and_divides_by_all_objects():
 
 
 @pytest.mark.parametrize("make", [lambda: official_criterion(3), lite_criterion])
-def test_no_objects_give_a_finite_loss_with_gradients(make):
+def test_without_objects_loss_and_gradients_are_finite(make):
     criterion = make()
     classes = 4 if make is not lite_criterion else 3
     logits = torch.randn(2, 2, 5, classes, requires_grad=True)
@@ -68,30 +68,31 @@ def test_no_objects_give_a_finite_loss_with_gradients(make):
     assert logits.grad.isfinite().all()
 
 
-def test_no_classes_are_an_error():
+def test_a_criterion_needs_at_least_one_class():
     with pytest.raises(ValueError, match="at least one class"):
         official_criterion(0)
 
 
-def test_the_loss_is_computed_in_single_precision_under_autocast():
+def test_the_loss_is_computed_in_float32_under_autocast():
     torch.manual_seed(0)
     output = DetrOutput(torch.randn(1, 1, 5, 3), torch.rand(1, 1, 5, 4))
-    plain = lite_criterion()(output, [make_target(2)]).total
+    expected = lite_criterion()(output, [make_target(2)]).total
     torch.manual_seed(0)
     output = DetrOutput(torch.randn(1, 1, 5, 3), torch.rand(1, 1, 5, 4))
     with torch.autocast("cpu", torch.bfloat16):
-        under = lite_criterion()(output, [make_target(2)]).total
-    assert under.dtype == torch.float32
-    assert torch.equal(plain, under)
+        loss = lite_criterion()(output, [make_target(2)]).total
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, expected)
 
 
 def test_quality_of_matched_queries_by_hand():
     box = torch.tensor([0.5, 0.5, 0.2, 0.2])
     wide = torch.tensor([0.5, 0.5, 0.4, 0.2])  # IoU 1 / 2
-    far = torch.tensor([0.1, 0.1, 0.1, 0.1])
+    distant = torch.tensor([0.1, 0.1, 0.1, 0.1])
     logits = torch.randn(1, 1, 2, 3)
     losses = lite_criterion()(
-        DetrOutput(logits, torch.stack([far, wide])[None, None]), [Target(box[None], torch.tensor([2]), 0, (10, 10))]
+        DetrOutput(logits, torch.stack([distant, wide])[None, None]),
+        [Target(box[None], torch.tensor([2]), 0, (10, 10))],
     )
     quality = torch.zeros(2, 3)
     quality[1, 2] = 0.5
@@ -101,46 +102,50 @@ def test_quality_of_matched_queries_by_hand():
     torch.testing.assert_close(losses.parts["giou"][0], torch.tensor(0.5))
 
 
-def test_denoising_answers_are_held_to_their_own_object():
-    """Two objects, a second image with one; the slot that fills it up teaches nothing."""
+def test_denoising_queries_are_trained_on_their_own_objects():
+    """Two objects, and a second image with one, whose padding has no influence."""
     torch.manual_seed(0)
     targets = [make_target(2), make_target(1)]
     truth = torch.stack([targets[0].boxes_cxcywh, targets[1].boxes_cxcywh.repeat(2, 1)])
     logits, is_real = torch.randn(1, 2, 2, 3), torch.tensor([[True, True], [True, False]])
-    noisy = DenoisingPredictions(
+    denoising = DenoisingPredictions(
         logits, truth[None] + 0.01, torch.tensor([[0, 1], [0, 1]]), is_real, torch.ones(2, 2).bool()
     )
-    output = DetrOutput(torch.randn(1, 2, 4, 3), torch.rand(1, 2, 4, 4), denoising=noisy)
+    output = DetrOutput(torch.randn(1, 2, 4, 3), torch.rand(1, 2, 4, 4), denoising=denoising)
     parts = lite_criterion()(output, targets).parts
     torch.testing.assert_close(parts["denoising_l1"], torch.tensor([0.04]), atol=1e-5, rtol=0)
     changed = logits.clone()
     changed[0, 1, 1] = 100.0
-    again = replace(noisy, logits=changed)
-    output = DetrOutput(output.logits, output.boxes_cxcywh, denoising=again)
+    changed_padding = replace(denoising, logits=changed)
+    output = DetrOutput(output.logits, output.boxes_cxcywh, denoising=changed_padding)
     torch.testing.assert_close(lite_criterion()(output, targets).parts, parts)
 
 
-def test_a_copy_that_is_far_off_learns_that_there_is_no_object():
+def test_negative_denoising_queries_are_trained_as_background():
     torch.manual_seed(0)
     target = make_target(1)
     logits, boxes = torch.randn(1, 1, 2, 3), target.boxes_cxcywh.expand(1, 1, 2, 4) + 0.01
     is_near = torch.tensor([[True, False]])
-    noisy = DenoisingPredictions(logits, boxes, torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2).bool(), is_near)
-    parts = lite_criterion()(DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=noisy), [target])
-    alone = DenoisingPredictions(
-        logits[:, :, :1], boxes[:, :, :1], noisy.objects[:, :1], noisy.is_real[:, :1], is_near[:, :1]
+    denoising = DenoisingPredictions(
+        logits, boxes, torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2).bool(), is_near
     )
-    near = lite_criterion()(DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=alone), [target])
-    torch.testing.assert_close(parts.parts["denoising_l1"], near.parts["denoising_l1"])
-    nothing = torch.zeros(3)
-    background = matchability_aware_loss(logits[0, 0, 1], nothing, nothing > 0, 1.5).sum()
+    parts = lite_criterion()(DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=denoising), [target])
+    positives = DenoisingPredictions(
+        logits[:, :, :1], boxes[:, :, :1], denoising.objects[:, :1], denoising.is_real[:, :1], is_near[:, :1]
+    )
+    expected = lite_criterion()(
+        DetrOutput(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4), denoising=positives), [target]
+    )
+    torch.testing.assert_close(parts.parts["denoising_l1"], expected.parts["denoising_l1"])
+    zeros = torch.zeros(3)
+    background = matchability_aware_loss(logits[0, 0, 1], zeros, zeros > 0, 1.5).sum()
     torch.testing.assert_close(
-        parts.parts["denoising_class"], near.parts["denoising_class"] + background, atol=1e-5, rtol=1e-5
+        parts.parts["denoising_class"], expected.parts["denoising_class"] + background, atol=1e-5, rtol=1e-5
     )
 
 
-def test_edges_of_matched_queries_learn_as_far_as_their_box_fits():
-    """Two layers, of which the second has distributions; two queries, of which the second is the object's."""
+def test_edge_losses_of_matched_queries_are_weighted_by_iou():
+    """Two layers, the second with distributions; two queries, the second matched."""
     truth = torch.tensor([[0.5, 0.5, 0.4, 0.4]])
     boxes = torch.stack([torch.tensor([0.1, 0.1, 0.1, 0.1]), torch.tensor([0.52, 0.5, 0.4, 0.4])]).expand(2, 1, 2, 4)
     torch.manual_seed(0)
@@ -148,13 +153,13 @@ def test_edges_of_matched_queries_learn_as_far_as_their_box_fits():
     edges = EdgeDistributions(torch.randn(1, 1, 2, 4, 5), start, torch.tensor([-1.0, -0.2, 0.0, 0.2, 1.0]))
     output = DetrOutput(torch.zeros(2, 1, 2, 1), boxes, edges=edges)
     losses = lite_criterion()(output, [Target(truth, torch.tensor([0]), 0, (10, 10))])
-    each = edge_distribution_loss(edges.logits[0, 0, 1], start[0, 1], cxcywh_to_xyxy(truth[0]), edges.steps)
-    torch.testing.assert_close(losses.parts["fdr"], each[None] * 0.38 / 0.42, atol=1e-5, rtol=1e-5)
+    edge_loss = edge_distribution_loss(edges.logits[0, 0, 1], start[0, 1], cxcywh_to_xyxy(truth[0]), edges.bins)
+    torch.testing.assert_close(losses.parts["fdr"], edge_loss[None] * 0.38 / 0.42, atol=1e-5, rtol=1e-5)
     without = lite_criterion()(replace(output, edges=None), [Target(truth, torch.tensor([0]), 0, (10, 10))])
     torch.testing.assert_close(losses.total, without.total + 0.5 * losses.parts["fdr"].sum())
 
 
-def test_without_objects_edges_teach_nothing():
+def test_without_objects_the_edge_loss_is_zero():
     edges = EdgeDistributions(
         torch.randn(2, 1, 3, 4, 5).requires_grad_(), torch.rand(1, 3, 4), torch.linspace(-1, 1, 5)
     )
@@ -166,7 +171,7 @@ def test_without_objects_edges_teach_nothing():
     assert not edges.logits.grad.any()
 
 
-def test_tokens_in_the_box_answer_for_it_and_padding_for_nothing():
+def test_tokens_in_the_box_are_positives_and_padding_is_ignored():
     centers = torch.tensor([[[0.25, 0.5], [0.5, 0.5], [0.75, 0.5]]])
     box = torch.tensor([[0.5, 0.5, 0.2, 0.9]])
     boxes = box.expand(1, 3, 4) + torch.tensor([0.0, 0.0, 0.02, 0.0])
@@ -182,8 +187,8 @@ def test_tokens_in_the_box_answer_for_it_and_padding_for_nothing():
     torch.testing.assert_close(parts["token_l1"][0], torch.tensor(0.02), atol=1e-6, rtol=0)
 
 
-def test_more_copies_of_a_batch_leave_the_mean_loss_as_it_is():
-    """Sums are divided by the objects of the whole batch."""
+def test_repeating_a_batch_does_not_change_the_loss():
+    """Sums are divided by the number of objects in the batch."""
     torch.manual_seed(0)
     target = make_target(3)
     logits, boxes = torch.randn(2, 1, 6, 3), torch.rand(2, 1, 6, 4)

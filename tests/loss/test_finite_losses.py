@@ -1,4 +1,4 @@
-"""Losses and gradients at the edges of what numbers can say, and what ranks tell each other beyond them."""
+"""Losses and gradients of extreme inputs are finite, and ranks share whether theirs are."""
 
 import math
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ CRITERIA = {
 BOXES = {
     "without area": (0.5, 0.5, 0.0, 0.0),
     "without height": (0.5, 0.5, 0.3, 0.0),
-    "upside down": (0.5, 0.5, -0.3, -0.2),
-    "half upside down": (0.5, 0.5, -0.3, 0.2),
+    "negative size": (0.5, 0.5, -0.3, -0.2),
+    "negative width": (0.5, 0.5, -0.3, 0.2),
     "identical": (0.5, 0.5, 0.2, 0.2),
     "a point in a point": (0.3, 0.3, 0.0, 0.0),
     "tiny": (0.5, 0.5, 1e-20, 1e-20),
@@ -32,7 +32,7 @@ BOXES = {
     "large": (0.5, 0.5, 1e4, 1e4),
     "huge": (-1e30, 1e30, 1e30, 1e30),
 }
-TRUE = Target(  # one like any other, a point, and one smaller than its own rounding errors
+TARGET = Target(  # an ordinary box, a point, and one smaller than its rounding errors
     torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.3, 0.3, 0.0, 0.0], [0.3, 0.3, 1e-9, 1e-9]]),
     torch.tensor([0, 1, 2]),
     7,
@@ -44,16 +44,16 @@ def leaf(values: Tensor) -> Tensor:
     return values.clone().requires_grad_()
 
 
-def answer(name: str, logits: Tensor, boxes_cxcywh: Tensor) -> tuple[DetrOutput, list[Tensor]]:
-    """Two layers of one image, given (query class) and (query 4), tokens and noisy queries alike; and its leaves."""
+def make_output(name: str, logits: Tensor, boxes_cxcywh: Tensor) -> tuple[DetrOutput, list[Tensor]]:
+    """An output with the same predictions in two layers, tokens and denoising queries; and its leaf tensors."""
     queries = len(logits)
     leaves = [leaf(logits.expand(2, 1, -1, -1)), leaf(boxes_cxcywh.expand(2, 1, -1, -1))]
     output = DetrOutput(*leaves)
     if name == "detr":
         return output, leaves
     of_tokens = [leaf(logits[None]), leaf(boxes_cxcywh[None])]
-    places = torch.rand(1, queries, 2), torch.full((1, queries, 2), 0.3), torch.zeros(1, queries, dtype=torch.bool)
-    noisy = [leaf(logits.expand(2, 1, -1, -1)), leaf(boxes_cxcywh.expand(2, 1, -1, -1))]
+    geometry = torch.rand(1, queries, 2), torch.full((1, queries, 2), 0.3), torch.zeros(1, queries, dtype=torch.bool)
+    denoising = [leaf(logits.expand(2, 1, -1, -1)), leaf(boxes_cxcywh.expand(2, 1, -1, -1))]
     objects = torch.arange(queries)[None] % 3
     edges = EdgeDistributions(
         leaf(logits[:, :1, None].expand(1, 1, -1, 4, 5)),
@@ -63,11 +63,11 @@ def answer(name: str, logits: Tensor, boxes_cxcywh: Tensor) -> tuple[DetrOutput,
     return (
         replace(
             output,
-            tokens=TokenPredictions(*of_tokens, *places),
-            denoising=DenoisingPredictions(*noisy, objects, *torch.ones(2, 1, queries, dtype=torch.bool), edges),
+            tokens=TokenPredictions(*of_tokens, *geometry),
+            denoising=DenoisingPredictions(*denoising, objects, *torch.ones(2, 1, queries, dtype=torch.bool), edges),
             edges=edges,
         ),
-        [*leaves, *of_tokens, *noisy, edges.logits],
+        [*leaves, *of_tokens, *denoising, edges.logits],
     )
 
 
@@ -83,13 +83,13 @@ def assert_finite(losses: Losses, leaves: Sequence[Tensor]) -> None:
 @pytest.mark.parametrize("box", BOXES)
 @pytest.mark.parametrize("name", CRITERIA)
 def test_degenerate_boxes_give_finite_losses_and_gradients(name: str, box: str, dtype: torch.dtype) -> None:
-    """As the model would hand them over under autocast, too."""
+    """Also as the model predicts them under autocast."""
     torch.manual_seed(0)
     classes = 4 if name == "detr" else 3
     boxes = torch.tensor([BOXES[box]] * 5).to(dtype)
-    output, leaves = answer(name, torch.randn(5, classes).to(dtype), boxes)
+    output, leaves = make_output(name, torch.randn(5, classes).to(dtype), boxes)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        losses = CRITERIA[name](output, [TRUE])
+        losses = CRITERIA[name](output, [TARGET])
     assert_finite(losses, leaves)
 
 
@@ -114,7 +114,7 @@ LARGEST = {torch.float32: 1e30, torch.float16: 65504.0, torch.bfloat16: 1e30}
 def test_saturated_logits_give_finite_losses_and_gradients(
     name: str, kind: str, size: float | None, dtype: torch.dtype
 ) -> None:
-    """Sure of the right class, of the wrong ones, of all or of none; the largest leave room for a sum."""
+    """High scores for the right class, the wrong ones, all or none; the largest leave room for a sum."""
     size = size or LARGEST[dtype]
     sign = torch.full((5, 4), -1.0)
     sign[:3, :3] += 2 * torch.eye(3)
@@ -122,8 +122,8 @@ def test_saturated_logits_give_finite_losses_and_gradients(
     sign = {"right": sign, "wrong": -sign, "all": sign.abs(), "none": -sign.abs()}[kind]
     logits = (size * sign)[:, : 4 if name == "detr" else 3].to(dtype)
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2]] * 5).to(dtype)
-    output, leaves = answer(name, logits, boxes)
-    assert_finite(CRITERIA[name](output, [TRUE]), leaves)
+    output, leaves = make_output(name, logits, boxes)
+    assert_finite(CRITERIA[name](output, [TARGET]), leaves)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -131,67 +131,69 @@ def test_saturated_logits_give_finite_losses_and_gradients(
 def test_a_logit_that_is_not_finite_makes_the_loss_and_all_gradients_nan(name: str, value: float) -> None:
     logits = torch.zeros(5, 4 if name == "detr" else 3)
     logits[:, 1] = value
-    output, leaves = answer(name, logits, torch.rand(5, 4) * 0.2 + 0.4)
-    losses = CRITERIA[name](output, [TRUE])
+    output, leaves = make_output(name, logits, torch.rand(5, 4) * 0.2 + 0.4)
+    losses = CRITERIA[name](output, [TARGET])
     losses.total.backward()
     assert losses.total.isnan()
     assert all(values.grad.isnan().any() for values in leaves)
-    # Not so what can still be told: it is to be shown.
+    # The other parts stay finite, so that they can be reported.
     assert losses.parts["l1"].isfinite().all()
     assert not losses.parts["ce" if name == "detr" else "class"].isfinite().any()
 
 
-def test_sums_beyond_single_precision_are_not_finite() -> None:
-    """The largest numbers of bfloat16, wrong everywhere: an infinite loss, and no error."""
-    output, _ = answer("lite", torch.full((5, 3), 3e38), torch.rand(5, 4) * 0.2 + 0.4)
-    losses = CRITERIA["lite"](output, [TRUE])
+def test_sums_that_overflow_float32_give_nan() -> None:
+    """Wrong predictions with the largest numbers of bfloat16: no error."""
+    output, _ = make_output("lite", torch.full((5, 3), 3e38), torch.rand(5, 4) * 0.2 + 0.4)
+    losses = CRITERIA["lite"](output, [TARGET])
     assert losses.total.isnan()
     assert losses.parts["class"].isinf().all()
 
 
 @pytest.mark.parametrize("name", CRITERIA)
 @pytest.mark.parametrize("objects", [7, 50])
-def test_with_more_objects_than_queries_as_many_as_there_are_queries_are_matched(name: str, objects: int) -> None:
+def test_with_more_objects_than_queries_every_query_is_matched(name: str, objects: int) -> None:
     torch.manual_seed(0)
     target = Target(torch.rand(objects, 4) * 0.3 + 0.3, torch.randint(0, 3, (objects,)), 1, (9, 9))
-    output, leaves = answer(name, torch.randn(5, 4 if name == "detr" else 3), torch.rand(5, 4) * 0.3 + 0.3)
+    output, leaves = make_output(name, torch.randn(5, 4 if name == "detr" else 3), torch.rand(5, 4) * 0.3 + 0.3)
     losses = CRITERIA[name](output, [target])
     assert_finite(losses, leaves)
-    # Every box takes part: none is left for the background.
-    alone = DetrOutput(leaf(output.logits.detach()), leaf(output.boxes_cxcywh.detach()))
-    CRITERIA[name](alone, [target]).total.backward()
-    assert alone.boxes_cxcywh.grad.any(-1).all()
+    # No query is left for the background.
+    queries_only = DetrOutput(leaf(output.logits.detach()), leaf(output.boxes_cxcywh.detach()))
+    CRITERIA[name](queries_only, [target]).total.backward()
+    assert queries_only.boxes_cxcywh.grad.any(-1).all()
 
 
 class TwoRanks:
-    """Stands for `torch.distributed` where another rank tells the given numbers."""
+    """Stands for `torch.distributed` with another rank that contributes the given numbers."""
 
     def __init__(self, others: Sequence[float]) -> None:
         self.others = torch.tensor(others)
-        self.exchanges = 0
+        self.calls = 0
 
     is_available = is_initialized = staticmethod(lambda: True)
     get_world_size = staticmethod(lambda: 2)
 
-    def all_reduce(self, told: Tensor) -> None:
-        self.exchanges += 1
-        told += self.others
+    def all_reduce(self, counts: Tensor) -> None:
+        self.calls += 1
+        counts += self.others
 
 
 @pytest.mark.parametrize("name", CRITERIA)
-def test_what_is_not_finite_elsewhere_stops_this_rank_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the one exchange that there is; this rank's own parts stay as they are."""
+def test_a_loss_of_another_rank_that_is_not_finite_makes_this_one_nan(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one all-reduce; the parts are of this rank alone."""
     torch.manual_seed(0)
     logits, boxes = torch.randn(5, 4 if name == "detr" else 3), torch.rand(5, 4) * 0.2 + 0.4
     counts = [3.0, 4.0] if name == "detr" else [3.0, 5.0, 0.0]
     losses: list[Losses] = []
-    for is_broken_there in (0.0, 1.0):
-        ranks = TwoRanks([*counts, is_broken_there])
+    for other_is_broken in (0.0, 1.0):
+        ranks = TwoRanks([*counts, other_is_broken])
         monkeypatch.setattr(criterion, "dist", ranks)
-        output, leaves = answer(name, logits, boxes)
-        losses.append(CRITERIA[name](output, [TRUE]))
+        output, leaves = make_output(name, logits, boxes)
+        losses.append(CRITERIA[name](output, [TARGET]))
         losses[-1].total.backward()
-        assert ranks.exchanges == 1
+        assert ranks.calls == 1
     assert losses[0].total.isfinite()
     assert losses[1].total.isnan()
     assert all(values.grad.isnan().any() for values in leaves)
@@ -200,22 +202,24 @@ def test_what_is_not_finite_elsewhere_stops_this_rank_too(name: str, monkeypatch
 
 
 @pytest.mark.parametrize("name", CRITERIA)
-def test_this_rank_tells_the_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[list[float]] = []
-    made: Criterion = CRITERIA[name]
+def test_other_ranks_learn_that_a_loss_or_cost_is_not_finite(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reduced: list[list[float]] = []
+    criterion_of_rank: Criterion = CRITERIA[name]
     counts = 2 if name == "detr" else 3
 
-    class Listens(TwoRanks):
-        def all_reduce(self, numbers: Tensor) -> None:
-            told.append(numbers.tolist())
+    class Recorder(TwoRanks):
+        def all_reduce(self, counts: Tensor) -> None:
+            reduced.append(counts.tolist())
 
-    monkeypatch.setattr(criterion, "dist", Listens([]))
+    monkeypatch.setattr(criterion, "dist", Recorder([]))
     boxes = torch.rand(5, 4) * 0.2 + 0.4
-    spoiled = boxes.clone()
-    spoiled[4, 2] = math.nan  # no object takes it, so it is in the costs alone
+    broken = boxes.clone()
+    broken[4, 2] = math.nan  # matched to no object, so only costs are NaN
     logits = torch.zeros(5, 4 if name == "detr" else 3)
-    for given_logits, given_boxes in ((logits, boxes), (logits, spoiled), (logits / 0, boxes)):
-        output, _ = answer(name, given_logits, given_boxes)
-        made(DetrOutput(output.logits, output.boxes_cxcywh, tokens=output.tokens, denoising=output.denoising), [TRUE])
-    assert [numbers[-1] for numbers in told] == [0.0, 1.0, 1.0]
-    assert all(len(numbers) == counts + 1 for numbers in told)
+    for given_logits, given_boxes in ((logits, boxes), (logits, broken), (logits / 0, boxes)):
+        output, _ = make_output(name, given_logits, given_boxes)
+        criterion_of_rank(
+            DetrOutput(output.logits, output.boxes_cxcywh, tokens=output.tokens, denoising=output.denoising), [TARGET]
+        )
+    assert [numbers[-1] for numbers in reduced] == [0.0, 1.0, 1.0]
+    assert all(len(numbers) == counts + 1 for numbers in reduced)

@@ -17,7 +17,7 @@ COSTS = [MatchingCost("softmax", 1.0, 5.0, 2.0), MatchingCost("sigmoid", 2.0, 5.
 
 @pytest.mark.parametrize("cost", COSTS)
 @pytest.mark.parametrize("objects", [(0,), (1, 0), (4, 3), (6,)])  # the last: more objects than queries
-def test_matching_is_the_best_of_all_assignments(cost, objects):
+def test_the_matching_has_the_lowest_cost_of_all_assignments(cost, objects):
     torch.manual_seed(0)
     queries = 5
     targets = [make_target(count) for count in objects]
@@ -38,7 +38,7 @@ def test_matching_is_the_best_of_all_assignments(cost, objects):
 
 
 def test_batched_cost_is_the_cost_of_each_image():
-    """The filled-up slots of shorter images change nothing."""
+    """Padding of images with fewer objects has no influence."""
     torch.manual_seed(0)
     targets = [make_target(2), make_target(5)]
     padded = pad_targets(targets)
@@ -51,24 +51,24 @@ def test_batched_cost_is_the_cost_of_each_image():
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("cost", COSTS)
-def test_costs_that_are_not_finite_are_told_and_all_is_matched_all_the_same(cost, value):
-    """An error would stop this rank alone. The other images' matches are what they would be without it."""
+def test_costs_that_are_not_finite_are_reported_without_an_error(cost, value):
+    """All images are matched, the others as without it."""
     torch.manual_seed(0)
     logits, boxes = torch.randn(2, 3, 4, 4), torch.rand(2, 3, 4, 4) * 0.5 + 0.2
     targets = pad_targets([make_target(2, image_id=7), make_target(6, image_id=99), make_target(0)])
     plain = match(cost, logits, boxes, targets)
     assert plain.not_finite == ()
-    spoiled = boxes.clone()
-    spoiled[1, 1] = value
-    matches = match(cost, logits, spoiled, targets)
+    broken = boxes.clone()
+    broken[1, 1] = value
+    matches = match(cost, logits, broken, targets)
     assert matches.not_finite == (1,)
     assert len(matches.query) == 2 * (2 + 4)
     for name in ("query", "object"):
         for layer, image in ((0, 0), (0, 1), (1, 0)):
-            same, here = (
-                getattr(found, name)[(found.layer == layer) & (found.image == image)] for found in (plain, matches)
+            expected, found = (
+                getattr(pairs, name)[(pairs.layer == layer) & (pairs.image == image)] for pairs in (plain, matches)
             )
-            assert torch.equal(same, here)
+            assert torch.equal(found, expected)
 
 
 def test_a_query_that_is_not_finite_is_matched_last():
@@ -85,8 +85,7 @@ def test_an_image_without_objects_has_no_costs():
     assert match(COSTS[0], logits, boxes, pad_targets([make_target(0), make_target(1)])).not_finite == (1,)
 
 
-def test_matching_asks_the_device_once(monkeypatch):
-    """All layers and images come to the host together."""
+def test_matching_copies_costs_to_the_host_once(monkeypatch):
     calls = []
     original = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: calls.append(tensor.shape) or original(tensor))
@@ -94,8 +93,8 @@ def test_matching_asks_the_device_once(monkeypatch):
     assert calls == [(6, 3, 4, 3)]
 
 
-def test_tokens_by_hand():
-    """Object 0 takes its two cheapest candidates; token 1 is wanted by both and goes to the cheaper, object 1."""
+def test_assignment_of_tokens_by_hand():
+    """Token 1 is among the cheapest two of both objects and goes to object 1, whose cost is lower."""
     cost = torch.tensor([[[1.0, 9.0], [2.0, 1.5], [3.0, 8.0], [0.0, 0.0]]])
     is_candidate = torch.tensor([[[True, False], [True, True], [True, True], [False, False]]])
     objects, is_assigned = assign_tokens(cost, is_candidate, per_object=2)
@@ -104,7 +103,7 @@ def test_tokens_by_hand():
 
 
 @pytest.mark.parametrize("per_object", [1, 4, 100])
-def test_no_object_takes_more_tokens_than_it_may(per_object):
+def test_no_object_is_assigned_more_tokens_than_per_object(per_object):
     torch.manual_seed(0)
     cost, is_candidate = torch.rand(2, 30, 3), torch.rand(2, 30, 3) < 0.4
     objects, is_assigned = assign_tokens(cost, is_candidate, per_object)
@@ -115,7 +114,7 @@ def test_no_object_takes_more_tokens_than_it_may(per_object):
         assert chosen[is_assigned[image]].all()
 
 
-def test_candidates_lie_in_the_box_or_hold_its_middle():
+def test_candidates_have_their_centre_in_the_box_or_contain_its_centre():
     centers = torch.tensor([[[0.125, 0.5], [0.375, 0.5], [0.625, 0.5], [0.875, 0.5]]])
     sizes = torch.full((1, 4, 2), 0.25)
     is_padding = torch.tensor([[False, False, False, True]])
@@ -123,19 +122,19 @@ def test_candidates_lie_in_the_box_or_hold_its_middle():
     targets = pad_targets([Target(boxes, torch.tensor([0, 1, 2]), 0, (10, 10))])
     candidates = token_candidates(centers, sizes, is_padding, targets)[0]
     assert candidates[:, 0].tolist() == [False, True, True, False]
-    assert candidates[:, 1].tolist() == [True, False, False, False]  # smaller than a token: the one that holds it
+    assert candidates[:, 1].tolist() == [True, False, False, False]  # smaller than a token
     assert candidates[:, 2].tolist() == [False, False, True, False]  # the nearest one is padding
 
 
-def test_candidates_of_two_levels_are_asked_alike():
-    """A grid of 2 x 2 tokens and one coarse token: the middle of the object's box decides nothing, its edges do."""
+def test_candidates_of_two_levels():
+    """A grid of 2 x 2 tokens and one coarser token."""
     fine = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
     centers = torch.tensor([[*fine, [0.5, 0.5]]])
     sizes = torch.tensor([[[0.5, 0.5]] * 4 + [[1.0, 1.0]]])
     boxes = torch.tensor(
         [
-            [0.5, 0.25, 0.6, 0.4],  # holds the upper two middles; its own middle lies in the coarse token's patch
-            [0.3, 0.8, 0.1, 0.1],  # smaller than a token: the fine and the coarse one that hold its middle
+            [0.5, 0.25, 0.6, 0.4],  # contains the centres of the upper two tokens and of the coarser one
+            [0.3, 0.8, 0.1, 0.1],  # smaller than a token: its centre lies in one of each level
             [0.5, 0.5, 1.0, 1.0],
         ]
     )
@@ -144,8 +143,8 @@ def test_candidates_of_two_levels_are_asked_alike():
     assert candidates.T.int().tolist() == [[1, 1, 0, 0, 1], [0, 0, 1, 0, 1], [1, 1, 1, 1, 1]]
 
 
-def test_what_one_object_loses_it_does_not_replace():
-    """Both want tokens 0 and 1; object 1 is cheaper there, and object 0 must not take what it did not choose."""
+def test_a_token_lost_to_another_object_is_not_replaced():
+    """Tokens 0 and 1 are the cheapest of both objects and go to object 1; object 0 does not get token 2 instead."""
     cost = torch.tensor([[[2.0, 1.0], [3.0, 2.0], [4.0, 9.0]]])
     objects, is_assigned = assign_tokens(cost, torch.ones(1, 3, 2, dtype=torch.bool), per_object=2)
     assert is_assigned.tolist() == [[True, True, False]]

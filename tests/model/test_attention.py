@@ -16,28 +16,30 @@ def tokens():
     return query, key, value, is_padding
 
 
-def torch_twin(ours: Attention) -> nn.MultiheadAttention:
-    """torch's module with our weights."""
-    for linear in (ours.query, ours.key, ours.value, ours.output):
+def torch_reference(attention: Attention) -> nn.MultiheadAttention:
+    """torch's module with the same weights."""
+    for linear in (attention.query, attention.key, attention.value, attention.output):
         nn.init.normal_(linear.bias)  # zero biases would hide a forgotten one
-    twin = nn.MultiheadAttention(32, ours.heads, batch_first=True).eval()
+    reference = nn.MultiheadAttention(32, attention.heads, batch_first=True).eval()
     state = {
-        "in_proj_weight": torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]),
-        "in_proj_bias": torch.cat([ours.query.bias, ours.key.bias, ours.value.bias]),
-        "out_proj.weight": ours.output.weight,
-        "out_proj.bias": ours.output.bias,
+        "in_proj_weight": torch.cat([attention.query.weight, attention.key.weight, attention.value.weight]),
+        "in_proj_bias": torch.cat([attention.query.bias, attention.key.bias, attention.value.bias]),
+        "out_proj.weight": attention.output.weight,
+        "out_proj.bias": attention.output.bias,
     }
-    twin.load_state_dict(state)
-    return twin
+    reference.load_state_dict(state)
+    return reference
 
 
 @pytest.mark.parametrize("heads", [1, 4, 8])
 @pytest.mark.parametrize("need_weights", [False, True])
 def test_attention_is_torchs(tokens, heads, need_weights):
     query, key, value, is_padding = tokens
-    ours = Attention(32, heads).eval()
-    expected, weights = torch_twin(ours)(query, key, value, key_padding_mask=is_padding, average_attn_weights=False)
-    attended = ours(query=query, key=key, value=value, attn_mask=~is_padding[:, None], need_weights=need_weights)
+    attention = Attention(32, heads).eval()
+    expected, weights = torch_reference(attention)(
+        query, key, value, key_padding_mask=is_padding, average_attn_weights=False
+    )
+    attended = attention(query=query, key=key, value=value, attn_mask=~is_padding[:, None], need_weights=need_weights)
     torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
     if need_weights:
         torch.testing.assert_close(attended.weights, weights, atol=1e-6, rtol=1e-5)
@@ -48,10 +50,10 @@ def test_attention_is_torchs(tokens, heads, need_weights):
 @pytest.mark.parametrize("need_weights", [False, True])
 def test_a_bias_is_torchs_float_mask(tokens, need_weights):
     query, key, value, is_padding = tokens
-    ours, bias = Attention(32, 4).eval(), torch.randn(2, 4, 5, 9)
+    attention, bias = Attention(32, 4).eval(), torch.randn(2, 4, 5, 9)
     mask = bias.masked_fill(is_padding[:, None, None], -math.inf).flatten(0, 1)
-    expected, weights = torch_twin(ours)(query, key, value, attn_mask=mask, average_attn_weights=False)
-    attended = ours(
+    expected, weights = torch_reference(attention)(query, key, value, attn_mask=mask, average_attn_weights=False)
+    attended = attention(
         query=query, key=key, value=value, attn_mask=~is_padding[:, None], bias=bias, need_weights=need_weights
     )
     torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
@@ -59,12 +61,12 @@ def test_a_bias_is_torchs_float_mask(tokens, need_weights):
         torch.testing.assert_close(attended.weights, weights, atol=1e-6, rtol=1e-5)
 
 
-def test_the_start_has_torchs_spread():
+def test_initial_weights_have_torchs_standard_deviation():
     torch.manual_seed(0)
-    ours, theirs = Attention(256, 8), nn.MultiheadAttention(256, 8)
-    for weight in (ours.query.weight, ours.key.weight, ours.value.weight):
-        torch.testing.assert_close(weight.std(), theirs.in_proj_weight.std(), rtol=0.02, atol=0)
-    assert not ours.query.bias.any()
+    attention, reference = Attention(256, 8), nn.MultiheadAttention(256, 8)
+    for weight in (attention.query.weight, attention.key.weight, attention.value.weight):
+        torch.testing.assert_close(weight.std(), reference.in_proj_weight.std(), rtol=0.02, atol=0)
+    assert not attention.query.bias.any()
 
 
 def test_weights_are_0_on_padding_and_sum_to_1(tokens):
@@ -76,18 +78,18 @@ def test_weights_are_0_on_padding_and_sum_to_1(tokens):
 
 @pytest.mark.parametrize("need_weights", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_a_row_of_nothing_but_padding_stays_finite(tokens, need_weights, with_bias):
+def test_a_row_of_padding_alone_is_finite(tokens, need_weights, with_bias):
     query, key, value, _ = tokens
-    nothing = torch.zeros(2, 1, 9, dtype=torch.bool)
+    attn_mask = torch.zeros(2, 1, 9, dtype=torch.bool)
     query.requires_grad_()
     if with_bias:
         attention = ConditionalCrossAttention(32, 4)
         attended = attention(
-            query=query, query_position=query, key=key, key_position=key, value=value, attn_mask=nothing,
+            query=query, query_position=query, key=key, key_position=key, value=value, attn_mask=attn_mask,
             bias=torch.randn(2, 4, 5, 9), need_weights=need_weights,
         )  # fmt: skip
     else:
-        attended = Attention(32, 4)(query=query, key=key, value=value, attn_mask=nothing, need_weights=need_weights)
+        attended = Attention(32, 4)(query=query, key=key, value=value, attn_mask=attn_mask, need_weights=need_weights)
     attended.values.sum().backward()
     assert attended.values.isfinite().all()
     assert query.grad.isfinite().all()
@@ -96,48 +98,50 @@ def test_a_row_of_nothing_but_padding_stays_finite(tokens, need_weights, with_bi
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [1.0, 200.0, 1e4])
 @pytest.mark.parametrize("bias", [None, 0.0, -3e4, 3e4])
-def test_large_scores_stay_finite_and_the_same_with_weights(dtype, size, bias):
-    """Products beyond half precision, and the largest biases there are; one image is padded in part, one in full."""
+def test_large_scores_are_finite_and_equal_with_weights(dtype, size, bias):
+    """Products beyond the range of float16 and large biases; one image is partly padding, one entirely."""
     torch.manual_seed(0)
     query, key = ((size * torch.randn(3, 2, 4, 8)).to(dtype).requires_grad_() for _ in range(2))
     value = torch.randn(3, 2, 4, 8).to(dtype).requires_grad_()
     attn_mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()[:, None]
     mask = combine_masks(attn_mask, None if bias is None else bias + torch.randn(3, 2, 4, 4))
     fused, _ = attend(query, key, value, mask)
-    shown, weights = attend(query, key, value, mask, need_weights=True)
-    (fused.float().sum() + shown.float().sum()).backward()
-    for values in (fused, shown, weights, query.grad, key.grad, value.grad):
+    explicit, weights = attend(query, key, value, mask, need_weights=True)
+    (fused.float().sum() + explicit.float().sum()).backward()
+    for values in (fused, explicit, weights, query.grad, key.grad, value.grad):
         assert values.isfinite().all()
     assert not weights[1, :, :, 2:].any()
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 4))
-    if not bias or dtype == torch.float32:  # half precision does not tell scores beside such biases apart
+    if not bias or dtype == torch.float32:  # in half precision the bias hides the scores
         tolerance = 1e-4 if dtype == torch.float32 else 2e-2
-        torch.testing.assert_close(fused, shown, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(fused, explicit, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("need_weights", [False, True])
-def test_guided_attention_adds_content_position_and_bias(tokens, need_weights):
-    """By hand, one head at a time: (content . content + place . place) / sqrt(2 channels) + bias."""
+def test_conditional_cross_attention_adds_content_position_and_bias(tokens, need_weights):
+    """By hand, head by head: (content . content + position . position) / sqrt(2 channels) + bias."""
     query, key, value, is_padding = tokens
     query_position, key_position, bias = torch.randn(2, 5, 32), torch.randn(2, 9, 32), torch.randn(2, 4, 5, 9)
-    ours = ConditionalCrossAttention(32, 4).eval()
+    attention = ConditionalCrossAttention(32, 4).eval()
     heads = []
     for head in range(4):
         part = slice(8 * head, 8 * head + 8)
-        content = ours.query_content(query)[..., part] @ ours.key_content(key)[..., part].mT
-        place = ours.query_position(query_position)[..., part] @ ours.key_position(key_position)[..., part].mT
-        score = (content + place) / math.sqrt(16) + bias[:, head]
+        content = attention.query_content(query)[..., part] @ attention.key_content(key)[..., part].mT
+        position = (
+            attention.query_position(query_position)[..., part] @ attention.key_position(key_position)[..., part].mT
+        )
+        score = (content + position) / math.sqrt(16) + bias[:, head]
         score = score.masked_fill(is_padding[:, None], -math.inf)
-        heads.append(score.softmax(-1) @ ours.value(value)[..., part])
-    expected = ours.output(torch.cat(heads, dim=-1))
-    attended = ours(
+        heads.append(score.softmax(-1) @ attention.value(value)[..., part])
+    expected = attention.output(torch.cat(heads, dim=-1))
+    attended = attention(
         query=query, query_position=query_position, key=key, key_position=key_position, value=value,
         attn_mask=~is_padding[:, None], bias=bias, need_weights=need_weights,
     )  # fmt: skip
     torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_dropout_falls_on_the_weights_in_training_only(tokens):
+def test_dropout_applies_to_the_weights_in_training_only(tokens):
     query, key, value, _ = tokens
     attention = Attention(32, 4, dropout=0.5)
     once, again = (attention(query=query, key=key, value=value).values for _ in range(2))
@@ -147,26 +151,26 @@ def test_dropout_falls_on_the_weights_in_training_only(tokens):
     assert torch.equal(once, again)
 
 
-def test_heads_must_divide_the_width():
-    for part in (Attention, ConditionalCrossAttention):
-        with pytest.raises(ValueError, match="does not divide"):
-            part(30, 4)
+def test_dim_must_be_divisible_by_heads():
+    for attention in (Attention, ConditionalCrossAttention):
+        with pytest.raises(ValueError, match="dim 30 is not divisible by 4 heads"):
+            attention(30, 4)
 
 
-def test_without_masks_there_is_no_mask():
+def test_no_masks_combine_to_none():
     assert combine_masks(None, None) is None
 
 
-@pytest.mark.parametrize("kind", ["nothing", "padding", "queries", "bias"])
-def test_on_the_processor_bfloat16_is_written_out_and_means_the_same(kind):
-    """Against the formula in double precision; bfloat16 has 8 bits."""
+@pytest.mark.parametrize("kind", ["no mask", "padding", "queries", "bias"])
+def test_written_out_attention_in_bfloat16(kind):
+    """Against double precision; bfloat16 has 8 significant bits."""
     torch.manual_seed(0)
     query, key = torch.randn(2, 4, 5, 16), torch.randn(2, 4, 9, 16)
     value, bias = torch.randn(2, 4, 9, 8), torch.randn(2, 4, 5, 9)
     attn_mask = torch.rand(2, 1 if kind == "padding" else 5, 9) < 0.6
     attn_mask[1] = False  # everything may be padding
     masks = {
-        "nothing": None,
+        "no mask": None,
         "padding": combine_masks(attn_mask, None),
         "queries": combine_masks(attn_mask[:1], None),
         "bias": combine_masks(attn_mask, bias),
@@ -187,7 +191,7 @@ def test_on_the_processor_bfloat16_is_written_out_and_means_the_same(kind):
     assert all(part.grad.isfinite().all() for part in halves)
 
 
-def test_a_bias_that_learns_has_torchs_values_and_gradients():
+def test_attention_with_a_learned_bias_has_torchs_values_and_gradients():
     torch.manual_seed(0)
     shapes = ((2, 4, 5, 16), (2, 4, 9, 16), (2, 4, 9, 8), (2, 4, 5, 9))
     parts = [torch.randn(shape).requires_grad_() for shape in shapes]
@@ -199,15 +203,17 @@ def test_a_bias_that_learns_has_torchs_values_and_gradients():
         values = function(query, key, value, combine_masks(attn_mask, bias))
         return [values, *torch.autograd.grad(values.square().sum(), parts)]
 
-    ours = gradients(lambda *given: attend(*given)[0])
-    theirs = gradients(lambda *given: nn.functional.scaled_dot_product_attention(*given[:3], attn_mask=given[3]))
-    for mine, expected in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-5)
+    def fused(query, key, value, mask):
+        return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+    values = gradients(lambda *inputs: attend(*inputs)[0])
+    for value, expected in zip(values, gradients(fused), strict=True):
+        torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_written_out_attention_drops_weights_as_the_fused_one_does():
+def test_written_out_attention_applies_dropout_to_the_weights():
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 1, 200, 8).bfloat16() for _ in range(3))
     values, _ = attend(query, key, torch.ones_like(value), None, dropout=0.5)
-    assert values.float().mean() == pytest.approx(1, abs=0.05)  # the others weigh as much more
+    assert values.float().mean() == pytest.approx(1, abs=0.05)  # the other weights are scaled up
     assert values.float().std() > 0.02

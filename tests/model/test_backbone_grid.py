@@ -1,4 +1,4 @@
-"""Each family of backbones by its smallest member, from random weights: shapes, places, a step of training."""
+"""The smallest network of each family with random weights: shapes, positions of tokens, a training step."""
 
 from math import ceil
 
@@ -22,17 +22,17 @@ CONVOLUTIONAL = {
 }
 PATCHES = {
     "convnext_atto": (8, 16, 32),
-    "swin_tiny_patch4_window7_224": (8, 16, 32),  # gives channels last, and has windows
+    "swin_tiny_patch4_window7_224": (8, 16, 32),  # channels last and windows
     "vit_tiny_patch16_224": (4, 8, 16, 32),
     "deit_tiny_patch16_224": (8, 16, 32),
-    "deit_tiny_distilled_patch16_224": (16,),  # two tokens that are no patches
-    "eva02_tiny_patch14_224": (7, 14, 28),  # rotary positions beside learned ones
-    "vit_small_patch14_reg4_dinov2": (7, 14, 28),  # registers, and an embedding for 518 pixels
-    "vit_small_patch16_dinov3": (8, 16, 32),  # rotary positions alone
+    "deit_tiny_distilled_patch16_224": (16,),  # class and distillation tokens
+    "eva02_tiny_patch14_224": (7, 14, 28),  # rotary and learned positions
+    "vit_small_patch14_reg4_dinov2": (7, 14, 28),  # register tokens, and an embedding for 518 pixels
+    "vit_small_patch16_dinov3": (8, 16, 32),  # rotary positions only
 }
 GRID = CONVOLUTIONAL | PATCHES
 SIZES = [(70, 101), (45, 39)]
-"""(height, width) that no stride divides."""
+"""(height, width), no multiples of any stride."""
 
 
 def grid_of(names):
@@ -53,8 +53,8 @@ def test_one_token_for_every_stride_pixels(name, strides):
 
 
 @grid_of({"resnet10t": (8, 16), "densenet121": (8, 16)})  # without and with padding
-def test_making_one_leaves_no_trace(name, strides):
-    """A small image is tried out; batch norm must not remember it."""
+def test_the_constructor_does_not_change_statistics(name, strides):
+    """It runs the network once, which must not update batch norm."""
     backbone = Backbone(name, strides)
     assert all(module.training for module in backbone.modules())
     fresh = timm.create_model(name, features_only=True).state_dict()
@@ -64,7 +64,7 @@ def test_making_one_leaves_no_trace(name, strides):
 
 
 @grid_of(GRID)
-def test_a_step_of_training_reaches_every_weight(name, strides):
+def test_every_parameter_is_trained(name, strides):
     torch.manual_seed(0)
     sizes = {"dim": 32, "feedforward_dim": 32, "decoder_layers": 1, "num_queries": 5, "denoising_queries": 4}
     config = Config(model=ModelConfig(backbone=name, strides=strides, pretrained=False, **sizes))
@@ -87,35 +87,37 @@ def test_a_step_of_training_reaches_every_weight(name, strides):
     assert after != loss
 
 
-def brightest_tokens(backbone, dots, height, width):
-    """For each stride the (x, y) of the token that changes most when a spot of the image is lit, for each of `dots`."""
+def most_changed_tokens(backbone, dots, height, width):
+    """For each stride the (x, y) of the token that changes most when pixels around each of `dots` change."""
     image = torch.randn(1, 3, height, width)
-    lit = image.repeat(len(dots), 1, 1, 1)
+    changed = image.repeat(len(dots), 1, 1, 1)
     for index, (x, y) in enumerate(dots.tolist()):
-        lit[index, :, y - 2 : y + 3, x - 2 : x + 3] += 3
+        changed[index, :, y - 2 : y + 3, x - 2 : x + 3] += 3
     with torch.no_grad():
-        changes = [(after - before).norm(dim=1) for before, after in zip(backbone(image), backbone(lit), strict=True)]
+        changes = [(new - old).norm(dim=1) for old, new in zip(backbone(image), backbone(changed), strict=True)]
     best = [(change.flatten(1).argmax(1), change.shape[2]) for change in changes]
     return [torch.stack([index % width, index // width], dim=1) for index, width in best]
 
 
 @grid_of(PATCHES)
-def test_what_lies_in_a_patch_shows_in_its_token(name, strides):
+def test_pixels_change_the_token_of_their_patch(name, strides):
     torch.manual_seed(0)
     backbone = Backbone(name, strides).eval()
     patch = 14 if 14 in strides else 16
-    dots = torch.tensor([(1, 4), (5, 2), (6, 0), (0, 0)]) * patch + 4  # whole spots lie in one token at every stride
-    for tokens, stride in zip(brightest_tokens(backbone, dots, 107, 121), strides, strict=True):
-        # In a pyramid, the finer tokens of a patch all know the whole patch.
-        known = stride if backbone.pyramid is None else max(stride, patch)
-        assert (tokens * stride // known).tolist() == (dots // known).tolist()
+    dots = torch.tensor([(1, 4), (5, 2), (6, 0), (0, 0)]) * patch + 4  # inside one token at every stride
+    for tokens, stride in zip(most_changed_tokens(backbone, dots, 107, 121), strides, strict=True):
+        # In a pyramid all finer tokens of a patch depend on the whole patch.
+        cell = stride if backbone.pyramid is None else max(stride, patch)
+        assert (tokens * stride // cell).tolist() == (dots // cell).tolist()
 
 
 @grid_of(CONVOLUTIONAL)
-def test_a_convolution_sees_around_its_token(name, strides):
-    """A strided convolution begins at the middle of its first pixel, so its tokens look half a token to the left."""
+def test_tokens_of_convolutions_are_near_their_pixels(name, strides):
+    """A strided convolution is centred on its first pixel, so its tokens are shifted by half a token."""
     torch.manual_seed(0)
     dots = torch.stack([torch.randint(3, 198, (16,)), torch.randint(3, 147, (16,))], dim=1)
-    for tokens, stride in zip(brightest_tokens(Backbone(name, strides).eval(), dots, 150, 201), strides, strict=True):
+    for tokens, stride in zip(
+        most_changed_tokens(Backbone(name, strides).eval(), dots, 150, 201), strides, strict=True
+    ):
         offset = (tokens + 0.5 - (dots + 0.5) / stride).mean(0)
         assert offset.abs().max() < 1, offset

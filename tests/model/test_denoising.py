@@ -15,7 +15,7 @@ def target(objects: int) -> Target:
     ("objects", "slots", "groups"), [((0, 0), 1, 12), ((1,), 1, 12), ((3, 5), 5, 2), ((7,), 7, 1), ((20, 1), 12, 1)]
 )
 def test_groups_hold_each_object_once_and_fit(objects, slots, groups):
-    noisy = make_denoising_queries([target(count) for count in objects], classes=3, most_queries=12)
+    noisy = make_denoising_queries([target(count) for count in objects], classes=3, max_queries=12)
     assert noisy.groups == groups
     assert noisy.labels.shape == (len(objects), slots * groups)
     for image, count in enumerate(objects):
@@ -25,29 +25,29 @@ def test_groups_hold_each_object_once_and_fit(objects, slots, groups):
             assert noisy.objects[image].view(groups, slots).tolist() == [list(range(slots))] * groups
 
 
-def test_of_many_objects_others_are_copied_each_time():
-    truth, seen = target(20), set()
+def test_of_many_objects_a_random_subset_is_taken():
+    truth, taken = target(20), set()
     for _ in range(20):
         noisy = make_denoising_queries(
-            [truth], classes=3, most_queries=12, contrastive=True, box_noise=0.0, label_noise=0.0
+            [truth], classes=3, max_queries=12, contrastive=True, box_noise=0.0, label_noise=0.0
         )
         objects = noisy.objects[0]
-        assert sorted(objects.tolist()) == sorted([*set(objects.tolist())] * 2)  # near and far off
+        assert sorted(objects.tolist()) == sorted([*set(objects.tolist())] * 2)  # positive and negative
         torch.testing.assert_close(noisy.boxes_cxcywh[0], truth.boxes_cxcywh[objects])
         assert torch.equal(noisy.labels[0], truth.labels[objects])
-        seen |= set(objects.tolist())
-    assert len(seen) == 20
+        taken |= set(objects.tolist())
+    assert len(taken) == 20
 
 
-def test_without_noise_the_copies_are_the_objects():
+def test_without_noise_they_are_the_objects():
     truth = target(4)
-    noisy = make_denoising_queries([truth], classes=3, most_queries=8, box_noise=0.0, label_noise=0.0)
+    noisy = make_denoising_queries([truth], classes=3, max_queries=8, box_noise=0.0, label_noise=0.0)
     torch.testing.assert_close(noisy.boxes_cxcywh[0], truth.boxes_cxcywh.repeat(2, 1))
     assert torch.equal(noisy.labels[0], truth.labels.repeat(2))
 
 
 def test_noise_by_hand(monkeypatch):
-    """Centres move by a share of half the size, then sizes scale; what leaves the image is cut off (DN-DETR, 4.2)."""
+    """Centres move by a share of half the size, then sizes scale; boxes are clipped to the image (DN-DETR, 4.2)."""
     truth = Target(torch.tensor([[0.5, 0.4, 0.2, 0.1], [0.05, 0.5, 0.1, 0.2]]), torch.tensor([2, 0]), 1, (10, 10))
     centers = [[1.0, 0.0], [0.0, 0.5], [0.5, 0.75], [0.5, 0.5]]  # 1 is right or down, 0 left or up
     sizes = [[0.5, 1.0], [0.5, 0.0], [0.0, 0.5], [0.5, 0.5]]  # 1 is larger, 0 smaller
@@ -56,14 +56,14 @@ def test_noise_by_hand(monkeypatch):
     )
     monkeypatch.setattr(torch, "rand", lambda shape, device=None: torch.tensor([[0.19, 0.2, 0.9, 0.0]]))
     monkeypatch.setattr(torch, "randint_like", lambda like, high: torch.full_like(like, high - 1))
-    noisy = make_denoising_queries([truth], classes=5, most_queries=5, box_noise=0.4, label_noise=0.2)
+    noisy = make_denoising_queries([truth], classes=5, max_queries=5, box_noise=0.4, label_noise=0.2)
     assert noisy.groups == 2
     assert noisy.objects.tolist() == [[0, 1, 0, 1]]
-    assert noisy.labels.tolist() == [[4, 0, 2, 4]]  # drawn anew where the number is below 0.2
+    assert noisy.labels.tolist() == [[4, 0, 2, 4]]  # drawn again where the number is below 0.2
     expected = torch.tensor(
         [
             [0.5 + 0.04, 0.4 - 0.02, 0.2, 0.1 * 1.4],
-            [0.04, 0.5, 0.08, 0.2 * 0.6],  # moved to 0.03, from -0.02 to 0.08: its left fifth is cut off
+            [0.04, 0.5, 0.08, 0.2 * 0.6],  # moved to 0.03, from -0.02 to 0.08: its left fifth is clipped
             [0.5, 0.4 + 0.01, 0.2 * 0.6, 0.1],
             [0.05, 0.5, 0.1, 0.2],
         ]
@@ -71,10 +71,10 @@ def test_noise_by_hand(monkeypatch):
     torch.testing.assert_close(noisy.boxes_cxcywh[0], expected, atol=1e-6, rtol=0)
 
 
-def test_noise_stays_in_its_bounds_and_in_the_image():
+def test_noise_is_bounded_and_boxes_are_clipped_to_the_image():
     torch.manual_seed(0)
     truth = target(6)
-    noisy = make_denoising_queries([truth], classes=3, most_queries=600, box_noise=0.4, label_noise=0.2)
+    noisy = make_denoising_queries([truth], classes=3, max_queries=600, box_noise=0.4, label_noise=0.2)
     original = truth.boxes_cxcywh.repeat(100, 1)
     shift = (noisy.boxes_cxcywh[0, :, :2] - original[:, :2]).abs() / original[:, 2:]
     scale = noisy.boxes_cxcywh[0, :, 2:] / original[:, 2:]
@@ -82,7 +82,7 @@ def test_noise_stays_in_its_bounds_and_in_the_image():
     assert 0.59 < scale.min() < 0.62
     assert 1.38 < scale.max() < 1.41
     changed = (noisy.labels[0] != truth.labels.repeat(100)).float().mean()
-    assert 0.09 < changed < 0.18  # a fifth is drawn anew, a third of that falls on the same class
+    assert 0.09 < changed < 0.18  # a fifth is drawn again, a third of those get the same class
 
     corner = Target(torch.tensor([[0.05, 0.05, 0.1, 0.1]]), torch.tensor([0]), 1, (10, 10))
     edges = cxcywh_to_xyxy(make_denoising_queries([corner], 3, 200).boxes_cxcywh)
@@ -97,13 +97,13 @@ def test_noise_stays_in_its_bounds_and_in_the_image():
         (2, 2, 0, ["10", "01"]),
     ],
 )
-def test_groups_by_hand(noisy, groups, queries, rows):
-    attn_mask = denoising_attn_mask(num_denoising=noisy, groups=groups, queries=queries)
+def test_attn_mask_by_hand(noisy, groups, queries, rows):
+    attn_mask = denoising_attn_mask(num_denoising=noisy, groups=groups, num_queries=queries)
     assert ["".join(str(int(may)) for may in row) for row in attn_mask] == rows
 
 
-def test_who_may_attend_to_whom():
-    attn_mask = denoising_attn_mask(num_denoising=4, groups=2, queries=3)
+def test_attn_mask_of_groups_of_two():
+    attn_mask = denoising_attn_mask(num_denoising=4, groups=2, num_queries=3)
     expected = torch.tensor(
         [
             [1, 1, 0, 0, 1, 1, 1],
@@ -118,10 +118,10 @@ def test_who_may_attend_to_whom():
     assert torch.equal(attn_mask, expected)
 
 
-def test_negatives_are_one_to_two_times_as_far():
+def test_negatives_have_one_to_two_times_the_noise():
     truth = Target(torch.tensor([[0.5, 0.5, 0.2, 0.4]]), torch.tensor([1]), 0, (10, 10))
     noisy = make_denoising_queries(
-        [truth], classes=3, most_queries=400, contrastive=True, box_noise=0.4, label_noise=0.0
+        [truth], classes=3, max_queries=400, contrastive=True, box_noise=0.4, label_noise=0.0
     )
     assert noisy.groups == 200
     assert noisy.is_near[0].tolist() == [True, False] * 200
@@ -133,8 +133,8 @@ def test_negatives_are_one_to_two_times_as_far():
     assert (far <= 2 * furthest + 1e-5).all()
 
 
-def test_negatives_of_crowded_and_of_empty_images_fit():
+def test_negatives_fit_for_any_number_of_objects():
     for count in (0, 1, 30):
-        noisy = make_denoising_queries([target(count)], classes=3, most_queries=12, contrastive=True)
+        noisy = make_denoising_queries([target(count)], classes=3, max_queries=12, contrastive=True)
         assert noisy.labels.shape[1] <= 12
         assert noisy.is_near.sum() == noisy.labels.shape[1] / 2

@@ -1,4 +1,4 @@
-"""The whole model, of both kinds: shapes, padding, empty images, attention."""
+"""Both models as a whole: shapes, padding, images without objects, attention."""
 
 import subprocess
 import sys
@@ -9,7 +9,6 @@ from torch import nn
 
 from detr_lite.build import build_criterion, build_model
 from detr_lite.config import Config, ModelConfig
-from detr_lite.model.heads import inverse_sigmoid
 from detr_lite.structures import AttentionSelection, Batch, DetrLiteError, Target
 
 MODELS = ["lite", "detr"]
@@ -30,7 +29,7 @@ def make_batch(objects: tuple[int, ...], size: int = 64) -> Batch:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_layer_answers_with_boxes_in_the_image(name):
+def test_every_layer_predicts_boxes_in_the_image(name):
     torch.manual_seed(0)
     model = build_model(settings(name), classes=5).eval()
     output = model(make_batch((2, 0)))
@@ -53,8 +52,8 @@ def test_every_layer_answers_with_boxes_in_the_image(name):
     ids=str,
 )
 @pytest.mark.parametrize("objects", [(0, 0), (1,), (3, 0, 7), (40,)])
-def test_every_parameter_learns_from_every_batch(model_settings, objects):
-    """Also without objects, or ranks would wait for gradients that never come."""
+def test_every_parameter_has_a_gradient_from_every_batch(model_settings, objects):
+    """Also without objects, as DistributedDataParallel waits for every gradient."""
     torch.manual_seed(0)
     config = Config(model=model_settings)
     model = build_model(config.model, classes=5)
@@ -68,14 +67,14 @@ def test_every_parameter_learns_from_every_batch(model_settings, objects):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_attention_is_returned_and_changes_nothing(name):
+def test_returning_attention_does_not_change_predictions(name):
     torch.manual_seed(0)
     model = build_model(settings(name), classes=5).eval()
     batch = make_batch((2, 1))
-    plain, seen = model(batch), model(batch, need_attention=True)
-    torch.testing.assert_close(plain.logits, seen.logits, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(plain.boxes_cxcywh, seen.boxes_cxcywh, atol=1e-5, rtol=1e-5)
-    maps = seen.attention
+    expected, output = model(batch), model(batch, need_attention=True)
+    torch.testing.assert_close(output.logits, expected.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(output.boxes_cxcywh, expected.boxes_cxcywh, atol=1e-5, rtol=1e-5)
+    maps = output.attention
     ((height, width),) = maps.grids
     assert maps.cross.shape == (3, 2, 4, 6, height * width)
     assert maps.queries.shape == (3, 2, 4, 6, 6)
@@ -86,8 +85,8 @@ def test_attention_is_returned_and_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_several_strides_are_asked_together(name):
-    """All levels are keys and values; the encoder's attention is among the coarsest level's tokens."""
+def test_all_levels_are_in_the_memory(name):
+    """The encoder's attention is among the tokens of the coarsest level alone."""
     torch.manual_seed(0)
     model = build_model(settings(name, strides=(8, 16, 32)), classes=5)
     batch = make_batch((2, 0), size=70)
@@ -109,14 +108,14 @@ def test_several_strides_are_asked_together(name):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "strides"), [("detr", (32,)), ("lite", (16,)), ("lite", (8, 16, 32))])
-def test_rows_sum_to_one_and_nothing_is_left_for_padding(name, strides):
+def test_weights_sum_to_one_and_are_zero_for_padding(name, strides):
     torch.manual_seed(0)
     model = build_model(settings(name, strides=strides, encoder_layers=2), classes=5).eval()
     batch = Batch.from_images([torch.randn(3, 64, 170), torch.randn(3, 150, 70)])
-    plain, seen = model(batch), model(batch, need_attention=True)
-    torch.testing.assert_close(plain.logits, seen.logits, atol=1e-5, rtol=0)
-    torch.testing.assert_close(plain.boxes_cxcywh, seen.boxes_cxcywh, atol=1e-5, rtol=0)
-    maps = seen.attention
+    expected, output = model(batch), model(batch, need_attention=True)
+    torch.testing.assert_close(output.logits, expected.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.boxes_cxcywh, expected.boxes_cxcywh, atol=1e-5, rtol=0)
+    maps = output.attention
     assert maps.is_padding.any(1).all()
     coarsest = maps.is_padding[:, -maps.encoder.shape[-1] :]
     for weights, is_padding in ((maps.cross, maps.is_padding), (maps.encoder, coarsest)):
@@ -127,24 +126,26 @@ def test_rows_sum_to_one_and_nothing_is_left_for_padding(name, strides):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", MODELS)
-def test_a_choice_is_a_part_of_all(name):
+def test_selected_attention_is_part_of_all_attention(name):
     torch.manual_seed(0)
     model = build_model(settings(name, encoder_layers=2, strides=(16, 32)), classes=5).eval()
     batch = make_batch((2, 1))
-    whole = model(batch, need_attention=True).attention
-    choice = AttentionSelection(layers=[-1, 0], heads=[3, 1], queries=[5, 0, 2], encoder_layers=[1], encoder_mean=True)
-    part = model(batch, need_attention=choice).attention
+    all_maps = model(batch, need_attention=True).attention
+    selection = AttentionSelection(
+        layers=[-1, 0], heads=[3, 1], queries=[5, 0, 2], encoder_layers=[1], encoder_mean=True
+    )
+    selected = model(batch, need_attention=selection).attention
     for name in ("cross", "queries"):
-        expected = getattr(whole, name)[[2, 0]][:, :, [3, 1]][:, :, :, [5, 0, 2]]
-        torch.testing.assert_close(getattr(part, name), expected)
-    torch.testing.assert_close(part.encoder, whole.encoder[[1]][:, :, [3, 1]].mean(2, keepdim=True))
+        expected = getattr(all_maps, name)[[2, 0]][:, :, [3, 1]][:, :, :, [5, 0, 2]]
+        torch.testing.assert_close(getattr(selected, name), expected)
+    torch.testing.assert_close(selected.encoder, all_maps.encoder[[1]][:, :, [3, 1]].mean(2, keepdim=True))
     nothing = model(batch, need_attention=AttentionSelection(layers=[], encoder_layers=[], queries=[])).attention
-    assert nothing.cross.shape == (0, *whole.cross.shape[1:3], 0, whole.cross.shape[-1])
-    assert nothing.encoder.shape == (0, *whole.encoder.shape[1:])
+    assert nothing.cross.shape == (0, *all_maps.cross.shape[1:3], 0, all_maps.cross.shape[-1])
+    assert nothing.encoder.shape == (0, *all_maps.encoder.shape[1:])
 
 
 @pytest.mark.parametrize(
-    ("choice", "message"),
+    ("selection", "message"),
     [
         (AttentionSelection(layers=[3]), "there is no decoder layer 3; this model has 3, counted from 0"),
         (AttentionSelection(heads=[0, -5]), "there is no head -5; this model has 4, counted from 0"),
@@ -152,22 +153,22 @@ def test_a_choice_is_a_part_of_all(name):
         (AttentionSelection(encoder_layers=[0]), "there is no encoder layer 0; this model has none"),
     ],
 )
-def test_a_choice_of_what_is_not_there(choice, message):
+def test_a_selection_that_does_not_exist_is_an_error(selection, message):
     model = build_model(settings("lite", encoder_layers=0), classes=5).eval()
     with pytest.raises(DetrLiteError, match=message):
-        model(make_batch((1,)), need_attention=choice)
+        model(make_batch((1,)), need_attention=selection)
 
 
-def test_denoising_queries_are_not_in_the_maps():
+def test_denoising_queries_are_not_in_the_attention_maps():
     torch.manual_seed(0)
     model = build_model(settings("lite", dropout=0.0), classes=5).train()
     batch = make_batch((2, 1))
-    seen = model(batch, need_attention=True)
-    assert seen.denoising is not None
-    assert seen.attention.queries.shape == (3, 2, 4, 6, 6)
-    assert seen.attention.cross.shape[:4] == (3, 2, 4, 6)
-    # A query may look at no noisy copy, so what it has left is all of its attention.
-    torch.testing.assert_close(seen.attention.queries.sum(-1), torch.ones(3, 2, 4, 6))
+    output = model(batch, need_attention=True)
+    assert output.denoising is not None
+    assert output.attention.queries.shape == (3, 2, 4, 6, 6)
+    assert output.attention.cross.shape[:4] == (3, 2, 4, 6)
+    # Object queries cannot attend to denoising queries, so their weights still sum to 1.
+    torch.testing.assert_close(output.attention.queries.sum(-1), torch.ones(3, 2, 4, 6))
 
 
 def test_a_model_without_encoder_layers_has_no_encoder_attention():
@@ -176,9 +177,9 @@ def test_a_model_without_encoder_layers_has_no_encoder_attention():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's peak in kilobytes")
-def test_all_attention_of_the_original_at_its_full_size_fits_in_4_gb():
-    """Six layers on a ResNet-50, 800 x 1333 pixels, in a process of its own and without the checks of shapes."""
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
+def test_all_attention_of_a_full_size_model_fits_in_4_gb():
+    """Six layers on a ResNet-50, 800 x 1333 pixels, in a separate process without shape checks."""
     program = """
 import resource, torch
 from detr_lite.build import build_model
@@ -195,39 +196,39 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2)
     assert float(ended.stdout) < 4
 
 
-def test_padding_in_whole_tokens_hardly_changes_an_answer():
-    """Inside the network padding differs a bit from zero, so answers differ a bit; with a mask that is off by a token,
-    or boxes relative to the padded image, they would differ by far more."""
+def test_padding_hardly_changes_predictions():
+    """Features near padding differ slightly; with a mask that is off by a token, or boxes relative to the padded image,
+    predictions would differ by far more."""
     torch.manual_seed(0)
     model = build_model(settings("detr"), classes=5).eval()
     image = torch.randn(3, 64, 48)
-    alone, beside = model(Batch.from_images([image])), model(Batch.from_images([image, torch.randn(3, 96, 96)]))
-    assert (alone.boxes_cxcywh[-1, 0] - beside.boxes_cxcywh[-1, 0]).abs().max() < 0.05
+    alone, padded = model(Batch.from_images([image])), model(Batch.from_images([image, torch.randn(3, 96, 96)]))
+    assert (alone.boxes_cxcywh[-1, 0] - padded.boxes_cxcywh[-1, 0]).abs().max() < 0.05
 
 
-def test_padding_moves_no_token():
+def test_padding_does_not_change_the_geometry_of_tokens():
     model = build_model(settings("lite"), classes=5).eval()
     image = torch.randn(3, 64, 48)
-    alone, beside = model(Batch.from_images([image])), model(Batch.from_images([image, torch.randn(3, 96, 96)]))
-    real = ~beside.tokens.is_padding[0]
+    alone, padded = model(Batch.from_images([image])), model(Batch.from_images([image, torch.randn(3, 96, 96)]))
+    real = ~padded.tokens.is_padding[0]
     assert real.sum() == 4 * 3
-    torch.testing.assert_close(beside.tokens.centers[0, real], alone.tokens.centers[0])
-    torch.testing.assert_close(beside.tokens.sizes[0, real], alone.tokens.sizes[0])
+    torch.testing.assert_close(padded.tokens.centers[0, real], alone.tokens.centers[0])
+    torch.testing.assert_close(padded.tokens.sizes[0, real], alone.tokens.sizes[0])
 
 
 @pytest.mark.parametrize("strides", [(16,), (8, 16)])
-def test_padding_hardly_changes_what_a_token_says(strides):
-    """Convolutions see a little of it at the border; a norm over the whole map would tell every token of it."""
+def test_padding_hardly_changes_the_predictions_of_tokens(strides):
+    """Convolutions see it at the border only; a norm over the whole map would change every token."""
     torch.manual_seed(0)
     model = build_model(settings("lite", strides=strides, encoder_layers=0), classes=5).eval()
     image = torch.randn(3, 128, 96)
-    alone, beside = model(Batch.from_images([image])), model(Batch.from_images([image, torch.randn(3, 192, 192)]))
-    before, after = alone.tokens.logits[0], beside.tokens.logits[0, ~beside.tokens.is_padding[0]]
+    alone, padded = model(Batch.from_images([image])), model(Batch.from_images([image, torch.randn(3, 192, 192)]))
+    before, after = alone.tokens.logits[0], padded.tokens.logits[0, ~padded.tokens.is_padding[0]]
     assert (after - before).abs().median() < 0.03 * before.std()
 
 
-def test_noisy_copies_do_not_reach_the_real_queries():
-    """Truth must not leak: answers of the real queries are the same whatever the targets are."""
+def test_denoising_queries_do_not_influence_object_queries():
+    """The ground truth must not leak: predictions of object queries do not depend on the targets."""
     torch.manual_seed(0)
     model = build_model(settings("lite", dropout=0.0), classes=5).train()
     for module in model.modules():
@@ -239,42 +240,42 @@ def test_noisy_copies_do_not_reach_the_real_queries():
     assert model(batch).denoising.logits.shape[2] == 6  # 2 groups of 3
 
 
-def test_the_best_tokens_place_the_anchors():
+def test_the_highest_scoring_tokens_become_anchors():
     torch.manual_seed(0)
     model = build_model(settings("lite", query_dedup_iou=1.0), classes=5).eval()
     batch = make_batch((1,))
-    tokens = model.encoder(model.backbone(batch.images), batch.is_padding)
-    queries = model.queries(tokens, None)
-    best = queries.tokens.logits.max(-1).values.topk(6, dim=1).indices
-    expected = queries.tokens.boxes_cxcywh[0, best[0]]
+    encoded = model.encoder(model.backbone(batch.images), batch.is_padding)
+    queries = model.queries(encoded, None)
+    top = queries.tokens.logits.max(-1).values.topk(6, dim=1).indices
+    expected = queries.tokens.boxes_cxcywh[0, top[0]]
     torch.testing.assert_close(queries.anchors_cxcywh[0], expected)
-    torch.testing.assert_close(queries.scores[0], queries.tokens.logits[0, best[0]].max(-1).values.sigmoid())
+    torch.testing.assert_close(queries.scores[0], queries.tokens.logits[0, top[0]].max(-1).values.sigmoid())
     assert not queries.anchors_cxcywh.requires_grad
     assert not queries.scores.requires_grad
 
 
-def test_what_queries_are_told_of_each_other_carries_no_gradient():
-    """Boxes and scores of the layer before are facts: to change them for the next layer's sake is no way to learn."""
+def test_the_relation_bias_has_no_gradient_to_boxes_and_scores():
+    """Boxes and scores of the previous layer are detached, as anchors are."""
     torch.manual_seed(0)
-    model, told = build_model(settings("lite"), classes=5).train(), []
+    model, inputs = build_model(settings("lite"), classes=5).train(), []
     for bias in model.decoder.pair_bias:
-        bias.register_forward_pre_hook(lambda module, arguments: told.append(arguments))
+        bias.register_forward_pre_hook(lambda module, arguments: inputs.append(arguments))
     batch = make_batch((3,))
     output = model(batch)
-    assert len(told) == 3
-    noisy = output.denoising.logits.shape[2]
-    for layer, (boxes_cxcywh, scores) in enumerate(told):
+    assert len(inputs) == 3
+    num_denoising = output.denoising.logits.shape[2]
+    for layer, (boxes_cxcywh, scores) in enumerate(inputs):
         assert not boxes_cxcywh.requires_grad
         assert not scores.requires_grad
         if layer == 0:
-            assert (scores[:, :noisy] == 0.5).all()
+            assert (scores[:, :num_denoising] == 0.5).all()
         else:
-            before = torch.cat([output.denoising.logits, output.logits], dim=2)[layer - 1]
-            torch.testing.assert_close(scores, before.sigmoid().amax(-1))
+            previous = torch.cat([output.denoising.logits, output.logits], dim=2)[layer - 1]
+            torch.testing.assert_close(scores, previous.sigmoid().amax(-1))
 
 
-def test_the_first_boxes_are_the_anchors():
-    """Refinement starts without moving anything."""
+def test_boxes_start_at_the_anchors():
+    """Untrained layers do not move them."""
     torch.manual_seed(0)
     model = build_model(settings("lite"), classes=5).eval()
     output = model(make_batch((1,)))
@@ -286,9 +287,3 @@ def test_an_image_with_fewer_tokens_than_queries():
     model = build_model(settings("lite", num_queries=30), classes=5).eval()
     output = model(Batch.from_images([torch.randn(3, 32, 40)]))
     assert output.logits.shape == (3, 1, 6, 5)
-
-
-def test_inverse_sigmoid_is_finite_at_the_ends():
-    values = torch.tensor([0.0, 0.3, 1.0])
-    assert inverse_sigmoid(values).isfinite().all()
-    torch.testing.assert_close(inverse_sigmoid(values)[1].sigmoid(), values[1])

@@ -1,4 +1,4 @@
-"""A dilated last stage (DC5) is torchvision's, number by number, and a network that cannot have one says so."""
+"""A dilated last stage (DC5) equals torchvision's; networks that cannot have one are refused."""
 
 import pytest
 import torch
@@ -25,29 +25,29 @@ def randomise(model: nn.Module) -> None:
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_map_is_torchvisions(name: str, frozen: bool) -> None:
     torch.manual_seed(0)
-    theirs = getattr(torchvision.models, name)(replace_stride_with_dilation=[False, False, True]).eval()
-    randomise(theirs)
-    ours = Backbone(name, strides=(16,), dilation=True, freeze_batch_norm=frozen).eval()
-    state = {key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
-    missing, unexpected = ours.network.load_state_dict(state, strict=False)
+    reference = getattr(torchvision.models, name)(replace_stride_with_dilation=[False, False, True]).eval()
+    randomise(reference)
+    backbone = Backbone(name, strides=(16,), dilation=True, freeze_batch_norm=frozen).eval()
+    state = {key: value for key, value in reference.state_dict().items() if not key.startswith("fc.")}
+    missing, unexpected = backbone.network.load_state_dict(state, strict=False)
     assert missing == []
     assert all(key.endswith("num_batches_tracked") for key in unexpected)
 
-    images = torch.randn(2, 3, 70, 93).double()  # sums grow over so many blocks, and their rounding with them
-    trunk = nn.Sequential(*list(theirs.children())[:-2])
-    (features,) = ours.double()(images)
+    images = torch.randn(2, 3, 70, 93).double()  # rounding errors grow over so many blocks
+    trunk = nn.Sequential(*list(reference.children())[:-2])
+    (features,) = backbone.double()(images)
     assert features.shape == (2, 2048, 5, 6)
     torch.testing.assert_close(features, trunk.double()(images), atol=1e-9, rtol=1e-9)
 
 
-def test_levels_below_the_dilated_stage_stay() -> None:
+def test_levels_before_the_dilated_stage_do_not_change() -> None:
     backbone = Backbone("resnet18", strides=(8, 16), dilation=True)
     assert backbone.channels == (128, 512)
     assert [features.shape[1:] for features in backbone(torch.randn(1, 3, 64, 96))] == [(128, 8, 12), (512, 4, 6)]
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "mobilenetv3_small_050"])
-def test_other_networks_can(name: str) -> None:
+def test_other_networks_can_be_dilated(name: str) -> None:
     backbone = Backbone(name, strides=(16,), dilation=True)
     last = Backbone(name, strides=(32,))
     assert backbone.channels == last.channels
@@ -57,14 +57,14 @@ def test_other_networks_can(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "dla34"])
-def test_a_network_that_cannot_is_an_error(name: str) -> None:
+def test_a_network_that_cannot_be_dilated_is_an_error(name: str) -> None:
     with pytest.raises(
         DetrLiteError, match=f"model.dilation: {name} cannot dilate its last stage; set --model.dilation f"
     ):
         Backbone(name, strides=(16,), dilation=True)
 
 
-def test_the_stride_that_is_gone_is_an_error() -> None:
+def test_the_stride_of_the_dilated_stage_is_an_error() -> None:
     with pytest.raises(DetrLiteError, match=r"resnet18 with model.dilation has strides 2, 4, 8, 16, not 32"):
         Backbone("resnet18", strides=(32,), dilation=True)
 

@@ -1,4 +1,4 @@
-"""The whole model at its edges: what is padding throughout, and pixels and objects of any size."""
+"""Finite losses and gradients for images of padding alone, and for pixels and objects of any size."""
 
 from contextlib import AbstractContextManager
 
@@ -30,8 +30,10 @@ def make_batch(objects: tuple[int, ...]) -> Batch:
     return Batch.from_images([torch.randn(3, 64, 48 + 16 * (index % 2)) for index in range(len(objects))], targets)
 
 
-def assert_trains(name: str, batch: Batch, dtype: torch.dtype = torch.float32, need_attention: bool = False) -> None:
-    """Everything that a step makes of the batch is finite."""
+def assert_training_step_is_finite(
+    name: str, batch: Batch, dtype: torch.dtype = torch.float32, need_attention: bool = False
+) -> None:
+    """Predictions, loss, gradients and attention are finite."""
     torch.manual_seed(0)
     config = Config(model=MODELS[name])
     model = build_model(config.model, classes=3).train()
@@ -53,33 +55,33 @@ def assert_trains(name: str, batch: Batch, dtype: torch.dtype = torch.float32, n
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("need_attention", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_an_image_of_nothing_but_padding_is_finite(name: str, need_attention: bool, dtype: torch.dtype) -> None:
-    """With objects that cannot be there, and without."""
+def test_images_of_padding_alone_are_finite(name: str, need_attention: bool, dtype: torch.dtype) -> None:
+    """With and without objects."""
     torch.manual_seed(1)
     batch = make_batch((2, 3, 0))
     batch.is_padding[1:] = True
-    assert_trains(name, batch, dtype, need_attention)
+    assert_training_step_is_finite(name, batch, dtype, need_attention)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_nothing_but_padding_leaves_the_other_image_as_it_is(name: str) -> None:
+def test_an_image_of_padding_alone_does_not_change_the_other(name: str) -> None:
     torch.manual_seed(1)
     model = build_model(MODELS[name], classes=3).eval()
-    images = make_batch((1, 1))
-    alone = model(Batch(images.images[:1], images.is_padding[:1]))
-    images.is_padding[1] = True
-    torch.testing.assert_close(model(images).logits[:, :1], alone.logits, atol=1e-4, rtol=1e-4)
+    batch = make_batch((1, 1))
+    alone = model(Batch(batch.images[:1], batch.is_padding[:1]))
+    batch.is_padding[1] = True
+    torch.testing.assert_close(model(batch).logits[:, :1], alone.logits, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pixels", [0.0, 1e-30, 1e3])
 @pytest.mark.parametrize("name", ["lite", "detr"])
 def test_pixels_of_any_size_are_finite(name: str, pixels: float, dtype: torch.dtype) -> None:
-    """Of one colour, and brighter than any image."""
+    """Constant, tiny, and brighter than any image."""
     torch.manual_seed(1)
     batch = make_batch((2, 1))
     batch.images.mul_(pixels)
-    assert_trains(name, batch, dtype)
+    assert_training_step_is_finite(name, batch, dtype)
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
@@ -87,17 +89,17 @@ def test_objects_of_any_size_are_finite(name: str) -> None:
     batch = make_batch((6, 1))
     boxes = [[0.5, 0.5, 0, 0], [0, 0, 0, 0], [1, 1, 1e-9, 1e-9], [0.5, 0.5, 1, 1], [0.5, 0.5, 1, 0], [1, 0, 1e-4, 1]]
     batch.targets[0].boxes_cxcywh.copy_(torch.tensor(boxes))
-    assert_trains(name, batch)
+    assert_training_step_is_finite(name, batch)
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("objects", [(7,), (60, 0)])
 def test_more_objects_than_queries_are_finite(name: str, objects: tuple[int, ...]) -> None:
-    assert_trains(name, make_batch(objects))
+    assert_training_step_is_finite(name, make_batch(objects))
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_pixel_that_is_not_finite_is_told_not_hidden(name: str) -> None:
+def test_a_pixel_that_is_not_finite_gives_a_nan_loss(name: str) -> None:
     config = Config(model=MODELS[name])
     model = build_model(config.model, classes=3).train()
     batch = make_batch((2, 1))

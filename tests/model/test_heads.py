@@ -1,4 +1,4 @@
-"""Boxes as they go from layer to layer."""
+"""Box refinement from layer to layer."""
 
 from dataclasses import replace
 
@@ -12,32 +12,32 @@ from detr_lite.model.heads import DetrHeads, FDRHeads, RefinementHeads, fdr_bins
 DIM = 8
 
 
-def shaken(heads: nn.Module) -> nn.Module:
+def randomized(heads: nn.Module) -> nn.Module:
     torch.manual_seed(0)
     for parameter in heads.parameters():
         nn.init.normal_(parameter, std=0.3)
     return heads
 
 
-def test_steps_are_d_fines():
-    """Eq. 4 with a = 1/2, c = 1/4 and 8 steps."""
-    steps = fdr_bins(9)
+def test_bins_are_d_fines():
+    """Eq. 4 with a = 1/2, c = 1/4 and 9 bins."""
+    bins = fdr_bins(9)
     growth = 3 ** (2 / 6)
     expected = [0.25 * (growth**step - 1) for step in (1, 2, 3)]
-    assert steps.tolist() == pytest.approx([-1, *(-step for step in reversed(expected)), 0, *expected, 1])
+    assert bins.tolist() == pytest.approx([-1, *(-step for step in reversed(expected)), 0, *expected, 1])
     torch.testing.assert_close(fdr_bins(33).diff()[16:].sort().values, fdr_bins(33).diff()[16:])  # finer near 0
 
 
 @pytest.mark.parametrize("heads", [RefinementHeads(DIM, 3, 3), FDRHeads(DIM, 3, 3)])
 def test_new_heads_leave_the_anchors_where_they_are(heads):
-    anchors, answer = torch.rand(2, 5, 4) * 0.4 + 0.3, None
+    anchors, output = torch.rand(2, 5, 4) * 0.4 + 0.3, None
     for layer in range(3):
-        answer = heads(layer, torch.randn(2, 5, DIM), anchors, answer)
-        torch.testing.assert_close(answer.boxes_cxcywh, anchors, atol=1e-5, rtol=1e-5)
+        output = heads(layer, torch.randn(2, 5, DIM), anchors, output)
+        torch.testing.assert_close(output.boxes_cxcywh, anchors, atol=1e-5, rtol=1e-5)
 
 
-def test_edges_move_by_the_mean_of_their_distribution_in_sizes_of_the_first_box():
-    heads = shaken(FDRHeads(DIM, 3, 3, count=5))
+def test_edges_move_by_the_mean_of_their_distribution_in_sizes_of_the_initial_box():
+    heads = randomized(FDRHeads(DIM, 3, 3, num_bins=5))
     states = torch.randn(3, 1, 1, DIM)
     anchors = torch.tensor([[[0.5, 0.5, 0.2, 0.4]]])
     first = heads(0, states[0], anchors, None)
@@ -47,48 +47,48 @@ def test_edges_move_by_the_mean_of_their_distribution_in_sizes_of_the_first_box(
     start = cxcywh_to_xyxy(first.boxes_cxcywh)[0, 0]
     size = torch.stack([start[2] - start[0], start[3] - start[1]]).repeat(2)
     logits = [heads.edges[index](states[index + 1])[0, 0].view(4, 5) for index in (0, 1)]
-    steps = fdr_bins(5)
-    for answer, total in ((second, logits[0]), (third, logits[0] + logits[1])):
-        moved = torch.stack([start[edge] + (total[edge].softmax(0) * steps).sum() * size[edge] for edge in range(4)])
-        torch.testing.assert_close(cxcywh_to_xyxy(answer.boxes_cxcywh)[0, 0], moved, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(answer.edges.logits[0, 0, 0], total, atol=1e-5, rtol=1e-5)
+    bins = fdr_bins(5)
+    for output, total in ((second, logits[0]), (third, logits[0] + logits[1])):
+        moved = torch.stack([start[edge] + (total[edge].softmax(0) * bins).sum() * size[edge] for edge in range(4)])
+        torch.testing.assert_close(cxcywh_to_xyxy(output.boxes_cxcywh)[0, 0], moved, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(output.edges.logits[0, 0, 0], total, atol=1e-5, rtol=1e-5)
 
 
-def test_edges_that_pass_each_other_leave_a_box():
+def test_crossing_edges_give_a_positive_size():
     heads = FDRHeads(DIM, 3, 2)
     anchors = torch.tensor([[[0.5, 0.5, 0.2, 0.2]]])
     first = heads(0, torch.zeros(1, 1, DIM), anchors, None)
     inward = torch.zeros(1, 1, 1, 4, 33)
     inward[..., :2, -1], inward[..., 2:, 0] = 50.0, 50.0
-    turned = replace(first, edges=replace(first.edges, logits=inward))
-    second = heads(1, torch.zeros(1, 1, DIM), anchors, turned)
+    crossed = replace(first, edges=replace(first.edges, logits=inward))
+    second = heads(1, torch.zeros(1, 1, DIM), anchors, crossed)
     assert (second.boxes_cxcywh[..., 2:] > 0).all()
 
 
-def test_later_layers_teach_earlier_ones_through_the_sum_of_logits():
-    heads = shaken(FDRHeads(DIM, 3, 3))
-    answer = None
+def test_gradients_reach_earlier_layers_through_the_sum_of_logits():
+    heads = randomized(FDRHeads(DIM, 3, 3))
+    output = None
     for layer in range(3):
-        answer = heads(layer, torch.randn(1, 2, DIM), torch.rand(1, 2, 4) * 0.4 + 0.3, answer)
-    answer.boxes_cxcywh.sum().backward()
+        output = heads(layer, torch.randn(1, 2, DIM), torch.rand(1, 2, 4) * 0.4 + 0.3, output)
+    output.boxes_cxcywh.sum().backward()
     assert heads.edges[0][-1].weight.grad.any()
-    assert heads.box[-1].weight.grad is None  # where the distributions start is for the first layer's loss alone
+    assert heads.box[-1].weight.grad is None  # only the first layer's own loss trains the initial boxes
 
 
 @pytest.mark.parametrize("heads", [DetrHeads(DIM, 3), RefinementHeads(DIM, 3, 2), FDRHeads(DIM, 3, 2)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_under_autocast_answers_are_those_of_32_bits(heads, dtype):
-    """Of states that come in 32 bits or in bfloat16."""
+def test_under_autocast_predictions_are_computed_in_float32(heads, dtype):
+    """From states in float32 or bfloat16."""
     states, anchors = torch.randn(2, 5, DIM).to(dtype), torch.rand(2, 5, 4) * 0.4 + 0.3
 
-    def answer_to(states):
+    def predict(states):
         if isinstance(heads, DetrHeads):
             return heads(states)
         return heads(1, states, anchors, heads(0, states, anchors, None))
 
-    shaken(heads)
-    expected = answer_to(states.float())
+    randomized(heads)
+    expected = predict(states.float())
     with torch.autocast("cpu", torch.bfloat16):
-        answer = answer_to(states)
-    assert torch.equal(answer.logits, expected.logits)
-    assert torch.equal(answer.boxes_cxcywh, expected.boxes_cxcywh)
+        output = predict(states)
+    assert torch.equal(output.logits, expected.logits)
+    assert torch.equal(output.boxes_cxcywh, expected.boxes_cxcywh)

@@ -6,7 +6,7 @@ import torch
 from torchvision.ops import box_convert, box_iou
 
 from detr_lite.model.position import (
-    FARTHEST,
+    MAX_BIAS,
     AxisBias,
     BoxPairBias,
     BoxRelativeBias,
@@ -16,23 +16,23 @@ from detr_lite.model.position import (
 )
 
 
-def test_codes_of_one_coordinate_by_hand():
-    code = sine_embed(torch.tensor([0.25]), dim=4, temperature=100.0)
+def test_sine_embedding_by_hand():
+    embedding = sine_embed(torch.tensor([0.25]), dim=4, temperature=100.0)
     angle = 2 * math.pi * 0.25
     expected = [math.sin(angle), math.cos(angle), math.sin(angle / 10), math.cos(angle / 10)]
-    torch.testing.assert_close(code, torch.tensor(expected))
+    torch.testing.assert_close(embedding, torch.tensor(expected))
 
 
-def test_the_originals_positions_count_unpadded_tokens_y_first():
+def test_detr_positions_are_cumulative_sums_over_unpadded_tokens_y_first():
     is_padding = torch.ones(1, 3, 4, dtype=torch.bool)
     is_padding[0, :2, :3] = False
     position = SinePosition(dim=8)(is_padding, torch.zeros(1, 3, 4, 2))
-    y, x = 1 / (2 + 1e-6), 3 / (3 + 1e-6)  # the token of row 0, column 2 in 2 x 3 unpadded ones
+    y, x = 1 / (2 + 1e-6), 3 / (3 + 1e-6)  # row 0, column 2 of 2 x 3 unpadded tokens
     expected = sine_embed(torch.tensor([y, x]), 4, 10000.0)
     torch.testing.assert_close(position[0, 0, 2], expected)
 
 
-def test_padding_does_not_move_positions():
+def test_padding_does_not_change_positions():
     alone = torch.zeros(1, 3, 4, dtype=torch.bool)
     padded = torch.ones(1, 5, 6, dtype=torch.bool)
     padded[:, :3, :4] = False
@@ -42,7 +42,7 @@ def test_padding_does_not_move_positions():
     )
 
 
-def test_centers_share_the_code_of_boxes():
+def test_positions_of_centers_are_comparable_to_those_of_boxes():
     centers = torch.rand(2, 3, 4, 2)
     position = CenterSinePosition(dim=16)(torch.zeros(2, 3, 4, dtype=torch.bool), centers)
     torch.testing.assert_close(position, sine_embed(centers[..., [1, 0]], 8, 20.0))
@@ -50,7 +50,7 @@ def test_centers_share_the_code_of_boxes():
 
 @pytest.mark.parametrize("queries", [0, 1, 3])
 def test_box_bias_sums_both_axes(queries):
-    """Against the plain reference: every (query, token) pair by itself."""
+    """Against a loop over all pairs of a query and a token."""
     torch.manual_seed(0)
     bias = BoxRelativeBias(heads=2, hidden=8)
     boxes_xyxy, spans = torch.rand(1, queries, 2, 2).sort(2).values.flatten(2), torch.tensor([[[35.0, 20], [17.5, 10]]])
@@ -62,8 +62,8 @@ def test_box_bias_sums_both_axes(queries):
         distance = edges - token
         learned = axis.network(distance.sign() * (distance.abs() + 1).log() / math.log(9))
         size = max(1.0, (edges[1] - edges[0]).item())
-        place = (token - edges.mean()) / size
-        return (learned - axis.log_sharpness.exp() * (place - axis.middle) ** 2).clamp(-FARTHEST, FARTHEST)
+        offset = (token - edges.mean()) / size
+        return (learned - axis.log_sharpness.exp() * (offset - axis.middle) ** 2).clamp(-MAX_BIAS, MAX_BIAS)
 
     token = 0
     for level, (height, width) in enumerate(grids):
@@ -76,8 +76,8 @@ def test_box_bias_sums_both_axes(queries):
                 token += 1
 
 
-def test_padding_has_no_weight_and_a_first_token_always_has_some():
-    """Of 5 x 4 tokens the second image fills 2.5 x 1, the third none."""
+def test_padding_gets_minus_infinity_except_for_the_first_token():
+    """Of 5 x 4 tokens the second image covers 2.5 x 1, the third none."""
     spans = torch.tensor([[[5.0, 4.0]], [[2.5, 1.0]], [[0.0, 0.0]]])
     bias = BoxRelativeBias(heads=2)(torch.rand(3, 2, 4), ((4, 5),), spans).view(3, 2, 2, 4, 5)
     assert bias[0].isfinite().all()
@@ -86,7 +86,7 @@ def test_padding_has_no_weight_and_a_first_token_always_has_some():
     assert (bias[2].isfinite().sum((-2, -1)) == 1).all()
 
 
-def test_heads_look_at_the_sides_of_the_box_at_first():
+def test_heads_attend_to_the_sides_of_the_box_at_initialisation():
     bias = BoxRelativeBias(heads=4)
     for axis in (bias.horizontal, bias.vertical):
         for parameter in axis.network.parameters():
@@ -98,7 +98,7 @@ def test_heads_look_at_the_sides_of_the_box_at_first():
     torch.testing.assert_close(y, torch.tensor([0.5, 0.7, 0.5, 0.3]), atol=0.05, rtol=0)
 
 
-def test_a_point_for_a_box_gives_a_finite_bias_and_gradient():
+def test_a_box_without_area_gives_a_finite_bias_and_gradient():
     bias = BoxRelativeBias(heads=2)
     box_xyxy = torch.tensor([[[0.5, 0.5, 0.5, 0.5]]], requires_grad=True)
     result = bias(box_xyxy, ((3, 3),), torch.tensor([[[3.0, 3.0]]]))
@@ -107,8 +107,8 @@ def test_a_point_for_a_box_gives_a_finite_bias_and_gradient():
     assert gradient.isfinite().all()
 
 
-def test_the_farthest_tokens_weigh_next_to_nothing_and_no_weight_underflows():
-    """Of 60,000 tokens; numbers below 1.2e-38 would make a processor's softmax ten times as slow."""
+def test_distant_tokens_have_small_weights_that_do_not_underflow():
+    """60,000 tokens; denormal numbers would make a softmax on a CPU ten times as slow."""
     bias = BoxRelativeBias(heads=4)
     corner_xyxy = torch.tensor([[[0.0, 0.0, 0.001, 0.001]]])
     weights = bias(corner_xyxy, ((200, 300),), torch.tensor([[[300.0, 200.0]]])).softmax(-1).view(4, 200, 300)
@@ -118,36 +118,36 @@ def test_the_farthest_tokens_weigh_next_to_nothing_and_no_weight_underflows():
 
 @pytest.mark.parametrize("queries", [0, 1, 4])
 def test_pair_bias_by_hand(queries):
-    """Every pair by itself; the overlap is torchvision's."""
+    """Against a loop over all pairs, with torchvision's IoU."""
     torch.manual_seed(0)
     bias = BoxPairBias(heads=2, hidden=8)
     torch.nn.init.normal_(bias.overlap)
     boxes_cxcywh, scores = torch.rand(2, queries, 4) * 0.5 + 0.2, torch.rand(2, queries)
     result = bias(boxes_cxcywh, scores)
     assert result.shape == (2, 2, queries, queries)
-    assert result.is_contiguous()  # or a graphics card could not add it in fused attention
-    for image, asking, other in product(range(2), range(queries), range(queries)):
-        mine, theirs = boxes_cxcywh[image, asking].tolist(), boxes_cxcywh[image, other].tolist()
-        overlap = box_iou(*(box_convert(torch.tensor([box]), "cxcywh", "xyxy") for box in (mine, theirs))).item()
-        told = [
-            math.log(1 + abs(theirs[0] - mine[0]) / mine[2]),
-            math.log(1 + abs(theirs[1] - mine[1]) / mine[3]),
-            math.log(theirs[2] / mine[2]),
-            math.log(theirs[3] / mine[3]),
-            (scores[image, other] - scores[image, asking]).item(),
+    assert result.is_contiguous()  # needed by fused attention on GPUs
+    for image, query, other in product(range(2), range(queries), range(queries)):
+        first, second = boxes_cxcywh[image, query].tolist(), boxes_cxcywh[image, other].tolist()
+        overlap = box_iou(*(box_convert(torch.tensor([box]), "cxcywh", "xyxy") for box in (first, second))).item()
+        features = [
+            math.log(1 + abs(second[0] - first[0]) / first[2]),
+            math.log(1 + abs(second[1] - first[1]) / first[3]),
+            math.log(second[2] / first[2]),
+            math.log(second[3] / first[3]),
+            (scores[image, other] - scores[image, query]).item(),
             overlap,
         ]
-        expected = bias.network(torch.tensor(told)) + bias.overlap * overlap
-        torch.testing.assert_close(result[image, :, asking, other], expected, atol=1e-5, rtol=1e-5)
+        expected = bias.network(torch.tensor(features)) + bias.overlap * overlap
+        torch.testing.assert_close(result[image, :, query, other], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_queries_look_at_those_that_overlap_at_first():
+def test_queries_attend_to_overlapping_ones_at_initialisation():
     bias = BoxPairBias(heads=4)
     boxes_cxcywh = torch.tensor([[[0.3, 0.3, 0.2, 0.2], [0.31, 0.3, 0.2, 0.2], [0.8, 0.8, 0.2, 0.2]]])
     result = bias(boxes_cxcywh, torch.tensor([[0.5, 0.5, 0.5]]))
     assert (result[0, :, 0, 1] > result[0, :, 0, 2] + 1).all()
 
 
-def test_a_pair_of_points_gives_a_finite_bias():
+def test_boxes_without_area_give_a_finite_pair_bias():
     bias = BoxPairBias(heads=2)
     assert bias(torch.tensor([[[0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 1.0, 0.0]]]), torch.rand(1, 2)).half().isfinite().all()

@@ -1,4 +1,4 @@
-"""Plain vision transformers: timm's own numbers, other image sizes, the pyramid, checkpoints."""
+"""Plain vision transformers: equality with timm, image sizes, the pyramid, checkpoints."""
 
 from dataclasses import replace
 
@@ -16,21 +16,21 @@ NAMES = {"vit_tiny_patch16_224": 16, "vit_small_patch14_reg4_dinov2": 14, "vit_s
 
 
 @pytest.mark.parametrize(("name", "patch"), NAMES.items())
-def test_the_map_is_timms_own(name, patch):
+def test_the_map_is_timms(name, patch):
     """The last layer's normed tokens, without class and register tokens, of an image padded at the right and bottom."""
     torch.manual_seed(0)
     backbone = Backbone(name, (patch,)).eval()
-    theirs = timm.create_model(name, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True).eval()
-    assert theirs.load_state_dict(backbone.network.model.state_dict(), strict=False).unexpected_keys == []
+    reference = timm.create_model(name, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True).eval()
+    assert reference.load_state_dict(backbone.network.model.state_dict(), strict=False).unexpected_keys == []
     image = torch.randn(2, 3, 50, 70)
     (features,) = backbone(image)
     assert features.shape[2:] == (4, 5)
-    tokens = theirs.forward_features(image)[:, theirs.num_prefix_tokens :]
+    tokens = reference.forward_features(image)[:, reference.num_prefix_tokens :]
     torch.testing.assert_close(features.flatten(2).transpose(1, 2), tokens)
 
 
 @pytest.mark.parametrize(("name", "patch"), NAMES.items())
-def test_weights_do_not_depend_on_the_images_seen(name, patch):
+def test_weights_do_not_depend_on_image_sizes(name, patch):
     torch.manual_seed(0)
     strides = (patch // 2, patch, 2 * patch)
     trained, fresh = Backbone(name, strides).eval(), Backbone(name, strides).eval()
@@ -38,8 +38,8 @@ def test_weights_do_not_depend_on_the_images_seen(name, patch):
     fresh(torch.randn(1, 3, 130, 30))
     fresh.load_state_dict(trained.state_dict())
     image = torch.randn(1, 3, 70, 55)
-    for ours, again in zip(trained(image), fresh(image), strict=True):
-        torch.testing.assert_close(ours, again)
+    for features, expected in zip(fresh(image), trained(image), strict=True):
+        torch.testing.assert_close(features, expected)
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
@@ -57,12 +57,12 @@ def test_a_checkpoint_of_a_pretrained_one_needs_no_download(name, monkeypatch):
     assert {key: value.shape for key, value in random.state_dict().items()} == shapes
 
 
-def test_pretrained_weights_that_cannot_be_fetched_are_an_error(monkeypatch):
+def test_pretrained_weights_that_cannot_be_loaded_are_an_error(monkeypatch):
     def refuse(*_args: object, **_kwargs: object) -> None:
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(timm.models._builder, "load_pretrained", refuse)
-    with pytest.raises(DetrLiteError, match=r"vit_tiny_patch16_224 could not be had \(Network is unreachable\)"):
+    with pytest.raises(DetrLiteError, match=r"vit_tiny_patch16_224 could not be loaded \(Network is unreachable\)"):
         Backbone("vit_tiny_patch16_224", (8, 16), pretrained=True)
 
 
@@ -86,7 +86,7 @@ def test_without_other_strides_there_is_no_pyramid():
     assert isinstance(Backbone("vit_tiny_patch16_224", (8,)).pyramid, SimplePyramid)
 
 
-def test_every_level_is_as_wide_as_its_step():
+def test_shapes_of_all_levels():
     pyramid = SimplePyramid(64, patch=16, strides=(4, 8, 16, 32, 64))
     maps = pyramid(torch.randn(2, 64, 3, 5))
     assert [tuple(features.shape[1:]) for features in maps] == [
@@ -99,14 +99,14 @@ def test_every_level_is_as_wide_as_its_step():
     assert pyramid.channels == (16, 32, 64, 64, 64)
 
 
-def test_a_token_of_the_pyramid_comes_from_the_patches_over_it():
+def test_a_token_of_the_pyramid_depends_on_the_patches_that_contain_it():
     torch.manual_seed(0)
     pyramid = SimplePyramid(32, patch=16, strides=(4, 8, 16, 32))
     before = torch.randn(1, 32, 5, 7)
     after = before.clone()
     after[:, :, 4, 3] += 100  # the last row, whose coarser token reaches beyond the map
-    for ours, theirs, stride in zip(pyramid(before), pyramid(after), (4, 8, 16, 32), strict=True):
-        rows, columns = (ours != theirs).any(1)[0].nonzero().unbind(1)
+    for old, new, stride in zip(pyramid(before), pyramid(after), (4, 8, 16, 32), strict=True):
+        rows, columns = (old != new).any(1)[0].nonzero().unbind(1)
         assert set((rows * stride // 16).tolist()) <= {4}
         assert set((columns * stride // 16).tolist()) <= {3, 2}
         assert len(rows) == max(1, (16 // stride) ** 2)

@@ -1,4 +1,4 @@
-"""`detr` is the function that transformers' DetrForObjectDetection is, number by number."""
+"""`detr` computes what DetrForObjectDetection of `transformers` computes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,12 +35,12 @@ def assert_same(output: DetrOutput, expected: DetrOutput) -> None:
     torch.testing.assert_close(output.boxes_cxcywh, expected.boxes_cxcywh, atol=1e-4, rtol=0)
 
 
-def assert_tells_apart(answer: DetrOutput) -> None:
-    """A measure that answers always the same would measure nothing: queries and images have answers of their own."""
-    assert answer.logits.isfinite().all()
-    for values in (answer.logits, answer.boxes_cxcywh.logit()):
+def assert_predictions_vary(output: DetrOutput) -> None:
+    """Predictions differ between queries and images; equal constants would not test anything."""
+    assert output.logits.isfinite().all()
+    for values in (output.logits, output.boxes_cxcywh.logit()):
         assert values.abs().max() < 50
-        # For the best image: where there is one token, all queries take up the same.
+        # Of the image with the largest variation, as with a single token all queries attend to the same.
         assert values.std(dim=2).mean(-1).amax(1).min() > 0.02
         if values.shape[1] > 1:
             assert values.std(dim=1).mean((1, 2)).min() > 0.02
@@ -49,112 +49,111 @@ def assert_tells_apart(answer: DetrOutput) -> None:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("sides", SIDES.values(), ids=SIDES)
 @torch.no_grad()
-def test_every_layer_answers_as_the_original(sides, attention):
-    theirs, ours = make_parity_models(SMALL, seed=1, attention=attention)
+def test_every_layer_predicts_as_the_reference(sides, attention):
+    reference, detr = make_parity_models(SMALL, seed=1, attention=attention)
     batch = make_batch(sides)
-    expected = hf_reference_outputs(theirs, batch)
-    assert_tells_apart(expected)
+    expected = hf_reference_outputs(reference, batch)
+    assert_predictions_vary(expected)
     assert expected.logits.shape == (2, len(sides), 12, 6)
-    assert_same(ours(batch), expected)
-    assert_same(ours(batch, need_attention=True), expected)
+    assert_same(detr(batch), expected)
+    assert_same(detr(batch, need_attention=True), expected)
 
 
 @pytest.mark.parametrize("dilation", [False, True])
 @pytest.mark.parametrize("freeze_batch_norm", [False, True])
 @torch.no_grad()
-def test_every_layer_answers_as_the_original_with_either_norm_and_dc5(freeze_batch_norm, dilation):
-    """A batch norm that learns is the same function in evaluation; DC5's last stage is dilated."""
-    theirs, ours = make_parity_models(replace(SMALL, dilation=dilation), seed=1, freeze_batch_norm=freeze_batch_norm)
+def test_every_layer_predicts_as_the_reference_with_either_norm_and_dc5(freeze_batch_norm, dilation):
+    """Trained batch norm is the same function in evaluation mode; in DC5 the last stage is dilated."""
+    reference, detr = make_parity_models(replace(SMALL, dilation=dilation), seed=1, freeze_batch_norm=freeze_batch_norm)
     batch = make_batch(SIDES["no side divides by 32"])
-    expected = hf_reference_outputs(theirs, batch)
-    assert_tells_apart(expected)
-    assert_same(ours(batch), expected)
-    assert ours(batch, need_attention=True).attention.grids == (((9, 7),) if dilation else ((5, 4),))
+    expected = hf_reference_outputs(reference, batch)
+    assert_predictions_vary(expected)
+    assert_same(detr(batch), expected)
+    assert detr(batch, need_attention=True).attention.grids == (((9, 7),) if dilation else ((5, 4),))
 
 
 @torch.no_grad()
-def test_every_layer_answers_as_the_original_with_its_body():
-    """Bottlenecks, another number of layers and heads."""
-    theirs, ours = make_parity_models(
+def test_every_layer_predicts_as_the_reference_with_resnet50():
+    """With bottlenecks, and other numbers of layers and heads."""
+    reference, detr = make_parity_models(
         Sizes("resnet50", 64, heads=8, layers=3, feedforward_dim=64, queries=7, classes=91), 2
     )
     batch = make_batch(SIDES["no side divides by 32"], classes=91)
-    expected = hf_reference_outputs(theirs, batch)
-    assert_tells_apart(expected)
-    assert_same(ours(batch), expected)
+    expected = hf_reference_outputs(reference, batch)
+    assert_predictions_vary(expected)
+    assert_same(detr(batch), expected)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("body", ["resnet18", "resnet50"])
 @torch.no_grad()
-def test_every_layer_answers_as_the_original_at_its_size(body):
-    theirs, ours = make_parity_models(Sizes(body=body), seed=3)
+def test_every_layer_predicts_as_the_reference_at_full_size(body):
+    reference, detr = make_parity_models(Sizes(body=body), seed=3)
     batch = make_batch([(333, 500), (427, 320)], classes=91)
-    expected = hf_reference_outputs(theirs, batch)
-    assert_tells_apart(expected)
-    assert_same(ours(batch), expected)
+    expected = hf_reference_outputs(reference, batch)
+    assert_predictions_vary(expected)
+    assert_same(detr(batch), expected)
 
 
 @pytest.mark.parametrize("body", ["resnet18", "resnet50"])
 @torch.no_grad()
-def test_the_body_is_the_originals_to_the_last_bit(body):
-    """A map that rounds otherwise is as good, but turns some ReLU on or off, and gradients are off by a hundredth."""
-    theirs, ours = make_parity_models(Sizes(body, 32, 1, 1, 32, queries=2, classes=2), seed=4)
+def test_the_backbone_equals_the_reference_to_the_last_bit(body):
+    """Other rounding could switch a ReLU, and gradients would differ by a hundredth."""
+    reference, detr = make_parity_models(Sizes(body, 32, 1, 1, 32, queries=2, classes=2), seed=4)
     images = make_batch(SIDES["no side divides by 32"]).images
-    assert torch.equal(ours.backbone(images)[0], theirs.model.backbone.model(images)[-1])
+    assert torch.equal(detr.backbone(images)[0], reference.model.backbone.model(images)[-1])
 
 
 @torch.no_grad()
-def test_the_last_layer_read_is_the_answer_of_their_model():
-    theirs, _ = make_parity_models(SMALL, seed=1)
+def test_the_last_of_the_reference_outputs_is_that_of_the_model():
+    reference, _ = make_parity_models(SMALL, seed=1)
     batch = make_batch(SIDES["no side divides by 32"])
-    said = theirs(pixel_values=batch.images, pixel_mask=(~batch.is_padding).long())
-    read = hf_reference_outputs(theirs, batch)
-    torch.testing.assert_close(read.logits[-1], said.logits, atol=1e-5, rtol=0)
-    torch.testing.assert_close(read.boxes_cxcywh[-1], said.pred_boxes, atol=1e-5, rtol=0)
+    expected = reference(pixel_values=batch.images, pixel_mask=(~batch.is_padding).long())
+    outputs = hf_reference_outputs(reference, batch)
+    torch.testing.assert_close(outputs.logits[-1], expected.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(outputs.boxes_cxcywh[-1], expected.pred_boxes, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
-def test_attention_weights_are_the_originals():
-    """What the pictures show is what the original looks at."""
-    theirs, ours = make_parity_models(SMALL, seed=1, attention="eager")
+def test_attention_weights_are_those_of_the_reference():
+    reference, detr = make_parity_models(SMALL, seed=1, attention="eager")
     batch = make_batch(SIDES["no side divides by 32"])
-    expected = theirs(pixel_values=batch.images, pixel_mask=(~batch.is_padding).long(), output_attentions=True)
-    maps = ours(batch, need_attention=True).attention
-    for weights, their_weights in (
+    expected = reference(pixel_values=batch.images, pixel_mask=(~batch.is_padding).long(), output_attentions=True)
+    maps = detr(batch, need_attention=True).attention
+    for weights, expected_weights in (
         (maps.cross, expected.cross_attentions),
         (maps.queries, expected.decoder_attentions),
         (maps.encoder, expected.encoder_attentions),
     ):
-        torch.testing.assert_close(weights, torch.stack(their_weights), atol=1e-5, rtol=0)
+        torch.testing.assert_close(weights, torch.stack(expected_weights), atol=1e-5, rtol=0)
         assert weights.std(-1).mean() > 1e-3
 
 
-def test_a_wrong_number_in_any_place_would_be_seen():
-    """Every parameter and buffer of theirs, batch norm's too, moves the answers; a few cannot, in any DETR."""
-    theirs, _ = make_parity_models(SMALL, seed=1)
-    numbers = {**dict(theirs.named_parameters()), **dict(theirs.named_buffers())}
+def test_every_parameter_and_buffer_influences_the_predictions():
+    """Also those of batch norm; exceptions cannot in any DETR."""
+    reference, _ = make_parity_models(SMALL, seed=1)
+    numbers = {**dict(reference.named_parameters()), **dict(reference.named_buffers())}
     for values in numbers.values():
         values.requires_grad_(True)
-    answer = hf_reference_outputs(theirs, make_batch(SIDES["no side divides by 32"]))
+    output = hf_reference_outputs(reference, make_batch(SIDES["no side divides by 32"]))
     generator = torch.Generator().manual_seed(0)
-    (torch.randn(answer.logits.shape, generator=generator) * answer.logits).sum().backward(retain_graph=True)
-    (torch.randn(answer.boxes_cxcywh.shape, generator=generator) * answer.boxes_cxcywh).sum().backward()
+    (torch.randn(output.logits.shape, generator=generator) * output.logits).sum().backward(retain_graph=True)
+    (torch.randn(output.boxes_cxcywh.shape, generator=generator) * output.boxes_cxcywh).sum().backward()
     sizes = {name: values.grad.abs().max().item() for name, values in numbers.items()}
-    unseen = {name for name, size in sizes.items() if size < 1e-3}
-    # Softmax does not see what all keys have in common; the first self-attention's values are all the same.
+    without_influence = {name for name, size in sizes.items() if size < 1e-3}
+    # Softmax cancels what all keys have in common; values of the first self-attention are all equal.
     keys = {name for name in numbers if name.endswith("k_proj.bias")}
-    first = "model.decoder.layers.0.self_attn."
-    of_first = {first + name for name in ("q_proj.weight", "q_proj.bias", "k_proj.weight", "v_proj.weight")}
-    assert unseen == keys | of_first
+    prefix = "model.decoder.layers.0.self_attn."
+    first_attention = {prefix + name for name in ("q_proj.weight", "q_proj.bias", "k_proj.weight", "v_proj.weight")}
+    assert without_influence == keys | first_attention
 
 
 def fixed_dropout(values: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Dropout whose mask hangs on the shape alone, so that two models that drop in the same places drop the same."""
+    """Dropout whose mask depends on the shape alone, so that two models with the same dropout drop the same values."""
     if not training or p == 0:
         return values
-    kept = torch.rand(values.shape, generator=torch.Generator().manual_seed(values.numel())) >= p
-    return values * kept / (1 - p)
+    mask = torch.rand(values.shape, generator=torch.Generator().manual_seed(values.numel())) >= p
+    return values * mask / (1 - p)
 
 
 def plain_attention(
@@ -167,34 +166,34 @@ def plain_attention(
 
 
 @pytest.mark.parametrize("need_attention", [False, True])
-def test_dropout_falls_where_the_original_drops(monkeypatch, need_attention):
-    """On attention's weights, after attention, inside the feed-forward and after it; nowhere else."""
-    theirs, ours = make_parity_models(replace(SMALL, dropout=0.2), seed=1, attention="eager")
+def test_dropout_is_where_the_reference_has_it(monkeypatch, need_attention):
+    """On attention weights, after attention, inside the feed-forward and after it."""
+    reference, detr = make_parity_models(replace(SMALL, dropout=0.2), seed=1, attention="eager")
     batch = make_batch(SIDES["no side divides by 32"])
-    quiet = ours(batch).logits
-    theirs.train(), ours.train()
-    places: list[tuple[tuple[int, ...], float]] = []
+    without_dropout = detr(batch).logits
+    reference.train(), detr.train()
+    calls: list[tuple[tuple[int, ...], float]] = []
 
-    def watch(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def watched(values: Tensor, p: float = 0.5, *rest: object, **named: object) -> Tensor:
-            places.append((tuple(values.shape), p))
+    def recording(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def recorded(values: Tensor, p: float = 0.5, *rest: object, **named: object) -> Tensor:
+            calls.append((tuple(values.shape), p))
             return function(values, p, *rest, **named)
 
-        return watched
+        return recorded
 
-    monkeypatch.setattr(F, "dropout", watch(fixed_dropout))
+    monkeypatch.setattr(F, "dropout", recording(fixed_dropout))
     monkeypatch.setattr(F, "scaled_dot_product_attention", plain_attention)
-    expected = hf_reference_outputs(theirs, batch)
-    theirs_dropped = sorted(place for place in places if place[1])
-    assert len(theirs_dropped) == 2 * (1 + 1 + 2) + 2 * (2 + 2 + 2)
-    places.clear()
-    output = ours(batch, need_attention=need_attention)
+    expected = hf_reference_outputs(reference, batch)
+    expected_calls = sorted(call for call in calls if call[1])
+    assert len(expected_calls) == 2 * (1 + 1 + 2) + 2 * (2 + 2 + 2)
+    calls.clear()
+    output = detr(batch, need_attention=need_attention)
     if need_attention:
-        assert sorted(places) == theirs_dropped
+        assert sorted(calls) == expected_calls
     assert_same(output, expected)
-    assert (output.logits - quiet).abs().mean() > 0.1
+    assert (output.logits - without_dropout).abs().mean() > 0.1
 
-    hf_reference_losses(theirs, expected, batch.targets).total.backward()
+    hf_reference_losses(reference, expected, batch.targets).total.backward()
     official_criterion(5)(output, batch.targets).total.backward()
-    gradient, wanted = ours.encoder.projections[0].weight.grad, theirs.model.input_projection.weight.grad
-    torch.testing.assert_close(gradient, wanted, atol=1e-4 * wanted.abs().max().item(), rtol=0)
+    gradient, expected_gradient = detr.encoder.projections[0].weight.grad, reference.model.input_projection.weight.grad
+    torch.testing.assert_close(gradient, expected_gradient, atol=1e-4 * expected_gradient.abs().max().item(), rtol=0)

@@ -1,4 +1,4 @@
-"""Parts of `lite` whose mathematics is public, against transformers' Conditional, DAB and Deformable DETR."""
+"""Parts of `lite` that are published elsewhere, against Conditional, DAB and Deformable DETR of `transformers`."""
 
 import math
 
@@ -29,8 +29,8 @@ DIM, HEADS = 32, 4
 
 
 @pytest.fixture
-def asked() -> dict[str, torch.Tensor]:
-    """Queries and tokens with their positions, a bias, and padding."""
+def inputs() -> dict[str, torch.Tensor]:
+    """Queries and memory tokens with their positions, a bias, and padding."""
     torch.manual_seed(0)
     is_padding = torch.zeros(2, 9, dtype=torch.bool)
     is_padding[1, 6:] = True
@@ -44,100 +44,100 @@ def asked() -> dict[str, torch.Tensor]:
     }
 
 
-def copy_attention(ours: ConditionalCrossAttention, **theirs: nn.Module) -> None:
-    """Their random weights in ours; every projection of ours must be named."""
-    assert theirs.keys() == dict(ours.named_children()).keys()
-    for name, linear in theirs.items():
+def copy_attention(attention: ConditionalCrossAttention, **reference: nn.Module) -> None:
+    """Load the reference's random weights; every projection must be named."""
+    assert reference.keys() == dict(attention.named_children()).keys()
+    for name, linear in reference.items():
         assert isinstance(linear, nn.Linear)
         nn.init.normal_(linear.bias, std=0.3)  # zero biases would hide a forgotten one
-        ours.get_submodule(name).load_state_dict(linear.state_dict())
+        attention.get_submodule(name).load_state_dict(linear.state_dict())
 
 
 @pytest.mark.parametrize("need_weights", [False, True])
-def test_positiond_attention_is_conditional_detrs(asked, need_weights):
-    """From the second layer on; in the first, theirs adds the position to the content, too."""
+def test_conditional_cross_attention_is_conditional_detrs(inputs, need_weights):
+    """From the second layer on; in the first the reference adds the position to the content as well."""
     config = ConditionalDetrConfig(d_model=DIM, decoder_attention_heads=HEADS, attn_implementation="eager")
-    theirs = ConditionalDetrDecoderCrossAttention(config, DIM, HEADS).eval()
-    ours = ConditionalCrossAttention(DIM, HEADS).eval()
+    reference = ConditionalDetrDecoderCrossAttention(config, DIM, HEADS).eval()
+    attention = ConditionalCrossAttention(DIM, HEADS).eval()
     copy_attention(
-        ours,
-        query_content=theirs.q_content_proj,
-        query_position=theirs.q_pos_sine_proj,
-        key_content=theirs.k_content_proj,
-        key_position=theirs.k_pos_proj,
-        value=theirs.v_proj,
-        output=theirs.o_proj,
+        attention,
+        query_content=reference.q_content_proj,
+        query_position=reference.q_pos_sine_proj,
+        key_content=reference.k_content_proj,
+        key_position=reference.k_pos_proj,
+        value=reference.v_proj,
+        output=reference.o_proj,
     )
-    inputs = {name: asked[name].requires_grad_() for name in ("query", "query_position", "key", "key_position")}
-    expected, weights = theirs(
-        hidden_states=inputs["query"],
-        encoder_hidden_states=inputs["key"],
-        query_sine_embed=inputs["query_position"],
-        encoder_position_embeddings=inputs["key_position"],
-        attention_mask=asked["bias"].masked_fill(asked["is_padding"][:, None, None], -math.inf),
+    leaves = {name: inputs[name].requires_grad_() for name in ("query", "query_position", "key", "key_position")}
+    expected, weights = reference(
+        hidden_states=leaves["query"],
+        encoder_hidden_states=leaves["key"],
+        query_sine_embed=leaves["query_position"],
+        encoder_position_embeddings=leaves["key_position"],
+        attention_mask=inputs["bias"].masked_fill(inputs["is_padding"][:, None, None], -math.inf),
     )
-    attended = ours(
-        **inputs,
-        value=inputs["key"],
-        attn_mask=~asked["is_padding"][:, None],
-        bias=asked["bias"],
+    attended = attention(
+        **leaves,
+        value=leaves["key"],
+        attn_mask=~inputs["is_padding"][:, None],
+        bias=inputs["bias"],
         need_weights=need_weights,
     )
     torch.testing.assert_close(attended.values, expected, atol=1e-5, rtol=1e-5)
     if need_weights:
         torch.testing.assert_close(attended.weights, weights, atol=1e-6, rtol=1e-5)
     direction = torch.randn_like(expected)
-    gradients, wanted = (
-        torch.autograd.grad(values, list(inputs.values()), direction) for values in (attended.values, expected)
+    gradients, expected_gradients = (
+        torch.autograd.grad(values, list(leaves.values()), direction) for values in (attended.values, expected)
     )
-    torch.testing.assert_close(gradients, wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradients, expected_gradients, atol=1e-5, rtol=1e-4)
 
 
-def test_asking_the_image_is_dab_detrs(asked):
-    """The whole step of a layer: what is query, key, value and position, the way around, and the norm."""
-    theirs = DabDetrDecoderLayerCrossAttention(DabDetrConfig(hidden_size=DIM, decoder_attention_heads=HEADS)).eval()
-    ours = ConditionalDecoderLayer(DIM, HEADS, feedforward_dim=DIM, dropout=0.0).eval()
+def test_cross_attention_of_a_decoder_layer_is_dab_detrs(inputs):
+    """With the residual connection and the norm that follow it."""
+    reference = DabDetrDecoderLayerCrossAttention(DabDetrConfig(hidden_size=DIM, decoder_attention_heads=HEADS)).eval()
+    layer = ConditionalDecoderLayer(DIM, HEADS, feedforward_dim=DIM, dropout=0.0).eval()
     copy_attention(
-        ours.cross_attention,
-        query_content=theirs.cross_attn_query_content_proj,
-        query_position=theirs.cross_attn_query_pos_sine_proj,
-        key_content=theirs.cross_attn_key_content_proj,
-        key_position=theirs.cross_attn_key_pos_proj,
-        value=theirs.cross_attn_value_proj,
-        output=theirs.cross_attn.output_proj,
+        layer.cross_attention,
+        query_content=reference.cross_attn_query_content_proj,
+        query_position=reference.cross_attn_query_pos_sine_proj,
+        key_content=reference.cross_attn_key_content_proj,
+        key_position=reference.cross_attn_key_pos_proj,
+        value=reference.cross_attn_value_proj,
+        output=reference.cross_attn.output_proj,
     )
-    nn.init.normal_(theirs.cross_attn_layer_norm.weight)
-    nn.init.normal_(theirs.cross_attn_layer_norm.bias)
-    ours.cross_norm.load_state_dict(theirs.cross_attn_layer_norm.state_dict())
-    bias = asked["bias"].masked_fill(asked["is_padding"][:, None, None], -math.inf)
-    expected, _ = theirs(
-        hidden_states=asked["query"],
-        encoder_hidden_states=asked["key"],
-        object_queries=asked["key_position"],
-        query_sine_embed=asked["query_position"],
+    nn.init.normal_(reference.cross_attn_layer_norm.weight)
+    nn.init.normal_(reference.cross_attn_layer_norm.bias)
+    layer.cross_norm.load_state_dict(reference.cross_attn_layer_norm.state_dict())
+    bias = inputs["bias"].masked_fill(inputs["is_padding"][:, None, None], -math.inf)
+    expected, _ = reference(
+        hidden_states=inputs["query"],
+        encoder_hidden_states=inputs["key"],
+        object_queries=inputs["key_position"],
+        query_sine_embed=inputs["query_position"],
         encoder_attention_mask=bias,
     )
-    tokens = EncoderOutput(
-        memory=asked["key"],
-        position=asked["key_position"],
+    encoded = EncoderOutput(
+        memory=inputs["key"],
+        position=inputs["key_position"],
         centers=torch.zeros(2, 9, 2),
         sizes=torch.zeros(2, 9, 2),
-        is_padding=asked["is_padding"],
+        is_padding=inputs["is_padding"],
         grids=((3, 3),),
         spans=torch.zeros(2, 1, 2),
     )
-    # What is added in self-attention has no part here.
-    position = QueryPosition(embed=torch.randn(2, 5, DIM), query_sine=asked["query_position"], bias=bias)
-    attended = ours.ask_image(asked["query"], position, tokens, need_weights=False)
-    torch.testing.assert_close(ours.cross_norm(asked["query"] + attended.values), expected, atol=1e-5, rtol=1e-5)
+    # `embed` is for self-attention alone.
+    position = QueryPosition(embed=torch.randn(2, 5, DIM), query_sine=inputs["query_position"], bias=bias)
+    attended = layer.cross_attend(inputs["query"], position, encoded, need_weights=False)
+    torch.testing.assert_close(layer.cross_norm(inputs["query"] + attended.values), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_codes_of_anchors_are_dab_detrs():
+def test_sine_embedding_of_anchors_is_dab_detrs():
     """y before x, then width and height, each with the temperature of section 4.4."""
     anchors_cxcywh = torch.rand(2, 5, 4)
-    code = sine_embed(anchors_cxcywh[..., [1, 0, 2, 3]], DIM // 2, temperature=20.0)
+    embedding = sine_embed(anchors_cxcywh[..., [1, 0, 2, 3]], DIM // 2, temperature=20.0)
     expected = encode_sinusoidal_position_embedding(anchors_cxcywh, num_pos_feats=DIM // 2, temperature=20)
-    torch.testing.assert_close(code, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(embedding, expected, atol=1e-5, rtol=0)
 
 
 def test_anchors_are_refined_as_dab_detrs():
@@ -164,8 +164,9 @@ def test_matching_is_deformable_detrs(objects):
     expected = set()
     for layer in range(2):
         pairs = matcher({"logits": logits[layer], "pred_boxes": boxes_cxcywh[layer]}, labels)
-        for image, (queries, its_objects) in enumerate(pairs):
-            expected |= {(layer, image, *pair) for pair in zip(queries.tolist(), its_objects.tolist(), strict=True)}
+        for image, (queries, objects_of_image) in enumerate(pairs):
+            matched = zip(queries.tolist(), objects_of_image.tolist(), strict=True)
+            expected |= {(layer, image, *pair) for pair in matched}
     assert set(found) == expected
 
 

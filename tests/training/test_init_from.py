@@ -140,7 +140,7 @@ def test_what_is_no_checkpoint_is_refused_before_anything_is_written(
 def test_another_width_is_refused(refusal: Callable[..., str], source: Callable[..., Path], tiny_file: Path) -> None:
     path = source()
     message = refusal("train", "--config", tiny_file, "--model.dim", 64, "--model.init_from", path)
-    assert f"--model.init_from {path}: nothing of its transformer fits (dim 64 (there 32))" in message
+    assert f"--model.init_from {path}: nothing in its transformer fits (dim 64 (checkpoint: 32))" in message
 
 
 def test_a_frozen_first_stage_stays_as_it_was(

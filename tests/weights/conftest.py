@@ -1,4 +1,4 @@
-"""Files of other people's models, and batches to compare answers on."""
+"""Checkpoints of other programs, and batches on which predictions are compared."""
 
 import json
 from argparse import Namespace
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import OriginalDetr, original_detr, save_pth, their_detr
+from foreign_models import OriginalDetr, original_detr, save_pth, transformers_detr
 
 from detr_lite.structures import Batch
 
@@ -27,33 +27,32 @@ def batch(request: pytest.FixtureRequest) -> Batch:
 
 @pytest.fixture(scope="session")
 def original() -> tuple[OriginalDetr, Namespace]:
-    """The original and its arguments, to be read only."""
+    """The original and its arguments; read-only."""
     return original_detr()
 
 
 @pytest.fixture(scope="session")
-def theirs() -> Any:
-    """The model of `transformers`, to be read only."""
-    return their_detr()
+def reference() -> Any:
+    """The DETR of `transformers`; read-only."""
+    return transformers_detr()
 
 
 @pytest.fixture
 def pth(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> Path:
-    """A training file of the original, as its repository writes it."""
-    model, said = original
-    return save_pth(tmp_path / "checkpoint.pth", model, said)
+    """A training checkpoint of the original."""
+    return save_pth(tmp_path / "checkpoint.pth", *original)
 
 
 @pytest.fixture
-def folder(theirs: Any, tmp_path: Path) -> Path:
+def folder(reference: Any, tmp_path: Path) -> Path:
     """A folder as `transformers` saves it."""
-    theirs.save_pretrained(tmp_path / "theirs")
-    return tmp_path / "theirs"
+    reference.save_pretrained(tmp_path / "transformers")
+    return tmp_path / "transformers"
 
 
 @pytest.fixture
 def edit_config(folder: Path) -> Callable[..., Path]:
-    """Change the config.json of `folder`; a value of None takes a key away."""
+    """Change the config.json of `folder`; None removes a key."""
 
     def edit(**changes: Any) -> Path:
         file = folder / "config.json"

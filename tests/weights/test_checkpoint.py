@@ -1,6 +1,7 @@
-"""Checkpoints: what they hold, what a model from one answers, and every way in which a file is none."""
+"""Checkpoints: their content, predictions of loaded models, and files that are no valid checkpoint."""
 
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from detr_lite.build import build_model
 from detr_lite.config import Config, read_config
@@ -22,7 +24,7 @@ CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"), Category(90, 
 
 @pytest.fixture
 def content(tiny_config: Config) -> dict[str, Any]:
-    """What a checkpoint of an untrained model holds, to be changed and saved."""
+    """Content of a checkpoint of an untrained model, to be changed and saved."""
     torch.manual_seed(0)
     model = build_model(tiny_config.model, len(CATEGORIES))
     description = Description(tiny_config, CATEGORIES, ResizeRule("longest", 64), MEAN, STD)
@@ -46,28 +48,28 @@ def refused(path: Path) -> str:
     return message.removeprefix(f"{path}: ")
 
 
-def what_is_not_plain(value: Any, where: str = "checkpoint") -> list[str]:
+def other_types(value: Any, where: str = "checkpoint") -> list[str]:
     if isinstance(value, dict):
         keys = [f"{where}: key {key!r}" for key in value if not isinstance(key, str | int)]
-        return keys + [odd for key, inner in value.items() for odd in what_is_not_plain(inner, f"{where}[{key!r}]")]
+        return keys + [other for key, inner in value.items() for other in other_types(inner, f"{where}[{key!r}]")]
     if isinstance(value, list | tuple):
-        return [odd for index, inner in enumerate(value) for odd in what_is_not_plain(inner, f"{where}[{index}]")]
+        return [other for index, inner in enumerate(value) for other in other_types(inner, f"{where}[{index}]")]
     is_plain = value is None or type(value) in (bool, int, float, str, torch.Tensor)
     return [] if is_plain else [f"{where}: {type(value)}"]
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
-def test_a_checkpoint_of_a_run_holds_tensors_and_plain_types_only(finished_run: Path, name: str) -> None:
+def test_checkpoints_of_a_run_contain_tensors_and_plain_types_only(finished_run: Path, name: str) -> None:
     checkpoint = torch.load(finished_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    assert what_is_not_plain(checkpoint) == []
+    assert other_types(checkpoint) == []
 
 
-def test_the_search_for_what_is_not_plain_finds_it() -> None:
-    assert what_is_not_plain({"a": [1, {"b": (Path("x"),)}]}) != []
-    assert what_is_not_plain({(1, 2): 3}) != []
+def test_other_types_are_found() -> None:
+    assert other_types({"a": [1, {"b": (Path("x"),)}]}) != []
+    assert other_types({(1, 2): 3}) != []
 
 
-def test_a_checkpoint_of_a_run_says_all_that_is_needed_to_use_it(finished_run: Path) -> None:
+def test_the_checkpoint_of_a_run_contains_its_description(finished_run: Path) -> None:
     path = finished_run / "checkpoints" / "best.ckpt"
     description = describe_checkpoint(read_checkpoint(path), path)
     assert description.config == read_config(["--config", str(finished_run / "config.yaml")]).config
@@ -76,23 +78,23 @@ def test_a_checkpoint_of_a_run_says_all_that_is_needed_to_use_it(finished_run: P
     assert (description.mean, description.std) == (MEAN, STD)
 
 
-def test_a_description_through_a_dict_and_back(tiny_config: Config) -> None:
+def test_description_round_trip_through_a_dict(tiny_config: Config) -> None:
     description = Description(tiny_config, CATEGORIES, ResizeRule("shortest", 64, 100), MEAN, STD)
-    assert what_is_not_plain(description.to_dict()) == []
+    assert other_types(description.to_dict()) == []
     assert Description.from_dict(description.to_dict()) == description
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_a_loaded_model_answers_as_the_one_that_was_saved(
+def test_a_loaded_model_predicts_as_the_saved_one(
     tiny_config: Config, tmp_path: Path, name: str, pretrained: bool
 ) -> None:
-    """With pretrained weights asked for, too: batch norm is frozen as in training, and nothing is fetched."""
+    """Also with pretrained weights: batch norm is frozen as in training, and nothing is downloaded."""
     config = replace(tiny_config, model=replace(tiny_config.model, name=name, pretrained=pretrained))
     torch.manual_seed(0)
     model = build_model(config.model, len(CATEGORIES), for_checkpoint=True).train()
     batch = Batch.from_images([torch.randn(3, 64, 48), torch.randn(3, 48, 64)])
-    model(batch)  # moves the statistics of batch norm, where it trains
+    model(batch)  # changes the statistics of batch norm unless it is frozen
     description = Description(config, CATEGORIES, ResizeRule("longest", 64), MEAN, STD)
     state = {f"model.{key}": value for key, value in model.state_dict().items()}
     path = saved({KEY: description.to_dict(), "state_dict": state}, tmp_path)
@@ -102,32 +104,51 @@ def test_a_loaded_model_answers_as_the_one_that_was_saved(
     assert loaded_description == description
     assert not loaded.training
     with torch.no_grad():
-        expected, answer = model.eval()(batch), loaded(batch)
-    assert torch.equal(expected.logits, answer.logits)
-    assert torch.equal(expected.boxes_cxcywh, answer.boxes_cxcywh)
+        expected, output = model.eval()(batch), loaded(batch)
+    assert torch.equal(output.logits, expected.logits)
+    assert torch.equal(output.boxes_cxcywh, expected.boxes_cxcywh)
 
 
-def test_weights_that_do_not_fit_are_named(content: dict[str, Any], tmp_path: Path) -> None:
+def test_weights_that_do_not_match_are_named(content: dict[str, Any], tmp_path: Path) -> None:
     state = content["state_dict"]
-    state["model.content_of_another"] = torch.zeros(1)
+    state["model.other.weight"] = torch.zeros(1)
     del state["model.queries.content.weight"]
     state["model.heads.label.0.bias"] = torch.zeros(5)
     message = refused(saved(content, tmp_path))
-    for name in ("content_of_another", "queries.content.weight", "heads.label.0.bias"):
+    for name in ("other.weight", "queries.content.weight", "heads.label.0.bias"):
         assert name in message
 
 
-def test_of_many_weights_that_do_not_fit_some_are_named(content: dict[str, Any], tmp_path: Path) -> None:
+def test_of_many_weights_that_do_not_match_some_are_named(content: dict[str, Any], tmp_path: Path) -> None:
     content["state_dict"] = {}
     assert " more" in refused(saved(content, tmp_path))
 
 
-@pytest.mark.parametrize("version", [FORMAT + 1, 0, None, "1"])
-def test_another_format_is_told_with_both_numbers(content: dict[str, Any], tmp_path: Path, version: Any) -> None:
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [
+        (FORMAT + 1, "update detr_lite"),
+        (FORMAT - 1, "train again, or use the version of detr_lite that wrote it"),
+        (0, "train again, or use the version of detr_lite that wrote it"),
+        (None, "train again, or use the version of detr_lite that wrote it"),
+        ("1", "train again, or use the version of detr_lite that wrote it"),
+    ],
+)
+def test_another_format_is_refused_with_a_remedy(
+    content: dict[str, Any], tmp_path: Path, version: Any, remedy: str
+) -> None:
     content[KEY]["format"] = version
     assert refused(saved(content, tmp_path)) == (
-        f"a checkpoint of format {version}; this version of detr_lite reads format {FORMAT}"
+        f"checkpoint format {version!r}, but this version of detr_lite reads format {FORMAT}; {remedy}"
     )
+
+
+def test_an_export_of_another_format_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    content[KEY]["format"] = FORMAT - 1
+    state = {name: value.contiguous() for name, value in content["state_dict"].items()}
+    save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "model.json").write_text(json.dumps({KEY: content[KEY]}))
+    assert f"checkpoint format {FORMAT - 1}, but" in refused(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -142,13 +163,11 @@ def test_another_format_is_told_with_both_numbers(content: dict[str, Any], tmp_p
         ("mean", None),
     ],
 )
-def test_a_description_that_makes_no_sense_is_told(
-    content: dict[str, Any], tmp_path: Path, key: str, value: Any
-) -> None:
+def test_an_invalid_description_is_refused(content: dict[str, Any], tmp_path: Path, key: str, value: Any) -> None:
     content[KEY][key] = value
     refused(saved(content, tmp_path))
     del content[KEY][key]
-    assert "not complete" in refused(saved(content, tmp_path))
+    assert "incomplete" in refused(saved(content, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -162,31 +181,31 @@ def test_a_description_that_makes_no_sense_is_told(
         torch.zeros(3),
     ],
 )
-def test_what_others_saved_with_torch_is_told(tmp_path: Path, foreign: Any) -> None:
-    assert refused(saved(foreign, tmp_path)) == "not a checkpoint that detr_lite wrote"
+def test_files_of_other_programs_are_refused(tmp_path: Path, foreign: Any) -> None:
+    assert refused(saved(foreign, tmp_path)) == "not a checkpoint of detr_lite"
 
 
-def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "nothing.ckpt") == "no such checkpoint"
     assert refused(tmp_path) == "no such checkpoint"
 
 
 @pytest.mark.parametrize("data", [b"", b"just some text\n", b"\x80\x04garbage", bytes(range(256)) * 50])
-def test_what_is_no_checkpoint_at_all_is_told(tmp_path: Path, data: bytes) -> None:
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "some.ckpt"
     path.write_bytes(data)
     assert refused(path).startswith("not a checkpoint")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
-def test_a_file_that_is_cut_off_is_told(content: dict[str, Any], tmp_path: Path, share: float) -> None:
+def test_a_file_that_is_cut_off_is_refused(content: dict[str, Any], tmp_path: Path, share: float) -> None:
     path = saved(content, tmp_path)
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     assert "cut off" in refused(path)
 
 
-def test_a_zip_of_something_else_is_told(tmp_path: Path) -> None:
+def test_another_zip_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "some.ckpt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "not weights")
@@ -194,7 +213,7 @@ def test_a_zip_of_something_else_is_told(tmp_path: Path) -> None:
 
 
 class Payload:
-    """Unpickled by a careless reader, it makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -204,21 +223,21 @@ class Payload:
 
 
 @pytest.mark.parametrize("how", ["plain pickle", "torch.save", "within a real one"])
-def test_a_file_that_asks_for_code_is_refused_and_nothing_runs(
+def test_a_file_with_code_is_refused_and_the_code_does_not_run(
     content: dict[str, Any], tmp_path: Path, how: str
 ) -> None:
-    made = tmp_path / "made_by_payload"
+    created = tmp_path / "created_by_payload"
     path = tmp_path / "some.ckpt"
     if how == "plain pickle":
-        path.write_bytes(pickle.dumps(Payload(made)))
+        path.write_bytes(pickle.dumps(Payload(created)))
     elif how == "torch.save":
-        torch.save({KEY: Payload(made)}, path)
+        torch.save({KEY: Payload(created)}, path)
     else:
-        torch.save({**content, "callbacks": [Payload(made)]}, path)
+        torch.save({**content, "callbacks": [Payload(created)]}, path)
     assert "not a checkpoint" in refused(path)
-    assert not made.exists()
+    assert not created.exists()
 
 
-def test_the_payload_would_have_worked(tmp_path: Path) -> None:
-    pickle.load(io.BytesIO(pickle.dumps(Payload(tmp_path / "made"))))
-    assert (tmp_path / "made").exists()
+def test_the_payload_works_when_it_is_unpickled(tmp_path: Path) -> None:
+    pickle.load(io.BytesIO(pickle.dumps(Payload(tmp_path / "created"))))
+    assert (tmp_path / "created").exists()

@@ -1,4 +1,4 @@
-"""What is handed out comes back bit by bit, and nothing in it is pickled but where the original's own file is."""
+"""Export: exact round trips, and no pickle except in the original's format."""
 
 import json
 from argparse import Namespace
@@ -21,7 +21,7 @@ from detr_lite.structures import Category, DetrLiteError
 from detr_lite.weights import import_checkpoint
 from detr_lite.weights.checkpoint import Description, load_model, write_checkpoint
 from detr_lite.weights.export import export_checkpoint
-from detr_lite.weights.imports import read_foreign
+from detr_lite.weights.imports import load_any_checkpoint
 
 CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"))
 
@@ -32,8 +32,8 @@ def best(finished_run: Path) -> Path:
 
 
 @pytest.fixture
-def checkpoint_of(tiny_config: Config, tmp_path: Path) -> Callable[..., Path]:
-    """A checkpoint of an untrained `detr`, with changes to its settings."""
+def untrained_checkpoint(tiny_config: Config, tmp_path: Path) -> Callable[..., Path]:
+    """A checkpoint of an untrained `detr` with the given settings."""
 
     def make(**changes: Any) -> Path:
         sizes = {"name": "detr", "backbone": "resnet18", "strides": (32,)}
@@ -47,7 +47,7 @@ def checkpoint_of(tiny_config: Config, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
-def test_exported_weights_are_used_like_a_checkpoint(best: Path, tmp_path: Path, what: str) -> None:
+def test_exports_are_loaded_like_checkpoints(best: Path, tmp_path: Path, what: str) -> None:
     """By the path of the .safetensors file, or by the folder that holds the pair."""
     output = tmp_path / "exported" if what == "folder" else tmp_path / "exported" / "mine.safetensors"
     export_checkpoint(best, output)
@@ -58,14 +58,16 @@ def test_exported_weights_are_used_like_a_checkpoint(best: Path, tmp_path: Path,
         model, described = load_model(path)
         assert described == description
         assert all(torch.equal(value, expected.state_dict()[name]) for name, value in model.state_dict().items())
-        assert read_foreign(path).description == description
+        assert load_any_checkpoint(path).description == description
     image = Image.effect_noise((60, 40), 90).convert("RGB")
-    here, there = (detr_lite.Detector.from_checkpoint(path, "cpu")(image) for path in (best, output))
-    assert torch.equal(here.boxes_xyxy, there.boxes_xyxy)
-    assert torch.equal(here.scores, there.scores)
+    expected_detections, detections = (
+        detr_lite.Detector.from_checkpoint(path, "cpu")(image) for path in (best, output)
+    )
+    assert torch.equal(detections.boxes_xyxy, expected_detections.boxes_xyxy)
+    assert torch.equal(detections.scores, expected_detections.scores)
 
 
-def test_exported_weights_are_plain(best: Path, tmp_path: Path) -> None:
+def test_exports_are_plain_files(best: Path, tmp_path: Path) -> None:
     export_checkpoint(best, tmp_path / "mine.safetensors")
     with safe_open(tmp_path / "mine.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
@@ -75,57 +77,58 @@ def test_exported_weights_are_plain(best: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("damage", "reason"),
     [
-        (lambda folder: (folder / "model.json").unlink(), "model.json is not beside it"),
+        (lambda folder: (folder / "model.json").unlink(), "model.json, which describes the model, is not beside it"),
         (lambda folder: (folder / "model.json").write_text("{"), "not readable as JSON"),
-        (lambda folder: (folder / "model.json").write_text("{}"), "not a checkpoint that detr_lite wrote"),
+        (lambda folder: (folder / "model.json").write_text("{}"), "not a checkpoint of detr_lite"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"), "not a safetensors file, or cut off"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no such checkpoint"),
     ],
-    ids=["no json", "half a json", "another json", "no safetensors", "nothing"],
+    ids=["no json", "invalid json", "another json", "no safetensors", "nothing"],
 )
-def test_half_of_an_export_is_told(best: Path, tmp_path: Path, spoil: Callable[[Path], object], reason: str) -> None:
+def test_incomplete_exports_are_refused(
+    best: Path, tmp_path: Path, damage: Callable[[Path], object], reason: str
+) -> None:
     export_checkpoint(best, tmp_path / "exported")
-    spoil(tmp_path / "exported")
+    damage(tmp_path / "exported")
     with pytest.raises(DetrLiteError, match=reason):
         load_model(tmp_path / "exported")
 
 
-def test_the_originals_weights_come_back_bit_by_bit(
+def test_round_trip_of_the_originals_weights(
     original: tuple[OriginalDetr, Namespace], pth: Path, run_tool: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Original, ours, original: by the tools."""
-    ours, back = tmp_path / "ours.ckpt", tmp_path / "back.pth"
-    assert run_tool("import_checkpoint", pth, ours).code == 0
-    ended = run_tool("export", "--checkpoint", ours, "--output", back, "--format", "official")
+    """From the original to detr_lite and back, by the commands."""
+    checkpoint, exported = tmp_path / "detr.ckpt", tmp_path / "exported.pth"
+    assert run_tool("import_checkpoint", pth, checkpoint).code == 0
+    ended = run_tool("export", "--checkpoint", checkpoint, "--output", exported, "--format", "official")
     assert ended.code == 0
     assert ended.out.splitlines() == [
-        "note       the file does not tell DC5 (no) and heads (4)",
-        "note       its class layer has 92 rows, without their names; the original's code makes as many with "
-        "num_classes = 91",
-        f"written    {back}",
+        "the file does not contain DC5 (no) and heads (4)",
+        "the class layer has 92 rows, without names of classes; in the original's code set num_classes = 91",
+        f"wrote {exported}",
     ]
-    content = torch.load(back, weights_only=True)
+    content = torch.load(exported, weights_only=True)
     state = original[0].state_dict()
     assert list(content) == ["model"]
     assert content["model"].keys() == state.keys()
     assert all(torch.equal(content["model"][name], value) for name, value in state.items())
-    original[0].load_state_dict(content["model"])  # strictly: this is how the original reads it
+    original[0].load_state_dict(content["model"])  # strict, as the original loads it
 
 
-def test_a_model_that_trained_its_norms_is_exported_as_the_original(
-    checkpoint_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_trained_batch_norm_is_exported_without_step_counters(
+    untrained_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its norms count their steps, which the original's do not."""
-    path = checkpoint_of()
+    """Which the original's frozen batch norm does not have."""
+    path = untrained_checkpoint()
     export_checkpoint(path, tmp_path / "some.pth", format="official")
-    assert "its class layer has 3 rows, without their names" in capsys.readouterr().out
+    assert "the class layer has 3 rows, without names" in capsys.readouterr().out
     state = torch.load(tmp_path / "some.pth", weights_only=True)["model"]
     assert not any(name.endswith("num_batches_tracked") for name in state)
-    answer = import_checkpoint(tmp_path / "some.pth", dc5=False, heads=2).state_dict()
+    state = import_checkpoint(tmp_path / "some.pth", dc5=False, heads=2).state_dict()
     expected = load_model(path)[0].state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in answer.items())
+    assert all(torch.equal(value, expected[name]) for name, value in state.items())
 
 
 @pytest.mark.parametrize(
@@ -137,21 +140,23 @@ def test_a_model_that_trained_its_norms_is_exported_as_the_original(
         ({"backbone": "resnet10t"}, "model.backbone resnet10t is not one of the original's, resnet18, resnet34"),
     ],
 )
-def test_other_models_have_no_place_in_the_originals_layout(
-    checkpoint_of: Callable[..., Path],
+def test_other_architectures_cannot_be_exported_in_the_originals_format(
+    untrained_checkpoint: Callable[..., Path],
     refusal: Callable[..., str],
     tmp_path: Path,
     changes: dict[str, Any],
     reason: str,
 ) -> None:
     words = ("--output", tmp_path / "some.pth", "--format", "official")
-    message = refusal("export", "--checkpoint", checkpoint_of(**changes), *words)
+    message = refusal("export", "--checkpoint", untrained_checkpoint(**changes), *words)
     assert message.startswith(reason)
     assert message.endswith("export safetensors")
     assert not (tmp_path / "some.pth").exists()
 
 
-def test_nothing_is_replaced_unasked(refusal: Callable[..., str], best: Path, tmp_path: Path) -> None:
+def test_existing_files_are_not_replaced_without_overwrite(
+    refusal: Callable[..., str], best: Path, tmp_path: Path
+) -> None:
     (tmp_path / "model.json").write_text("mine")
     reason = f"{tmp_path / 'model.json'} exists; name another file, or give --overwrite to replace it"
     assert refusal("export", "--checkpoint", best, "--output", tmp_path) == reason
@@ -160,7 +165,7 @@ def test_nothing_is_replaced_unasked(refusal: Callable[..., str], best: Path, tm
     load_model(tmp_path)
 
 
-def test_the_tool_on_a_wrong_command_line(refusal: Callable[..., str], best: Path, tmp_path: Path) -> None:
+def test_wrong_arguments_of_the_export_command(refusal: Callable[..., str], best: Path, tmp_path: Path) -> None:
     assert refusal("export", "--checkpoint", best).startswith("the following arguments are required: --output")
     words = ("--output", tmp_path / "out", "--format", "onnx")
     assert "invalid choice: 'onnx'" in refusal("export", "--checkpoint", best, *words)

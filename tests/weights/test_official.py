@@ -1,4 +1,4 @@
-"""The original's files: the same answers, every number in its place, and nothing lost on the way back."""
+"""Checkpoints of the original DETR: equal predictions, and an exact round trip of every tensor."""
 
 import warnings
 from argparse import Namespace
@@ -7,52 +7,54 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from foreign_models import OriginalDetr, assert_answers_as_the_original, original_detr, save_pth
+from foreign_models import OriginalDetr, assert_predicts_as_the_original, original_detr, save_pth
 
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.structures import Batch, Category, DetrLiteError
 from detr_lite.weights import import_checkpoint
 from detr_lite.weights.arch_info import RESNETS, arch_info_from_weights
-from detr_lite.weights.imports import read_foreign
+from detr_lite.weights.imports import load_any_checkpoint
 from detr_lite.weights.official import OfficialKeyMapping
 
 
-def test_the_import_answers_as_the_original(original: tuple[OriginalDetr, Namespace], pth: Path, batch: Batch) -> None:
+def test_the_imported_model_predicts_as_the_original(
+    original: tuple[OriginalDetr, Namespace], pth: Path, batch: Batch
+) -> None:
     """In every layer."""
-    imported = read_foreign(pth)
+    imported = load_any_checkpoint(pth)
     assert not imported.model.training
-    assert_answers_as_the_original(imported.model, original[0], batch)
+    assert_predicts_as_the_original(imported.model, original[0], batch)
 
 
-def test_dc5_answers_as_the_original(tmp_path: Path, batch: Batch) -> None:
-    """`args` say that the last stage is dilated; its map has a token for every 16 pixels."""
-    model, said = original_detr(backbone="resnet50", dilation=True)
-    imported = read_foreign(save_pth(tmp_path / "dc5.pth", model, said))
+def test_dc5_predicts_as_the_original(tmp_path: Path, batch: Batch) -> None:
+    """With `dilation` in `args` the map has stride 16."""
+    model, arguments = original_detr(backbone="resnet50", dilation=True)
+    imported = load_any_checkpoint(save_pth(tmp_path / "dc5.pth", model, arguments))
     assert imported.description.config.model.strides == (16,)
-    assert_answers_as_the_original(imported.model, model, batch)
+    assert_predicts_as_the_original(imported.model, model, batch)
 
 
 @pytest.mark.slow
-def test_the_published_size_answers_as_the_original(tmp_path: Path) -> None:
+def test_the_published_size_predicts_as_the_original(tmp_path: Path) -> None:
     published = {"enc_layers": 6, "dec_layers": 6, "dim_feedforward": 2048, "hidden_dim": 256, "nheads": 8}
     model, _ = original_detr(backbone="resnet50", num_queries=100, **published)
     torch.save({"model": model.state_dict()}, tmp_path / "detr-r50.pth")
     batch = Batch.from_images([torch.randn(3, 96, 140), torch.randn(3, 130, 101)])
-    assert_answers_as_the_original(import_checkpoint(tmp_path / "detr-r50.pth", dc5=False), model, batch)
+    assert_predicts_as_the_original(import_checkpoint(tmp_path / "detr-r50.pth", dc5=False), model, batch)
 
 
-def test_every_number_goes_there_and_back(original: tuple[OriginalDetr, Namespace], pth: Path) -> None:
-    """Bit by bit, from their names to ours, into a model and out of it."""
+def test_round_trip_of_every_tensor(original: tuple[OriginalDetr, Namespace], pth: Path) -> None:
+    """To the last bit, through a model."""
     state = original[0].state_dict()
-    back = OfficialKeyMapping().to_theirs(import_checkpoint(str(pth)).state_dict())
-    assert back.keys() == state.keys()
-    assert all(torch.equal(back[name], state[name]) for name in state)
+    exported = OfficialKeyMapping().to_external(import_checkpoint(str(pth)).state_dict())
+    assert exported.keys() == state.keys()
+    assert all(torch.equal(exported[name], state[name]) for name in state)
 
 
-def test_names_of_the_published_files() -> None:
-    """Written down from them: a map that is wrong both ways would go there and back as well."""
-    layout = OfficialKeyMapping()
-    for ours, theirs in {
+def test_key_mapping_of_the_published_files() -> None:
+    """Copied from the files: a wrong mapping could survive a round trip."""
+    key_mapping = OfficialKeyMapping()
+    for internal, external in {
         "backbone.network.layer1.0.downsample.0.weight": "backbone.0.body.layer1.0.downsample.0.weight",
         "encoder.projections.0.bias": "input_proj.bias",
         "encoder.layers.5.attention.output.bias": "transformer.encoder.layers.5.self_attn.out_proj.bias",
@@ -62,16 +64,16 @@ def test_names_of_the_published_files() -> None:
         "heads.label.weight": "class_embed.weight",
         "heads.box.4.bias": "bbox_embed.layers.2.bias",
     }.items():
-        assert layout.their_name(ours) == theirs
-        assert layout.our_name(theirs) == ours
+        assert key_mapping.external_name(internal) == external
+        assert key_mapping.internal_name(external) == internal
     projections = {f"decoder.layers.0.cross_attention.{part}.bias": torch.rand(4) for part in ("query", "key", "value")}
-    (name,) = layout.to_theirs(projections)
+    (name,) = key_mapping.to_external(projections)
     assert name == "transformer.decoder.layers.0.multihead_attn.in_proj_bias"
 
 
-def test_labels_are_cocos_own_ids(pth: Path) -> None:
-    """Softmax is over all 92 rows, so the unused ones stay; they bear names that no data set has."""
-    imported = read_foreign(pth)
+def test_labels_are_coco_category_ids(pth: Path) -> None:
+    """The softmax is over all 92 rows, so unused ones are kept, under names that no dataset has."""
+    imported = load_any_checkpoint(pth)
     assert imported.model.heads.label.weight.shape[0] == 92
     categories = imported.description.categories
     assert [category.id for category in categories] == list(range(91))
@@ -80,45 +82,43 @@ def test_labels_are_cocos_own_ids(pth: Path) -> None:
     assert len(unused) == 11
     assert unused[1] == Category(12, "unused 12")
     assert len({category.name for category in categories}) == 91
-    assert "classes    80: COCO's names, assumed from 92 rows; 11 more rows stand for nothing" in imported.notes
+    assert "classes: 80, COCO's, assumed from 92 rows; 11 more rows are unused" in imported.notes
 
 
 def test_other_classes_have_no_names(tmp_path: Path) -> None:
-    imported = read_foreign(save_pth(tmp_path / "tuned.pth", *original_detr(classes=3)))
+    imported = load_any_checkpoint(save_pth(tmp_path / "tuned.pth", *original_detr(classes=3)))
     assert imported.description.categories == (Category(0, "class 0"), Category(1, "class 1"), Category(2, "class 2"))
-    assert "classes    3: their names are not known" in imported.notes
+    assert "classes: 3, without names" in imported.notes
 
 
-def test_images_are_prepared_as_the_originals(pth: Path) -> None:
-    description = read_foreign(pth).description
+def test_preprocessing_is_the_originals(pth: Path) -> None:
+    description = load_any_checkpoint(pth).description
     assert description.resize.to_dict() == {"kind": "shortest", "size": 800, "max_size": 1333}
     assert description.mean == (0.485, 0.456, 0.406)
     assert description.std == (0.229, 0.224, 0.225)
 
 
-def test_what_weights_do_not_tell_is_taken_from_the_options_and_said(
-    original: tuple[OriginalDetr, Namespace], tmp_path: Path
-) -> None:
-    """The published files hold weights alone."""
+def test_options_set_what_weights_do_not_show(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> None:
+    """The published files contain weights alone."""
     path = tmp_path / "hub.pth"
     torch.save({"model": original[0].state_dict()}, path)
-    imported = read_foreign(path)
+    imported = load_any_checkpoint(path)
     assert (imported.description.config.model.dilation, imported.description.config.model.heads) == (False, 8)
     text = "\n".join(imported.notes)
-    assert "DC5: no (assumed; weights do not tell: --dc5)" in text
-    assert "heads: 8 (assumed; weights do not tell: --heads)" in text
+    assert "DC5: no (assumed, as weights do not show it; set --dc5)" in text
+    assert "8 heads (assumed, as weights do not show it; set --heads)" in text
 
-    imported = read_foreign(path, dc5=True, heads=4)
+    imported = load_any_checkpoint(path, dc5=True, heads=4)
     model = imported.description.config.model
     assert (model.dilation, model.strides, model.heads) == (True, (16,), 4)
-    assert "weights do not tell" not in "\n".join(imported.notes)
+    assert "weights do not show" not in "\n".join(imported.notes)
 
 
-def test_an_assumed_dc5_is_warned_of(original: tuple[OriginalDetr, Namespace], pth: Path, tmp_path: Path) -> None:
-    """A DC5 file of weights alone loads without dilation, too, and answers otherwise."""
+def test_a_warning_if_dc5_is_assumed(original: tuple[OriginalDetr, Namespace], pth: Path, tmp_path: Path) -> None:
+    """Weights of a DC5 model also load without dilation, but then predict something else."""
     path = tmp_path / "detr-dc5.pth"
     torch.save({"model": original[0].state_dict()}, path)
-    with pytest.warns(UserWarning, match=r"detr-dc5.pth: .* taken for not dilated; give dc5=True or dc5=False"):
+    with pytest.warns(UserWarning, match=r"detr-dc5.pth: .* assumed to be not dilated; set dc5=True or dc5=False"):
         import_checkpoint(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -127,49 +127,49 @@ def test_an_assumed_dc5_is_warned_of(original: tuple[OriginalDetr, Namespace], p
 
 
 def test_an_option_that_contradicts_the_file_is_an_error(pth: Path) -> None:
-    with pytest.raises(DetrLiteError, match=r"checkpoint.pth: heads: 2, as asked for, but the file says 4"):
-        read_foreign(pth, heads=2)
-    with pytest.raises(DetrLiteError, match=r"checkpoint.pth: DC5: yes, as asked for, but the file says no"):
-        read_foreign(pth, dc5=True)
-    assert read_foreign(pth, dc5=False, heads=4).description.config.model.heads == 4
+    with pytest.raises(DetrLiteError, match=r"checkpoint.pth: heads was given as 2, but the file says 4"):
+        load_any_checkpoint(pth, heads=2)
+    with pytest.raises(DetrLiteError, match=r"checkpoint.pth: DC5 was given as yes, but the file says no"):
+        load_any_checkpoint(pth, dc5=True)
+    assert load_any_checkpoint(pth, dc5=False, heads=4).description.config.model.heads == 4
 
 
-def test_heads_that_do_not_divide_the_width_are_an_error(
-    original: tuple[OriginalDetr, Namespace], tmp_path: Path
-) -> None:
+def test_heads_that_do_not_divide_dim_are_an_error(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> None:
     path = tmp_path / "hub.pth"
     torch.save({"model": original[0].state_dict()}, path)
     with pytest.raises(DetrLiteError, match=r"hub.pth: model.dim is 32; it must divide by .* model.heads, 5"):
-        read_foreign(path, heads=5)
+        load_any_checkpoint(path, heads=5)
 
 
-@pytest.mark.parametrize("how", ["bare", "older format", "counting norms", "half precision"])
-def test_other_ways_to_save_the_same(original: tuple[OriginalDetr, Namespace], tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("how", ["bare", "older format", "step counters", "half precision"])
+def test_other_ways_to_save_the_same_weights(
+    original: tuple[OriginalDetr, Namespace], tmp_path: Path, how: str
+) -> None:
     state, path = dict(original[0].state_dict()), tmp_path / "some.pth"
-    if how == "counting norms":
+    if how == "step counters":
         state["backbone.0.body.bn1.num_batches_tracked"] = torch.tensor(7)
     if how == "half precision":
         state = {name: value.half() for name, value in state.items()}
     torch.save(state if how == "bare" else {"model": state}, path, _use_new_zipfile_serialization=how != "older format")
-    answer = import_checkpoint(path, dc5=False, heads=4).state_dict()["queries.position.weight"]
-    assert torch.equal(answer, state["query_embed.weight"].float())
+    position = import_checkpoint(path, dc5=False, heads=4).state_dict()["queries.position.weight"]
+    assert torch.equal(position, state["query_embed.weight"].float())
 
 
 @pytest.mark.parametrize("name", RESNETS.values())
-def test_the_kind_of_resnet_is_seen(name: str) -> None:
+def test_the_resnet_is_inferred_from_the_weights(name: str) -> None:
     with torch.device("meta"):
         state = getattr(torchvision.models, name)().state_dict()
     shapes = {f"backbone.network.{key}": tuple(value.shape) for key, value in state.items()}
     assert arch_info_from_weights(shapes).backbone == name
 
 
-def test_another_backbone_is_told(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> None:
+def test_another_backbone_is_refused(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> None:
     state = {name: value for name, value in original[0].state_dict().items() if "layer3" not in name}
     torch.save({"model": state}, tmp_path / "some.pth")
     with pytest.raises(
         DetrLiteError, match=r"its backbone is none of resnet18, resnet34, resnet50, resnet101, resnet152"
     ):
-        read_foreign(tmp_path / "some.pth")
+        load_any_checkpoint(tmp_path / "some.pth")
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_another_backbone_is_told(original: tuple[OriginalDetr, Namespace], tmp_
         ({"enc_layers": True}, "args: enc_layers is True; it must be a number"),
     ],
 )
-def test_arguments_that_do_not_fit_are_told(
+def test_unsupported_arguments_are_refused(
     original: tuple[OriginalDetr, Namespace], tmp_path: Path, changes: dict[str, object], reason: str
 ) -> None:
-    model, said = original
+    model, arguments = original
     with pytest.raises(DetrLiteError, match=reason):
-        read_foreign(save_pth(tmp_path / "some.pth", model, Namespace(**{**vars(said), **changes})))
+        load_any_checkpoint(save_pth(tmp_path / "some.pth", model, Namespace(**{**vars(arguments), **changes})))

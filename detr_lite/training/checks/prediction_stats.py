@@ -66,13 +66,7 @@ def best_by_query(detections: Detections) -> Detections:
     for place, query in enumerate(detections.queries.tolist()):
         seen.setdefault(query, place)  # the surest come first
     keep = torch.tensor([seen[query] for query in sorted(seen)], dtype=torch.long)
-    return Detections(
-        detections.boxes_xyxy[keep],
-        detections.scores[keep],
-        detections.labels[keep],
-        detections.queries[keep],
-        detections.class_names,
-    )
+    return detections[keep]
 
 
 def spread_over_queries(found: Mapping[int, Detections], sizes: Mapping[int, tuple[int, int]]) -> float:

@@ -1,4 +1,4 @@
-"""The model of a new run: what is fetched, what is frozen, and what the log says."""
+"""The initial model of a run: what is downloaded, what is frozen, and the notes."""
 
 import re
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import original_detr, save_pth, their_detr
+from foreign_models import original_detr, save_pth, transformers_detr
 from torch import nn
 
 from detr_lite.build import build_model
@@ -46,36 +46,36 @@ def save(tiny_config: Config, tmp_path: Path) -> Callable[..., tuple[str, Detr]]
 
 
 @pytest.fixture
-def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The backbones whose pretrained weights were asked for; ones stand for them."""
-    asked: list[str] = []
+def downloaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The backbones whose pretrained weights were requested; all of them are set to one."""
+    backbones: list[str] = []
 
     def build(config: Any, classes: int, for_checkpoint: bool = False) -> Detr:
         model = build_model(config, classes, for_checkpoint=True)
         if config.pretrained and not for_checkpoint:
-            asked.append(config.backbone)
+            backbones.append(config.backbone)
             for values in model.backbone.network.state_dict().values():
                 values.fill_(1)
         return model
 
     monkeypatch.setattr(init, "build_model", build)
-    return asked
+    return backbones
 
 
-def test_without_a_checkpoint_the_model_is_fresh(tiny_config: Config, fetched: list[str]) -> None:
+def test_without_a_checkpoint_there_are_no_notes(tiny_config: Config, downloaded: list[str]) -> None:
     _, lines = initial_model(described(tiny_config, pretrained=True))
     assert lines == []
-    assert fetched == ["resnet10t"]
+    assert downloaded == ["resnet10t"]
 
 
 @pytest.mark.parametrize("was_pretrained", [False, True])
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_the_backbone_of_a_checkpoint_is_not_fetched_and_frozen_as_asked(
-    tiny_config: Config, save: Any, fetched: list[str], was_pretrained: bool, pretrained: bool
+def test_the_backbone_of_a_checkpoint_is_not_downloaded(
+    tiny_config: Config, save: Any, downloaded: list[str], was_pretrained: bool, pretrained: bool
 ) -> None:
     path, given = save(pretrained=was_pretrained)
     model, lines = initial_model(described(tiny_config, init_from=path, pretrained=pretrained))
-    assert fetched == []
+    assert downloaded == []
     state = given.state_dict()
     for name, value in model.state_dict().items():
         assert name.endswith("num_batches_tracked") or torch.equal(value, state[name])
@@ -83,7 +83,7 @@ def test_the_backbone_of_a_checkpoint_is_not_fetched_and_frozen_as_asked(
     assert sum(isinstance(module, norms) for module in model.modules()) > 5
     other = nn.BatchNorm2d if pretrained else FrozenBatchNorm
     assert not any(isinstance(module, other) for module in model.modules())
-    assert re.fullmatch(rf"from {re.escape(path)}: \d+ tensors kept", lines[0])
+    assert re.fullmatch(rf"from {re.escape(path)}: \d+ tensors copied", lines[0])
     assert any(
         line.startswith("class rows: 3 of 3 by name (blue thing, red thing, green thing); in ") for line in lines
     )
@@ -91,37 +91,40 @@ def test_the_backbone_of_a_checkpoint_is_not_fetched_and_frozen_as_asked(
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"backbone": "resnet18"}, "reset: backbone ("), ({"strides": (16, 32)}, "reset: backbone.network.layer4 (")],
+    [
+        ({"backbone": "resnet18"}, "newly initialized: backbone ("),
+        ({"strides": (16, 32)}, "newly initialized: backbone.network.layer4 ("),
+    ],
 )
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_what_the_checkpoint_lacks_of_the_backbone_is_as_in_any_run(
-    tiny_config: Config, save: Any, fetched: list[str], change: dict[str, Any], what: str, pretrained: bool
+def test_missing_weights_of_the_backbone_are_timms(
+    tiny_config: Config, save: Any, downloaded: list[str], change: dict[str, Any], what: str, pretrained: bool
 ) -> None:
-    """Frozen batch norm over random weights would be a network without normalisation."""
+    """Frozen batch norm with random statistics would not normalise."""
     path, given = save()
     model, lines = initial_model(described(tiny_config, init_from=path, pretrained=pretrained, **change))
-    assert fetched == ([change.get("backbone", "resnet10t")] if pretrained else [])
-    assert ("what is reset of the backbone has timm's pretrained weights" in lines) == pretrained
-    (reset,) = [line for line in lines if line.startswith("reset: ")]
-    assert what in reset
+    assert downloaded == ([change.get("backbone", "resnet10t")] if pretrained else [])
+    assert ("newly initialized weights of the backbone are timm's pretrained ones" in lines) == pretrained
+    (line,) = [line for line in lines if line.startswith("newly initialized: ")]
+    assert what in line
     state = model.backbone.network.state_dict()
     if pretrained:
         assert state["layer4.0.bn1.weight" if "strides" in change else "conv1.weight"].eq(1).all()
     if "strides" in change:
-        before = given.backbone.network.state_dict()
-        assert torch.equal(state["layer1.0.conv1.weight"], before["layer1.0.conv1.weight"])
+        source = given.backbone.network.state_dict()
+        assert torch.equal(state["layer1.0.conv1.weight"], source["layer1.0.conv1.weight"])
 
 
-def test_settings_that_differ_are_told(tiny_config: Config, save: Any) -> None:
+def test_notes_list_settings_that_differ(tiny_config: Config, save: Any) -> None:
     path, _ = save()
     _, lines = initial_model(described(tiny_config, init_from=path, heads=4, strides=(8, 16)))
-    assert "settings that differ: strides [8, 16] (there [16]), heads 4 (there 2)" in lines
-    for change in ({}, {"backbone": "resnet10t.c3_in1k"}):  # a tag is of the weights that the other run started from
+    assert "settings that differ: strides [8, 16] (checkpoint: [16]), heads 4 (checkpoint: 2)" in lines
+    for change in ({}, {"backbone": "resnet10t.c3_in1k"}):  # the tag names pretrained weights
         _, lines = initial_model(described(tiny_config, init_from=path, **change))
         assert not any(line.startswith("settings that differ") for line in lines)
 
 
-def test_another_normalisation_is_told(tiny_config: Config, save: Any) -> None:
+def test_notes_name_another_normalisation(tiny_config: Config, save: Any) -> None:
     path, _ = save()
     description = replace(described(tiny_config, init_from=path), mean=(0.5, 0.5, 0.5))
     _, lines = initial_model(description)
@@ -129,18 +132,21 @@ def test_another_normalisation_is_told(tiny_config: Config, save: Any) -> None:
     assert str(MEAN) in lines[-1]
 
 
-def test_nothing_that_fits_is_an_error_that_tells_why(tiny_config: Config, save: Any) -> None:
+def test_a_transformer_in_which_nothing_fits_is_an_error(tiny_config: Config, save: Any) -> None:
     path, _ = save()
     with pytest.raises(DetrLiteError) as caught:
         initial_model(described(tiny_config, init_from=path, dim=64, heads=4))
     assert str(caught.value) == (
-        f"--model.init_from {path}: nothing of its transformer fits (dim 64 (there 32), heads 4 (there 2)); "
+        f"--model.init_from {path}: nothing in its transformer fits "
+        "(dim 64 (checkpoint: 32), heads 4 (checkpoint: 2)); "
         "give the settings that it was trained with"
     )
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
-def test_no_checkpoint_is_one_line(tiny_config: Config, tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_no_checkpoint_is_an_error_of_one_line(
+    tiny_config: Config, tmp_path: Path, content: bytes | None
+) -> None:
     path = tmp_path / "some.ckpt"
     if content is not None:
         path.write_bytes(content)
@@ -149,33 +155,35 @@ def test_no_checkpoint_is_one_line(tiny_config: Config, tmp_path: Path, content:
     assert "\n" not in str(caught.value)
 
 
-def test_a_first_stage_frozen_at_random_is_told(tiny_config: Config, save: Any, fetched: list[str]) -> None:
-    def tells(**changes: Any) -> bool:
+def test_notes_warn_of_a_frozen_first_stage_with_random_weights(
+    tiny_config: Config, save: Any, downloaded: list[str]
+) -> None:
+    def warns(**changes: Any) -> bool:
         _, lines = initial_model(described(tiny_config, freeze_first_stage=True, **changes))
         return any("frozen with random weights" in line for line in lines)
 
     path, _ = save()
-    assert tells()
-    assert not tells(pretrained=True)
-    assert not tells(init_from=path)
-    assert tells(init_from=path, backbone="resnet18")
-    assert not tells(init_from=path, backbone="resnet18", pretrained=True)
+    assert warns()
+    assert not warns(pretrained=True)
+    assert not warns(init_from=path)
+    assert warns(init_from=path, backbone="resnet18")
+    assert not warns(init_from=path, backbone="resnet18", pretrained=True)
 
 
 @pytest.mark.parametrize("kind", ["original", "transformers"])
-def test_other_peoples_weights_start_a_run_on_other_classes(tiny_config: Config, tmp_path: Path, kind: str) -> None:
-    """The original's label of a COCO category is its id; rows that stand for nothing are not taken for any."""
+def test_external_weights_initialise_a_model_with_other_classes(tiny_config: Config, tmp_path: Path, kind: str) -> None:
+    """The original's label of a COCO category is its id; unused rows are not copied."""
     if kind == "original":
-        original, said = original_detr()
-        path = save_pth(tmp_path / "detr.pth", original, said)
+        original, arguments = original_detr()
+        path = save_pth(tmp_path / "detr.pth", original, arguments)
         rows, background = original.class_embed.weight, original.class_embed.weight[91]
-        places = original.query_embed.weight
+        positions = original.query_embed.weight
     else:
-        theirs = their_detr()
+        reference = transformers_detr()
         path = tmp_path / "detr"
-        theirs.save_pretrained(path)
-        rows, background = theirs.class_labels_classifier.weight, theirs.class_labels_classifier.weight[91]
-        places = theirs.model.query_position_embeddings.weight
+        reference.save_pretrained(path)
+        rows, background = reference.class_labels_classifier.weight, reference.class_labels_classifier.weight[91]
+        positions = reference.model.query_position_embeddings.weight
     sizes = {"dim": 32, "heads": 4, "encoder_layers": 2, "decoder_layers": 3, "feedforward_dim": 48, "num_queries": 5}
     categories = (Category(0, "Dog"), Category(5, "balloon"), Category(9, "person"), Category(12, "N/A"))
     settings = {"name": "detr", "backbone": "resnet18", "strides": (32,), **sizes}
@@ -184,22 +192,22 @@ def test_other_peoples_weights_start_a_run_on_other_classes(tiny_config: Config,
     state = model.state_dict()
     assert torch.equal(state["heads.label.weight"][[0, 2, 4]], torch.stack([rows[18], rows[1], background]))
     assert not any(torch.equal(state["heads.label.weight"][1], row) for row in rows)
-    assert torch.equal(state["queries.position.weight"], places[:5])
+    assert torch.equal(state["queries.position.weight"], positions[:5])
     background = "and the background's; in heads.label (2 tensors)"
     assert f"class rows: 2 of 4 by name (Dog, person), 2 new, {background}" in lines
     assert "queries: 5 of 5 kept, 2 left out" in lines
-    assert any(line.startswith("kind ") for line in lines)
-    assert not any(line.startswith(("reset", "not used", "settings that differ")) for line in lines), lines
+    assert any(line.startswith("format: ") for line in lines)
+    assert not any(line.startswith(("newly initialized", "not used", "settings that differ")) for line in lines), lines
 
 
-def test_what_a_file_does_not_tell_is_as_in_the_run(tiny_config: Config, tmp_path: Path) -> None:
-    """Weights alone, without DC5 and heads; that COCO's names were assumed is in the log."""
+def test_settings_of_the_run_replace_what_a_file_does_not_show(tiny_config: Config, tmp_path: Path) -> None:
+    """Weights alone, without DC5 and heads; the notes say that COCO's names are assumed."""
     original, _ = original_detr()
     path = tmp_path / "hub.pth"
     torch.save({"model": original.state_dict()}, path)
     sizes = {"dim": 32, "heads": 4, "encoder_layers": 2, "decoder_layers": 3, "feedforward_dim": 48}
     settings = {"name": "detr", "backbone": "resnet18", "strides": (16,), "dilation": True, **sizes}
     _, lines = initial_model(described(tiny_config, init_from=str(path), **settings))
-    assert "backbone   resnet18; DC5: yes (assumed; weights do not tell: --dc5)" in lines
-    assert "classes    80: COCO's names, assumed from 92 rows; 11 more rows stand for nothing" in lines
+    assert "backbone: resnet18; DC5: yes (assumed, as weights do not show it; set --dc5)" in lines
+    assert "classes: 80, COCO's, assumed from 92 rows; 11 more rows are unused" in lines
     assert not any(line.startswith("settings that differ") for line in lines)

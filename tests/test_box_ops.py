@@ -11,7 +11,7 @@ def random_xyxy(count: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("boxes", [0, 1, 7])
-def test_formats_agree_with_torchvision(boxes):
+def test_conversions_are_torchvisions(boxes):
     boxes_xyxy = random_xyxy(boxes, seed=boxes)
     boxes_cxcywh = box_convert(boxes_xyxy, "xyxy", "cxcywh")
     torch.testing.assert_close(xyxy_to_cxcywh(boxes_xyxy), boxes_cxcywh)
@@ -20,14 +20,14 @@ def test_formats_agree_with_torchvision(boxes):
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 3), (5, 1), (7, 9)])
-def test_overlaps_of_all_pairs_agree_with_torchvision(first, second):
+def test_iou_and_giou_of_all_pairs_are_torchvisions(first, second):
     first_xyxy, second_xyxy = random_xyxy(first, 1), random_xyxy(second, 2)
     iou, giou = paired_iou_and_giou(first_xyxy[:, None], second_xyxy[None])
     torch.testing.assert_close(iou, box_iou(first_xyxy, second_xyxy))
     torch.testing.assert_close(giou, generalized_box_iou(first_xyxy, second_xyxy))
 
 
-def test_boxes_without_area_give_finite_overlaps_and_gradients():
+def test_boxes_without_area_give_finite_iou_and_gradients():
     point_xyxy = torch.tensor([[0.5, 0.5, 0.5, 0.5]], requires_grad=True)
     for other_xyxy in ([0.5, 0.5, 0.5, 0.5], [0.1, 0.1, 0.1, 0.1], [0.2, 0.2, 0.9, 0.9], [0.9, 0.9, 0.2, 0.2]):
         iou, giou = paired_iou_and_giou(point_xyxy, torch.tensor([other_xyxy]))
