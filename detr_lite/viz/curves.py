@@ -50,10 +50,10 @@ def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
     ranked = sorted(enumerate(evaluation.per_class), key=lambda entry: entry[1].AP50, reverse=True)
     count = int(has_objects.sum())
     are_named = count <= _MAX_NAMED_CLASSES
-    for place, result in ranked[:count]:
+    for index, result in ranked[:count]:
         name = f"{display_name(result.category.name)}:  AP50 {result.AP50:.3f}" if are_named else "each class, IoU 0.50"
-        color = [channel / 255 for channel in class_color(place)]
-        axes.plot(recall, precision[0, :, place], color=color, alpha=0.6, linewidth=1, label=name)
+        color = [channel / 255 for channel in class_color(index)]
+        axes.plot(recall, precision[0, :, index], color=color, alpha=0.6, linewidth=1, label=name)
 
     if count:
         present = precision[:, :, has_objects].mean(axis=2)

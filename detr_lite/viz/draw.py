@@ -141,8 +141,8 @@ def side_by_side(
     header = round(1.6 * font.size)
     pair_width = 2 * cell_width + narrow
     size = (columns * (pair_width + wide) + wide, wide // 2 + header + sum(row_heights) + len(rows) * wide)
-    sheet = Image.new("RGB", size, _WHITE)
-    draw = ImageDraw.Draw(sheet)
+    grid = Image.new("RGB", size, _WHITE)
+    draw = ImageDraw.Draw(grid)
 
     def left_edge(column: int, side: int) -> int:
         return wide + column * (pair_width + wide) + side * (cell_width + narrow)
@@ -156,9 +156,9 @@ def side_by_side(
         for column, pair in enumerate(row):
             for side in (0, 1):
                 image = pair[side]
-                sheet.paste(image, (left_edge(column, side) + (cell_width - image.width) // 2, top))
+                grid.paste(image, (left_edge(column, side) + (cell_width - image.width) // 2, top))
         top += height + wide
-    return sheet
+    return grid
 
 
 def samples_sheet(
@@ -223,10 +223,10 @@ def _place_tag(
         if not 0 <= y <= image_size[1] - height:
             continue
         x = max(0, min(x, image_size[0] - width))
-        place = (x, y, x + width, y + height)
-        overlap = sum(_overlap(place, other) for other in others)
+        tag = (x, y, x + width, y + height)
+        overlap = sum(_overlap(tag, other) for other in others)
         if overlap < min_overlap:
-            best, min_overlap = place, overlap
+            best, min_overlap = tag, overlap
         if overlap == 0:
             break
     return best or (left, 0, left + width, height)  # the image is lower than a line of text

@@ -77,20 +77,20 @@ def test_tokens_are_where_the_encoder_has_them():
     from detr_lite.model.encoder import _token_geometry
 
     batch = Batch.from_images([torch.zeros(3, 50, 90), torch.zeros(3, 100, 120)])
-    place = _token_geometry(batch.is_padding, (7, 8), 16, is_original=False)
+    geometry = _token_geometry(batch.is_padding, (7, 8), 16, is_original=False)
     maps = AttentionMaps(
         cross=torch.zeros(0, 2, 1, 1, 56),
         queries=torch.zeros(0, 2, 1, 1, 1),
         encoder=torch.zeros(1, 2, 1, 56, 56),
         grids=((7, 8),),
         encoder_grids=((7, 8),),
-        is_padding=place.is_padding.flatten(1),
-        spans=place.span[:, None],
+        is_padding=geometry.is_padding.flatten(1),
+        spans=geometry.span[:, None],
     )
     for index, size in ((0, (900, 500)), (1, (120, 100))):
         checked = 0
-        for row, column in (~place.is_padding[index]).nonzero().tolist():
-            x, y = (place.centers[index, row, column] * torch.tensor(size)).tolist()
+        for row, column in (~geometry.is_padding[index]).nonzero().tolist():
+            x, y = (geometry.centers[index, row, column] * torch.tensor(size)).tolist()
             if x < size[0] and y < size[1]:  # the last tokens' centers may be outside the image
                 assert point_token((x, y), size, maps, index) == (row, column)
                 x0, y0, x1, y1 = token_box((row, column), size, maps, index)

@@ -92,10 +92,10 @@ def test_legible_and_without_overlaps(queries):
     assert_legible(figure)
 
 
-def test_only_boxes_are_kept():
+def test_memory_is_25_bytes_a_box():
     query_boxes, _ = random_boxes(1000, queries=100)
-    kept = sum(tensor.numel() * tensor.element_size() for tensors in vars(query_boxes).values() for tensor in tensors)
-    assert kept <= 1000 * 100 * 25, "25 bytes a box"
+    size = sum(tensor.numel() * tensor.element_size() for tensors in vars(query_boxes).values() for tensor in tensors)
+    assert size <= 1000 * 100 * 25, "25 bytes a box"
 
 
 def test_wrong_use():

@@ -105,7 +105,7 @@ def query_boxes_figure(
     which = "selected queries"
     if queries is None:
         queries = counts.argsort(descending=True, stable=True)[:max_queries].tolist()
-        which = "by the number of images with a detection"
+        which = "sorted by the number of images with a detection"
     for query in queries:
         if not 0 <= query < len(counts):
             raise DetrLiteError(f"there is no query {query}; this model has {len(counts)}, counted from 0")

@@ -155,7 +155,7 @@ class Explorer {
     return { query, weights, ends, peak: ends.length ? weights[ends[0]] : 0 };
   }
 
-  /** The colour of a value from 0 to 1. */
+  /** The color of a value from 0 to 1. */
   colorOf(value) {
     const index = 3 * Math.round(255 * value);
     return css(this.page.colors.subarray(index, index + 3));

@@ -38,7 +38,7 @@ class Heatmap {
       for (let column = 0; column < width; column++)
         // The center of a token; where the image ends within the last one, it may be outside the image.
         this.values[row * width + column] = this.at([(column + 0.5) / spanWidth, (row + 0.5) / spanHeight]);
-    this.peak = this.values.reduce((most, value) => Math.max(most, value), 0);
+    this.peak = this.values.reduce((max, value) => Math.max(max, value), 0);
   }
 
   /** The value at a point, whose coordinates are relative to the image. */

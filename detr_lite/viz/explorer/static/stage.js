@@ -41,7 +41,7 @@ class Stage {
     $("peak").textContent = percent(scaled.peak);
     $("half").textContent = percent(scaled.peak / 2);
     const whose = this.app.query() === null ? "the point's" : "the query's";
-    $("unit").textContent = heatmap ? `share of ${whose} attention, each token` : "share of the query's attention, each other query";
+    $("unit").textContent = heatmap ? `share of ${whose} attention, per token` : "share of the query's self-attention";
     if (heatmap === null) return;
     // As many pixels as are displayed, up to what is drawn without a delay.
     const scale = Math.min(window.devicePixelRatio || 1, 2, 900 / Math.max(this.root.clientWidth, this.root.clientHeight, 1));
