@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,8 @@ from detr_lite.structures import (
 )
 from detr_lite.text import reason_of
 from detr_lite.weights.checkpoint import Description, load_model
+
+D = TypeVar("D", bound="Detector")  # not Self, which beartype cannot check in a class that it does not decorate
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Detector:
         self.postprocess = build_postprocess(description.config.model, self.class_names)
 
     @classmethod
-    def from_checkpoint(cls, path: Path | str, device: torch.device | str = "auto") -> Self:
+    def from_checkpoint(cls: type[D], path: Path | str, device: torch.device | str = "auto") -> D:
         """Load a checkpoint, which contains all that inference needs.
 
         Args:
