@@ -10,7 +10,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from benchmarks.result import Result
-from detr_lite.viz.draw import LITERAL, class_color, written
+from detr_lite.viz.draw import LITERAL, class_color, display_name
 
 LINES = ("-", "--", "-.", ":")
 SIZE = 9  # of the names, in points
@@ -56,7 +56,7 @@ def plot_curves(curves: Sequence[Curve], title: str, over: Literal["minutes", "s
         beside: dict[str, Any] = {"color": color, "clip_on": False}
         axes.plot([end, 1.02 * right], [value, place], linewidth=0.6, alpha=0.6, **beside)
         weight = "bold" if curve.is_ours else "normal"
-        name = f"{written(curve.name)}  {value:.3f}"
+        name = f"{display_name(curve.name)}  {value:.3f}"
         axes.text(1.025 * right, place, name, va="center", fontsize=SIZE, fontweight=weight, **beside, **LITERAL)
     axes.set(xlim=(0, right), ylim=(low, high))
     figure.savefig(output)

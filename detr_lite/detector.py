@@ -1,9 +1,9 @@
-"""A trained model as an application holds it: images of any kind in, detections in their own pixels out."""
+"""Inference with a trained model: images of any kind in, detections in their pixels out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from jaxtyping import Float
@@ -25,10 +25,12 @@ from detr_lite.structures import (
 from detr_lite.text import reason_of
 from detr_lite.weights.checkpoint import Description, load_model
 
+D = TypeVar("D", bound="Detector")  # not Self, which beartype cannot check in a class that it does not decorate
+
 
 @dataclass(frozen=True)
 class Explained:
-    """What was found in one image and where the model looked, from one and the same pass."""
+    """Detections and attention of one image, from the same forward pass."""
 
     detections: Detections
     attention: AttentionMaps
@@ -39,21 +41,22 @@ class Explained:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """An image as the model sees it, and the size that its boxes are to have."""
+    """A preprocessed image."""
 
     pixels: Tensor
     original_size: tuple[int, int]
+    """(height, width) in pixels; detections are in these."""
 
 
 class Detector:
-    """Finds objects in images.
+    """Detects objects in images.
 
         detector = Detector.from_checkpoint("best.ckpt")
         detections = detector("photo.jpg").above(0.5)
 
-    An image is a path, Pillow's image of any mode, an array (height width) or (height width 1|3|4) of uint8, uint16 or
-    float 0 .. 1, or a tensor (3 height width) of uint8 or float 0 .. 1. A camera's orientation tag is followed: boxes
-    are in pixels of the image as a viewer shows it.
+    An image is a path, a Pillow image of any mode, an array (height width) or (height width 1|3|4) of uint8, uint16 or
+    float 0 .. 1, or a tensor (3 height width) of uint8 or float 0 .. 1. The EXIF orientation is applied: boxes are in
+    pixels of the upright image.
     """
 
     def __init__(self, model: Detr, description: Description, device: torch.device | str = "cpu") -> None:
@@ -63,21 +66,21 @@ class Detector:
         self.transform = evaluation_transform(description.resize, description.mean, description.std)
         self.postprocess = build_postprocess(description.config.model, self.class_names)
 
-    @staticmethod
-    def from_checkpoint(path: Path | str, device: torch.device | str = "auto") -> "Detector":
-        """The model in a checkpoint; nothing else is needed, from whatever folder.
+    @classmethod
+    def from_checkpoint(cls: type[D], path: Path | str, device: torch.device | str = "auto") -> D:
+        """Load a checkpoint, which contains all that inference needs.
 
         Args:
             device: "cpu", "cuda", "cuda:1" ...; "auto" is a GPU if there is one.
 
-        Errors: no checkpoint of ours, a device that is not there.
+        Errors: not a checkpoint of detr_lite, a device that is not available.
         """
-        require = choose_device(device)  # before the work of reading
-        return Detector(*load_model(Path(path)), require)
+        device = choose_device(device)  # before the checkpoint is read, which takes longer
+        return cls(*load_model(Path(path)), device)
 
     @property
     def categories(self) -> tuple[Category, ...]:
-        """The category of each label, under the id of the data set that the model was trained on."""
+        """The category of each label, with the id of the dataset that the model was trained on."""
         return self.description.categories
 
     @property
@@ -91,70 +94,69 @@ class Detector:
     def __call__(self, images: list[Any] | tuple[Any, ...], batch_size: int = 8) -> list[Detections]: ...
 
     def __call__(self, images: Any, batch_size: int = 8) -> Any:
-        """Detections of one image; for a list of images, of whatever kinds and sizes, a list of them.
+        """Detections of one image; for a list of images, of any kinds and sizes, a list of detections.
 
-        They are all candidates, best first, however low their scores: `detections.above(0.5)` keeps the good ones.
+        All candidates in descending order of scores, however low: `detections.above(0.5)` applies a threshold.
 
-        `batch_size` images are read at a time, and those of them that have one size after resizing go through the model
-        together. Others are not padded to a common size, as padding changes more than the last digits (a normalisation
-        over the whole image takes it in). So what is found in an image does not depend on its company, but for the last
-        digits of sums that are added up in another order.
+        `batch_size` images are read at a time, and those that have the same size after resizing are processed in one
+        batch. Images are not padded to a common size, as padding changes the result (a normalization over the whole
+        image includes it). So detections do not depend on the other images, up to floating-point rounding.
 
-        Errors: what is no image, with what it is and its place in the list.
+        Errors: something that is not an image, with its type and its index in the list.
         """
         if batch_size < 1:
             raise DetrLiteError(f"batch_size is {batch_size}; it must be at least 1")
         if not isinstance(images, list | tuple):
             return self._detect([self._prepare(images)])[0]
-        found: list[Detections] = []
+        detections: list[Detections] = []
         for start in range(0, len(images), batch_size):
-            places = range(start, min(start + batch_size, len(images)))
-            found += self._detect([self._prepare(images[place], f"images[{place}]: ") for place in places])
-        return found
+            indices = range(start, min(start + batch_size, len(images)))
+            detections += self._detect([self._prepare(images[index], f"images[{index}]: ") for index in indices])
+        return detections
 
-    def attend(self, image: ImageLike, choice: AttentionSelection | None = None) -> AttentionMaps:
-        """Where queries and tokens look in one image; a batch of one, on the CPU.
+    def attend(self, image: ImageLike, selection: AttentionSelection | None = None) -> AttentionMaps:
+        """Attention maps of one image: a batch of one, on the CPU.
 
             maps = detector.attend("photo.jpg")
             maps.cross[layer, 0, head, query]    # a weight for each token of the image
 
         Args:
-            choice: which layers, heads and queries; by default all. That is `layers x heads x (tokens + queries) x
-                queries` numbers of 4 bytes for the decoder, and `layers x heads x tokens x tokens` of the coarsest
-                level's tokens for the encoder, while only one layer's are held twice.
+            selection: which layers, heads and queries; by default all, which takes 4 bytes for each of the `layers x
+                heads x queries x (tokens + queries)` weights of the decoder and the `layers x heads x tokens x tokens`
+                weights of the encoder, there of the coarsest level's tokens alone.
 
-        Errors: what is no image, a layer, head or query that the model does not have.
+        Errors: something that is not an image; a layer, head or query that the model does not have.
         """
-        return self.explain(image, choice).attention
+        return self.explain(image, selection).attention
 
-    def explain(self, image: ImageLike, choice: AttentionSelection | None = None) -> Explained:
-        """Detections of one image together with the attention that they came from; `choice` is that of `attend`."""
+    def explain(self, image: ImageLike, selection: AttentionSelection | None = None) -> Explained:
+        """Detections of one image with the attention of the same forward pass; `selection` is that of `attend`."""
         prepared = self._prepare(image)
-        output = self._forward([prepared], need_attention=True if choice is None else choice)
+        output = self._forward([prepared], need_attention=True if selection is None else selection)
         assert output.attention is not None
         (detections,) = self.postprocess(output, [prepared.original_size])
         return Explained(detections, output.attention.to("cpu"), output.boxes_cxcywh.float().cpu())
 
-    def _prepare(self, given: Any, place: str = "") -> _Prepared:
-        """`place` begins the message of an error."""
+    def _prepare(self, given: Any, prefix: str = "") -> _Prepared:
+        """`prefix` is that of an error message."""
         try:
             image = as_image(given)
         except DetrLiteError as error:
-            raise DetrLiteError(f"{place}{error}") from error
+            raise DetrLiteError(f"{prefix}{error}") from error
         return _Prepared(self.transform(image), (image.height, image.width))
 
     def _detect(self, images: Sequence[_Prepared]) -> list[Detections]:
-        places_of: dict[torch.Size, list[int]] = {}
-        for place, image in enumerate(images):
-            places_of.setdefault(image.pixels.shape, []).append(place)
-        found: dict[int, Detections] = {}
-        for places in places_of.values():
-            alike = [images[place] for place in places]
-            detections = self.postprocess(self._forward(alike), [image.original_size for image in alike])
-            found.update(zip(places, detections, strict=True))
-        return [found[place] for place in range(len(images))]
+        by_size: dict[torch.Size, list[int]] = {}
+        for index, image in enumerate(images):
+            by_size.setdefault(image.pixels.shape, []).append(index)
+        detections: dict[int, Detections] = {}
+        for indices in by_size.values():
+            batch = [images[index] for index in indices]
+            results = self.postprocess(self._forward(batch), [image.original_size for image in batch])
+            detections.update(zip(indices, results, strict=True))
+        return [detections[index] for index in range(len(images))]
 
-    # Not inference_mode: what it makes may not be changed in place, which an application may well want to.
+    # Not inference_mode, whose tensors an application could not modify in place.
     @torch.no_grad()
     def _forward(self, images: Sequence[_Prepared], need_attention: bool | AttentionSelection = False) -> DetrOutput:
         batch = Batch.from_images([image.pixels for image in images]).to(self.device)
@@ -163,7 +165,7 @@ class Detector:
 
 
 def choose_device(name: torch.device | str = "auto") -> torch.device:
-    """The device of that name; "auto" is a GPU if there is one. Errors: one that cannot compute here."""
+    """The device of that name; "auto" is a GPU if there is one. Errors: a device that is not available."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -177,6 +179,6 @@ def choose_device(name: torch.device | str = "auto") -> torch.device:
 
 
 def check_threshold(threshold: float) -> None:
-    """Errors: a least score that is none."""
+    """Errors: a threshold that is not a score."""
     if not 0 <= threshold <= 1:
         raise DetrLiteError(f"--threshold is {threshold}; it must be from 0 to 1")

@@ -1,4 +1,4 @@
-"""The detector as an application holds it: every form of image, alone and together, from a checkpoint alone."""
+"""The detector: every form of image, alone and in lists, from a checkpoint alone."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"), Category(90, 
 
 @pytest.fixture(scope="module")
 def make_detector(tiny_config: Config) -> Callable[..., Detector]:
-    """A detector with random weights and the tiny settings, changed as told."""
+    """A detector with random weights and the tiny settings, with the given changes."""
 
     def make(**model_settings: Any) -> Detector:
         config = replace(tiny_config, model=replace(tiny_config.model, **model_settings))
@@ -56,24 +56,24 @@ def assert_same(found: Detections, expected: Detections, tolerance: float = 0.0)
     assert found.queries.tolist() == expected.queries.tolist()
 
 
-def test_the_package_gives_the_detector_when_it_is_asked_for() -> None:
+def test_the_package_exports_the_detector() -> None:
     assert detr_lite.Detector is Detector
     with pytest.raises(AttributeError, match="module 'detr_lite' has no attribute 'Detectr'"):
         detr_lite.Detectr  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
-def test_it_finds_what_model_and_postprocess_give(
+def test_it_detects_what_model_and_postprocess_give(
     make_detector: Callable[..., Detector], tiny_data: Path, name: str
 ) -> None:
-    """The oracle is the way that evaluation goes."""
+    """The reference is what evaluation does."""
     detector = make_detector(name=name)
     images = CocoDetection(read_split(tiny_data, "val"), detector.transform)
     postprocess = build_postprocess(detector.description.config.model, detector.class_names)
     for index, record in enumerate(images.images):
         (expected,) = postprocess(detector.model(collate([images[index]])), [(record.height, record.width)])
         found = detector(record.path)
-        assert_same(found, expected, tolerance=1e-6)  # with gradients another kernel adds up the bias between queries
+        assert_same(found, expected, tolerance=1e-6)  # with gradients another kernel sums the bias between queries
         assert found.class_names == ("blue thing", "red thing", "green thing")
         assert (found.boxes_xyxy[:, 2:] <= torch.tensor([record.width, record.height])).all()
 
@@ -98,8 +98,8 @@ def test_boxes_are_in_the_upright_images_pixels(detector: Detector, photo: np.nd
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
-def test_together_is_as_one_by_one(detector: Detector, batch_size: int) -> None:
-    """Also of different sizes, where padding to a common one would show."""
+def test_a_list_gives_the_same_as_one_by_one(detector: Detector, batch_size: int) -> None:
+    """Also for different sizes, where padding to a common size would make a difference."""
     random = np.random.default_rng(1)
     sizes = [(64, 48), (48, 64), (64, 48), (100, 30), (48, 64), (20, 30), (64, 48)]
     images = [random.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in sizes]
@@ -108,12 +108,12 @@ def test_together_is_as_one_by_one(detector: Detector, batch_size: int) -> None:
     assert_same(detector(tuple(images), batch_size)[3], detector(images[3]), tolerance=1e-5)
 
 
-def test_no_image_at_all(detector: Detector) -> None:
+def test_an_empty_list(detector: Detector) -> None:
     assert detector([]) == []
 
 
 @pytest.mark.parametrize("size", [(300, 1), (1, 300), (17, 17), (6000, 4000)])
-def test_odd_sizes(detector: Detector, size: tuple[int, int]) -> None:
+def test_unusual_sizes(detector: Detector, size: tuple[int, int]) -> None:
     found = detector(Image.new("RGB", size))
     assert torch.isfinite(found.boxes_xyxy).all()
     assert (found.boxes_xyxy <= torch.tensor([*size, *size])).all()
@@ -135,19 +135,19 @@ def test_detections_may_be_changed_in_place(detector: Detector, photo: np.ndarra
         ((path for path in "ab"), "generator is not an image"),
     ],
 )
-def test_what_is_no_image(detector: Detector, given: Any, message: str) -> None:
+def test_what_is_not_an_image(detector: Detector, given: Any, message: str) -> None:
     with pytest.raises(DetrLiteError, match=rf"^{message}"):
         detector(given, batch_size=2)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_of_none(detector: Detector, batch_size: int) -> None:
+def test_an_invalid_batch_size(detector: Detector, batch_size: int) -> None:
     with pytest.raises(DetrLiteError, match=f"batch_size is {batch_size}; it must be at least 1"):
         detector([], batch_size)
 
 
 @pytest.mark.parametrize("settings", [{}, {"name": "detr", "decoder_layers": 2}, {"strides": (8, 16)}])
-def test_attention_is_that_of_the_detections(
+def test_attention_is_from_the_pass_of_the_detections(
     make_detector: Callable[..., Detector], photo: np.ndarray, settings: dict[str, Any]
 ) -> None:
     detector = make_detector(**settings)
@@ -164,7 +164,7 @@ def test_attention_is_that_of_the_detections(
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:99", "gpu", "meta", ""])
-def test_a_device_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_available(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     if name == "cuda" and torch.cuda.device_count():
         pytest.skip("there is one")
@@ -175,7 +175,7 @@ def test_a_device_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_finds_the_same(make_detector: Callable[..., Detector], photo: np.ndarray) -> None:
+def test_a_gpu_gives_the_same(make_detector: Callable[..., Detector], photo: np.ndarray) -> None:
     there, here = make_detector(), make_detector()
     there = Detector(there.model, there.description, choose_device("auto"))
     assert there.device.type == "cuda"
@@ -184,12 +184,22 @@ def test_a_gpu_finds_the_same(make_detector: Callable[..., Detector], photo: np.
     torch.testing.assert_close(found.scores, expected.scores, atol=1e-2, rtol=0)
 
 
-def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
+def test_what_is_not_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError, match=r"none\.ckpt: no such checkpoint"):
         Detector.from_checkpoint(tmp_path / "none.ckpt")
     (tmp_path / "some.ckpt").write_text("text")
     with pytest.raises(DetrLiteError, match=r"some\.ckpt: not a checkpoint"):
         Detector.from_checkpoint(str(tmp_path / "some.ckpt"))
+
+
+def test_a_subclass_is_loaded_as_itself(finished_run: Path) -> None:
+    class Counter(Detector):
+        def count(self, image: Any) -> int:
+            return len(self(image).above(0.5))
+
+    counter = Counter.from_checkpoint(finished_run / "checkpoints" / "best.ckpt", "cpu")
+    assert type(counter) is Counter
+    assert counter.count(np.zeros((40, 40, 3), dtype=np.uint8)) >= 0
 
 
 def test_a_checkpoint_alone_is_enough_in_any_folder(finished_run: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_page_that_is_there_stays_unless_told(
         (["--output", "out", "--truth", "a.json"], "--truth needs --explore"),
         (["--output", "out", "--budget", "3"], "--budget needs --explore"),
         (["--explore", "p.html", "--points", "3,4"], "--points does not go with --explore"),
-        (["--explore", "p.html", "--figure", "slots"], "--figure does not go with --explore"),
+        (["--explore", "p.html", "--figure", "query_boxes"], "--figure does not go with --explore"),
         (["--explore", "p.html", "--heads", "0,1"], "--heads is '0,1'; for a page it must be"),
         (["--explore", "p.html", "--layer", "first"], "--layer is 'first'; for a page it must be"),
         (["--explore", "p.html", "--layer", "2"], "--layer is 2; this model has 0 to 1"),
@@ -139,6 +139,6 @@ def test_what_is_left_out_and_what_truth_does_not_list_is_said(
     ended = run_tool("visualize", "--checkpoint", checkpoint, *words)
     assert (ended.code, ended.err) == (0, "")
     assert f"left out   {photos}/other.png: " in ended.out
-    assert "of 6 queries looked" in ended.out
+    assert "of 6 queries" in ended.out
     assert f"lists 1 of 2 images (not {photos}/other.png)" in ended.out
     assert facts_in(tmp_path / "p.html")["scenes"][0]["truth"] is None

@@ -606,7 +606,7 @@ def test_the_users_own_tex_does_not_get_names(checkpoint: Path, tiny_data: Path)
     image = Image.open(tiny_data / "val" / "000.png")
     explained = Detector.from_checkpoint(checkpoint, "cpu").explain(image)
     with matplotlib.rc_context({"text.usetex": True}):
-        figure = attention_figure(image, explained.detections, explained.attention, most=1)
+        figure = attention_figure(image, explained.detections, explained.attention, max_detections=1)
     assert not any(axes.title.get_usetex() for axes in figure.axes if axes.images)
 
 

@@ -124,9 +124,9 @@ def test_the_layer_and_heads_that_are_asked_for(
         (["--heads", "0,"], "--heads is '0,'"),
         (["--threshold", "2"], "--threshold is 2.0; it must be from 0 to 1"),
         (["--device", "cuda:99"], 'device "cuda:99" cannot be used here'),
-        (["--figure", "heads"], "--figure is 'heads'; it must be one of queries, layers, points, slots"),
+        (["--figure", "heads"], "--figure is 'heads'; it must be one of queries, layers, points, query_boxes"),
         (["--points", "3,4"], "--points does not belong to --figure queries; give it with --figure points"),
-        (["--figure", "slots", "--heads", "0"], "give it with --figure queries or layers or points"),
+        (["--figure", "query_boxes", "--heads", "0"], "give it with --figure queries or layers or points"),
         (["--figure", "layers", "--layer", "0"], "--layer does not belong to --figure layers"),
         (["--figure", "points", "--points", "3;4"], "--points '3;4' is no point; give x,y in pixels"),
         (["--figure", "points", "--points", "30,400"], "a.jpg: point 30,400 lies outside the image of"),
@@ -211,27 +211,27 @@ def test_the_boxes_of_each_layer_are_the_models_own(checkpoint: Path, photos: Pa
     np.testing.assert_allclose(found.boxes_xyxy, np.stack([x0, y0, x1, y1], axis=-1), atol=1e-3)
 
 
-def test_slots_are_one_figure_of_all_images(
+def test_query_boxes_are_one_figure_of_all_images(
     visualize: Tool, checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(
-        module, "query_boxes_figure", lambda slots, note: drawn.append(slots) or query_boxes_figure(slots, note=note)
+        module, "query_boxes_figure", lambda boxes, note: drawn.append(boxes) or query_boxes_figure(boxes, note=note)
     )
     (photos / "b.png").write_text("no image")
-    ended = visualize("--source", photos, "--figure", "slots", "--threshold", 0.3)
+    ended = visualize("--source", photos, "--figure", "query_boxes", "--threshold", 0.3)
     assert ended.code == 2
-    assert files_in(tmp_path / "out") == ["slots.png"]
+    assert files_in(tmp_path / "out") == ["query_boxes.png"]
     assert "written    1 figure to" in ended.out
-    (slots,) = drawn
-    assert slots.images == 3
+    (boxes,) = drawn
+    assert boxes.images == 3
     detector = Detector.from_checkpoint(checkpoint, "cpu")
     names = ("a.jpg", "a.png", "sub/a.png")
     explained = [detector.explain(photos / name) for name in names]
     for number, one in enumerate(explained):
-        np.testing.assert_allclose(slots.centers()[number], one.boxes_cxcywh[-1, 0, :, :2], atol=1e-5)
+        np.testing.assert_allclose(boxes.centers()[number], one.boxes_cxcywh[-1, 0, :, :2], atol=1e-5)
     found = [set(one.detections.above(0.3).queries.tolist()) for one in explained]
-    assert slots.counts().tolist() == [sum(query in each for each in found) for query in range(6)]
+    assert boxes.counts().tolist() == [sum(query in each for each in found) for query in range(6)]
 
 
 def test_help_ends_well(run_tool: Tool) -> None:

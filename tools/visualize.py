@@ -6,10 +6,11 @@ from detr_lite.cli.command import ToolParser, run_command
 
 DESCRIPTION = """Draws, for every image, where the model looks; one PNG each, below the output folder as the image lies
 in its source. --figure queries: the detections with the cross-attention of their queries, the mean of all heads and
-each head. layers: one detection's, layer by layer. points: where the encoder's tokens at chosen points look. slots: one
-slots.png, with the centres of all boxes that each query predicts on all images. Where no score reaches the threshold,
-the best guesses are shown. --explore writes one HTML page instead, in which all of it can be looked at with mouse,
-finger or keyboard. What cannot be read as an image is named and skipped; the exit code is then 2."""
+each head. layers: one detection's, layer by layer. points: where the encoder's tokens at chosen points look.
+query_boxes: one query_boxes.png, with the centers of all boxes that each query predicts on all images. Where no score
+reaches the threshold, the best guesses are shown. --explore writes one HTML page instead, in which all of it can be
+looked at with mouse, finger or keyboard. What cannot be read as an image is named and skipped; the exit code is then
+2."""
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     add("--checkpoint", type=Path, required=True, help="a checkpoint, such as RUN/checkpoints/best.ckpt")
     add("--source", nargs="+", required=True, metavar="PATH", help="images, folders with all below, patterns ('*.jpg')")
     add("--output", type=Path, metavar="DIR", help="folder for the figures, new or empty")
-    add("--figure", help="queries, layers, points or slots (default: queries)")
+    add("--figure", help="queries, layers, points or query_boxes (default: queries)")
     add("--layer", help="with queries or explore: last, or a decoder layer, counted from 0 (default: last)")
     add("--heads", help="all, mean or numbers such as 0,3 (default: all; points: mean; explore: mean or one number)")
     add("--detection", type=int, metavar="N", help="with layers: which detection, the best one is 0 (default: 0)")

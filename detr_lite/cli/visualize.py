@@ -30,7 +30,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "queries": ("layer", "heads"),
     "layers": ("detection", "heads"),
     "points": ("points", "heads"),
-    "slots": (),
+    "query_boxes": (),
 }
 """What may be chosen of each figure."""
 
@@ -38,7 +38,7 @@ _KEPT = {
     "queries": AttentionSelection(encoder_layers=()),
     "layers": AttentionSelection(encoder_layers=()),
     "points": AttentionSelection(layers=()),
-    "slots": AttentionSelection(layers=(), encoder_layers=()),
+    "query_boxes": AttentionSelection(layers=(), encoder_layers=()),
 }
 """The attention that each figure needs."""
 
@@ -69,14 +69,14 @@ def visualize(
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Write a PNG for each image, or slots.png for all.
+    """Write a PNG for each image, or query_boxes.png for all.
 
     Args:
         source: files, folders and patterns, as in `find_images`.
         output: folder; the figures lie in it as the images lie in their source.
         figure: "queries" for the detections with the cross-attention of their queries; "layers" for that of one
-            detection, layer by layer; "points" for encoder self-attention; "slots" for the boxes of each query on all
-            images.
+            detection, layer by layer; "points" for encoder self-attention; "query_boxes" for the boxes of each
+            query on all images.
         layer: of the decoder, "last" (by default) or a number, counted from 0.
         heads: "all" (and their mean), "mean", or numbers with commas between, counted from 0; by default all, and the
             mean in a figure of points.
@@ -100,15 +100,15 @@ def visualize(
     )
     images = find_images(source, output)
     check_output(output, overwrite)
-    names: list[PurePath] = [PurePath("slots.png")]
-    if figure != "slots":
+    names: list[PurePath] = [PurePath("query_boxes.png")]
+    if figure != "query_boxes":
         names = drawing_names([file.name for file in images], keep=(".png",))
     refuse_links_out(output, {(output / name).parent for name in names})
     detector = Detector.from_checkpoint(checkpoint, device)
 
     unreadable: list[ImageFile] = []
-    if figure == "slots":
-        written = draw_slots(detector, images, output / names[0], threshold, unreadable)
+    if figure == "query_boxes":
+        written = draw_query_boxes(detector, images, output / names[0], threshold, unreadable)
     else:
         written = draw_images(detector, dict(zip(images, names, strict=True)), output, wanted, unreadable)
     if written:
@@ -165,21 +165,23 @@ def draw_image(detector: Detector, image: Image.Image, wanted: Wanted) -> tuple[
         points = centers(found)[:GUESSES]
         note = "points: centres of the best detections" + (f"; {note}" if note else "")
         return points_figure(image, points, maps, heads=heads, note=note), is_guess
-    return attention_figure(image, found, maps, most=most, layer=wanted.layer, heads=heads, note=note), is_guess
+    return attention_figure(
+        image, found, maps, max_detections=most, layer=wanted.layer, heads=heads, note=note
+    ), is_guess
 
 
-def draw_slots(
+def draw_query_boxes(
     detector: Detector, images: Sequence[ImageFile], path: Path, threshold: float, unreadable: list[ImageFile]
 ) -> int:
     """Write one figure of what each query finds in all images that can be read; says how many figures."""
     query_boxes = QueryBoxes()
     for ((_, image),) in read_batches(images, 1, unreadable, "predicting"):
-        explained = detector.explain(image, _KEPT["slots"])
+        explained = detector.explain(image, _KEPT["query_boxes"])
         found = explained.detections.above(threshold)
         query_boxes.add(explained.boxes_cxcywh[-1, 0], image.size, found.queries)
     if query_boxes.images == 0:
         return 0
-    save(query_boxes_figure(query_boxes, note=f"found: score of at least {threshold:g}"), path)
+    save(query_boxes_figure(query_boxes, note=f"detection: score of at least {threshold:g}"), path)
     return 1
 
 

@@ -1,6 +1,6 @@
 """Curves of a training run and of an evaluation, as PNG files.
 
-Drawn on `Figure` objects, never through pyplot, which keeps global state and every figure in memory.
+Drawn on `Figure` objects, not with pyplot, which has global state and keeps every figure in memory.
 """
 
 import csv
@@ -14,19 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from detr_lite.evaluation.coco_map import CocoEvaluation
-from detr_lite.viz.draw import LITERAL, class_color, written
+from detr_lite.viz.draw import LITERAL, class_color, display_name
 
 _DPI = 150
-_MOST_NAMED_CLASSES = 12
+_MAX_NAMED_CLASSES = 12
 Columns = Mapping[str, np.ndarray]
 
 
 def plot_training_curves(metrics_csv: Path, output: Path) -> None:
-    """Losses, AP and learning rate over the steps. Columns and values may be missing: a run may be young or cut off."""
+    """Losses, AP and learning rate over the steps. Columns and values may be missing (a run that was interrupted)."""
     columns = _read_columns(metrics_csv)
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     panels: dict[str, Axes] = figure.subplot_mosaic([["loss", "AP"], ["lr", "AP"]], height_ratios=(3, 1))
-    figure.suptitle(_extent(columns), fontsize=11)
+    figure.suptitle(_describe_length(columns), fontsize=11)
     _plot_losses(panels["loss"], columns)
     _plot_average_precision(panels["AP"], columns)
     _plot_learning_rates(panels["lr"], columns)
@@ -41,7 +41,7 @@ def plot_training_curves(metrics_csv: Path, output: Path) -> None:
 
 
 def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
-    """Precision over recall: the mean over classes at three choices of IoU, and behind it every class at IoU 0.50."""
+    """Precision over recall: the mean over classes at IoU 0.50, 0.75 and 0.50-0.95, and each class at IoU 0.50."""
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     axes = figure.subplots()
     recall, precision = evaluation.recall_thresholds, evaluation.precision
@@ -49,11 +49,11 @@ def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
     has_objects = np.array([result.AP50 >= 0 for result in evaluation.per_class], dtype=bool)
     ranked = sorted(enumerate(evaluation.per_class), key=lambda entry: entry[1].AP50, reverse=True)
     count = int(has_objects.sum())
-    are_named = count <= _MOST_NAMED_CLASSES
-    for place, result in ranked[:count]:
-        name = f"{written(result.category.name)}:  AP50 {result.AP50:.3f}" if are_named else "each class, IoU 0.50"
-        color = [channel / 255 for channel in class_color(place)]
-        axes.plot(recall, precision[0, :, place], color=color, alpha=0.6, linewidth=1, label=name)
+    are_named = count <= _MAX_NAMED_CLASSES
+    for index, result in ranked[:count]:
+        name = f"{display_name(result.category.name)}:  AP50 {result.AP50:.3f}" if are_named else "each class, IoU 0.50"
+        color = [channel / 255 for channel in class_color(index)]
+        axes.plot(recall, precision[0, :, index], color=color, alpha=0.6, linewidth=1, label=name)
 
     if count:
         present = precision[:, :, has_objects].mean(axis=2)
@@ -61,8 +61,8 @@ def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
         for title, metric, curve, style in (*means, ("mean of IoU 0.50-0.95", "AP", present.mean(axis=0), ":")):
             label = f"all classes, {title}:  {metric} {evaluation.metrics[metric]:.3f}"
             axes.plot(recall, curve, "black", linestyle=style, linewidth=2.5, label=label)
-        # The means were drawn last, to lie on top: list them first. The texts come later, as those that begin with an
-        # underscore would be left out.
+        # The means are drawn last, on top, but listed first. Texts are set afterwards, as matplotlib leaves out labels
+        # that begin with an underscore.
         lines = [*axes.lines[-3:], *axes.lines[: count if are_named else 1]]
         legend = figure.legend(lines, [""] * len(lines), loc="outside right upper", fontsize=9, frameon=False)
         for text, line in zip(legend.get_texts(), lines, strict=True):
@@ -75,7 +75,7 @@ def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
 
 
 def _read_columns(metrics_csv: Path) -> Columns:
-    """Every column as floats, NaN where a row has no number there (text, or a line that was cut off)."""
+    """Every column as floats, NaN where a row has no number there (text, or an incomplete line)."""
     with metrics_csv.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
@@ -103,32 +103,32 @@ def _series(columns: Columns, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _plot_losses(axes: Axes, columns: Columns) -> None:
     parts = sorted(name for name in columns if name.startswith("loss_"))
-    values_of_all = []
+    all_values = []
     for index, name in enumerate(["loss", *parts]):
         steps, values = _series(columns, name)
         if not len(values):
             continue
-        total = name == "loss"
-        color = "black" if total else [channel / 255 for channel in class_color(index - 1)]
+        is_total = name == "loss"
+        color = "black" if is_total else [channel / 255 for channel in class_color(index - 1)]
         axes.plot(steps, values, color=color, alpha=0.2, linewidth=0.8)
-        label = "total" if total else written(name.removeprefix("loss_").replace("_", " "))
+        label = "total" if is_total else display_name(name.removeprefix("loss_").replace("_", " "))
         axes.plot(
-            steps, _smooth(values), color=color, linewidth=2 if total else 1.2, label=label, marker=_marker(values)
+            steps, _smooth(values), color=color, linewidth=2 if is_total else 1.2, label=label, marker=_marker(values)
         )
-        values_of_all.append(values)
-    if not values_of_all:
+        all_values.append(values)
+    if not all_values:
         return
-    # Parts differ by orders of magnitude, and the total falls by as much: on a logarithmic axis all can be read.
-    if np.concatenate(values_of_all).min() > 0:
+    # Parts differ by orders of magnitude, and the total falls by as much.
+    if np.concatenate(all_values).min() > 0:
         axes.set_yscale("log")
     axes.set_title("training loss")
-    _plain(axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False))
+    _set_literal(axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False))
 
 
 def _plot_average_precision(axes: Axes, columns: Columns) -> None:
     for name, color in (("AP", "tab:blue"), ("AP50", "tab:orange")):
         steps, values = _series(columns, name)
-        steps, values = steps[values >= 0], values[values >= 0]  # pycocotools' -1: there was nothing to find
+        steps, values = steps[values >= 0], values[values >= 0]  # pycocotools' -1: no ground truth
         if not len(values):
             continue
         best = int(values.argmax())
@@ -139,7 +139,7 @@ def _plot_average_precision(axes: Axes, columns: Columns) -> None:
         axes.set_ylim(bottom=0)
         axes.set_title("validation")
         axes.legend(fontsize=9, loc="upper left")
-        _leave_room(axes, 0.16)
+        _reserve_top(axes, 0.16)
 
 
 def _plot_learning_rates(axes: Axes, columns: Columns) -> None:
@@ -147,38 +147,38 @@ def _plot_learning_rates(axes: Axes, columns: Columns) -> None:
     for name in names:
         steps, values = _series(columns, name)
         if len(values):
-            axes.plot(steps, values, linewidth=1.2, label=written(name), marker=_marker(values))
+            axes.plot(steps, values, linewidth=1.2, label=display_name(name), marker=_marker(values))
     if axes.lines:
         axes.set_title("learning rate")
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     if len(axes.lines) > 1:
-        _plain(axes.legend(fontsize=8))
+        _set_literal(axes.legend(fontsize=8))
 
 
-def _plain(legend: Legend) -> None:
-    """Names of columns are whatever stands in the file."""
+def _set_literal(legend: Legend) -> None:
+    """Column names come from the file."""
     for text in legend.get_texts():
         text.set(**LITERAL)
 
 
 def _limits(steps: np.ndarray) -> tuple[float, float]:
-    """The same for every panel, although losses and evaluations begin and end at different steps."""
+    """The same for all panels, although losses and evaluations have different first and last steps."""
     steps = steps[~np.isnan(steps)]
     low, high = (steps.min(), steps.max()) if len(steps) else (0.0, 0.0)
     margin = 0.02 * (high - low) or 1.0
     return low - margin, high + margin
 
 
-def _leave_room(axes: Axes, share: float) -> None:
-    """Raise the upper limit until this share of the panel is free for the legend."""
+def _reserve_top(axes: Axes, share: float) -> None:
+    """Raise the upper limit so that this share of the panel is free for the legend."""
     transform = axes.yaxis.get_transform()
     low, high = transform.transform(np.array(axes.get_ylim()))
     axes.set_ylim(top=transform.inverted().transform(np.array([low + (high - low) / (1 - share)]))[0])
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean over a window of a fiftieth of the run, which is shortened at both ends."""
+    """Moving average over a fiftieth of the run; the window is shorter at both ends."""
     window = min(len(values), 2 * (len(values) // 100) + 1)
     kernel = np.ones(window)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
@@ -188,7 +188,7 @@ def _marker(values: np.ndarray) -> str:
     return "o" if len(values) == 1 else ""  # a line needs two points
 
 
-def _extent(columns: Columns) -> str:
+def _describe_length(columns: Columns) -> str:
     parts = []
     for name, form in (("step", "{:,.0f} steps"), ("epoch", "epoch {:g}"), ("minutes", "{:.1f} minutes")):
         values = columns.get(name, np.array([]))

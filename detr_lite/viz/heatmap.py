@@ -1,72 +1,93 @@
-"""Attention weights of tokens as a picture over the image."""
+"""Attention weights of tokens as a heatmap over the image."""
 
-from collections.abc import Sequence
-from math import ceil, log2
+from math import prod
 
 import matplotlib
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-COLORMAP = matplotlib.colormaps["inferno"]  # perceptually uniform, and dark where nothing is
-_LONGEST_SIDE = 384  # of a panel's picture, in pixels: more than a page shows of it
+from detr_lite.structures import AttentionMaps
+
+COLORMAP = matplotlib.colormaps["inferno"]  # perceptually uniform, and dark at zero
+_LONGEST_SIDE = 384  # pixels of a panel's image: more than a figure shows of it
 
 
 def token_heatmap(
-    weights: Float[Tensor, " token"], grids: Sequence[tuple[int, int]], is_padding: Bool[Tensor, " token"]
+    weights: Float[Tensor, " token"], maps: AttentionMaps, image: int = 0
 ) -> Float[np.ndarray, "height width"]:
-    """Tokens' weights as a picture of the unpadded image, one value for each token of the finest level.
+    """A heatmap of the unpadded image, with one value for each token of the finest level.
 
-    Coarser levels are enlarged and added, a token's weight spread over the cells it covers, so that the sum over the
-    picture is the sum over the tokens that are not padding.
+    Coarser levels are upsampled and added. A token's weight is spread over the cells that it covers, so that the
+    heatmap sums to the weights of all tokens that are not padding.
+
+    Args:
+        weights: of the tokens of all levels, or of the coarsest ones alone (the encoder's self-attention).
+        image: index in the batch.
     """
-    shares = torch.split(weights.detach().float().cpu(), [height * width for height, width in grids])
-    paddings = torch.split(is_padding.cpu(), [height * width for height, width in grids])
-    levels = []
-    for share, padding, grid in zip(shares, paddings, grids, strict=True):
-        # Padding lies at the right and at the bottom, so what is left of the grid is a rectangle.
-        is_image = ~padding.view(grid)
-        levels.append(share.view(grid)[is_image.any(dim=1)][:, is_image.any(dim=0)])
-    finest = max(levels, key=Tensor.numel)
-    heat = torch.zeros_like(finest)
-    for level in levels:
-        # Enlarged by the strides' ratio, then cut: a coarse grid reaches beyond the fine one where a side does not
-        # divide. The ratio is a power of two, and the grids' sizes tell it, as one is less than a token too large.
-        ratio = max(2 ** ceil(log2(fine / coarse)) for fine, coarse in zip(finest.shape, level.shape, strict=True))
-        resized = torch.nn.functional.interpolate(level[None, None], scale_factor=ratio, mode="bilinear")[0, 0]
-        resized = resized[: finest.shape[0], : finest.shape[1]]
-        heat += resized * (level.sum() / resized.sum().clamp(min=1e-12))
-    return heat.numpy()
+    levels = _levels_of(len(weights), maps)
+    tokens = torch.split(weights.detach().float().cpu(), [prod(maps.grids[level]) for level in levels])
+    by_level = {}
+    for level, values in zip(levels, tokens, strict=True):
+        height, width = maps.unpadded_grid(image, level)
+        by_level[level] = values.view(maps.grids[level])[:height, :width]
+    finest = max(by_level, key=lambda level: by_level[level].numel())
+    heatmap = torch.zeros_like(by_level[finest])
+    for level, values in by_level.items():
+        # Upsampled by the ratio of strides, then cropped: where a side does not divide, a coarse grid reaches beyond
+        # the fine one.
+        ratio = max(1, round((maps.spans[image, finest] / maps.spans[image, level].clamp(min=1e-12)).max().item()))
+        upsampled = torch.nn.functional.interpolate(values[None, None], scale_factor=ratio, mode="bilinear")[0, 0]
+        upsampled = upsampled[: heatmap.shape[0], : heatmap.shape[1]]
+        heatmap += upsampled * (values.sum() / upsampled.sum().clamp(min=1e-12))
+    return heatmap.numpy()
+
+
+def finest_span(maps: AttentionMaps, image: int = 0) -> tuple[float, float]:
+    """The image's (width, height) in tokens of the finest level, not rounded, as `overlay` takes it."""
+    finest = max(range(len(maps.grids)), key=lambda level: prod(maps.grids[level]))
+    width, height = maps.spans[image, finest].tolist()
+    return width, height
 
 
 def overlay(
-    image: Image.Image, heat: Float[np.ndarray, "height width"], span: tuple[float, float] | None = None
+    image: Image.Image, heatmap: Float[np.ndarray, "height width"], span: tuple[float, float] | None = None
 ) -> Image.Image:
-    """The heat, scaled to its peak, over the dimmed grey image.
+    """The heatmap, scaled to its peak, over the dimmed grayscale image.
 
-    `span` is the image's (width, height) in tokens, where the last tokens reach beyond it; by default they do not.
+    Args:
+        span: the image's (width, height) in tokens, where the last tokens reach beyond it; by default they do not.
     """
     gray = np.asarray(reduced(image).convert("L"), dtype=np.float32)[..., None] / 255
-    tokens = torch.from_numpy(heat / max(float(heat.max()), 1e-12))[None, None]
-    # Bicubic undershoots beside a peak; a weight is never negative.
+    tokens = torch.from_numpy(heatmap / max(float(heatmap.max()), 1e-12))[None, None]
     height, width = gray.shape[:2]
-    span_width, span_height = span or heat.shape[::-1]
-    # The tokens' own rectangle, of which the image is the upper left part.
+    span_width, span_height = span or heatmap.shape[::-1]
+    # All tokens together; the image is the upper left part.
     size = (
-        max(height, round(height * heat.shape[0] / span_height)),
-        max(width, round(width * heat.shape[1] / span_width)),
+        max(height, round(height * heatmap.shape[0] / span_height)),
+        max(width, round(width * heatmap.shape[1] / span_width)),
     )
-    spread = torch.nn.functional.interpolate(tokens, size, mode="bicubic")[0, 0]
-    smooth = spread[:height, :width].clamp(0, 1).numpy()
+    resized = torch.nn.functional.interpolate(tokens, size, mode="bicubic")[0, 0]
+    # Bicubic interpolation undershoots beside a peak, but weights are never negative.
+    smooth = resized[:height, :width].clamp(0, 1).numpy()
     opacity = 0.9 * np.sqrt(smooth)[..., None]  # weak attention stays visible, no attention leaves the image
-    picture = (1 - opacity) * 0.55 * gray + opacity * COLORMAP(smooth)[..., :3]
-    return Image.fromarray((255 * picture).round().astype(np.uint8))
+    blended = (1 - opacity) * 0.55 * gray + opacity * COLORMAP(smooth)[..., :3]
+    return Image.fromarray((255 * blended).round().astype(np.uint8))
 
 
 def reduced(image: Image.Image) -> Image.Image:
-    """In colours, and no larger than a panel shows."""
+    """In RGB, and no larger than a panel shows."""
     picture = image.convert("RGB")
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     return picture
+
+
+def _levels_of(tokens: int, maps: AttentionMaps) -> range:
+    """The coarsest levels that have so many tokens together."""
+    sizes = [prod(grid) for grid in maps.grids]
+    for first in range(len(sizes)):
+        if sum(sizes[first:]) == tokens:
+            return range(first, len(sizes))
+    raise ValueError(f"{tokens} weights fit none of the levels, which have {sizes} tokens")

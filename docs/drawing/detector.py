@@ -32,9 +32,7 @@ def draw_heads_of_detector(checkpoint: Path, image: Path) -> Figure:
         weights = [("mean", by_head.mean(dim=0)), *((f"head {head}", by_head[head]) for head in range(heads))]
         _show(line[0], scene, box_xyxy, BLUE, "white")
         for axes, (name, tokens) in zip(line[1:], weights, strict=True):
-            _show(
-                axes, overlay(scene, token_heatmap(tokens, maps.grids, maps.is_padding[0])), box_xyxy, "white", "black"
-            )
+            _show(axes, overlay(scene, token_heatmap(tokens, maps)), box_xyxy, "white", "black")
             if layer == 0:
                 axes.set_title(name, fontsize=10, pad=3)
         line[0].text(-0.06, 0.5, f"layer {layer}", rotation=90, ha="right", va="center", fontsize=10,
@@ -55,7 +53,7 @@ def draw_queries_of_detector(checkpoint: Path, image: Path) -> Figure:
     figure.subplots_adjust(left=0.005, right=0.995, top=0.9, bottom=0.17, wspace=0.05, hspace=0.05)
     for number in range(min(SHOWN, len(found))):
         box_xyxy, query = found.boxes_xyxy[number].tolist(), int(found.queries[number])
-        heat = token_heatmap(maps.cross[-1, 0, :, query].mean(dim=0), maps.grids, maps.is_padding[0])
+        heat = token_heatmap(maps.cross[-1, 0, :, query].mean(dim=0), maps)
         _show(panels[0, number], scene, box_xyxy, BLUE, "white")
         _show(panels[1, number], overlay(scene, heat), box_xyxy, "white", "black")
         name = found.class_names[int(found.labels[number])]

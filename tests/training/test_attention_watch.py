@@ -22,7 +22,7 @@ from detr_lite.training.callbacks import attention_logger
 from detr_lite.training.callbacks.attention_logger import AttentionLogger
 from detr_lite.training.matched_attention import measure_attention
 from detr_lite.training.schedule import TrainingProgress
-from detr_lite.viz.figures.attention_frames import SeenImage, SeenObject, animate, attention_frame
+from detr_lite.viz.figures.attention_frames import ImageAttention, ObjectAttention, animate, attention_frame
 from detr_lite.weights.checkpoint import load_model
 
 pytestmark = pytest.mark.usefixtures("no_finish")
@@ -193,12 +193,14 @@ def test_the_same_images_and_their_largest_objects_are_drawn(tiny_data: Path, co
     assert watch.drawn == [0, 2, 3]  # the second has no object
 
 
-def seen(heat: Any, inside: float) -> SeenImage:
+def seen(heat: Any, inside: float) -> ImageAttention:
     truth = Detections(
         torch.tensor([[2.0, 2.0, 20.0, 20.0], [30.0, 4.0, 50.0, 40.0]]),
         torch.ones(2), torch.tensor([0, 1]), torch.tensor([0, 0]), ("one", "two"),
     )  # fmt: skip
-    return SeenImage(Image.new("RGB", (64, 48), (120, 130, 140)), truth, (SeenObject(heat, None, inside), None))
+    return ImageAttention(
+        Image.new("RGB", (64, 48), (120, 130, 140)), truth, (ObjectAttention(heat, (8.0, 6.0), inside), None)
+    )
 
 
 def test_a_frame_is_hot_where_the_query_looked() -> None:

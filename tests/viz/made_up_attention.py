@@ -1,4 +1,4 @@
-"""Made-up attention of an image, so that a page can be compared with the numbers that it was made from."""
+"""Random attention and fixed detections of an image, to compare pages and figures with."""
 
 import torch
 from PIL import Image, ImageDraw
@@ -9,7 +9,7 @@ NAMES = ("cup", "plate", "spoon")
 
 
 def picture(width=160, height=120):
-    """A photograph's stand-in: a gradient with shapes."""
+    """A gradient with shapes, in place of a photograph."""
     image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
     draw = ImageDraw.Draw(image)
     draw.rectangle((20, 20, 70, 60), fill=(200, 60, 40))
@@ -20,7 +20,7 @@ def picture(width=160, height=120):
 def maps(
     layers=3, heads=4, queries=6, encoder_layers=2, grids=((8, 10), (4, 5)), spans=((10.0, 7.5), (5.0, 3.75)), seed=0
 ):
-    """Random weights, peaked as those of a trained model are; every row adds up to 1."""
+    """Random weights, peaked as those of a trained model; every row sums to 1."""
     generator = torch.Generator().manual_seed(seed)
 
     def softmax(*shape):
@@ -34,12 +34,12 @@ def maps(
         grids=grids,
         encoder_grids=grids[-1:],
         is_padding=torch.zeros(1, tokens, dtype=torch.bool),
-        spans=None if spans is None else torch.tensor(spans)[None],
+        spans=torch.tensor(spans)[None],
     )
 
 
 def found(scores=(0.9, 0.8, 0.6, 0.2), names=NAMES):
-    """Query 3 found the box at the left, query 1 that at the right, query 5 a small one in it, query 0 hardly any."""
+    """Query 3 has a box at the left, query 1 one at the right, query 5 a small one in it, query 0 a low score."""
     boxes = [[20, 20, 70, 60], [90, 50, 150, 110], [100, 60, 120, 80], [5, 90, 60, 115]]
     count = len(scores)
     return Detections(

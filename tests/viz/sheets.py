@@ -1,4 +1,4 @@
-"""What every sheet of panels is to be: legible 800 pixels wide, with no text on another and none cut off."""
+"""Checks that a figure is legible 800 pixels wide, without texts that overlap or are cut off."""
 
 import itertools
 
@@ -23,17 +23,17 @@ def assert_legible(figure: Figure) -> None:
         inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.width + 1 and box.y1 <= figure.bbox.height + 1
         assert inside, f"{name!r} is cut off"
     for (name, box), (other, other_box) in itertools.combinations(boxes, 2):
-        # A pixel of a glyph's side bearing is no overlap.
+        # A glyph's side bearing of one pixel does not count.
         width = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
         height = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
-        assert width <= 1 or height <= 1, f"{name!r} lies on {other!r}"
+        assert width <= 1 or height <= 1, f"{name!r} overlaps {other!r}"
     pictures = [axes.get_window_extent() for axes in figure.axes]
     for name, box in boxes:
-        assert not any(picture.padded(-2).overlaps(box) for picture in pictures), f"{name!r} lies on a panel"
+        assert not any(picture.padded(-2).overlaps(box) for picture in pictures), f"{name!r} overlaps a panel"
 
 
 def _texts_of(figure: Figure) -> list[Text]:
-    """All that are drawn; axes that are off draw nothing but their title."""
+    """All that are drawn; of axes that are off, the title alone."""
     texts = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
     for axes in figure.axes:
         texts.append(axes.title)

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +14,32 @@ NAMES = ("cup", "plate")
 
 def attention_maps(cross, grids, is_padding=None):
     layers, batch, heads, queries, tokens = cross.shape
+    if is_padding is None:
+        is_padding = torch.zeros(batch, tokens, dtype=torch.bool)
     return AttentionMaps(
         cross=cross,
         queries=torch.zeros(layers, batch, heads, queries, queries),
         encoder=torch.zeros(0, batch, heads, tokens, tokens),
         grids=grids,
         encoder_grids=grids,
-        is_padding=torch.zeros(batch, tokens, dtype=torch.bool) if is_padding is None else is_padding,
+        is_padding=is_padding,
+        spans=whole_spans(grids, is_padding),
     )
+
+
+def whole_spans(grids, is_padding):
+    """Of images that cover whole tokens."""
+    spans = []
+    for padding, grid in zip(is_padding.split([height * width for height, width in grids], dim=1), grids, strict=True):
+        is_image = ~padding.view(-1, *grid)
+        spans.append(torch.stack([is_image.any(1).sum(1), is_image.any(2).sum(1)], dim=1))
+    return torch.stack(spans, dim=1).float()
+
+
+def heatmap_of(weights, grids, is_padding=None, spans=None):
+    """`token_heatmap` of one image's weights."""
+    maps = attention_maps(weights.view(1, 1, 1, 1, -1), grids, None if is_padding is None else is_padding[None])
+    return token_heatmap(weights, maps if spans is None else replace(maps, spans=torch.tensor([spans])))
 
 
 def detections(count, queries=None):
@@ -38,12 +57,11 @@ def padding_of(grid, height, width):
 
 def test_one_level_is_its_grid():
     weights = torch.arange(6.0) / 15
-    heat = token_heatmap(weights, [(2, 3)], torch.zeros(6, dtype=torch.bool))
-    np.testing.assert_allclose(heat, weights.view(2, 3).numpy())
+    np.testing.assert_allclose(heatmap_of(weights, ((2, 3),)), weights.view(2, 3).numpy())
 
 
 def test_padding_is_cut_off():
-    heat = token_heatmap(torch.arange(12.0), [(3, 4)], padding_of((3, 4), 2, 3))
+    heat = heatmap_of(torch.arange(12.0), ((3, 4),), padding_of((3, 4), 2, 3))
     np.testing.assert_array_equal(heat, [[0, 1, 2], [4, 5, 6]])
 
 
@@ -53,11 +71,8 @@ def test_levels_are_added_at_the_finest_and_no_weight_is_lost(order):
     fine[1, 1], coarse[2, 1] = 0.25, 0.75
     levels = [fine, coarse][::order]
     paddings = [padding_of((8, 8), 6, 4), padding_of((4, 4), 3, 2)][::order]
-    heat = token_heatmap(
-        torch.cat([level.flatten() for level in levels]),
-        [tuple(level.shape) for level in levels],
-        torch.cat(paddings),
-    )
+    grids = tuple(tuple(level.shape) for level in levels)
+    heat = heatmap_of(torch.cat([level.flatten() for level in levels]), grids, torch.cat(paddings))
     assert heat.shape == (6, 4)
     assert heat.sum() == pytest.approx(1)
     assert heat[1, 1] == pytest.approx(0.25)
@@ -70,12 +85,12 @@ def test_levels_are_added_at_the_finest_and_no_weight_is_lost(order):
 
 
 def test_half_precision_and_no_attention_at_all():
-    heat = token_heatmap(torch.zeros(8).bfloat16(), [(2, 2), (2, 2)], torch.zeros(8, dtype=torch.bool))
+    heat = heatmap_of(torch.zeros(8).bfloat16(), ((2, 2), (2, 2)))
     assert heat.dtype == np.float32
     np.testing.assert_array_equal(heat, np.zeros((2, 2)))
 
 
-def test_heat_is_where_the_weight_is():
+def test_the_heatmap_is_where_the_weight_is():
     heat = np.zeros((4, 8), np.float32)
     heat[1, 6] = 0.2
     image = Image.new("RGB", (160, 80), (200, 60, 60))
@@ -127,7 +142,7 @@ def test_panels_show_the_query_of_the_detection_in_the_last_layer():
 @pytest.mark.parametrize("heads", [1, 4, 8])
 def test_any_number_of_detections_and_heads(found, heads):
     maps = attention_maps(torch.rand(1, 1, heads, 10, 20).softmax(-1), ((4, 4), (2, 2)))
-    figure = attention_figure(Image.new("L", (90, 60)), detections(found), maps, most=2)
+    figure = attention_figure(Image.new("L", (90, 60)), detections(found), maps, max_detections=2)
     panels = [axes for axes in figure.axes if axes.images]
     assert len(panels) == (min(found, 2) * (2 + heads) if found else 1)
     assert {f"head {head}" for head in range(heads)} <= {
@@ -152,7 +167,7 @@ def test_classes_without_names():
     assert figure.axes[0].get_title() == "class 3 1.00\nquery 0"
 
 
-def test_heat_lies_where_the_token_is_when_the_last_tokens_reach_beyond_the_image():
+def test_the_heatmap_is_where_the_token_is_when_the_last_tokens_reach_beyond_the_image():
     """An image two and a half tokens wide: the second token's middle is at 1.5 / 2.5 of it, not at 1 / 2."""
     image = Image.new("RGB", (250, 100))
     heat = np.array([[0.0, 1.0, 0.0]], dtype=np.float32)
@@ -162,7 +177,7 @@ def test_heat_lies_where_the_token_is_when_the_last_tokens_reach_beyond_the_imag
 
 
 def marked_maps(layers, heads):
-    """Layer l and head h look at token l * heads + h, and at nothing else."""
+    """Layer l and head h attend to token l * heads + h alone."""
     cross = torch.zeros(layers, 1, heads, 2, 64)
     for layer in range(layers):
         for head in range(heads):
@@ -188,7 +203,7 @@ def brightest(axes):
         (1, "mean", ["mean of heads"], [None]),
     ],
 )
-def test_the_layer_and_the_heads_that_are_asked_for(layer, heads, titles, tokens):
+def test_the_selected_layer_and_heads(layer, heads, titles, tokens):
     image = Image.new("RGB", (160, 160))
     figure = attention_figure(image, detections(2), marked_maps(3, 8), layer=layer, heads=heads)
     first = [axes for axes in figure.axes if axes.images][1 : 1 + len(titles)]
@@ -208,23 +223,25 @@ def test_the_layer_and_the_heads_that_are_asked_for(layer, heads, titles, tokens
     ],
 )
 @pytest.mark.parametrize("found", [0, 1])
-def test_a_layer_or_head_that_is_not_there(options, message, found):
+def test_a_layer_or_head_that_does_not_exist(options, message, found):
     with pytest.raises(DetrLiteError, match=f"^{message}$"):
         attention_figure(Image.new("RGB", (9, 9)), detections(found), marked_maps(3, 2), **options)
 
 
 def test_all_detections_may_be_shown():
     maps = attention_maps(torch.rand(1, 1, 1, 20, 4).softmax(-1), ((2, 2),))
-    figure = attention_figure(Image.new("RGB", (9, 9)), detections(20), maps, most=None)
+    figure = attention_figure(Image.new("RGB", (9, 9)), detections(20), maps, max_detections=None)
     assert len([axes for axes in figure.axes if axes.images]) == 20 * 3
 
 
 @pytest.mark.parametrize("heads", ["mean", [0]])
 @pytest.mark.parametrize("size", [(20, 400), (400, 20), (50, 50)])
-def test_title_and_note_have_room_whatever_the_image(heads, size):
+def test_title_and_note_fit_whatever_the_image(heads, size):
     maps = attention_maps(torch.rand(1, 1, 2, 3, 4).softmax(-1), ((2, 2),))
     found = detections(1)
-    figure = attention_figure(Image.new("RGB", size), found, maps, heads=heads, note="a note of some length, said here")
+    figure = attention_figure(
+        Image.new("RGB", size), found, maps, heads=heads, note="a note of some length, shown here"
+    )
     figure.canvas.draw()
     title = figure._suptitle.get_window_extent()
     assert "a note" in figure.get_suptitle()
@@ -237,12 +254,13 @@ def test_title_and_note_have_room_whatever_the_image(heads, size):
 
 
 @pytest.mark.parametrize(("width", "ratio"), [(161, 4), (33, 4), (129, 4), (40, 2)])
-def test_a_coarse_tokens_heat_lies_where_the_token_is(width, ratio):
+def test_the_heatmap_of_a_coarse_token_is_where_the_token_is(width, ratio):
     """Grids of strides 8 and 8 * ratio; all weight on the last coarse token, which reaches beyond the image."""
     fine, coarse = -(-width // 8), -(-width // (8 * ratio))
     weights = torch.zeros(fine + coarse)
     weights[-1] = 1.0
-    heat = token_heatmap(weights, [(1, fine), (1, coarse)], torch.zeros(fine + coarse, dtype=torch.bool))
+    spans = [[width / 8, 1.0], [width / 8 / ratio, 1.0]]
+    heat = heatmap_of(weights, ((1, fine), (1, coarse)), spans=spans)
     assert heat.sum() == pytest.approx(1.0)
     assert heat[0].argmax() >= (coarse - 1) * ratio
     assert heat[0, : max(0, (coarse - 2) * ratio)].sum() == pytest.approx(0.0, abs=1e-6)

@@ -15,7 +15,7 @@ HEADER = ("step", "epoch", "minutes", "lr", "loss", "loss_class", "loss_l1", "AP
 
 @pytest.fixture
 def figures(monkeypatch):
-    """Every figure that is saved, to look into."""
+    """Every figure that is saved."""
     saved, save = [], Figure.savefig
 
     def remember(figure, *args, **kwargs):

@@ -36,13 +36,13 @@ def is_color(pixels, color):
     return (pixels == np.array(color)).all(axis=-1)
 
 
-def test_colors_are_told_apart():
+def test_colors_differ():
     colors = [np.array(class_color(label)) for label in range(20)]
     assert min(np.abs(a - b).sum() for a, b in itertools.combinations(colors, 2)) > 50
     assert class_color(23) == class_color(3)
 
 
-def test_the_boxs_edge_has_the_colour_of_the_class_and_the_inside_is_the_image():
+def test_the_edge_of_a_box_has_the_color_of_its_class_and_the_inside_is_the_image():
     pixels = drawn((300, 200), [[50, 60, 150, 160]], [1])
     edges = pixels[60, 55:145], pixels[160, 55:145], pixels[65:155, 50], pixels[65:155, 150]
     assert all(is_color(edge, class_color(1)).all() for edge in edges)
@@ -50,7 +50,7 @@ def test_the_boxs_edge_has_the_colour_of_the_class_and_the_inside_is_the_image()
     assert is_color(pixels[165:, :], GRAY).all()
 
 
-def test_the_tag_stands_above_the_box_and_is_legible():
+def test_the_tag_is_above_the_box_and_legible():
     pixels = drawn((300, 200), [[50, 60, 150, 160]], [1], [0.5])
     above = pixels[:60]
     tag = ~is_color(above, GRAY)
@@ -64,7 +64,7 @@ def test_the_tag_stands_above_the_box_and_is_legible():
     assert is_color(text, class_color(1)).mean() > 0.4, "text does not fill the tag"
 
 
-def test_the_score_is_written():
+def test_the_score_is_drawn():
     without, with_score = (drawn((300, 200), [[50, 60, 150, 160]], [0], scores) for scores in (None, [0.87]))
     assert is_color(with_score, class_color(0)).sum() > is_color(without, class_color(0)).sum() + 100
 
@@ -74,7 +74,7 @@ def test_a_tag_at_the_edge_stays_in_the_image(corner):
     x, y = corner
     at_the_edge, in_the_middle = (drawn((300, 200), [[x, y, x + 4, y + 4]], [1]) for x, y in ((x, y), (150, 100)))
     painted = [(~is_color(pixels, GRAY)).sum() for pixels in (at_the_edge, in_the_middle)]
-    assert painted[0] >= painted[1] - 5 * 5, "at most the small box lies under its tag"
+    assert painted[0] >= painted[1] - 5 * 5, "at most the small box is under its tag"
 
 
 def test_tags_of_equal_boxes_do_not_hide_each_other():
@@ -85,7 +85,7 @@ def test_tags_of_equal_boxes_do_not_hide_each_other():
         assert is_color(together, class_color(label)).sum() >= 0.9 * tag
 
 
-def test_the_best_box_lies_on_top():
+def test_the_best_box_is_on_top():
     pixels = drawn((300, 200), [[50, 60, 150, 160]] * 2, [1, 0])
     assert is_color(pixels[160, 50:150], class_color(1)).all()
 
@@ -134,7 +134,7 @@ def test_fit_scales_image_and_boxes_together():
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_a_sheet_of_unequal_images(count):
+def test_a_grid_of_images_of_different_sizes(count):
     colors = [class_color(index) for index in range(count)]
     pairs = [
         (Image.new("RGB", (100 + 10 * index, 80), color), Image.new("RGB", (100 + 10 * index, 80), color))
@@ -147,7 +147,7 @@ def test_a_sheet_of_unequal_images(count):
     assert (pixels < 100).any(), "titles are written"
 
 
-def test_the_samples_show_truth_left_and_only_good_predictions_right():
+def test_samples_show_ground_truth_left_and_predictions_above_the_threshold_right():
     image = Image.new("RGB", (100, 50), GRAY)
     truth = detections([[10, 20, 40, 45]], [0])
     prediction = detections([[10, 20, 40, 45], [50, 20, 90, 45]], [1, 2], [0.9, 0.2])
@@ -160,7 +160,7 @@ def test_the_samples_show_truth_left_and_only_good_predictions_right():
     assert samples_sheet([], threshold=0.5).width > 0
 
 
-def test_a_box_is_seen_on_an_image_of_its_own_colour():
+def test_a_box_is_visible_on_an_image_of_its_own_color():
     own = class_color(0)
     picture = draw_boxes(Image.new("RGB", (300, 200), own), torch.tensor([[50.0, 60, 150, 160]]), torch.tensor([0]), ())
     pixels = np.asarray(picture).astype(int)
@@ -172,7 +172,7 @@ def test_a_box_is_seen_on_an_image_of_its_own_colour():
 
 
 @pytest.mark.parametrize("label", range(20))
-def test_the_tags_text_is_legible_on_every_colour(label):
+def test_the_text_of_a_tag_is_legible_on_every_color(label):
     picture = draw_boxes(
         Image.new("RGB", (300, 200)), torch.tensor([[50.0, 60, 150, 160]]), torch.tensor([label]), ["HHH"] * 20
     )
@@ -181,14 +181,14 @@ def test_the_tags_text_is_legible_on_every_colour(label):
     luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
     tag = ((np.array(class_color(label)) / 255 + 0.055) / 1.055) ** 2.4 @ np.array([0.2126, 0.7152, 0.0722])
     contrast = max((luminance.max() + 0.05) / (tag + 0.05), (tag + 0.05) / (luminance.min() + 0.05))
-    assert contrast >= 3, "what WCAG asks of large text"
+    assert contrast >= 3, "WCAG's minimum for large text"
 
 
 @pytest.mark.parametrize(
     ("size", "drawn_size"),
     [((64, 48), (512, 384)), ((1, 1), (480, 480)), ((479, 100), (958, 200)), ((480, 9), (480, 9)), ((900, 700),) * 2],
 )
-def test_small_images_are_enlarged_to_be_written_on(size, drawn_size):
+def test_small_images_are_enlarged_for_labels(size, drawn_size):
     width, height = size
     found = detections([[0.25 * width, 0.5 * height, 0.75 * width, height]], [0], [0.9])
     picture = annotate(Image.new("RGB", size, GRAY), found)
@@ -199,15 +199,15 @@ def test_small_images_are_enlarged_to_be_written_on(size, drawn_size):
     assert columns[-1] == pytest.approx(0.75 * drawn_size[0], abs=2)
 
 
-def test_labels_leave_most_of_a_small_image_to_be_seen():
+def test_labels_leave_most_of_a_small_image_visible():
     found = detections([[6, 9, 25, 28], [32, 14, 60, 43], [3, 33, 19, 47], [38, 2, 48, 9]], [0, 1, 0, 1], [0.9] * 4)
     picture = annotate(Image.new("RGB", (64, 48), GRAY), found)
     assert is_color(np.asarray(picture), GRAY).mean() > 0.85
 
 
 @pytest.mark.parametrize("name", ["Ölfleck", "кот", "ñandú"])
-def test_names_are_written_in_other_letters_than_asciis(name):
-    """A letter that the font lacks would be drawn as the same box as any other such letter."""
+def test_names_with_characters_beyond_ascii(name):
+    """All characters that the font lacks are drawn as the same box."""
     missing = draw_module.label_font(20).getmask("\U0010fffe")
     for letter in name:
         assert bytes(draw_module.label_font(20).getmask(letter)) != bytes(missing)

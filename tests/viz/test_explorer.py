@@ -1,4 +1,4 @@
-"""The explorer's page as a text: exact weights, its size, other people's names, and nothing fetched from anywhere."""
+"""The text of the explorer's page: exact weights, its size, escaped names, and no external resources."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def rows_in(text, length):
-    """As the page reads them: weights (row, column)."""
+    """Weights (row, column) as the page decodes them."""
     data = zlib.decompress(base64.b64decode(text))
     count = len(data) // (length + 4)
     peaks = np.frombuffer(data[: 4 * count], "<f4")
@@ -43,51 +43,51 @@ def assert_exact(rows, weights):
 
 
 def pack(attention=None, detections=None, image=None, **options):
-    detections = found() if detections is None else detections  # an empty one is false
+    detections = found() if detections is None else detections  # empty detections are falsy
     return pack_scene("a.jpg", image or picture(), detections, attention or maps(), **options)
 
 
-def facts_in(page):
-    return json.loads(re.search(r'id="facts">(.*?)</script>', page, re.DOTALL)[1])
+def metadata_in(page):
+    return json.loads(re.search(r'id="metadata">(.*?)</script>', page, re.DOTALL)[1])
 
 
 @pytest.mark.parametrize("spread", [1, 20, 200])
 def test_rows_are_exact_to_a_255th_of_their_peak(spread):
     weights = (spread * torch.randn(2, 5, 300, generator=torch.Generator().manual_seed(1))).softmax(-1)
-    coded = quantize_rows(weights)
-    assert_exact(coded.weights(), weights)
-    assert_exact(rows_in(coded.text(), 300), weights)
-    np.testing.assert_array_equal(coded.peaks, weights.amax(-1).flatten())
+    quantized = quantize_rows(weights)
+    assert_exact(quantized.dequantize(), weights)
+    assert_exact(rows_in(quantized.to_base64(), 300), weights)
+    np.testing.assert_array_equal(quantized.peaks, weights.amax(-1).flatten())
     rows = weights.view(-1, 300).numpy()
-    np.testing.assert_array_equal(coded.codes, np.rint(255 * (rows / rows.max(1, keepdims=True))))
+    np.testing.assert_array_equal(quantized.codes, np.rint(255 * (rows / rows.max(1, keepdims=True))))
 
 
 def test_rows_of_nothing_and_of_one_column():
-    assert quantize_rows(torch.zeros(2, 3)).weights().tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert quantize_rows(torch.ones(2, 1)).weights().tolist() == [[1], [1]]
-    assert quantize_rows(torch.full((1, 4), 0.25).bfloat16()).weights().tolist() == [[0.25] * 4]
-    assert quantize_rows(torch.zeros(0, 4)).weights().shape == (0, 4)
+    assert quantize_rows(torch.zeros(2, 3)).dequantize().tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert quantize_rows(torch.ones(2, 1)).dequantize().tolist() == [[1], [1]]
+    assert quantize_rows(torch.full((1, 4), 0.25).bfloat16()).dequantize().tolist() == [[0.25] * 4]
+    assert quantize_rows(torch.zeros(0, 4)).dequantize().shape == (0, 4)
 
 
-def test_rows_that_need_more_room_than_there_is():
-    coded = quantize_rows(torch.rand(300, 4000))
-    text = coded.text()
-    assert coded.text(float(len(text))) == text
-    assert coded.text(len(text) - 1.0) is None
-    assert coded.text(100.0) is None
+def test_rows_that_exceed_the_limit():
+    quantized = quantize_rows(torch.rand(300, 4000))
+    text = quantized.to_base64()
+    assert quantized.to_base64(float(len(text))) == text
+    assert quantized.to_base64(len(text) - 1.0) is None
+    assert quantized.to_base64(100.0) is None
 
 
 def test_a_scene_holds_every_weight():
     attention = maps()
     scene = pack(attention)
     assert scene.left_out == ()
-    assert sorted(scene.facts["kept"]) == list(range(6))
-    assert scene.facts["kept"][:3] == [3, 1, 5], "what was found comes first"
-    cross = attention.cross[:, 0].permute(2, 0, 1, 3)[scene.facts["kept"]]  # query, layer, head, token
-    assert_exact(rows_in(scene.texts["cross"], 100), cross)
-    assert_exact(rows_in(scene.texts["among"], 6), attention.queries[:, 0])
+    assert sorted(scene.metadata["includedQueries"]) == list(range(6))
+    assert scene.metadata["includedQueries"][:3] == [3, 1, 5], "queries with detections come first"
+    cross = attention.cross[:, 0].permute(2, 0, 1, 3)[scene.metadata["includedQueries"]]  # query, layer, head, token
+    assert_exact(rows_in(scene.blobs["cross-attention"], 100), cross)
+    assert_exact(rows_in(scene.blobs["self-attention"], 6), attention.queries[:, 0])
     for layer in range(2):
-        assert_exact(rows_in(scene.texts[f"encoder-{layer}"], 20), attention.encoder[layer, 0].mean(0))
+        assert_exact(rows_in(scene.blobs[f"encoder-{layer}"], 20), attention.encoder[layer, 0].mean(0))
 
 
 def test_padding_is_left_out():
@@ -96,21 +96,21 @@ def test_padding_is_left_out():
     coarse = torch.zeros(4, 5, dtype=torch.bool)
     coarse[:, 4:], coarse[3:] = True, True
     is_padding = torch.cat([grid.flatten(), coarse.flatten()])
-    attention = maps(spans=None)
+    attention = maps(spans=((7.0, 5.5), (3.5, 2.75)))
     attention = replace(attention, is_padding=is_padding[None], cross=attention.cross.masked_fill(is_padding, 0))
     scene = pack(attention)
-    sizes = [(level["width"], level["height"], level["spanWidth"]) for level in scene.facts["levels"]]
-    assert sizes == [(7, 6, 7), (4, 3, 3.5)], "without spans, the coarser level's follows from the finest"
-    assert [level["width"] for level in scene.facts["encoderLevels"]] == [4]
-    by_query = attention.cross[:, 0, :, :, ~is_padding].permute(2, 0, 1, 3)[scene.facts["kept"]]
-    assert_exact(rows_in(scene.texts["cross"], 42 + 12), by_query)
+    sizes = [tuple(level.values()) for level in scene.metadata["levels"]]
+    assert sizes == [(7, 6, 7, 5.5), (4, 3, 3.5, 2.75)]
+    assert [level["width"] for level in scene.metadata["encoderLevels"]] == [4]
+    by_query = attention.cross[:, 0, :, :, ~is_padding].permute(2, 0, 1, 3)[scene.metadata["includedQueries"]]
+    assert_exact(rows_in(scene.blobs["cross-attention"], 42 + 12), by_query)
     is_image = ~coarse.flatten()
     first = attention.encoder[0, 0].mean(0)[is_image][:, is_image]
-    assert_exact(rows_in(scene.texts["encoder-0"], 12), first)
+    assert_exact(rows_in(scene.blobs["encoder-0"], 12), first)
 
 
 def noise_photograph(width, height):
-    """A photograph with a sensor's noise: hard to compress."""
+    """A photograph with a sensor's noise: which compresses badly."""
     generator = np.random.default_rng(0)
     smooth = Image.fromarray(generator.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((width, height), 3)
     return Image.fromarray(
@@ -119,7 +119,7 @@ def noise_photograph(width, height):
 
 
 def test_a_page_of_the_originals_size_is_under_8_megabytes(capsys):
-    """6 + 6 layers, 8 heads, 100 queries, an 800 x 600 image at stride 32; random weights compress worst."""
+    """6 + 6 layers, 8 heads, 100 queries, an 800 x 600 image at stride 32; random weights compress badly."""
     torch.manual_seed(0)
     config = ModelConfig(
         name="detr",
@@ -143,12 +143,12 @@ def test_a_page_of_the_originals_size_is_under_8_megabytes(capsys):
     scene = pack_scene("a.jpg", photograph, detections, attention)
     page = explorer_page([scene], [f"class {number}" for number in range(90)])
     assert scene.left_out == ()
-    assert scene.facts["amongHeads"] == 8
+    assert scene.metadata["selfAttentionHeads"] == 8
     with capsys.disabled():
         print(f" {len(page) / 1e6:.2f} MB", end="")
     assert len(page) < 8_000_000
 
-    # The worst that there can be: every code is as likely as any other.
+    # The worst case: uniformly distributed codes do not compress.
     worst = replace(attention, cross=torch.rand_like(attention.cross), encoder=torch.rand_like(attention.encoder))
     scene = pack_scene("a.jpg", photograph, detections, worst)
     assert scene.left_out == ()
@@ -156,45 +156,46 @@ def test_a_page_of_the_originals_size_is_under_8_megabytes(capsys):
 
 
 @pytest.mark.parametrize("budget", [215_000, 235_000, 270_000, 310_000])
-def test_what_has_no_room_is_left_out_and_said(budget):
+def test_what_exceeds_the_budget_is_left_out(budget):
     """Two levels, 24 x 32 and 12 x 16 tokens: 960 in a row."""
     attention = maps(2, 2, 40, 3, grids=((24, 32), (12, 16)), spans=((32.0, 24.0), (16.0, 12.0)))
     detections = found((0.9, 0.8, 0.6, 0.2))
     scene = pack(attention, detections, budget=budget)
     page = explorer_page([scene], NAMES)
     assert len(page) < budget
-    kept = scene.facts["kept"]
-    assert 0 < len(kept) < 40
-    assert kept[:2] == [3, 1]
-    if len(kept) > 4:
-        assert kept[:4] == [3, 1, 5, 0], "those that found something, best first"
-    assert scene.facts["leftOut"] == list(scene.left_out)
-    assert f"where {40 - len(kept)} of 40 queries looked" in scene.left_out[-1]
-    encoder = [key for key in scene.texts if key.startswith("encoder")]
-    assert encoder == [f"encoder-{layer}" for layer in range(scene.facts["firstEncoderLayer"], 3)]
+    included = scene.metadata["includedQueries"]
+    assert 0 < len(included) < 40
+    assert included[:4] == [3, 1, 5, 0][: len(included)], "queries with detections first, by score"
+    assert scene.metadata["leftOut"] == list(scene.left_out)
+    assert f"cross-attention of {40 - len(included)} of 40 queries" in scene.left_out[-1]
+    encoder = [key for key in scene.blobs if key.startswith("encoder")]
+    assert encoder == [f"encoder-{layer}" for layer in range(scene.metadata["firstEncoderLayer"], 3)]
     assert ("3 of 3 encoder layers" in str(scene.left_out)) == (not encoder)
-    assert_exact(rows_in(scene.texts["cross"], 960), attention.cross[:, 0].permute(2, 0, 1, 3)[kept])
+    assert_exact(rows_in(scene.blobs["cross-attention"], 960), attention.cross[:, 0].permute(2, 0, 1, 3)[included])
 
 
-def test_no_room_at_all():
+def test_no_budget_at_all():
     scene = pack(budget=1)
-    assert scene.facts["kept"] == []
-    assert scene.facts["amongHeads"] == 0
+    assert scene.metadata["includedQueries"] == []
+    assert scene.metadata["selfAttentionHeads"] == 0
     assert len(scene.left_out) == 3
     explorer_page([scene], NAMES)
 
 
-def test_more_room_holds_more():
+def test_a_larger_budget_includes_more():
     attention = maps(2, 2, 40, 1, grids=((24, 32),), spans=((32.0, 24.0),))
-    kept = [len(pack(attention, budget=budget).facts["kept"]) for budget in (220_000, 240_000, 300_000, 6_000_000)]
-    assert kept == sorted(kept)
-    assert kept[0] < kept[-1] == 40
+    included = [
+        len(pack(attention, budget=budget).metadata["includedQueries"])
+        for budget in (220_000, 240_000, 300_000, 6_000_000)
+    ]
+    assert included == sorted(included)
+    assert included[0] < included[-1] == 40
 
 
 NASTY = "</script><script>alert(1)</script><!-- & \" ' ` ${x} \u2028 <img src=x onerror=alert(2)>"
 
 
-def test_other_peoples_names_cannot_leave_their_place():
+def test_names_cannot_inject_markup():
     names = (NASTY, "plate", "spoon")
     true = replace(truth(), class_names=(NASTY, "<b>"))
     scene = pack_scene(NASTY, picture(), found(names=names), maps(), true)
@@ -202,9 +203,9 @@ def test_other_peoples_names_cannot_leave_their_place():
     plain = explorer_page([pack()], NAMES)
     for mark in ("<script", "</script", "<!--", "<img", "<b>"):
         assert page.count(mark) == plain.count(mark), mark
-    facts = facts_in(page)
-    assert facts["classes"][0]["name"].startswith("</script><script>alert(1)")
-    assert facts["scenes"][0]["name"].startswith("</script>")
+    metadata = metadata_in(page)
+    assert metadata["classes"][0]["name"].startswith("</script><script>alert(1)")
+    assert metadata["scenes"][0]["name"].startswith("</script>")
     assert "\u2028" not in page
 
 
@@ -213,7 +214,7 @@ def test_no_script_makes_elements_of_text():
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", file.read_text()), file
 
 
-def test_one_file_that_refers_to_nothing():
+def test_the_page_has_no_external_resources():
     page = explorer_page([pack(), pack()], NAMES)
     markup = re.sub(r'(<script type="[^"]*"[^>]*>).*?(</script>)', r"\1\2", page, flags=re.DOTALL)
     assert not re.search(r"https?:|//\w+\.\w+|@import|fetch\(|XMLHttpRequest|WebSocket|import\(", markup)
@@ -222,22 +223,24 @@ def test_one_file_that_refers_to_nothing():
     assert "<!-- data -->" not in page
     for file in (PROJECT / "detr_lite/viz/explorer/static").iterdir():
         if file.name != "index.html":
-            assert page.count(file.read_text()) == 1, f"{file.name} stands in the page, once"
+            assert page.count(file.read_text()) == 1, f"{file.name} is in the page once"
 
 
 def test_the_same_scenes_give_the_same_page():
     assert explorer_page([pack(truth=truth())], NAMES, 0.3) == explorer_page([pack(truth=truth())], NAMES, 0.3)
 
 
-def test_what_the_page_says_of_an_image():
+def test_metadata_of_an_image():
     image = Image.new("RGB", (1600, 1200), (9, 9, 9))
-    facts = facts_in(explorer_page([pack(image=image, truth=truth())], NAMES, 0.25, layer=1, head=2))
-    assert (facts["threshold"], facts["layer"], facts["head"]) == (0.25, 1, 2)
-    assert [entry["name"] for entry in facts["classes"]] == ["cup", "plate", "spoon", "jug"], "the truth's own is added"
-    (scene,) = facts["scenes"]
+    metadata = metadata_in(explorer_page([pack(image=image, truth=truth())], NAMES, 0.25, layer=1, head=2))
+    assert (metadata["threshold"], metadata["layer"], metadata["head"]) == (0.25, 1, 2)
+    assert [entry["name"] for entry in metadata["classes"]] == ["cup", "plate", "spoon", "jug"], (
+        "the ground truth's own is added"
+    )
+    (scene,) = metadata["scenes"]
     assert (scene["width"], scene["height"]) == (1600, 1200), "boxes are in pixels of the original"
-    assert scene["found"]["boxes"][0] == [20, 20, 70, 60]
-    assert scene["found"]["queries"] == [3, 1, 5, 0]
+    assert scene["detections"]["boxes"][0] == [20, 20, 70, 60]
+    assert scene["detections"]["queries"] == [3, 1, 5, 0]
     assert scene["truth"] == {"boxes": [[22, 21, 71, 62], [1, 1, 9, 9]], "names": ["cup", "jug"]}
 
 
@@ -245,21 +248,21 @@ def test_what_the_page_says_of_an_image():
     ("size", "shown"), [((1600, 1200), (800, 600)), ((300, 1000), (240, 800)), ((50, 40), (50, 40))]
 )
 def test_pictures_have_at_most_800_pixels_and_are_never_enlarged(tmp_path, size, shown):
-    uri = pack(image=Image.new("L", size)).texts["picture"]
+    uri = pack(image=Image.new("L", size)).blobs["picture"]
     (tmp_path / "a.jpg").write_bytes(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")))
     with Image.open(tmp_path / "a.jpg") as image:
         assert (image.size, image.mode) == (shown, "RGB")
 
 
 def test_classes_without_names():
-    facts = facts_in(explorer_page([pack(detections=found(names=()))], ()))
-    assert [entry["name"] for entry in facts["classes"]] == ["class 0", "class 1", "class 2"]
+    metadata = metadata_in(explorer_page([pack(detections=found(names=()))], ()))
+    assert [entry["name"] for entry in metadata["classes"]] == ["class 0", "class 1", "class 2"]
 
 
 def test_an_image_without_true_objects():
     nothing = found((), ("cup",))
-    facts = facts_in(explorer_page([pack(truth=nothing)], NAMES))
-    assert facts["scenes"][0]["truth"] == {"boxes": [], "names": []}
+    metadata = metadata_in(explorer_page([pack(truth=nothing)], NAMES))
+    assert metadata["scenes"][0]["truth"] == {"boxes": [], "names": []}
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -270,13 +273,13 @@ def test_without_detections_encoder_layers_or_more_than_one_of_anything(count):
     )
     scene = pack(attention, detections)
     assert scene.left_out == ()
-    assert scene.facts["kept"] == [0]
-    assert facts_in(explorer_page([scene], ()))["scenes"][0]["encoderLayers"] == 0
+    assert scene.metadata["includedQueries"] == [0]
+    assert metadata_in(explorer_page([scene], ()))["scenes"][0]["encoderLayers"] == 0
 
 
 def test_a_wheel_has_the_pages_parts(tmp_path):
     pytest.importorskip("setuptools")
-    source = tmp_path / "source"  # building leaves its traces beside what it builds
+    source = tmp_path / "source"  # building writes files beside the source
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, source)

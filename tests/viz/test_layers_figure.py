@@ -1,4 +1,4 @@
-"""One query's cross-attention, layer by layer."""
+"""Cross-attention of one query, layer by layer."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_each_row_is_a_layer_and_each_panel_a_head():
         assert [axes.get_title().split("\n")[1] for axes in row[1:]] == ["peak 25.0%", *["peak 100.0%"] * 4]
 
 
-def test_each_row_says_and_shows_the_box_after_its_layer():
+def test_each_row_shows_the_box_after_its_layer():
     boxes_cxcywh = torch.rand(2, 3, 5, 4)
     boxes_cxcywh[0, 1, 4] = torch.tensor([0.5, 0.5, 0.5, 0.25])
     boxes_cxcywh[1, 1, 4] = torch.tensor([0.25, 0.75, 0.25, 0.5])
@@ -36,7 +36,7 @@ def test_each_row_says_and_shows_the_box_after_its_layer():
     ]
     bounds = [axes.patches[0].get_bbox().bounds for axes in panels_of(figure)]
     assert bounds == [(40, 30, 80, 20)] * 3 + [(20, 40, 40, 40)] * 3
-    assert "answer after each layer" in figure.get_suptitle()
+    assert "prediction after each layer" in figure.get_suptitle()
 
 
 def test_without_boxes_all_rows_show_the_final_one():
@@ -68,6 +68,6 @@ def test_no_detections():
         ({"heads": [2]}, "there is no head 2; this model has 0, 1"),
     ],
 )
-def test_what_is_not_there(options, message):
+def test_detections_and_heads_that_do_not_exist(options, message):
     with pytest.raises(DetrLiteError, match=message):
         layers_figure(IMAGE, detections(2), marked_maps(3, 2), **options)

@@ -24,8 +24,14 @@ from detr_lite.structures import Detections
 from detr_lite.text import reason_of
 from detr_lite.training.matched_attention import MatchedAttention, match_attention
 from detr_lite.training.schedule import TrainingProgress
-from detr_lite.viz.figures.attention import finest_span, token_heatmap
-from detr_lite.viz.figures.attention_frames import OBJECTS, SeenImage, SeenObject, animate, attention_frame
+from detr_lite.viz.figures.attention_frames import (
+    MAX_OBJECTS,
+    ImageAttention,
+    ObjectAttention,
+    animate,
+    attention_frame,
+)
+from detr_lite.viz.heatmap import finest_span, token_heatmap
 
 MEASURED, DRAWN = 16, 3
 """So many images are measured, and of those so many with objects are drawn: the same ones each time."""
@@ -65,7 +71,7 @@ class AttentionLogger(Callback):
         drawn = min(DRAWN, len(with_objects))
         self.drawn = [with_objects[number * len(with_objects) // drawn] for number in range(drawn)]
         self._rows: list[dict[str, str]] = []
-        self._seen: tuple[AttentionMetrics, list[SeenImage]] | None = None
+        self._seen: tuple[AttentionMetrics, list[ImageAttention]] | None = None
         self._said: set[str] = set()
 
     @rank_zero_only
@@ -131,18 +137,18 @@ class AttentionLogger(Callback):
                     pictures.append(self._picture(self.images.images[index], seen))
         self._seen = meter.numbers(), pictures
 
-    def _picture(self, record: ImageRecord, seen: MatchedAttention) -> SeenImage:
+    def _picture(self, record: ImageRecord, seen: MatchedAttention) -> ImageAttention:
         """Of the image's largest objects, the same each time."""
         boxes_xyxy = torch.tensor(record.boxes_xyxy)
         areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1)
-        largest = areas.argsort(descending=True, stable=True)[:OBJECTS]
+        largest = areas.argsort(descending=True, stable=True)[:MAX_OBJECTS]
         labels = torch.tensor(record.labels)[largest]
         truth = Detections(
             boxes_xyxy[largest], torch.ones(len(largest)), labels, torch.zeros_like(labels), self.class_names
         )
         pair_of = {number: pair for pair, number in enumerate(seen.object.tolist())}
         looked = [_seen_object(seen, pair_of[number]) if number in pair_of else None for number in largest.tolist()]
-        return SeenImage(load_image(record.path, (record.height, record.width)), truth, tuple(looked))
+        return ImageAttention(load_image(record.path, (record.height, record.width)), truth, tuple(looked))
 
     def _write(self, trainer: L.Trainer, average_precision: float) -> None:
         if self._seen is None:
@@ -200,14 +206,14 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _seen_object(seen: MatchedAttention, pair: int) -> SeenObject:
+def _seen_object(seen: MatchedAttention, pair: int) -> ObjectAttention:
     """The last layer's mean of heads."""
     maps, image = seen.maps, int(seen.image[pair])
     weights = maps.cross[-1, image, :, seen.query[pair]].mean(0)
     meter = AttentionMeter()
     meter.add(maps, seen.image[pair : pair + 1], seen.query[pair : pair + 1], seen.boxes_cxcywh[pair : pair + 1])
-    heat = token_heatmap(weights, maps.grids, maps.is_padding[image])
-    return SeenObject(heat, finest_span(maps, image), float(meter.numbers().inside[-1, -1]))
+    heat = token_heatmap(weights, maps, image)
+    return ObjectAttention(heat, finest_span(maps, image), float(meter.numbers().inside[-1, -1]))
 
 
 def _row_of(numbers: AttentionMetrics) -> dict[str, float | int]:

@@ -1,7 +1,7 @@
-"""The explorer: one HTML file in which attention is looked at with the mouse, a finger or the keyboard.
+"""The attention explorer: one HTML file that shows the attention maps of some images interactively.
 
-The page's own parts lie in the folder `static/` as plain HTML, CSS and JavaScript; here they become one text, with
-the data in it, that needs no network and no other file.
+Its HTML, CSS and JavaScript are in the folder `static/`. They are inlined together with the data, so that the page
+needs no network and no other file.
 """
 
 import base64
@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from detr_lite.viz.draw import class_color, written
+from detr_lite.viz.draw import class_color, display_name
 from detr_lite.viz.explorer.scene import PackedScene
 from detr_lite.viz.heatmap import COLORMAP
 
-_PARTS = files("detr_lite.viz.explorer") / "static"
+_STATIC = files("detr_lite.viz.explorer") / "static"
 _OTHER_COLOR = (150, 150, 150)
-"""Of true objects of classes that the model does not know."""
+"""Of ground-truth objects of classes that the model does not have."""
 
 
 def explorer_page(
@@ -29,33 +29,33 @@ def explorer_page(
     layer: int | None = None,
     head: int | None = None,
 ) -> str:
-    """The whole page. The same scenes give the same text.
+    """The page as text; it depends on nothing but the arguments.
 
     Args:
-        class_names: of the model, by label.
-        threshold: the least score that is shown at first.
-        layer, head: shown at first; None is the last layer, the mean over heads.
+        class_names: the model's, by label.
+        threshold: the initial score threshold.
+        layer, head: the initial selection; None is the last layer, the mean over heads.
     """
-    names = [written(name) for name in class_names]
-    # Without names, labels are all that there is; their number is what the detections show.
-    labels = [label for scene in scenes for label in scene.facts["found"]["labels"]]
+    names = [display_name(name) for name in class_names]
+    # Without class names, the detections' labels tell how many classes there are.
+    labels = [label for scene in scenes for label in scene.metadata["detections"]["labels"]]
     names += [f"class {label}" for label in range(len(names), max(labels, default=-1) + 1)]
-    true_names = [name for scene in scenes if scene.facts["truth"] for name in scene.facts["truth"]["names"]]
-    foreign = [name for name in dict.fromkeys(true_names) if name not in names]
-    facts = {
+    true_names = [name for scene in scenes if scene.metadata["truth"] for name in scene.metadata["truth"]["names"]]
+    unknown = [name for name in dict.fromkeys(true_names) if name not in names]
+    metadata = {
         "classes": [{"name": name, "color": class_color(label)} for label, name in enumerate(names)]
-        + [{"name": name, "color": _OTHER_COLOR} for name in foreign],
+        + [{"name": name, "color": _OTHER_COLOR} for name in unknown],
         "threshold": threshold,
         "layer": layer,
         "head": head,
         "colormap": _colormap(),
-        "scenes": [scene.facts for scene in scenes],
+        "scenes": [scene.metadata for scene in scenes],
     }
-    data = [f'<script type="application/json" id="facts">{_harmless(facts)}</script>']
+    data = [f'<script type="application/json" id="metadata">{_json_for_script(metadata)}</script>']
     for number, scene in enumerate(scenes):
-        # Base64 and data URIs hold no "<".
+        # Base64 and data URIs contain no "<".
         data += [
-            f'<script type="text/plain" id="scene-{number}-{key}">{text}</script>' for key, text in scene.texts.items()
+            f'<script type="text/plain" id="scene-{number}-{key}">{text}</script>' for key, text in scene.blobs.items()
         ]
     page = _read("index.html")
     page = re.sub(r'<link rel="stylesheet" href="([\w.]+)">', lambda found: f"<style>\n{_read(found[1])}</style>", page)
@@ -64,16 +64,16 @@ def explorer_page(
 
 
 def _read(name: str) -> str:
-    return (_PARTS / name).read_text(encoding="utf-8")
+    return (_STATIC / name).read_text(encoding="utf-8")
 
 
-def _harmless(facts: dict[str, Any]) -> str:
-    """JSON in ASCII that ends no script and begins no comment, whatever names stand in it."""
-    text = json.dumps(facts, separators=(",", ":"), allow_nan=False)
+def _json_for_script(metadata: dict[str, Any]) -> str:
+    """JSON in ASCII that cannot close the script element or open a comment, whatever names it contains."""
+    text = json.dumps(metadata, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _colormap() -> str:
-    """256 times red, green, blue as bytes, in base64."""
+    """256 RGB colors as bytes, in base64."""
     colors = COLORMAP(np.arange(256), bytes=True)[:, :3]
     return base64.b64encode(colors.tobytes()).decode("ascii")

@@ -1,10 +1,9 @@
-"""What the explorer's page holds of an image: the picture, what was found, and as much attention as a budget allows."""
+"""The data of an image for the explorer: its picture, its detections, and as much attention as fits a budget."""
 
 import base64
 import io
 import json
 from dataclasses import dataclass
-from math import ceil, log2
 from typing import Any
 
 import torch
@@ -18,24 +17,24 @@ from detr_lite.viz.draw import class_name
 from detr_lite.viz.explorer.quantize import quantize_rows
 
 LONGEST_SIDE, THUMBNAIL = 800, 112
-"""Pixels of the picture and of its small copy; nothing is enlarged."""
+"""Pixels of the picture and of its thumbnail; nothing is enlarged."""
 LOW_SCORE = 0.3
-"""Queries whose detections reach it come before all other attention, as far as `_SHARE` of the budget goes."""
-_SHARE = 0.6
-_PAGE = 200_000
-"""Bytes that the page needs beside its images."""
+"""Cross-attention of queries with such a detection comes before the encoder's attention, up to `_DETECTION_SHARE`."""
+_DETECTION_SHARE = 0.6
+_PAGE_BYTES = 200_000
+"""Of the page itself, beside its images."""
 
 
 @dataclass(frozen=True)
 class PackedScene:
     """One image, ready for the page."""
 
-    facts: dict[str, Any]
-    """What goes into the page's JSON."""
-    texts: dict[str, str]
-    """What is decoded only when the image is looked at: the picture as a data URI, and rows of weights."""
+    metadata: dict[str, Any]
+    """Goes into the page's JSON."""
+    blobs: dict[str, str]
+    """Decoded only when the image is opened: the picture as a data URI, and quantized attention weights."""
     left_out: tuple[str, ...]
-    """What the budget had no room for, in words."""
+    """Descriptions of the attention that exceeds the budget."""
 
 
 def pack_scene(
@@ -46,33 +45,36 @@ def pack_scene(
     truth: Detections | None = None,
     budget: int = 8_000_000,
 ) -> PackedScene:
-    """Pack one image with the attention of a batch of one.
+    """Pack one image with the attention maps of a batch of one.
 
-    In order, as far as there is room: self-attention of the queries (of each head if that is a tenth of the room,
-    else the mean), cross-attention of the queries that found something, self-attention of the encoder (mean over
-    heads, the last layers first), cross-attention of the other queries, best score first.
+    In this order, as far as the budget goes: self-attention of the queries (of each head if that takes at most a tenth,
+    else the mean), cross-attention of queries with detections, self-attention of the encoder (mean over heads, the last
+    layers first), cross-attention of the other queries, in order of scores.
 
     Args:
-        detections: all candidates, best first, with boxes in pixels of `image`.
-        truth: the true objects, with class names of their own.
+        detections: all candidates in descending order of scores, with boxes in pixels of `image`.
+        truth: the ground-truth objects, with class names of their own.
         budget: bytes for this image in the page.
     """
     layers, _, heads, queries, _ = attention.cross.shape
-    is_image = ~attention.is_padding[0].cpu()
-    levels = _levels(attention)
+    grids = [attention.unpadded_grid(0, level) for level in range(len(attention.grids))]
+    levels = [
+        {"width": width, "height": height, "spanWidth": span_width, "spanHeight": span_height}
+        for (height, width), (span_width, span_height) in zip(grids, attention.spans[0].tolist(), strict=True)
+    ]
     encoder_layers = len(attention.encoder)
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "name": printable(name),
         "width": image.width,
         "height": image.height,
-        "thumbnail": _picture(image, THUMBNAIL),
-        "found": {
+        "thumbnail": _encode_picture(image, THUMBNAIL),
+        "detections": {
             "boxes": _rounded(detections.boxes_xyxy),
             "scores": [round(score, 4) for score in detections.scores.tolist()],
             "labels": detections.labels.tolist(),
             "queries": detections.queries.tolist(),
         },
-        "truth": None if truth is None else {"boxes": _rounded(truth.boxes_xyxy), "names": names_of(truth)},
+        "truth": None if truth is None else {"boxes": _rounded(truth.boxes_xyxy), "names": _names_of(truth)},
         "layers": layers,
         "heads": heads,
         "queries": queries,
@@ -80,111 +82,97 @@ def pack_scene(
         "encoderLayers": encoder_layers,
         "encoderLevels": levels[len(levels) - len(attention.encoder_grids) :],
     }
-    texts = {"picture": _picture(image, LONGEST_SIDE)}
-    room = float(budget) - _PAGE - len(texts["picture"]) - len(json.dumps(facts)) - 8 * queries
+    blobs = {"picture": _encode_picture(image, LONGEST_SIDE)}
+    remaining = float(budget) - _PAGE_BYTES - len(blobs["picture"]) - len(json.dumps(metadata)) - 8 * queries
     left_out = []
 
-    among = attention.queries[:, 0]
-    facts["amongHeads"] = heads
-    text = quantize_rows(among).text(room / 10)
+    self_attention = attention.queries[:, 0]
+    metadata["selfAttentionHeads"] = heads
+    text = quantize_rows(self_attention).to_base64(remaining / 10)
     if text is None:
-        text = quantize_rows(among.mean(1, keepdim=True)).text(room / 4)
-        facts["amongHeads"] = int(text is not None)
-        what = "head by head (their mean is here)" if text else "to each other"
-        left_out.append(f"the queries' self-attention {what}")
+        text = quantize_rows(self_attention.mean(1, keepdim=True)).to_base64(remaining / 4)
+        metadata["selfAttentionHeads"] = int(text is not None)
+        left_out.append("the queries' self-attention" + (" of each head (only the mean is included)" if text else ""))
     if text is not None:
-        texts["among"] = text
-        room -= len(text)
+        blobs["self-attention"] = text
+        remaining -= len(text)
 
+    is_image = _is_image(attention, grids)
     by_query = attention.cross[:, 0, :, :, is_image].permute(2, 0, 1, 3)
-    order = _best_first(detections, queries)
-    first = _best_first(detections.above(LOW_SCORE), 0)
-    kept, spent = _that_fit(by_query, first, _SHARE * room)
-    room -= spent
+    order = _unique([*detections.queries.tolist(), *range(queries)])
+    detecting = _unique(detections.above(LOW_SCORE).queries.tolist())
+    included, size = _fit_queries(by_query, detecting, _DETECTION_SHARE * remaining)
+    remaining -= size
 
     encoder_is_image = is_image[len(is_image) - attention.encoder.shape[-1] :]
-    encoder_rows: list[str] = []
+    encoder_blobs: list[str] = []
     for layer in reversed(range(encoder_layers)):
         weights = attention.encoder[layer, 0].mean(0)[encoder_is_image][:, encoder_is_image]
-        text = quantize_rows(weights).text(room)
+        text = quantize_rows(weights).to_base64(remaining)
         if text is None:
             break
-        encoder_rows.insert(0, text)
-        room -= len(text)
-    facts["firstEncoderLayer"] = encoder_layers - len(encoder_rows)
-    texts |= {f"encoder-{facts['firstEncoderLayer'] + place}": text for place, text in enumerate(encoder_rows)}
-    if len(encoder_rows) < encoder_layers:
-        left_out.append(f"{encoder_layers - len(encoder_rows)} of {encoder_layers} encoder layers (the first ones)")
+        encoder_blobs.insert(0, text)
+        remaining -= len(text)
+    first_layer = encoder_layers - len(encoder_blobs)
+    metadata["firstEncoderLayer"] = first_layer
+    blobs |= {f"encoder-{layer}": text for layer, text in enumerate(encoder_blobs, first_layer)}
+    if first_layer > 0:
+        left_out.append(f"{first_layer} of {encoder_layers} encoder layers (the first ones)")
 
-    more, _ = _that_fit(by_query, [query for query in order if query not in kept], room)
-    facts["kept"] = kept + more
-    text = quantize_rows(by_query[facts["kept"]]).text()
-    assert text is not None, "without a limit there is always room"
-    texts["cross"] = text
-    if len(facts["kept"]) < queries:
-        left_out.append(
-            f"where {queries - len(facts['kept'])} of {queries} queries looked (those whose scores are lowest)"
-        )
-    facts["leftOut"] = left_out
-    return PackedScene(facts, texts, tuple(left_out))
-
-
-def names_of(found: Detections) -> list[str]:
-    """The class name of each, as the page shows it."""
-    return [class_name(label, found.class_names) for label in found.labels.tolist()]
+    others, _ = _fit_queries(by_query, [query for query in order if query not in included], remaining)
+    included += others
+    metadata["includedQueries"] = included
+    text = quantize_rows(by_query[included]).to_base64()
+    assert text is not None, "the length is not limited"
+    blobs["cross-attention"] = text
+    if len(included) < queries:
+        missing = queries - len(included)
+        left_out.append(f"cross-attention of {missing} of {queries} queries (those with the lowest scores)")
+    metadata["leftOut"] = left_out
+    return PackedScene(metadata, blobs, tuple(left_out))
 
 
-def _levels(attention: AttentionMaps) -> list[dict[str, float | int]]:
-    """Each level's grid without padding, and how many of its tokens the image is wide and high, not rounded."""
-    levels: list[dict[str, float | int]] = []
-    paddings = torch.split(attention.is_padding[0], [height * width for height, width in attention.grids])
-    for index, (padding, grid) in enumerate(zip(paddings, attention.grids, strict=True)):
-        height, width = _unpadded(padding, grid)
-        if attention.spans is not None:
-            span_width, span_height = attention.spans[0, index].tolist()
-        elif index == 0:
-            span_width, span_height = float(width), float(height)
-        else:  # a side of the coarser grid is less than a token too large
-            fine_width, fine_height = levels[0]["spanWidth"], levels[0]["spanHeight"]
-            ratio = max(2 ** ceil(log2(fine_width / width)), 2 ** ceil(log2(fine_height / height)))
-            span_width, span_height = fine_width / ratio, fine_height / ratio
-        levels.append({"width": width, "height": height, "spanWidth": span_width, "spanHeight": span_height})
-    return levels
+def _is_image(attention: AttentionMaps, grids: list[tuple[int, int]]) -> Bool[Tensor, " token"]:
+    """False for padding, which is to the right of and below the unpadded part of each level's grid."""
+    masks = []
+    for grid, (height, width) in zip(attention.grids, grids, strict=True):
+        mask = torch.zeros(grid, dtype=torch.bool)
+        mask[:height, :width] = True
+        masks.append(mask.flatten())
+    return torch.cat(masks)
 
 
-def _unpadded(padding: Bool[Tensor, " token"], grid: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of what is left of a grid: padding lies at the right and at the bottom."""
-    is_image = ~padding.view(grid)
-    return int(is_image.any(dim=1).sum()), int(is_image.any(dim=0).sum())
+def _unique(queries: list[int]) -> list[int]:
+    """In order of first occurrence."""
+    return list(dict.fromkeys(queries))
 
 
-def _best_first(found: Detections, queries: int) -> list[int]:
-    """The queries of the detections, each once, then the rest of so many queries."""
-    return list(dict.fromkeys([*found.queries.tolist(), *range(queries)]))
-
-
-def _that_fit(
-    by_query: Float[Tensor, "query layer head token"], order: list[int], room: float
+def _fit_queries(
+    by_query: Float[Tensor, "query layer head token"], order: list[int], max_size: float
 ) -> tuple[list[int], int]:
-    """The first queries whose rows have room, and what they need; together they compress no worse than one by one."""
-    kept, spent = [], 0
+    """The first queries of `order` that fit, and their size, which is not larger when they are compressed together."""
+    included, size = [], 0
     for query in order:
-        text = quantize_rows(by_query[query]).text(room - spent)
+        text = quantize_rows(by_query[query]).to_base64(max_size - size)
         if text is None:
             break
-        kept.append(query)
-        spent += len(text)
-    return kept, spent
+        included.append(query)
+        size += len(text)
+    return included, size
+
+
+def _names_of(detections: Detections) -> list[str]:
+    return [class_name(label, detections.class_names) for label in detections.labels.tolist()]
 
 
 def _rounded(boxes_xyxy: Float[Tensor, "box 4"]) -> list[list[float]]:
     return [[round(side, 1) for side in box] for box in boxes_xyxy.tolist()]
 
 
-def _picture(image: Image.Image, longest: int) -> str:
-    """A data URI."""
+def _encode_picture(image: Image.Image, longest_side: int) -> str:
+    """A JPEG as a data URI."""
     picture = image.convert("RGB")
-    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    picture.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=88)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""How one query's attention moves from layer to layer of the decoder, head by head."""
+"""The cross-attention of one query in each decoder layer, head by head."""
 
 from jaxtyping import Float
 from matplotlib.figure import Figure
@@ -8,20 +8,20 @@ from torch import Tensor
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
 from detr_lite.viz.draw import class_color
-from detr_lite.viz.figures.attention import CROSS_UNIT, Heads, chosen_heads, finest_span, query_heats
+from detr_lite.viz.figures.attention import CROSS_ATTENTION_LABEL, Heads, query_heatmaps, select_heads
 from detr_lite.viz.figures.figure_layout import (
     LARGE,
-    block_places,
+    arrange_blocks,
+    class_and_score,
     draw_box,
     draw_panel,
-    empty_sheet,
-    scored_name,
-    sheet_of,
+    layout_panels,
+    single_panel,
 )
-from detr_lite.viz.heatmap import overlay, reduced
+from detr_lite.viz.heatmap import finest_span, overlay, reduced
 
-_HEADS_IN_LINE = 8
-_TITLE_ROOM = 400.0  # points
+_HEADS_PER_ROW = 8
+_TITLE_WIDTH = 400.0  # points
 
 
 def layers_figure(
@@ -41,17 +41,17 @@ def layers_figure(
     Args:
         number: of the detection, counted from 0.
         index: of the image in the batch.
-        heads: "all" with their mean, "mean" alone, or the heads of these numbers, counted from 0.
-        boxes_cxcywh: `DetrOutput.boxes_cxcywh`. With it each row shows the box that the query answered with after that
+        heads: "all" with their mean, "mean" alone, or indices of heads, counted from 0.
+        boxes_cxcywh: `DetrOutput.boxes_cxcywh`. With it each row shows the box that the query predicted after that
             layer, and its label gives its edges in pixels; without it all rows show the final box.
         note: a line below the figure's title.
 
-    Errors: a detection or head that is not there.
+    Errors: a detection or head that does not exist.
     """
-    needed = chosen_heads(heads, maps.cross.shape[2])
+    selected = select_heads(heads, maps.cross.shape[2])
     picture = reduced(image)
     if len(detections) == 0:
-        return empty_sheet("no detections", image, picture)
+        return single_panel("no detections", image, picture)
     if not 0 <= number < len(detections):
         raise DetrLiteError(f"there is no detection {number}; there are {len(detections)}, counted from 0")
 
@@ -63,29 +63,33 @@ def layers_figure(
         boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh[:, index, query].detach().float().cpu())
         boxes_xyxy = boxes_xyxy * boxes_xyxy.new_tensor(size)
 
-    blocks = block_places(layers, isinstance(heads, str), 0 if heads == "mean" else len(needed), aspect, _HEADS_IN_LINE)
+    blocks = arrange_blocks(
+        layers, isinstance(heads, str), 0 if heads == "mean" else len(selected), aspect, _HEADS_PER_ROW
+    )
     labels = [""] * (1 + blocks[-1][-1][0])
     for layer, (block, box_xyxy) in enumerate(zip(blocks, boxes_xyxy.round().int().tolist(), strict=True)):
         x0, y0, x1, y1 = box_xyxy
         edges = "" if boxes_cxcywh is None else f"\nbox (pixels)\nx {x0} to {x1}\ny {y0} to {y1}"
         labels[block[0][0]] = f"layer {layer}{edges}"
-    name = scored_name(label, float(detections.scores[number]), detections.class_names, LARGE, _TITLE_ROOM)
-    boxes = "the final box" if boxes_cxcywh is None else "boxes: the query's answer after each layer"
-    sheet = sheet_of(
+    name = class_and_score(label, float(detections.scores[number]), detections.class_names, LARGE, _TITLE_WIDTH)
+    boxes = "the final box" if boxes_cxcywh is None else "boxes: the query's prediction after each layer"
+    layout = layout_panels(
         f"Cross-attention of query {query}, layer by layer\n{name} ({boxes})" + (f"\n{note}" if note else ""),
-        [place for block in blocks for place in block],
+        [cell for block in blocks for cell in block],
         aspect,
-        CROSS_UNIT,
+        CROSS_ATTENTION_LABEL,
         labels,
     )
-    panels = iter(sheet.panels)
+    panels = iter(layout.panels)
     for layer, box_xyxy in enumerate(boxes_xyxy.tolist()):
         axes = next(panels)
         draw_panel(axes, f"box after\nlayer {layer}" if boxes_cxcywh is not None else "image\n", image, picture)
-        draw_box(axes, box_xyxy, [channel / 255 for channel in class_color(label)], rim="white")
-        for title, heat in query_heats(maps, index, layer, query, heads):
+        draw_box(axes, box_xyxy, [channel / 255 for channel in class_color(label)], outline="white")
+        for title, heatmap in query_heatmaps(maps, index, layer, query, heads):
             axes = next(panels)
-            title = title.removesuffix(" of heads")  # eight heads leave no room for more
-            draw_panel(axes, f"{title}\npeak {heat.max():.1%}", image, overlay(picture, heat, finest_span(maps, index)))
-            draw_box(axes, box_xyxy, "white", rim="black")
-    return sheet.figure
+            title = title.removesuffix(" of heads")  # too long beside eight heads
+            draw_panel(
+                axes, f"{title}\npeak {heatmap.max():.1%}", image, overlay(picture, heatmap, finest_span(maps, index))
+            )
+            draw_box(axes, box_xyxy, "white", outline="black")
+    return layout.figure

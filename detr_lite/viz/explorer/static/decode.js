@@ -1,5 +1,5 @@
 "use strict";
-// From the page's text to numbers: base64, then deflate, then rows of 8-bit codes with a peak each.
+// Decodes attention weights: base64, then zlib, then rows of 8-bit codes with a peak each.
 
 function bytesOfBase64(text) {
   const characters = atob(text);
@@ -13,7 +13,7 @@ async function inflate(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** Rows of weights: weight = code / 255 * peak of its row. */
+/** Quantized rows: weight = code / 255 * peak of its row. */
 class Rows {
   constructor(bytes, length) {
     this.length = length;

@@ -1,28 +1,28 @@
 "use strict";
-// Elements of the page. Class and file names are other people's text: they only ever become text nodes.
+// Elements of the page. Class and file names are untrusted: they become text nodes, never markup.
 
 const $ = (id) => document.getElementById(id);
 
 /** element("li", {className: "row", title: name}, "text", otherElement) */
 function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
+  const created = document.createElement(tag);
   for (const [key, value] of Object.entries(properties)) {
-    if (key.startsWith("aria-") || key === "role") made.setAttribute(key, value);
-    else if (key === "color") made.style.setProperty("--color", value);
-    else made[key] = value;
+    if (key.startsWith("aria-") || key === "role") created.setAttribute(key, value);
+    else if (key === "color") created.style.setProperty("--color", value);
+    else created[key] = value;
   }
-  made.append(...children);
-  return made;
+  created.append(...children);
+  return created;
 }
 
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
-/** Black or white, whichever can be read on a colour. */
-const inkOn = ([red, green, blue]) => (0.299 * red + 0.587 * green + 0.114 * blue > 120 ? "#141414" : "#fff");
+/** Black or white, whichever is legible on a color. */
+const textColorOn = ([red, green, blue]) => (0.299 * red + 0.587 * green + 0.114 * blue > 120 ? "#141414" : "#fff");
 
 /**
- * A list of options of which Tab reaches one and arrows reach all.
- * Entries are {key, label, color, text, detail, number, share}; two of one key are one and the same choice.
+ * A list box: Tab reaches one option, arrow keys reach all.
+ * Entries are {key, label, color, text, detail, number, share}; entries with the same key are selected together.
  */
 class OptionList {
   constructor(root, { choose, hover }) {
@@ -41,29 +41,29 @@ class OptionList {
     root.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  /** `looked` is the key of an entry that is looked at in passing. */
-  fill(entries, chosen, looked = null) {
+  /** `selected` and `hovered` are keys of entries. */
+  fill(entries, selected, hovered = null) {
     const content = JSON.stringify(entries);
     if (content !== this.shown) {
       const focused = this.root.contains(document.activeElement) ? document.activeElement.dataset.key : null;
       this.shown = content;
       this.root.replaceChildren(...entries.map((entry) => this.option(entry)));
-      const again = focused === null ? null : this.options().find((option) => option.dataset.key === focused);
-      if (again) again.focus({ preventScroll: true });
+      const restored = focused === null ? null : this.options().find((option) => option.dataset.key === focused);
+      if (restored) restored.focus({ preventScroll: true });
     }
     const options = this.options();
     for (const option of options) {
-      option.setAttribute("aria-selected", String(Number(option.dataset.key) === chosen));
-      option.classList.toggle("looked", Number(option.dataset.key) === looked);
+      option.setAttribute("aria-selected", String(Number(option.dataset.key) === selected));
+      option.classList.toggle("hovered", Number(option.dataset.key) === hovered);
       option.tabIndex = -1;
     }
-    const entry = options.find((option) => option === document.activeElement) || options.find((option) => Number(option.dataset.key) === chosen) || options[0];
+    const entry = options.find((option) => option === document.activeElement) || options.find((option) => Number(option.dataset.key) === selected) || options[0];
     if (entry) entry.tabIndex = 0;
     this.root.hidden = options.length === 0;
   }
 
   option({ key, label, color, text, detail, number, share }) {
-    const made = element(
+    const created = element(
       "div",
       { role: "option", "aria-label": label, className: "option", color },
       element("i", { className: "dot" }),
@@ -72,9 +72,9 @@ class OptionList {
       element("span", { className: "number", textContent: number }),
       element("i", { className: "bar" }),
     );
-    made.dataset.key = key;
-    made.style.setProperty("--share", share);
-    return made;
+    created.dataset.key = key;
+    created.style.setProperty("--share", share);
+    return created;
   }
 
   options() {
@@ -98,9 +98,9 @@ class OptionList {
 
   onKey(event) {
     const options = this.options();
-    const place = options.indexOf(document.activeElement);
-    const next = { ArrowDown: place + 1, ArrowUp: place - 1, Home: 0, End: options.length - 1, Enter: place, " ": place }[event.key];
-    if (place < 0 || next === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    const index = options.indexOf(document.activeElement);
+    const next = { ArrowDown: index + 1, ArrowUp: index - 1, Home: 0, End: options.length - 1, Enter: index, " ": index }[event.key];
+    if (index < 0 || next === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
     const option = options[Math.min(options.length - 1, Math.max(0, next))];

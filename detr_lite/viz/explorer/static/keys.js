@@ -1,25 +1,26 @@
 "use strict";
-// The keyboard. A list, a slider and the tabs answer to arrows themselves and pass the rest on.
+// Keyboard shortcuts. Lists, sliders and tabs handle arrow keys themselves.
 
-const TOKENS_AT_ONCE = 4;
+const TOKENS_WITH_SHIFT = 4;
 
 function listenToKeys(app) {
-  const clamp = (value, most) => Math.min(most, Math.max(0, value));
-  const layer = (step) => app.change({ layer: clamp(app.state.layer + step, app.scene.facts.layers - 1) }, { replace: true });
+  const clamp = (value, max) => Math.min(max, Math.max(0, value));
+  const layer = (step) => app.change({ layer: clamp(app.state.layer + step, app.scene.metadata.layers - 1) }, { replace: true });
   const head = (step) => {
-    const now = app.state.head === "mean" ? -1 : app.state.head;
-    const next = Math.min(app.scene.facts.heads - 1, Math.max(-1, now + step));
+    const current = app.state.head === "mean" ? -1 : app.state.head;
+    const next = Math.min(app.scene.metadata.heads - 1, Math.max(-1, current + step));
     app.change({ head: next < 0 ? "mean" : next }, { replace: true });
   };
   const detection = (step) => {
     const visible = app.visible();
     if (!visible.length) return;
-    const place = visible.findIndex((one) => one.query === app.state.query);
-    app.chooseQuery(visible[place < 0 ? (step > 0 ? 0 : visible.length - 1) : (place + step + visible.length) % visible.length].query);
+    const index = visible.findIndex(({ query }) => query === app.state.query);
+    const next = index < 0 ? (step > 0 ? 0 : visible.length - 1) : (index + step + visible.length) % visible.length;
+    app.selectQuery(visible[next].query);
   };
-  const flip = (key) => app.change({ [key]: !app.state[key] });
+  const toggle = (key) => app.change({ [key]: !app.state[key] });
   const actions = {
-    ArrowUp: () => layer(-1), // as in the atlas, whose first row is layer 0
+    ArrowUp: () => layer(-1), // as in the overview, whose first row is layer 0
     ArrowDown: () => layer(1),
     ArrowLeft: () => head(-1),
     ArrowRight: () => head(1),
@@ -29,46 +30,46 @@ function listenToKeys(app) {
     n: () => detection(1),
     p: () => detection(-1),
     i: () => $("stage").focus(),
-    o: () => app.show("objects"),
-    f: () => app.show("point"),
-    q: () => app.show("links"),
-    b: () => flip("boxes"),
-    t: () => app.scene.facts.truth && flip("truth"),
-    s: () => flip("smooth"),
+    o: () => app.showView("detections"),
+    f: () => app.showView("point"),
+    q: () => app.showView("links"),
+    b: () => toggle("boxes"),
+    t: () => app.scene.metadata.truth && toggle("truth"),
+    s: () => toggle("smooth"),
     d: () => $("theme").click(),
     ",": () => app.change({ image: clamp(app.state.image - 1, app.page.scenes.length - 1) }),
     ".": () => app.change({ image: clamp(app.state.image + 1, app.page.scenes.length - 1) }),
     "?": () => $("help").showModal(),
-    Escape: () => app.letGo(),
+    Escape: () => app.clearSelection(),
   };
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || $("help").open || !app.scene) return;
     const isArrow = event.key.startsWith("Arrow");
     if (isArrow && event.target.matches("input, select")) return;
-    if (event.target.matches("select")) return; // letters choose there
+    if (event.target.matches("select")) return; // where letters select an option
     if (isArrow && event.target === $("stage")) {
       movePoint(app, event);
       event.preventDefault();
       return;
     }
     const digit = /^\d$/.test(event.key) ? Number(event.key) : null;
-    if (digit !== null && digit < app.scene.facts.heads) app.change({ head: digit }, { replace: true });
+    if (digit !== null && digit < app.scene.metadata.heads) app.change({ head: digit }, { replace: true });
     else if (Object.hasOwn(actions, event.key)) actions[event.key]();
     else return;
     event.preventDefault();
   });
 }
 
-/** By one token of the encoder's grid (of the finest level where there is no encoder), to the token's middle. */
+/** To the center of the next token of the encoder's grid, or of the finest level without an encoder. */
 function movePoint(app, event) {
-  const { facts } = app.scene;
-  const { width, height, spanWidth, spanHeight } = finestOf(facts.encoderLayers ? facts.encoderLevels : facts.levels);
-  const by = event.shiftKey ? TOKENS_AT_ONCE : 1;
+  const { metadata } = app.scene;
+  const { width, height, spanWidth, spanHeight } = finestOf(metadata.encoderLayers ? metadata.encoderLevels : metadata.levels);
+  const by = event.shiftKey ? TOKENS_WITH_SHIFT : 1;
   const [x, y] = app.state.point || [0.5, 0.5];
-  const isFirst = app.state.point === null; // begins in the middle
+  const isFirst = app.state.point === null; // starts in the center
   const across = isFirst ? 0 : by * ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] || 0);
   const down = isFirst ? 0 : by * ({ ArrowUp: -1, ArrowDown: 1 }[event.key] || 0);
-  const middle = (place, step, count, span) => Math.min(1, (Math.min(count - 1, Math.max(0, Math.floor(place * span + 1e-9) + step)) + 0.5) / span);
-  app.choosePoint([middle(x, across, width, spanWidth), middle(y, down, height, spanHeight)], { replace: !isFirst });
+  const center = (position, step, count, span) => Math.min(1, (Math.min(count - 1, Math.max(0, Math.floor(position * span + 1e-9) + step)) + 0.5) / span);
+  app.selectPoint([center(x, across, width, spanWidth), center(y, down, height, spanHeight)], { replace: !isFirst });
 }

@@ -1,14 +1,14 @@
 "use strict";
-// What is looked at, all of it in the address after "#", so that a copied address shows the same.
+// The state of the page, all of it in the address after "#", so that a copied address shows the same view.
 
-const VIEWS = ["objects", "point", "links"];
+const VIEWS = ["detections", "point", "links"];
 
-/** Where a visitor of an image begins. */
-function firstState(page, image) {
+/** The state of an image when it is opened. */
+function initialState(page, image) {
   const scene = page.scenes[image];
   return {
     image,
-    view: "objects",
+    view: "detections",
     query: null,
     point: null, // [x, y], relative to the image
     layer: page.layer === null ? scene.layers - 1 : page.layer,
@@ -16,7 +16,7 @@ function firstState(page, image) {
     encoder: Math.max(0, scene.encoderLayers - 1),
     level: "all",
     score: page.threshold,
-    classes: [], // none chosen: all are shown
+    classes: [], // empty: all
     boxes: true,
     truth: false,
     smooth: true,
@@ -37,23 +37,22 @@ function hashOf(state) {
   return `#${parts.toString().replaceAll("%2C", ",")}`;
 }
 
-/** The state of an address. What it does not say is as at first; what cannot be is the nearest that can. */
+/** The state of an address: the initial state where it says nothing, the nearest valid value where it is invalid. */
 function stateOf(hash, page) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
-  const whole = (key, most) => {
+  const integer = (key, max) => {
     const text = parts.get(key);
-    return text !== null && /^\d{1,6}$/.test(text) ? Math.min(Number(text), most) : null;
+    return text !== null && /^\d{1,6}$/.test(text) ? Math.min(Number(text), max) : null;
   };
-  const kept = (value, otherwise) => (value === null ? otherwise : value);
 
-  const state = firstState(page, kept(whole("image", page.scenes.length - 1), 0));
+  const state = initialState(page, integer("image", page.scenes.length - 1) ?? 0);
   const scene = page.scenes[state.image];
   if (VIEWS.includes(parts.get("view"))) state.view = parts.get("view");
-  state.query = whole("query", scene.queries - 1);
-  state.layer = kept(whole("layer", scene.layers - 1), state.layer);
-  state.head = parts.get("head") === "mean" ? "mean" : kept(whole("head", scene.heads - 1), state.head);
-  state.encoder = kept(whole("encoder", Math.max(0, scene.encoderLayers - 1)), state.encoder);
-  state.level = parts.get("level") === "all" ? "all" : kept(whole("level", scene.levels.length - 1), "all");
+  state.query = integer("query", scene.queries - 1);
+  state.layer = integer("layer", scene.layers - 1) ?? state.layer;
+  state.head = parts.get("head") === "mean" ? "mean" : integer("head", scene.heads - 1) ?? state.head;
+  state.encoder = integer("encoder", Math.max(0, scene.encoderLayers - 1)) ?? state.encoder;
+  state.level = parts.get("level") === "all" ? "all" : integer("level", scene.levels.length - 1) ?? "all";
   const point = (parts.get("point") || "").split(",").map(Number);
   if (parts.get("point") && point.length === 2 && point.every((side) => side >= 0 && side <= 1)) state.point = point;
   const score = parts.has("score") ? Number(parts.get("score")) : NaN;

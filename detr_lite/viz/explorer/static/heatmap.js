@@ -1,29 +1,29 @@
 "use strict";
-// From weights of tokens to a picture.
-// Levels of tokens lie over each other: a coarse token covers several of the finest. Its weight is spread evenly over
-// those that it covers, so that the sum over the picture is the sum of the weights.
+// From the weights of tokens to a heatmap.
+// A coarse token covers several tokens of the finest level. Its weight is spread evenly over them, so that the heatmap
+// sums to the weights.
 
 const finestOf = (levels) => levels.reduce((best, level) => (level.width * level.height > best.width * best.height ? level : best));
 
-/** For each level a function (row, column) -> how many of the finest level's tokens that token covers. */
+/** For each level a function (row, column) -> how many tokens of the finest level that token covers. */
 function coverage(levels) {
   const finest = finestOf(levels);
   return levels.map((level) => {
     const ratio = Math.max(1, Math.round(finest.spanWidth / level.spanWidth), Math.round(finest.spanHeight / level.spanHeight));
-    const covered = (place, count) => Math.max(1, Math.min((place + 1) * ratio, count) - place * ratio);
+    const covered = (index, count) => Math.max(1, Math.min((index + 1) * ratio, count) - index * ratio);
     return (row, column) => covered(row, finest.height) * covered(column, finest.width);
   });
 }
 
-class Heat {
-  /** `weights` level by level and row-major; `only` is "all", or the number of the one level to show. */
+class Heatmap {
+  /** `weights` are level by level, row-major; `only` is "all", or the number of a single level. */
   constructor(weights, levels, only = "all") {
-    const spread = only === "all" ? coverage(levels) : levels.map(() => () => 1);
+    const covered = only === "all" ? coverage(levels) : levels.map(() => () => 1);
     let first = 0;
     this.layers = levels.map((level, number) => {
       const values = new Float64Array(level.width * level.height);
       for (let row = 0, i = 0; row < level.height; row++)
-        for (let column = 0; column < level.width; column++, i++) values[i] = weights[first + i] / spread[number](row, column);
+        for (let column = 0; column < level.width; column++, i++) values[i] = weights[first + i] / covered[number](row, column);
       first += values.length;
       return { ...level, values };
     });
@@ -32,16 +32,16 @@ class Heat {
     const { width, height, spanWidth, spanHeight } = this.finest;
     this.width = width;
     this.height = height;
-    /** A value for each token of the finest level shown. */
+    /** One value for each token of the finest level shown. */
     this.values = new Float64Array(width * height);
     for (let row = 0; row < height; row++)
       for (let column = 0; column < width; column++)
-        // The middle of a token, where the image ends within the last one: still in the token.
+        // The center of a token; where the image ends within the last one, it may be outside the image.
         this.values[row * width + column] = this.at([(column + 0.5) / spanWidth, (row + 0.5) / spanHeight]);
-    this.peak = this.values.reduce((most, value) => Math.max(most, value), 0);
+    this.peak = this.values.reduce((max, value) => Math.max(max, value), 0);
   }
 
-  /** The value at a point, whose sides are relative to the image. */
+  /** The value at a point, whose coordinates are relative to the image. */
   at([x, y]) {
     let sum = 0;
     for (const { width, height, spanWidth, spanHeight, values } of this.layers) {
@@ -52,24 +52,24 @@ class Heat {
     return sum;
   }
 
-  /** The picture's values, relative to the peak, for so many pixels; tokens with sharp edges, or smoothed. */
+  /** The values of so many pixels, relative to the peak; each token a rectangle, or interpolated. */
   pixels(width, height, smooth) {
     const sum = new Float32Array(width * height);
-    for (const layer of this.layers) addEnlarged(sum, width, height, layer, smooth);
+    for (const layer of this.layers) addResized(sum, width, height, layer, smooth);
     const scale = this.peak > 0 ? 1 / this.peak : 0;
-    for (let i = 0; i < sum.length; i++) sum[i] = Math.min(1, Math.max(0, sum[i] * scale)); // a smooth curve may overshoot
+    for (let i = 0; i < sum.length; i++) sum[i] = Math.min(1, Math.max(0, sum[i] * scale)); // cubic interpolation overshoots
     return sum;
   }
 }
 
-/** Which tokens make up each pixel of a line, and their parts: one, or four of a Catmull-Rom curve. */
+/** Tokens and their coefficients for each pixel of a line: the nearest, or four of Catmull-Rom interpolation. */
 function taps(pixels, tokens, span, smooth) {
   const clamp = (token) => Math.min(tokens - 1, Math.max(0, token));
   return Array.from({ length: pixels }, (_, pixel) => {
-    const place = ((pixel + 0.5) / pixels) * span;
-    if (!smooth) return [[clamp(Math.floor(place)), 1]];
-    const first = Math.floor(place - 0.5);
-    const t = place - 0.5 - first;
+    const position = ((pixel + 0.5) / pixels) * span;
+    if (!smooth) return [[clamp(Math.floor(position)), 1]];
+    const first = Math.floor(position - 0.5);
+    const t = position - 0.5 - first;
     return [
       [clamp(first - 1), ((-t + 2) * t - 1) * t * 0.5],
       [clamp(first), ((3 * t - 5) * t * t + 2) * 0.5],
@@ -79,26 +79,26 @@ function taps(pixels, tokens, span, smooth) {
   });
 }
 
-function addEnlarged(sum, width, height, layer, smooth) {
+function addResized(sum, width, height, layer, smooth) {
   const across = taps(width, layer.width, layer.spanWidth, smooth);
-  const wide = new Float32Array(layer.height * width); // widened first: far fewer rows than the picture has
+  const resized = new Float32Array(layer.height * width); // first horizontally: there are far fewer rows of tokens than of pixels
   for (let row = 0; row < layer.height; row++)
     for (let x = 0; x < width; x++) {
       let value = 0;
-      for (const [token, part] of across[x]) value += part * layer.values[row * layer.width + token];
-      wide[row * width + x] = value;
+      for (const [token, factor] of across[x]) value += factor * layer.values[row * layer.width + token];
+      resized[row * width + x] = value;
     }
   taps(height, layer.height, layer.spanHeight, smooth).forEach((down, y) => {
-    for (const [token, part] of down)
-      for (let x = 0; x < width; x++) sum[y * width + x] += part * wide[token * width + x];
+    for (const [token, factor] of down)
+      for (let x = 0; x < width; x++) sum[y * width + x] += factor * resized[token * width + x];
   });
 }
 
 /** Weak attention stays visible, no attention leaves the image. */
 const opacity = (value) => 0.94 * Math.sqrt(value);
 
-/** Paint values from 0 to 1 on a canvas; with a `ground` (grey, 0 to 255) opaque, as they look over it. */
-function paint(canvas, values, width, height, colormap, ground = null) {
+/** Paint values from 0 to 1 on a canvas; opaque if a `background` (gray, 0 to 255) is given. */
+function paint(canvas, values, width, height, colormap, background = null) {
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d");
@@ -108,14 +108,14 @@ function paint(canvas, values, width, height, colormap, ground = null) {
     const alpha = opacity(values[i]);
     for (let channel = 0; channel < 3; channel++) {
       const value = colormap[color + channel];
-      picture.data[4 * i + channel] = ground === null ? value : alpha * value + (1 - alpha) * ground;
+      picture.data[4 * i + channel] = background === null ? value : alpha * value + (1 - alpha) * background;
     }
-    picture.data[4 * i + 3] = ground === null ? Math.round(255 * alpha) : 255;
+    picture.data[4 * i + 3] = background === null ? Math.round(255 * alpha) : 255;
   }
   context.putImageData(picture, 0, 0);
 }
 
-/** A share as people read it: "3.25 %". */
+/** "3.25 %" */
 function percent(share) {
   if (share === 0) return "0 %";
   const value = 100 * share;
