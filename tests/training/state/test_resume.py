@@ -1,4 +1,4 @@
-"""Going on with a run: from which checkpoint, exactly where it was, and what must be as it was."""
+"""Resuming a run: from which checkpoint, exactly where it was, and what has to be unchanged."""
 
 import json
 import os
@@ -21,17 +21,17 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.training import run
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.state.resume import DescribeCheckpoint, RunFacts, find_resumed
-from detr_lite.training.state.run_folder import WRITTEN, choose_folder
+from detr_lite.training.state.resume import DataFingerprint, DescribeCheckpoint, find_resume_point
+from detr_lite.training.state.run_folder import RUN_FILES, choose_folder
 from detr_lite.weights.checkpoint import KEY, Description
 
 STEPS = 16
 EVALUATED = 3
-"""Batches of an evaluation; they come after steps 6, 11 and 16."""
+"""Batches of an evaluation; evaluations come after steps 6, 11 and 16."""
 
 
 def small(config: Config, name: str = "lite", num_workers: int = 0, accumulate: int = 1, epochs: int = 4) -> Config:
-    """Four epochs of four batches of two, with all that is random: augmentation, noise, dropout; and an average."""
+    """Four epochs of four batches of two, with augmentation, denoising noise, dropout and an EMA."""
     return replace(
         config,
         data=replace(config.data, augmentation="light", num_workers=num_workers, batch_size=2),
@@ -42,7 +42,7 @@ def small(config: Config, name: str = "lite", num_workers: int = 0, accumulate: 
 
 
 def signal_in(call: int, signum: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the signal come in the n-th step, those of evaluation counted too."""
+    """Send the signal in the n-th step, counting those of evaluations."""
     calls = 0
 
     def counted(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +68,7 @@ def whole_runs() -> dict[Any, Path]:
 def whole_run(
     whole_runs: dict[Any, Path], tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """The folder of the uninterrupted run with these settings, made once."""
+    """The folder of the uninterrupted run with these settings, trained once."""
 
     def make(**settings: Any) -> Path:
         key = tuple(settings.items())
@@ -108,7 +108,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
     signum: int,
     step: int,
 ) -> None:
-    """Data order, augmentation, noise, dropout, averages, optimiser, schedule and log included."""
+    """With the same data order, augmentation, noise, dropout, EMA, optimiser state, schedule and metrics.csv."""
     whole, parts = whole_run(**settings), tmp_path / "parts"
     config = small(tiny_config, **settings)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -119,9 +119,9 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
             run.train(invocation(config=config, run_dir=parts))
     assert ending.value.code == 128 + signum
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    told = capfd.readouterr()
-    assert f"{signal.Signals(signum).name}: stopping after this step" in told.err
-    assert f"go on with: python tools/train.py --config {parts}/config.yaml --run_dir {parts} --resume" in told.out
+    printed = capfd.readouterr()
+    assert f"{signal.Signals(signum).name}: stopping after this step" in printed.err
+    assert f"python tools/train.py --config {parts}/config.yaml --run_dir {parts} --resume" in printed.out
     assert checkpoint_of(parts)["global_step"] == step
 
     run.train(invocation(config=config, run_dir=parts, resume="last"))
@@ -131,14 +131,14 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
 
 
 @pytest.mark.usefixtures("no_finish")
-def test_a_checkpoint_before_an_evaluation_has_the_averages_in_their_place(
+def test_a_checkpoint_in_an_evaluation_has_weights_and_ema_in_their_places(
     whole_run: Callable[..., Path],
     invocation: Callable[..., Invocation],
     tiny_config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While the average is being evaluated, it stands where the weights stand in training."""
+    """During an evaluation the EMA takes the place of the weights in the module."""
     config = small(tiny_config)
     calm, stopped = tmp_path / "calm", tmp_path / "stopped"
     for folder, call in ((calm, 6), (stopped, 8)):
@@ -154,7 +154,7 @@ def test_a_checkpoint_before_an_evaluation_has_the_averages_in_their_place(
 
 
 @pytest.mark.usefixtures("no_finish")
-def test_the_best_checkpoint_can_be_gone_on_from(
+def test_a_run_can_be_resumed_from_its_best_checkpoint(
     whole_run: Callable[..., Path], invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path
 ) -> None:
     """It is written at another moment than the last one: just after an evaluation."""
@@ -167,7 +167,7 @@ def test_the_best_checkpoint_can_be_gone_on_from(
     assert steps == [row["step"] for row in timeless_rows_of(whole) if int(row["step"]) > 6]
 
 
-def test_a_lost_best_checkpoint_makes_way_for_the_next(
+def test_a_missing_best_checkpoint_is_replaced_by_the_next(
     run_tool: Callable[..., Any], finished_run: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
@@ -199,7 +199,7 @@ def stopped_run(
 
 
 @pytest.mark.parametrize("left", [0, 1000, -1])
-def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
+def test_a_damaged_last_checkpoint_falls_back_to_the_previous_one(
     whole_run: Callable[..., Path],
     stopped_run: Path,
     invocation: Callable[..., Invocation],
@@ -208,64 +208,63 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
     left: int,
 ) -> None:
     last = stopped_run / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:left])  # a second name of the same file must not be hurt by that
+    last.write_bytes(last.read_bytes()[:left])  # previous.ckpt may be a hard link to the same file
     run.train(invocation(config=small(tiny_config), run_dir=stopped_run, resume="last"))
     out = capsys.readouterr().out
-    assert f"damaged    {last}: not a checkpoint, or cut off" in out
-    assert f"resume     from {last.with_name('previous.ckpt')} instead, at step 0" in out
+    assert f"warning: {last}: not a checkpoint, or cut off" in out
+    assert f"resuming from {last.with_name('previous.ckpt')} at step 0" in out
     assert_same_end(stopped_run, whole_run())
 
 
-def test_no_checkpoint_is_whole(refusal: Callable[..., str], stopped_run: Path) -> None:
+def test_if_no_checkpoint_can_be_read_it_is_refused(refusal: Callable[..., str], stopped_run: Path) -> None:
     for path in (stopped_run / "checkpoints").iterdir():
         path.write_bytes(b"nothing")
-    told = refusal("train", "--config", stopped_run / "config.yaml", "--run_dir", stopped_run, "--resume")
-    assert "last.ckpt: not a checkpoint" in told
+    message = refusal("train", "--config", stopped_run / "config.yaml", "--run_dir", stopped_run, "--resume")
+    assert "last.ckpt: not a checkpoint" in message
 
 
 def test_which_checkpoint_is_resumed(
     invocation: Callable[..., Invocation], finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def resumed(**changes: Any) -> Path:
-        found = find_resumed(invocation(**changes))
+        found = find_resume_point(invocation(**changes))
         assert found is not None
         return found.path
 
     monkeypatch.chdir(tmp_path)
-    assert find_resumed(invocation()) is None
+    assert find_resume_point(invocation()) is None
     assert resumed(resume="last", run_dir=finished_run) == finished_run / "checkpoints/last.ckpt"
     best = finished_run / "checkpoints/best.ckpt"
     assert resumed(resume=str(best)) == best
     with pytest.raises(DetrLiteError, match=r"runs/tiny/checkpoints/last\.ckpt does not exist"):
-        find_resumed(invocation(resume="last"))
+        find_resume_point(invocation(resume="last"))
     shutil.copytree(finished_run, "runs/tiny")
     assert resumed(resume="last") == Path("runs/tiny/checkpoints/last.ckpt")
     Path("runs/tiny/checkpoints/last.ckpt").unlink()
     assert resumed(resume="last") == Path("runs/tiny/checkpoints/previous.ckpt")
     shutil.rmtree("runs/tiny/checkpoints")
-    assert find_resumed(invocation(resume="last")) is None
+    assert find_resume_point(invocation(resume="last")) is None
     assert choose_folder(invocation(resume="last"), None) == Path("runs/tiny")
     with pytest.raises(DetrLiteError, match=r"none\.ckpt does not exist"):
-        find_resumed(invocation(resume="none.ckpt"))
+        find_resume_point(invocation(resume="none.ckpt"))
 
 
-def test_changed_settings_are_named_and_the_epoch_is_begun_anew(
+def test_changed_settings_are_reported_and_the_epoch_starts_again(
     stopped_run: Path, invocation: Callable[..., Invocation], tiny_config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = small(tiny_config)
     changed = replace(config, data=replace(config.data, batch_size=4), optim=replace(config.optim, max_grad_norm=0.5))
     run.train(invocation(config=changed, run_dir=stopped_run, resume="last"))
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
-    assert lines == [
-        "changed    data.batch_size 4 (was 2)",
-        "changed    optim.max_grad_norm 0.5 (was 1.0)",
-        "changed    batches are others than before; an epoch that was interrupted is begun anew",
-    ]
+    out = capsys.readouterr().out
+    batch_size, norm, restart = (line for line in out.splitlines() if "(was " in line or "starts again" in line)
+    assert batch_size.endswith("data.batch_size 4 (was 2)")
+    assert norm.endswith("optim.max_grad_norm 0.5 (was 1.0)")
+    assert restart.endswith("the batches are no longer the same, so an interrupted epoch starts again")
     # Three steps of two images, and then four epochs of two steps.
     assert checkpoint_of(stopped_run)["global_step"] == 3 + 4 * 2
 
 
-def test_changed_data_are_named(
+def test_changed_data_are_reported(
     stopped_run: Path,
     invocation: Callable[..., Invocation],
     tiny_config: Config,
@@ -278,14 +277,14 @@ def test_changed_data_are_named(
     moved = replace(config, data=replace(config.data, root=str(root)))
     run.train(invocation(config=moved, run_dir=stopped_run, resume="last"))
     out = capsys.readouterr().out
-    assert f"changed    data.root {root} (was {config.data.root})" in out
-    assert "changed    the training data: 8 images with 9 objects, state " in out
-    assert " (was 8 images with 10 objects, state " in out
-    assert "changed    the validation data, so AP is not comparable with before: 5 images" in out
-    assert "begun anew" in out
+    assert f"data.root {root} (was {config.data.root})" in out
+    assert "the training data: 8 images with 9 objects, hash " in out
+    assert " (was 8 images with 10 objects, hash " in out
+    assert "the validation data, so AP is not comparable with before: 5 images" in out
+    assert "starts again" in out
 
 
-def test_the_same_data_elsewhere_are_the_same(
+def test_the_same_data_in_another_folder_count_as_unchanged(
     whole_run: Callable[..., Path],
     stopped_run: Path,
     invocation: Callable[..., Invocation],
@@ -296,15 +295,15 @@ def test_the_same_data_elsewhere_are_the_same(
     config = small(tiny_config)
     moved = replace(config, data=replace(config.data, root=str(own_data)))
     run.train(invocation(config=moved, run_dir=stopped_run, resume="last"))
-    assert "begun anew" not in capsys.readouterr().out
+    assert "starts again" not in capsys.readouterr().out
     assert_same_end(stopped_run, whole_run())
 
 
 def test_each_checkpoint_is_described(tiny_data: Path) -> None:
     description = Description(Config(), (Category(7, "cat"),), ResizeRule("longest", 64), (0.5,) * 3, (0.2,) * 3)
-    facts = RunFacts.of(read_split(tiny_data, "train"), read_split(tiny_data, "val"), 1)
+    fingerprint = DataFingerprint.of(read_split(tiny_data, "train"), read_split(tiny_data, "val"), 1)
     checkpoint: dict[str, Any] = {"state_dict": {}}
-    describe = DescribeCheckpoint(description, facts, restarts_epoch=False)
+    describe = DescribeCheckpoint(description, fingerprint, restarts_epoch=False)
     describe.on_save_checkpoint(MagicMock(spec=L.Trainer), MagicMock(spec=L.LightningModule), checkpoint)
     assert Description.from_dict(checkpoint[KEY]) == description
 
@@ -323,14 +322,14 @@ def test_a_finished_run_that_is_resumed_gets_its_missing_evaluation(
         (copy_of_finished / name).unlink()
     ended = run_tool("train", "--config", copy_of_finished / "config.yaml", "--run_dir", copy_of_finished, "--resume")
     assert ended.code == 0, ended.err
-    assert files_in(copy_of_finished) == set(WRITTEN)
+    assert files_in(copy_of_finished) == set(RUN_FILES)
     assert json.loads((copy_of_finished / "evaluation/metrics.json").read_text()) == before
     assert (copy_of_finished / "metrics.csv").read_text() == log
     assert all(torch.equal(value, weights[key]) for key, value in weights_of(copy_of_finished).items())
 
 
 @pytest.mark.usefixtures("no_finish")
-def test_a_finished_run_can_go_on_for_longer(run_tool: Callable[..., Any], copy_of_finished: Path) -> None:
+def test_a_finished_run_can_be_extended(run_tool: Callable[..., Any], copy_of_finished: Path) -> None:
     words = ("--config", copy_of_finished / "config.yaml", "--run_dir", copy_of_finished)
     assert run_tool("train", *words, "--resume", "--trainer.max_epochs", 61).code == 0
     assert rows_of(copy_of_finished)[-1]["step"] == "122"
@@ -354,13 +353,15 @@ def test_settings_that_a_resumed_run_must_keep(
     assert expected in refusal("train", *words, *change)
 
 
-def test_weights_alone_are_not_resumed(refusal: Callable[..., str], finished_run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_weights_cannot_be_resumed(
+    refusal: Callable[..., str], finished_run: Path, tmp_path: Path
+) -> None:
     content = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)
     torch.save({name: content[name] for name in ("state_dict", KEY)}, tmp_path / "weights.ckpt")
     words = ("--config", finished_run / "config.yaml", "--run_dir", tmp_path / "run")
-    told = refusal("train", *words, "--resume", tmp_path / "weights.ckpt")
-    assert "holds weights alone" in told
-    assert "--model.init_from" in told
+    message = refusal("train", *words, "--resume", tmp_path / "weights.ckpt")
+    assert "holds only weights" in message
+    assert "--model.init_from" in message
 
 
 def test_a_run_is_not_resumed_on_other_categories(
