@@ -1,4 +1,4 @@
-"""Atomic writing: complete files or none, temporary names that never collide, and flushing only where it is worth it."""
+"""Atomic writing: complete files or none, temporary names that never collide, and no needless flushing."""
 
 import errno
 import os

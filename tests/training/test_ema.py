@@ -168,12 +168,12 @@ def test_a_resumed_run_continues_from_the_weights_and_the_average(
     config: Config, train: Callable[..., None], tmp_path: Path, accumulate: int, epochs_first: int
 ) -> None:
     config = replace(config, optim=replace(config.optim, accumulate_grad_batches=accumulate, schedule="constant"))
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(config, whole)
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    train(config, uninterrupted)
     first = replace(config.trainer, max_epochs=epochs_first, num_evaluations=epochs_first)
-    train(replace(config, trainer=first), parts)
-    train(config, parts, resume="last")
-    expected, content = checkpoint(whole, "last"), checkpoint(parts, "last")
+    train(replace(config, trainer=first), resumed)
+    train(config, resumed, resume="last")
+    expected, content = checkpoint(uninterrupted, "last"), checkpoint(resumed, "last")
     assert content["global_step"] == expected["global_step"] == 4 * -(-4 // accumulate)
     for part in ("state_dict", "current_model_state", "averaging_state"):
         assert same(content[part], expected[part]), part

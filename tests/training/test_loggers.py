@@ -141,19 +141,19 @@ def wandb_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def test_wandb_without_a_login_is_refused_without_a_prompt(wandb_says: Callable[..., None], tmp_path: Path) -> None:
-    asked = []
+    prompts = []
 
     def nobody(prompt: bool) -> bool:
-        asked.append(prompt)
+        prompts.append(prompt)
         return False
 
     wandb_says("online", nobody)
     with pytest.raises(DetrLiteError, match="nobody is logged in; run `wandb login` first, or set WANDB_MODE=offline"):
         loggers.make_logger("wandb", tmp_path)
-    assert asked == [False]
+    assert prompts == [False]
     wandb_says("offline", nobody)
     assert loggers.make_logger("wandb", tmp_path) is not None
-    assert asked == [False]
+    assert prompts == [False]
 
 
 def test_a_login_that_wandb_does_not_accept_is_one_line(wandb_says: Callable[..., None], tmp_path: Path) -> None:

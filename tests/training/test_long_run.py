@@ -29,7 +29,7 @@ class Sample:
 
 
 def memory_of(pid: int) -> float:
-    """Resident and swapped memory, shared with the parent or not, as that changes when loading processes start or end."""
+    """Resident and swapped memory in MB, shared or not: what is shared changes as loading processes start and end."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem", "VmSwap"))) / 1024
 

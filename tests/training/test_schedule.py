@@ -129,15 +129,15 @@ def test_accumulated_batches_count_as_one_step() -> None:
 
 
 def test_random_numbers_of_a_step_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
-    whole = Toy()
-    run(whole, TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=1), StepSeed(3))
+    first = Toy()
+    run(first, TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=1), StepSeed(3))
     torch.rand(17)
     again = Toy()
     run(again, TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1), StepSeed(3))
     other = Toy()
     run(other, TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1), StepSeed(4))
-    assert again.draws == whole.draws[:BATCHES]
-    assert len(set(whole.draws + other.draws)) == 3 * BATCHES  # epochs and seeds differ
+    assert again.draws == first.draws[:BATCHES]
+    assert len(set(first.draws + other.draws)) == 3 * BATCHES  # epochs and seeds differ
 
 
 def test_all_ranks_use_the_clock_of_rank_0() -> None:

@@ -61,9 +61,9 @@ def test_minutes_end_both(start_two: Callable[..., ranks.Ranks], tiny_config: Co
 
 
 @pytest.fixture(scope="module")
-def whole_run(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted_run(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of two processes: three epochs of two steps."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("uninterrupted")
     invocation = Invocation(together(tiny_config, epochs=3), "tiny", folder, resume=None, overwrite=False)
     assert ranks.start(folder / "ranks", 2, ranks.train, invocation).codes() == [0, 0]
     return folder
@@ -71,7 +71,12 @@ def whole_run(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize(("rank", "step"), [(0, 1), (1, 3), (1, 5)])
 def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does(
-    start_two: Callable[..., ranks.Ranks], whole_run: Path, tiny_config: Config, tmp_path: Path, rank: int, step: int
+    start_two: Callable[..., ranks.Ranks],
+    uninterrupted_run: Path,
+    tiny_config: Config,
+    tmp_path: Path,
+    rank: int,
+    step: int,
 ) -> None:
     """Whichever process gets the signal, both stop after the same step, and rank 0 has the exit code."""
     config, folder = together(tiny_config, epochs=3), tmp_path / "run"
@@ -84,7 +89,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
     both = start_two(config, folder, resume="last")
     assert both.codes() == [0, 0], both.err
     assert changes(both.out[0]) == []
-    assert_same_end(folder, whole_run)
+    assert_same_end(folder, uninterrupted_run)
 
 
 def stop_before_training(rank: int) -> None:

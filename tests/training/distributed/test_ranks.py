@@ -143,11 +143,11 @@ def test_an_odd_number_of_images_is_evaluated_as_by_one_rank(
 
 def exchange(place: Path, backend: str) -> None:
     ranks.join()
-    rank, told = dist.get_rank(), dist.get_backend()
+    rank, actual = dist.get_rank(), dist.get_backend()
     dist.get_backend = lambda: backend  # type: ignore[assignment]
     control_group, trainer = ControlGroup(), MagicMock(world_size=2)
     control_group.init_control_group(trainer)
-    dist.get_backend = lambda *_: told  # type: ignore[assignment]
+    dist.get_backend = lambda *_: actual  # type: ignore[assignment]
     found = control_group.all_reduce_max(trainer, rank, -rank, 2**40 + rank)
     (place / f"{rank}.txt").write_text(f"{control_group._group is None} {found}")
 

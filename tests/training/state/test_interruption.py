@@ -50,7 +50,7 @@ def eager(tiny_config: Config) -> Config:
 
 @pytest.fixture(scope="module")
 def uninterrupted(eager: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "whole"
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
     process = faults.start(Invocation(eager, "tiny", folder, resume=None, overwrite=False))
     process.join(120)
     assert process.exitcode == 0
