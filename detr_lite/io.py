@@ -1,19 +1,27 @@
-"""A folder of results: what it may already hold, what its files are called, and that none is ever half written."""
+"""Output folders and files: what a folder may already hold, names of drawings, and atomic writing."""
 
+import contextlib
 import errno
 import os
+import secrets
+import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePath
 from typing import IO
 
+from filelock import lock_descriptor
+
 from detr_lite.structures import DetrLiteError
 
 PART = ".part"
-"""Ends the names of files that are being written."""
+"""Suffix of temporary files, which are being written."""
+
+ABANDONED_SECONDS = 3600.0
+"""Where files cannot be locked, a temporary file that has not changed for so long belongs to no running program."""
 
 
 def check_output(output: Path, overwrite: bool) -> None:
-    """Nothing is written yet; hidden files do not count.
+    """Check a folder before anything is written into it; hidden files do not count.
 
     Errors: a file where the folder should be; a folder that holds something, unless `overwrite`.
     """
@@ -29,14 +37,14 @@ def check_output(output: Path, overwrite: bool) -> None:
 
 
 def drawing_names(names: Iterable[PurePath], keep: Collection[str]) -> list[PurePath]:
-    """What the pictures drawn from images of these names are called, all different as the names are.
+    """Names for the drawings of these images, no two of them alike.
 
-    An image's own name if its suffix is one to `keep`, else the same with .png: `a.tif` becomes `a.png`, or
+    An image keeps its name if its suffix is in `keep`, else the suffix becomes .png: `a.tif` gives `a.png`, or
     `a.tif.png` where that is taken.
     """
     names = list(names)
     taken = {_key(name) for name in names if name.suffix.lower() in keep}
-    chosen = []
+    drawings = []
     for name in names:
         drawn, number = name, 1
         if name.suffix.lower() not in keep:
@@ -45,12 +53,12 @@ def drawing_names(names: Iterable[PurePath], keep: Collection[str]) -> list[Pure
                 drawn = name.with_name(f"{name.name}{'' if number == 1 else f'-{number}'}.png")
                 number += 1
             taken.add(_key(drawn))
-        chosen.append(drawn)
-    return chosen
+        drawings.append(drawn)
+    return drawings
 
 
 def is_below(path: Path, folder: Path) -> bool:
-    """Whether it lies in the folder (or is the folder), also when all links are followed; it need not be there.
+    """Whether a path, with all links resolved, lies in the folder or is the folder; it need not exist.
 
     Raises ValueError for a name that no file can have.
     """
@@ -58,74 +66,97 @@ def is_below(path: Path, folder: Path) -> bool:
 
 
 def refuse_links_out(folder: Path, paths: Iterable[Path]) -> None:
-    """To be called before results are written into a folder that may be anybody's.
+    """Call this before results are written into a folder that somebody else may have prepared.
 
-    Errors: a path in it that is a link, or lies behind one, to a place outside.
+    Errors: a path in it that is a symbolic link, or lies behind one, to a place outside.
     """
     for path in paths:
         if not is_below(path, folder):
             raise DetrLiteError(f"{path} is behind a link that leads out of {folder}; remove the link")
 
 
-def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file, and its folder, so that nobody ever finds a part of it, after a kill or a power cut either.
+def atomic_write(path: Path, write: Callable[[IO[bytes]], object], durable: bool = True) -> None:
+    """Write a file, and its folder, under a temporary name and rename it, so that it is never there in part.
 
-    What stood there under that name is replaced, not written into: it may be a link to something that is to stay.
-    Errors: a full disk and the like, with what stood there as it was.
+    What stood under that name is replaced, not written into: it may be a link to a file that is to stay.
+
+    Args:
+        durable: flush the file and its folder to the disk, so that it outlasts a power cut. Not worth the wait for
+            pictures and other files that can be computed again.
+
+    Errors: a full disk and the like, with what stood there unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}{PART}")
-    part.unlink(missing_ok=True)  # of a killed program that had this number, or anybody's link
+    part = _part_beside(path)
     try:
         with part.open("xb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                lock_descriptor(file.fileno(), blocking=False)  # tells `remove_parts` that the file is in use
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as error:
-        # torch's writer closes its archive even after a fault, and reports that this fails, too.
+        # torch's writer closes its archive even after an error, and raises another one from it.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
         remedy = "; make room on the disk" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        # A full disk's error names no file.
+        # The error of a full disk names no file.
         raise DetrLiteError(f"{path}: cannot be written ({cause.strerror or cause}){remedy}") from cause
     finally:
         part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
-def backup_file(path: Path, under: Path) -> None:
-    """Give a file, if it is there, a second name, in place of what had that name. Nothing is copied."""
+def backup_file(path: Path, backup: Path) -> None:
+    """Keep an existing file under a second name, replacing what had that name; a hard link, so nothing is copied."""
     if not path.exists():
         return
-    part = path.with_name(f".{os.getpid()}{PART}")
-    part.unlink(missing_ok=True)
+    part = _part_beside(path)
     try:
         part.hardlink_to(path)
-        part.replace(under)
-    except OSError:  # a file system without second names
-        path.replace(under)
+        part.replace(backup)
+    except OSError:  # a file system without hard links
+        path.replace(backup)
     finally:
-        part.unlink(missing_ok=True)  # two names of one file: then nothing was replaced
+        part.unlink(missing_ok=True)  # rename does nothing if both names are links to one file already
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed programs have left half written."""
+    """Remove temporary files that killed programs left behind, but none that a program is still writing."""
     for part in folder.glob(f".*{PART}"):
-        part.unlink(missing_ok=True)
+        if not _is_being_written(part):
+            part.unlink(missing_ok=True)
+
+
+def _part_beside(path: Path) -> Path:
+    """A temporary name in the same folder; random, as process ids are unique on one host only."""
+    return path.with_name(f".{secrets.token_hex(8)}{PART}")
+
+
+def _is_being_written(part: Path) -> bool:
+    try:
+        with part.open("rb+") as file:
+            return not lock_descriptor(file.fileno(), blocking=False)
+    except FileNotFoundError:  # finished in the meantime, or a link to nothing
+        return False
+    except OSError:  # a file system without locks
+        return time.time() - part.stat().st_mtime < ABANDONED_SECONDS
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let the new name, too, outlast a power cut."""
+    """Flush the new name to the disk as well."""
     if os.name == "posix":
-        place = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(place)
+            os.fsync(descriptor)
         finally:
-            os.close(place)
+            os.close(descriptor)
 
 
 def _key(name: PurePath) -> str:
-    """On some file systems letters' case does not tell names apart."""
+    """Some file systems ignore case."""
     return str(name).casefold()

@@ -98,6 +98,6 @@ class FoundObjects:
 def save_picture(picture: Image.Image, path: Path) -> None:
     """JPEG or PNG, as its name says."""
     if path.suffix.lower() in JPEG:
-        atomic_write(path, lambda file: picture.save(file, "JPEG", quality=92))
+        atomic_write(path, lambda file: picture.save(file, "JPEG", quality=92), durable=False)
     else:  # a photograph takes seconds at full compression, and is hardly smaller for it
-        atomic_write(path, lambda file: picture.save(file, "PNG", compress_level=3))
+        atomic_write(path, lambda file: picture.save(file, "PNG", compress_level=3), durable=False)

@@ -187,7 +187,7 @@ def draw_query_boxes(
 
 def save(figure: Figure, path: Path) -> None:
     dpi = min(DPI, MOST_PIXELS / figure.get_figheight())
-    atomic_write(path, functools.partial(figure.savefig, format="png", dpi=dpi))
+    atomic_write(path, functools.partial(figure.savefig, format="png", dpi=dpi), durable=False)
 
 
 def centers(found: Detections) -> list[Point]:

@@ -1,7 +1,6 @@
-"""Loaders of a run's images."""
+"""Data loaders of a run."""
 
 import contextlib
-import os
 from typing import Any
 
 try:
@@ -14,18 +13,19 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from detr_lite.cores import usable_cores
 from detr_lite.data.coco import CocoDetection, CocoSplit
 from detr_lite.data.collate import collate
 from detr_lite.data.sampler import BucketedBatchSampler, SeededBatches
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch
-from detr_lite.training.distributed.signals import leave_signals_to_parent
+from detr_lite.training.distributed.signals import reset_worker_signals
 from detr_lite.training.schedule import epoch_and_batch
 
 
 def default_workers() -> int:
-    """A loading process for every two cores that this process may use, at most 8."""
-    return min(8, max(1, len(os.sched_getaffinity(0)) // 2 if hasattr(os, "sched_getaffinity") else 2))
+    """One loading process for every two usable cores, at most 8."""
+    return min(8, max(1, usable_cores() // 2))
 
 
 def make_loader(
@@ -54,25 +54,25 @@ def make_loader(
         batch_sampler=SeededBatches(batches) if shuffle else batches,
         collate_fn=collate,
         num_workers=num_workers,
-        worker_init_fn=leave_signals_to_parent,
+        worker_init_fn=reset_worker_signals,
         persistent_workers=shuffle and num_workers > 0,
-        # Its own, or the moment at which a loader starts would change what the model draws from torch's generator.
+        # A generator of its own, or creating an iterator would advance torch's global one, which the model uses.
         generator=torch.Generator().manual_seed(seed),
         pin_memory=torch.cuda.is_available(),
     )
 
 
 def allow_open_files(wanted: int = 65_536) -> None:
-    """As many as the system lets this process have: each tensor on its way from a loading process is an open file."""
+    """Raise the limit on open files: each tensor on its way from a loading process is one."""
     if resource is not None:
-        now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if 0 <= now < wanted:
-            with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if most < 0 else min(wanted, most), most))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= soft < wanted:
+            with contextlib.suppress(OSError, ValueError):  # macOS allows less than it reports
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
 class DetectionData(L.LightningDataModule):
-    """Training and validation images of one data set."""
+    """Training and validation images of one dataset."""
 
     def __init__(
         self,
@@ -98,13 +98,13 @@ class DetectionData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         loader = self._loader(self.train, self.train_transform, shuffle=True)
         if self.trainer:
-            # Lightning tells the epoch too, but workers of a resumed run have begun to load by then.
+            # Lightning sets the epoch too, but only after the workers of a resumed run have started to load.
             assert isinstance(loader.batch_sampler, SeededBatches)
             loader.batch_sampler.enter(*epoch_and_batch(self.trainer))
         return loader
 
     def training_batch(self, epoch: int, index: int, rank: int, world_size: int) -> Batch:
-        """That batch of that rank, just as training gets it."""
+        """One batch of one rank, exactly as in training."""
         loader = self._loader(self.train, self.train_transform, shuffle=True, ranks=(rank, world_size))
         assert isinstance(loader.batch_sampler, SeededBatches)
         loader.batch_sampler.enter(epoch, index)
@@ -117,7 +117,7 @@ class DetectionData(L.LightningDataModule):
     def _loader(
         self, split: CocoSplit, transform: v2.Transform, shuffle: bool, ranks: tuple[int, int] | None = None
     ) -> DataLoader[Batch]:
-        """`ranks`: (rank, world size), by default those of the trainer."""
+        """`ranks` is (rank, world size), by default that of the trainer."""
         if ranks is None:
             ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return make_loader(

@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is evaluated and kept in place of the weights themselves."""
+"""Exponential moving average (EMA) of the weights, which is evaluated and saved in place of the weights themselves."""
 
 import math
 
@@ -9,37 +9,37 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def decay_at(step: int, decay: float, ramp_steps: int) -> float:
-    """Share of the old average at optimiser step 1, 2, ...: low at first, as random weights are not worth keeping.
+def decay_at(step: int, decay: float, tau: int) -> float:
+    """Weight of the old average at optimiser step 1, 2, ...: small at first, to forget the random initial weights.
 
-    As in YOLOv5 and RT-DETR (`ModelEMA`).
+    As in `ModelEMA` of YOLOv5 and RT-DETR.
     """
-    return decay * (1 - math.exp(-step / ramp_steps))
+    return decay * (1 - math.exp(-step / tau))
 
 
-class Average(AveragedModel):
-    """A copy of a model whose weights move towards the model's at each update.
+class ModelEMA(AveragedModel):
+    """A copy of a model whose weights are the moving average of the model's.
 
     Running statistics of batch norms are averaged like weights: those of the latest weights fit the averaged layers
-    less well. What merely counts (a norm's number of batches) is copied.
+    less well. Integer buffers, such as a batch norm's number of batches, are copied.
     """
 
-    def __init__(self, model: nn.Module, decay: float, ramp_steps: int) -> None:
+    def __init__(self, model: nn.Module, decay: float, tau: int) -> None:
         super().__init__(model)
         self.decay = decay
-        self.ramp_steps = ramp_steps
-        # The first weights count as averaged: torch would let the first update be a copy, whatever the decay.
+        self.tau = tau
+        # The initial weights are the first average, or the first update would be a copy, whatever the decay.
         self.n_averaged.fill_(1)
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        # Not torch's own, which moves the number of updates between processor and device at every step, and so waits.
+        # Not torch's own, which moves `n_averaged` between CPU and GPU and so synchronises at every step.
         step = int(self.n_averaged)
         averages = [*self.module.parameters(), *self.module.buffers()]
         pairs = list(zip(averages, [*model.parameters(), *model.buffers()], strict=True))
-        moving = [(average, value) for average, value in pairs if average.is_floating_point()]
-        weight = 1 - decay_at(step, self.decay, self.ramp_steps)
-        torch._foreach_lerp_([average for average, _ in moving], [value for _, value in moving], weight)
+        floats = [(average, value) for average, value in pairs if average.is_floating_point()]
+        weight = 1 - decay_at(step, self.decay, self.tau)
+        torch._foreach_lerp_([average for average, _ in floats], [value for _, value in floats], weight)
         for average, value in pairs:
             if not average.is_floating_point():
                 average.copy_(value)
@@ -47,25 +47,24 @@ class Average(AveragedModel):
 
 
 class MovingAverage(WeightAveraging):
-    """Lightning's callback: one update for each optimiser step, the average is evaluated, each checkpoint has both.
+    """Lightning's callback: updates the EMA after each optimiser step, evaluates it and saves it.
 
-    A checkpoint's `state_dict` is the average, which is what the trained model is; `current_model_state` are the
-    weights that training goes on from, and `averaging_state` says how many updates there were.
+    A checkpoint's `state_dict` holds the averaged weights, which are those of the trained model. `current_model_state`
+    holds the weights that training continues from, and `averaging_state` the number of updates.
     """
 
-    def __init__(self, decay: float, ramp_steps: int) -> None:
+    def __init__(self, decay: float, tau: int) -> None:
         super().__init__()
         self.decay = decay
-        self.ramp_steps = ramp_steps
+        self.tau = tau
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        # Lightning would copy the whole module, and with it all annotations of the validation split.
+        # The model alone: Lightning would copy the whole module with all annotations of the validation split.
         assert isinstance(pl_module.model, nn.Module)
         weights = nn.ModuleDict({"model": pl_module.model})
         assert list(weights.state_dict()) == list(pl_module.state_dict()), "only the model has weights"
-        self._average_model = Average(weights, self.decay, self.ramp_steps)
-        # Lightning would leave the average on the processor, as the module goes to its device only later. The number
-        # of updates does stay there: it is asked for at every step.
+        self._average_model = ModelEMA(weights, self.decay, self.tau)
+        # The module moves to its device only later; `n_averaged`, which is read at every step, stays on the CPU.
         self._average_model.module.to(trainer.strategy.root_device)

@@ -1,6 +1,7 @@
-"""Evaluation of a checkpoint: COCO's numbers, and the files that a run's `evaluation` folder holds."""
+"""Evaluation of a checkpoint with the COCO metrics, and the files of the `evaluation` folder."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,16 +25,21 @@ from detr_lite.evaluation.coco_map import (
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.io import atomic_write, refuse_links_out
 from detr_lite.structures import Batch, Category, Detections, DetrLiteError
-from detr_lite.text import printable
+from detr_lite.text import printable, shorten_list
 from detr_lite.training.auto import default_lr
 from detr_lite.training.checks.diagnostics import Rate, against_collapse
 from detr_lite.training.datamodule import default_workers, make_loader
-from detr_lite.training.matched_attention import WRITTEN as ATTENTION
-from detr_lite.training.matched_attention import collapse_of, in_labels_of, measure_attention, tell_attention
+from detr_lite.training.matched_attention import (
+    ATTENTION_FILES,
+    find_attention_collapse,
+    measure_attention,
+    relabel,
+    report_attention,
+)
+from detr_lite.training.state.run_folder import EVALUATION_FILES, run_of
 from detr_lite.viz.curves import plot_pr_curves
 
-WRITTEN = ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")
-"""The files of an evaluation."""
+logger = logging.getLogger(__name__)
 
 
 def evaluate_checkpoint(
@@ -45,21 +51,21 @@ def evaluate_checkpoint(
     num_workers: int | None = None,
     attention: bool = False,
 ) -> CocoEvaluation:
-    """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; prints what it found.
+    """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; the numbers are logged, too.
 
     Args:
-        root: data set; by default the one that the checkpoint was trained on.
-        batch_size: by default that of training, as padding, and with it the last digits, depend on it. So they do on
-            precision: here it is 32 bits, in a run's own evaluations that of the run.
-        output: folder; by default `evaluation` in the run that the checkpoint belongs to, or else beside it.
-        attention: also measure where the queries look, and write attention.json and attention.png.
+        root: folder of the dataset; by default the one that the checkpoint was trained on.
+        batch_size: by default that of training, as padding, and with it the last digits, depend on it. They also
+            depend on precision: here it is float32, in the evaluations during training that of the run.
+        output: by default the folder `evaluation` of the checkpoint's run, or beside the checkpoint if it has none.
+        attention: also measure the attention of matched queries, and write attention.json and attention.png.
     """
-    for name, value, least in (("batch_size", batch_size, 1), ("workers", num_workers, 0)):
+    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
         if value is not None and value < least:
             raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
     home = run_of(checkpoint) if output is None else output
     output = output or home / "evaluation"
-    refuse_links_out(home, [output / name for name in (*WRITTEN, *ATTENTION)])
+    refuse_links_out(home, [output / name for name in (*EVALUATION_FILES, *ATTENTION_FILES)])
     detector = Detector.from_checkpoint(checkpoint)
     description = detector.description
     data = read_split(root or data_root(description.config.data.root), split)
@@ -67,11 +73,11 @@ def evaluate_checkpoint(
     batch_size = require("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size
     num_workers = default_workers() if num_workers is None else num_workers
     loader = make_loader(data, detector.transform, description.resize, batch_size, num_workers)
-    found = detect(detector.model, detector.postprocess, loader, detector.device)
+    detections = detect(detector.model, detector.postprocess, loader, detector.device)
     results = [
         entry
-        for image, detections in sorted(found.items())
-        for entry in coco_results(_only_known(detections, category_ids), image, [id or 0 for id in category_ids])
+        for image, found in sorted(detections.items())
+        for entry in coco_results(_of_known_categories(found, category_ids), image, [id or 0 for id in category_ids])
     ]
     evaluation = evaluate_detections(data.ground_truth, results, data.categories)
 
@@ -81,66 +87,66 @@ def evaluate_checkpoint(
     atomic_write(output / "detections.json", lambda file: file.write(json.dumps(results).encode()))
     write_per_class_csv(output / "per_class.csv", evaluation)
     plot_pr_curves(evaluation, output / "pr_curves.png")
-    print(f"\n{printable(checkpoint)} on {data.describe()}\n\n{evaluation.summary()}\n\n{evaluation.class_table()}\n")
+    logger.info("\n%s on %s\n", printable(checkpoint), data.describe())
+    logger.info("%s\n\n%s\n", evaluation.summary(), evaluation.class_table())
     reason = explain_zero(evaluation, results, data.ground_truth)
     if reason:
-        print(reason)
+        logger.warning("%s", reason)
     if attention:
-        measured, collapse = _attention_of(detector, data, num_workers, found, evaluation.metrics["AP50"])
-        tell_attention(measured, collapse, output)
-    print(f"written to {printable(output)}")
+        metrics = _measure_attention(detector, data, num_workers)
+        report_attention(metrics, _explain_collapse(detector, data, metrics, detections, evaluation), output)
+    logger.info("results written to %s", printable(output))
     return evaluation
 
 
-def _attention_of(
-    detector: Detector,
-    data: CocoSplit,
-    num_workers: int,
-    found: Mapping[int, Detections],
-    AP50: float,  # noqa: N803
-) -> tuple[AttentionMetrics, str | None]:
-    """The numbers, and in which way the model has collapsed, if so."""
+def _measure_attention(detector: Detector, data: CocoSplit, num_workers: int) -> AttentionMetrics:
     description = detector.description
-    # One image at a time: it has no padding, and weights of several large ones may not fit.
+    # One image at a time: it has no padding, and the attention weights of several large ones may not fit in memory.
     loader = make_loader(
-        in_labels_of(data, detector.categories),
+        relabel(data, detector.categories),
         detector.transform,
         description.resize,
         batch_size=1,
         num_workers=num_workers,
     )
     cost = build_criterion(description.config, len(detector.categories)).cost
-    numbers = measure_attention(detector.model, cost, loader, detector.device)
+    return measure_attention(detector.model, cost, loader, detector.device)
+
+
+def _explain_collapse(
+    detector: Detector,
+    data: CocoSplit,
+    metrics: AttentionMetrics,
+    detections: Mapping[int, Detections],
+    evaluation: CocoEvaluation,
+) -> str | None:
+    """How the model has collapsed, and what to do about it; None if it has not."""
     sizes = {record.id: (record.height, record.width) for record in data.images}
-    collapse = collapse_of(numbers, found, sizes, AP50)
-    optim = description.config.optim
-    is_known = optim.lr is not None and optim.optimizer is not None  # which it is not of other people's weights
-    rate = Rate(require("optim.lr", optim.lr), default_lr(description.config)) if is_known else None
-    return numbers, None if collapse is None else f"{collapse}; {against_collapse(rate)}"
+    collapse = find_attention_collapse(metrics, detections, sizes, evaluation.metrics["AP50"])
+    if collapse is None:
+        return None
+    config = detector.description.config
+    is_known = config.optim.lr is not None and config.optim.optimizer is not None  # not so of imported weights
+    rate = Rate(require("optim.lr", config.optim.lr), default_lr(config)) if is_known else None
+    return f"{collapse}; {against_collapse(rate)}"
 
 
 def data_root(root: str) -> Path:
-    """The folder that a setting means: the default data set lives in the project, others where the path says."""
+    """The folder that the setting `data.root` stands for: the default dataset is in the project."""
     return PROJECT / DEFAULT_ROOT if root == DEFAULT_ROOT else Path(root)
 
 
-def run_of(checkpoint: Path) -> Path:
-    """The run folder that a checkpoint belongs to; for one that was copied elsewhere, the folder where it lies."""
-    folder = checkpoint.resolve().parent
-    return folder.parent if folder.name == "checkpoints" else folder
-
-
 def ids_by_name(categories: Sequence[Category], data: CocoSplit) -> list[int | None]:
-    """The data set's id for each of the model's labels, by category name; None where the data set lacks it.
+    """The dataset's category id of each of the model's labels, by category name; None where the dataset lacks it.
 
-    Errors: a category of the data set that the model was not trained for.
+    Errors: a category of the dataset that the model was not trained for.
     """
     ids = {category.name: category.id for category in data.categories}
     unknown = set(ids) - {category.name for category in categories}
     if unknown:
         raise DetrLiteError(
-            f"{data.annotation_file}: the model was not trained for {', '.join(sorted(unknown))}; it knows "
-            f"{', '.join(category.name for category in categories)}"
+            f"{data.annotation_file}: the model was not trained for {shorten_list(sorted(unknown))}; it knows "
+            f"{shorten_list([category.name for category in categories])}"
         )
     return [ids.get(category.name) for category in categories]
 
@@ -149,16 +155,16 @@ def ids_by_name(categories: Sequence[Category], data: CocoSplit) -> list[int | N
 def detect(
     model: nn.Module, postprocess: Postprocess, loader: DataLoader[Batch], device: torch.device
 ) -> dict[int, Detections]:
-    """Detections of every image, by image id."""
+    """Detections in every image, by image id."""
     model.eval()
-    found: dict[int, Detections] = {}
+    detections: dict[int, Detections] = {}
     for batch in tqdm(loader, desc="evaluating", unit="batch", leave=False, disable=None):
         output = model(batch.to(device))
         sizes = [target.original_size for target in batch.targets]
-        found.update(zip((target.image_id for target in batch.targets), postprocess(output, sizes), strict=True))
-    return found
+        detections.update(zip((target.image_id for target in batch.targets), postprocess(output, sizes), strict=True))
+    return detections
 
 
-def _only_known(detections: Detections, category_ids: Sequence[int | None]) -> Detections:
+def _of_known_categories(detections: Detections, category_ids: Sequence[int | None]) -> Detections:
     keep = torch.tensor([category_ids[label] is not None for label in detections.labels.tolist()], dtype=torch.bool)
     return detections[keep]

@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases: what `metrics.csv` holds, there too."""
+"""Loggers for TensorBoard and Weights & Biases, which get the rows of `metrics.csv`."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
 
-NEEDED = {"tensorboard": "tensorboard>=2.21", "wandb": "wandb>=0.31"}
-"""As the extra `loggers` in pyproject.toml says, with the reasons."""
+REQUIREMENTS = {"tensorboard": "tensorboard>=2.21", "wandb": "wandb>=0.31"}
+"""The same as the extra `loggers` in pyproject.toml, which gives the reasons."""
 
 LOGGED = (
     *("tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
@@ -26,18 +26,18 @@ LOGGED = (
 
 
 def make_logger(kind: str, folder: Path, resumed_step: int | None = None) -> Logger | None:
-    """The logger that the setting `trainer.logger` names; nothing is written yet.
+    """The logger for the setting `trainer.logger`; writes nothing yet.
 
     Args:
-        resumed_step: what TensorBoard shows of later steps is hidden, as those steps come again.
+        resumed_step: TensorBoard hides what it has of later steps, which are trained again.
 
-    Errors: its package is missing; W&B without a login, which would otherwise ask for one and wait.
+    Errors: a missing package; W&B without a login, which would otherwise prompt for one and wait.
     """
     if kind == "none":
         return None
-    if not RequirementCache(NEEDED[kind]):
+    if not RequirementCache(REQUIREMENTS[kind]):
         raise DetrLiteError(
-            f"trainer.logger is {kind}, which needs {NEEDED[kind]}; install it with: pip install -e '.[loggers]'"
+            f"trainer.logger is {kind}, which needs {REQUIREMENTS[kind]}; install it with: pip install -e '.[loggers]'"
         )
     if kind == "tensorboard":
         purge_step = None if resumed_step is None else resumed_step + 1
@@ -49,16 +49,18 @@ def make_logger(kind: str, folder: Path, resumed_step: int | None = None) -> Log
         project=os.environ.get("WANDB_PROJECT", "detr_lite"),
         id=None if resumed_step is None else _last_wandb_id(folder),
     )
-    logger._wandb_init.pop("anonymous", None)  # what W&B warns of in every run
+    logger._wandb_init.pop("anonymous", None)  # W&B warns of it in every run
     return logger
 
 
 def start_logger(logger: Logger, settings: Mapping[str, Any]) -> None:
-    """Log the settings, under the names that they have on the command line."""
+    """Log the settings by their names on the command line."""
     parameters: dict[str, bool | int | float | str] = {}
     for name, value in settings.items():
-        nested = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
-        parameters.update({key: _plain(part) for key, part in nested.items()})
+        if isinstance(value, Mapping):
+            parameters.update({f"{name}.{key}": _plain(entry) for key, entry in value.items()})
+        else:
+            parameters[name] = _plain(value)
     if isinstance(logger, WandbLogger):
         import wandb
 
@@ -72,14 +74,14 @@ def start_logger(logger: Logger, settings: Mapping[str, Any]) -> None:
     if isinstance(logger, TensorBoardLogger):
         from torch.utils.tensorboard.summary import hparams
 
-        # Lightning's own way needs values of the metrics, which there are not yet; the page needs their names only.
+        # Not through Lightning, which asks for values of the metrics; the page needs only their names.
         for summary in hparams(parameters, dict.fromkeys(METRICS)):  # type: ignore[no-untyped-call]
             logger.experiment.file_writer.add_summary(summary)
 
 
 @rank_zero_only
 def stop_logger(logger: Logger) -> None:
-    """End W&B's run, as a success if no exception is on its way. TensorBoard's files are closed by Lightning."""
+    """Finish the W&B run, as failed if an exception is propagating. Lightning closes TensorBoard's files itself."""
     if isinstance(logger, WandbLogger):
         import wandb
 
@@ -87,7 +89,7 @@ def stop_logger(logger: Logger) -> None:
 
 
 def remove_logs(folder: Path) -> None:
-    """Remove what an earlier run's loggers wrote, and nothing else that may lie there, or behind a link."""
+    """Remove the files of an earlier run's loggers, nothing else that may be there, and nothing behind a link."""
     for pattern in LOGGED:
         for path in folder.glob(pattern):
             if path.parent.is_symlink():
@@ -105,12 +107,12 @@ def _require_login() -> None:
     if wandb.setup().settings.mode in ("offline", "dryrun", "disabled"):
         return
     try:
-        is_known = wandb.login(prompt=False)
+        is_logged_in = wandb.login(prompt=False)
     except wandb.errors.Error as error:
         raise DetrLiteError(
             f"trainer.logger is wandb: {reason_of(error)}; run `wandb login`, or set WANDB_MODE=offline"
         ) from error
-    if not is_known:
+    if not is_logged_in:
         raise DetrLiteError(
             "trainer.logger is wandb, but nobody is logged in; run `wandb login` first, or set WANDB_MODE=offline to "
             "log to the run folder alone"
@@ -118,7 +120,7 @@ def _require_login() -> None:
 
 
 def _last_wandb_id(folder: Path) -> str | None:
-    """W&B's name of the run that is resumed: its folder is called run-TIME-ID."""
+    """W&B's id of the run that is resumed, from its folder's name: run-TIME-ID."""
     runs = [*folder.glob("wandb/run-*-*"), *folder.glob("wandb/offline-run-*-*")]
     latest = max(runs, key=lambda path: path.name.removeprefix("offline-"), default=None)
     return None if latest is None else latest.name.removeprefix("offline-").split("-", 2)[2]

@@ -1,6 +1,7 @@
-"""Where a model looks, measured on images whose objects are known, and what an evaluation writes about it."""
+"""Attention of the queries that are matched to ground-truth objects: measured over a dataset, and reported."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,36 +23,38 @@ from detr_lite.training.checks.prediction_stats import ALIKE, find_collapse
 from detr_lite.viz.figures.attention_curves import plot_attention_curves
 
 CROSS_ATTENTION = AttentionSelection(encoder_layers=())
-"""All of the decoder's: which queries matter is known when the answers are."""
+"""Of all queries, as the matching is known only after the forward pass."""
 
-WRITTEN = ("attention.json", "attention.png")
-"""The files that are written."""
+ATTENTION_FILES = ("attention.json", "attention.png")
+"""What `report_attention` writes."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class MatchedAttention:
-    """A batch's attention, and which queries answer for its objects, in the last layer's matching."""
+    """Attention of a batch, and the queries that the last layer's matching assigns to its objects."""
 
     maps: AttentionMaps
     image: Int[Tensor, " pair"]
     query: Int[Tensor, " pair"]
     object: Int[Tensor, " pair"]
-    """Place in the image's target."""
+    """Index in the image's target."""
     boxes_cxcywh: Float[Tensor, "pair 4"]
-    """The true ones."""
+    """The ground truth."""
 
 
 def match_attention(model: nn.Module, cost: MatchingCost, batch: Batch) -> MatchedAttention:
-    """What the model, which is to be in evaluation mode, attends to in a batch, all on its device.
+    """Attention of a model in evaluation mode to a batch on its device, matched to the batch's objects.
 
     Args:
-        cost: of the loss that the model learns with, so that queries are matched as in training.
+        cost: the matching cost of the model's loss, so that queries are matched as in training.
     """
     assert batch.targets is not None
     output = model(batch, need_attention=CROSS_ATTENTION)
-    true = pad_targets(batch.targets)
-    pairs = match(cost, output.logits[-1:].float(), output.boxes_cxcywh[-1:].float(), true)
-    boxes_cxcywh = true.boxes_cxcywh[pairs.image, pairs.object]
+    targets = pad_targets(batch.targets)
+    pairs = match(cost, output.logits[-1:].float(), output.boxes_cxcywh[-1:].float(), targets)
+    boxes_cxcywh = targets.boxes_cxcywh[pairs.image, pairs.object]
     return MatchedAttention(output.attention, pairs.image, pairs.query, pairs.object, boxes_cxcywh)
 
 
@@ -59,17 +62,17 @@ def match_attention(model: nn.Module, cost: MatchingCost, batch: Batch) -> Match
 def measure_attention(
     model: nn.Module, cost: MatchingCost, batches: Iterable[Batch], device: torch.device
 ) -> AttentionMetrics:
-    """The numbers over all batches, of which no more than one's weights are held. Labels are to be the model's own."""
+    """Metrics over all batches, whose labels are the model's own; holds the attention of one batch at a time."""
     model.eval()
     meter = AttentionMeter()
     for batch in tqdm(batches, desc="attention", unit="batch", leave=False, disable=None):
-        seen = match_attention(model, cost, batch.to(device))
-        meter.add(seen.maps, seen.image, seen.query, seen.boxes_cxcywh)
+        matched = match_attention(model, cost, batch.to(device))
+        meter.add(matched.maps, matched.image, matched.query, matched.boxes_cxcywh)
     return meter.numbers()
 
 
-def in_labels_of(split: CocoSplit, categories: Sequence[Category]) -> CocoSplit:
-    """The split with its objects under the labels of a model of these categories, which have the same names."""
+def relabel(split: CocoSplit, categories: Sequence[Category]) -> CocoSplit:
+    """The split with the labels of a model of these categories, which include all names of the split."""
     label_of = {category.name: label for label, category in enumerate(categories)}
     labels = np.array([label_of[category.name] for category in split.categories], dtype=np.int64)
     return replace(
@@ -79,39 +82,44 @@ def in_labels_of(split: CocoSplit, categories: Sequence[Category]) -> CocoSplit:
     )
 
 
-def tell_attention(numbers: AttentionMetrics, collapse: str | None, folder: Path) -> None:
-    """Print the table, and write `attention.json` and `attention.png`.
+def report_attention(metrics: AttentionMetrics, collapse: str | None, folder: Path) -> None:
+    """Log the metrics as a table, and write `attention.json` and `attention.png`.
 
     Args:
-        collapse: how, why and what to do, if all queries are alike.
+        collapse: how all queries are alike, and what to do about it, if they are.
     """
-    content = {**numbers.as_dict(), "collapse": collapse}
+    content = {**metrics.as_dict(), "collapse": collapse}
     atomic_write(folder / "attention.json", lambda file: file.write(f"{json.dumps(content, indent=2)}\n".encode()))
-    plot_attention_curves(numbers, folder / "attention.png")
-    if numbers.objects:
-        heads = numbers.inside.shape[1] - 1
-        print(f"attention of the queries that answer for {numbers.objects:,} true objects, mean of {heads} heads\n")
-        print(f"{numbers.table()}\n\n{numbers.sentence()}")
+    plot_attention_curves(metrics, folder / "attention.png")
+    if metrics.objects:
+        logger.info(
+            "attention of the queries matched to %s ground-truth objects, mean of %d heads\n\n%s\n\n%s",
+            f"{metrics.objects:,}",
+            metrics.inside.shape[1] - 1,
+            metrics.table(),
+            metrics.sentence(),
+        )
     else:
-        print("attention  not measured: there are no objects in these images")
+        logger.warning("attention was not measured, as there are no objects in these images")
     if collapse is not None:
-        print(f"collapsed  {collapse}")
+        logger.warning("%s", collapse)
 
 
-def collapse_of(
-    numbers: AttentionMetrics,
-    found: Mapping[int, Detections],
+def find_attention_collapse(
+    metrics: AttentionMetrics,
+    detections: Mapping[int, Detections],
     sizes: Mapping[int, tuple[int, int]],
     AP50: float,  # noqa: N803
 ) -> str | None:
-    """In which way all queries are alike, in what they answer or in where they look; None if they are not.
+    """How all queries are alike, in their predictions or in their attention; None if they are not.
 
     Args:
-        found: detections of the same images, by image id.
-        sizes: (height, width) in pixels of each image by its id.
-        AP50: -1 where there are no objects. Where it is above nothing, answers that are alike are right.
+        detections: of the same images, by image id.
+        sizes: (height, width) in pixels of each image, by image id.
+        AP50: -1 where there are no objects. Predictions that are alike are correct where it is not about 0.
     """
-    answers = find_collapse(found, sizes) if 0 <= AP50 < NOTHING else None
-    if answers is None and len(numbers.apart) and numbers.apart[-1] < ALIKE:
-        return f"all queries of an image look at the same places (in {1 - numbers.apart[-1]:.1%} of their attention)"
-    return answers
+    collapse = find_collapse(detections, sizes) if 0 <= AP50 < NOTHING else None
+    if collapse is None and len(metrics.apart) and metrics.apart[-1] < ALIKE:
+        share = 1 - metrics.apart[-1]
+        return f"all queries of an image attend to the same places (in {share:.1%} of their attention)"
+    return collapse

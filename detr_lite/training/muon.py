@@ -1,7 +1,7 @@
-"""Muon (arXiv 2502.16982): orthogonal steps for the matrices between hidden layers, AdamW's steps for all else.
+"""Muon (arXiv 2502.16982): orthogonalised updates for the matrices between hidden layers, AdamW for all else.
 
-Ours because torch's and timm's compute in bfloat16: processors without instructions for it, most of them, took three
-seconds for a step of `lite`, more than three times as long as for all the rest of it (docs/performance.md).
+torch's and timm's versions compute in bfloat16. On CPUs without instructions for it, which are most, that took three
+seconds for a step of `lite`, more than three times as long as the rest of the step (docs/performance.md).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,20 +19,20 @@ COEFFICIENTS = (
     (2.8769, -3.1427, 1.2046),
     (2.8366, -3.0525, 1.2012),
 )
-"""Of the polynomials a x + b x^3 + c x^5, one after the other, that take numbers in 0 .. 1 to about 1; those of
-leloykun.github.io/ponder/muon-opt-coeffs."""
+"""(a, b, c) of the polynomials a x + b x^3 + c x^5 that are applied in turn and take singular values in 0 .. 1 to about
+1, from leloykun.github.io/ponder/muon-opt-coeffs."""
 
-AS_LARGE_AS_ADAMW = 0.2
-"""Root mean square of a number's step, in rates, that AdamW's steps usually have (section 2.2 of the paper)."""
+RMS_OF_ADAMW = 0.2
+"""Root mean square of an AdamW update, in units of the learning rate (section 2.2 of the paper)."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups say with `use_muon` which of the two they get. One rate serves both, as their steps are of equal size.
+    """Muon for groups with `use_muon`, AdamW for the others; the updates of both have the same size.
 
     Args:
-        momentum: of Muon, as Nesterov's.
+        momentum: of Muon, in Nesterov's form.
         betas: of AdamW.
-        fused: AdamW in one kernel, as torch's; with it a `found_inf` that is not 0 leaves weights and momentum alone.
+        fused: AdamW in one kernel, as in torch; a `found_inf` other than 0 then skips the update on the device.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Muon(torch.optim.Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in self.defaults.items():
-                group.setdefault(name, value)  # timm's Muon, of older checkpoints, has others
-            group["fused"] = self.defaults["fused"]  # goes with this run's precision, not with that of the state
+                group.setdefault(name, value)  # a state of timm's Muon has other options
+            group["fused"] = self.defaults["fused"]  # depends on the precision of this run, not on that of the state
             for parameter in group["params"]:
                 if "step" in self.state.get(parameter, {}):
                     step = torch.as_tensor(self.state[parameter]["step"], dtype=torch.float32)
@@ -64,32 +64,32 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            step = self._step_of_matrices if group["use_muon"] else self._step_of_adamw
+            step = self._muon_step if group["use_muon"] else self._adamw_step
             step(parameters, group)
         return loss
 
-    def _step_of_matrices(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+    def _muon_step(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
         found_inf = self._found_inf(group)
-        is_good = None if found_inf is None else found_inf == 0
-        same: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        is_finite = None if found_inf is None else found_inf == 0
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for parameter in parameters:
             state = self.state[parameter]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             average, gradient = state["momentum_buffer"], parameter.grad
             assert gradient is not None
-            if is_good is not None:
-                gradient = gradient.where(is_good, average)
+            if is_finite is not None:
+                gradient = gradient.where(is_finite, average)
             average.lerp_(gradient, 1 - group["momentum"])
-            same.setdefault(parameter.shape, []).append((parameter, gradient.lerp(average, group["momentum"])))
-        for shape, members in same.items():
+            by_shape.setdefault(parameter.shape, []).append((parameter, gradient.lerp(average, group["momentum"])))
+        for shape, members in by_shape.items():
             matrices = torch.stack([update.flatten(1) for _, update in members])
-            size = group["lr"] * AS_LARGE_AS_ADAMW * max(matrices.shape[1:]) ** 0.5
-            for (parameter, _), step in zip(members, orthogonal(matrices), strict=True):
+            size = group["lr"] * RMS_OF_ADAMW * max(matrices.shape[1:]) ** 0.5
+            for (parameter, _), step in zip(members, orthogonalize(matrices), strict=True):
                 moved = parameter * (1 - group["lr"] * group["weight_decay"]) - size * step.reshape(shape)
-                parameter.copy_(moved if is_good is None else moved.where(is_good, parameter))
+                parameter.copy_(moved if is_finite is None else moved.where(is_finite, parameter))
 
-    def _step_of_adamw(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+    def _adamw_step(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
@@ -104,7 +104,7 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=group["fused"] or None,  # False would be the slow one, parameter by parameter
+            fused=group["fused"] or None,  # False would also switch off the multi-tensor version
             found_inf=self._found_inf(group),
             amsgrad=False,
             beta1=beta1,
@@ -120,16 +120,17 @@ class Muon(torch.optim.Optimizer):
 
 
 def _step_device(parameter: Tensor, group: dict[str, Any]) -> torch.device:
-    """The fused kernel reads the number of steps on the device; without it, reading it there would be a wait."""
+    """The fused kernel reads the step count on the device; without it, reading it there would synchronise."""
     return parameter.device if group["fused"] else torch.device("cpu")
 
 
-def orthogonal(matrices: Float[Tensor, "matrix row column"]) -> Float[Tensor, "matrix row column"]:
-    """The same singular vectors, with singular values of about 1: 0.85 .. 1.15, from 0.002 of the matrix's norm up.
+def orthogonalize(matrices: Float[Tensor, "matrix row column"]) -> Float[Tensor, "matrix row column"]:
+    """Matrices with the same singular vectors and all singular values near 1 (0.85 .. 1.15).
 
-    Newton and Schulz's iteration X <- a X + b X X' X + c X X' X X' X. All of its factors before X are polynomials of
-    G = X X', so the iteration is made on G, which is as small as the shorter side, and X is multiplied once, in the
-    end. G has the singular values' squares, for which bfloat16 would be too coarse.
+    Singular values below 0.002 of the Frobenius norm stay smaller. The Newton-Schulz iteration is
+    X <- a X + b X X' X + c X X' X X' X. Each factor before X is a polynomial of G = X X', so it runs on G, which has
+    the size of the shorter side, and X is multiplied once at the end. G holds the squares of the singular values, for
+    which bfloat16 is too coarse.
     """
     is_tall = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if is_tall else matrices

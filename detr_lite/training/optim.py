@@ -1,4 +1,4 @@
-"""The optimiser, and the learning rate over the run."""
+"""Parameter groups, the optimiser and the learning-rate schedule."""
 
 import math
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from detr_lite.training.muon import Muon
 OptimizerName = Literal["adamw", "muon"]
 
 SMALLEST_MATRIX = 8
-"""To make the singular values of a smaller one equal would be to learn noise."""
+"""Shorter side from which Muon updates a matrix; equal singular values of a smaller one would mostly amplify noise."""
 
 
 def parameter_groups(
@@ -23,17 +23,17 @@ def parameter_groups(
     decay_all: bool,
     optimizer: OptimizerName = "adamw",
 ) -> list[dict[str, Any]]:
-    """Groups by rate (backbone, rest), by decay, and for "muon" by what it may take.
+    """Parameter groups by learning rate (backbone, rest), by weight decay, and for "muon" by optimiser.
 
-    Norms and biases decay only with `decay_all`. Matrices of a backbone that has learned, which is one with a share of
-    the rate, are not Muon's: orthogonal steps would soon undo what they were trained to elsewhere.
+    Norms and biases are decayed only with `decay_all`. AdamW updates the matrices of a pretrained backbone, which is
+    one with a `backbone_lr_factor` below 1: Muon's orthogonal steps would soon undo its pretraining.
     """
     hidden = _hidden_matrices(model) if optimizer == "muon" else set()
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = decay_all or parameter.ndim > 1
-            # Of the network alone: a pyramid beside it is as new as the transformer.
+            # Without the feature pyramid, which is as untrained as the transformer.
             in_backbone = name.startswith("backbone.network.")
             is_hidden = parameter in hidden and not (in_backbone and backbone_lr_factor < 1)
             groups.setdefault((in_backbone, decays, is_hidden), []).append(parameter)
@@ -53,8 +53,8 @@ def parameter_groups(
 
 
 def _hidden_matrices(model: nn.Module) -> set[Tensor]:
-    """Weights between hidden layers: not embeddings, not what gives classes, and nothing as small as what reads pixels
-    or gives a box's four numbers. The layer that gives its edges' distributions is one of them."""
+    """Weights between hidden layers: no embeddings, no class heads, and nothing as small as the layer that reads pixels
+    or the one that predicts a box's four numbers. The layer that predicts FDR distributions is one of them."""
     return {
         module.weight
         for name, module in model.named_modules()
@@ -65,12 +65,14 @@ def _hidden_matrices(model: nn.Module) -> set[Tensor]:
 
 
 def make_optimizer(groups: list[dict[str, Any]], fused: bool, name: OptimizerName = "adamw") -> torch.optim.Optimizer:
-    """AdamW (arXiv 1711.05101) over the groups, or Muon (arXiv 2502.16982) for matrices and AdamW for the rest.
+    """AdamW (arXiv 1711.05101), or Muon (arXiv 2502.16982) for hidden matrices and AdamW for the rest.
 
-    Muon's steps are scaled to be as large as AdamW's, so that one rate serves both (section 2.2 there).
+    Muon's updates are scaled to the size of AdamW's, so that both share one learning rate (section 2.2 of the paper).
+
+    Errors: no parameter requires a gradient.
     """
     if not groups:
-        raise DetrLiteError("the model has nothing to train")
+        raise DetrLiteError("the model has nothing to train: no parameter requires a gradient")
     if name == "muon":
         return Muon(groups, fused=fused)
     return torch.optim.AdamW(groups, fused=fused)
@@ -79,18 +81,18 @@ def make_optimizer(groups: list[dict[str, Any]], fused: bool, name: OptimizerNam
 def lr_factor(
     progress: float, step: int, schedule: Literal["cosine", "step", "constant"], lr_hold: float, warmup_steps: int
 ) -> float:
-    """The learning rate as a share of its full value.
+    """Factor of the full learning rate.
 
     Args:
-        progress: share of the run that is done, 0 .. 1, of epochs or of minutes.
-        step: steps done; the rate rises over the first `warmup_steps`.
-        flat: share of the run at the full rate, before the schedule sets in.
+        progress: completed fraction of the run, 0 .. 1, in epochs or in minutes.
+        step: completed steps; the factor rises linearly over the first `warmup_steps`.
+        lr_hold: fraction of the run at the full rate, before the cosine or the step.
     """
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     if schedule == "step":
-        # From the first step after that share on: after 200 of 300 epochs, epoch 201 has the small rate as a whole.
+        # Inclusive: after 200 of 300 epochs the whole of epoch 201 has the smaller rate.
         return warmup * (0.1 if progress >= lr_hold else 1.0)
     if schedule == "constant" or progress <= lr_hold:
         return warmup
-    fading = min(1.0, (progress - lr_hold) / (1 - lr_hold))
-    return warmup * (1 + math.cos(math.pi * fading)) / 2
+    annealed = min(1.0, (progress - lr_hold) / (1 - lr_hold))
+    return warmup * (1 + math.cos(math.pi * annealed)) / 2

@@ -23,17 +23,23 @@ from detr_lite.training.checks.nan_guard import NaNGuard
 from detr_lite.training.checks.overfit_check import overfit_check
 from detr_lite.training.datamodule import DetectionData, allow_open_files, default_workers
 from detr_lite.training.distributed.control import ControlGroup
-from detr_lite.training.distributed.launch import ProcessSupervisor, only_rank_0_prints
-from detr_lite.training.distributed.signals import Stopped, StopSignals, outliving_pipes
-from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
+from detr_lite.training.distributed.launch import ProcessSupervisor, is_rank_0
+from detr_lite.training.distributed.signals import Stopped, StopSignals
+from detr_lite.training.evaluate import data_root, evaluate_checkpoint
 from detr_lite.training.hardware import choose_precision
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.samples import draw_pictures
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, LAST, PeriodicCheckpoint
-from detr_lite.training.state.resume import DescribeCheckpoint, Resumed, RunFacts, check_unchanged, find_resumed
-from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, is_rank_0, take_folder
+from detr_lite.training.state.resume import (
+    DataFingerprint,
+    DescribeCheckpoint,
+    ResumePoint,
+    check_unchanged,
+    find_resume_point,
+)
+from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, run_of, take_folder
 from detr_lite.training.trainer import build_trainer, run_optimizer, silence_lightning
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.init import initial_model
@@ -46,12 +52,12 @@ def train(invocation: Invocation) -> None:
     """Train, evaluate the best checkpoint, draw pictures; everything goes into the run folder."""
     silence_lightning()
     allow_open_files()
-    with outliving_pipes(), StopSignals() as signals, only_rank_0_prints(), ProcessSupervisor() as companions:
+    with StopSignals() as signals, ProcessSupervisor() as companions:
         _train(invocation, signals, companions)
 
 
 def _train(invocation: Invocation, signals: StopSignals, companions: ProcessSupervisor) -> None:
-    resumed = find_resumed(invocation)
+    resumed = find_resume_point(invocation)
     folder = choose_folder(invocation, None if resumed is None else resumed.path)
     config = invocation.config if resumed is None else keep_choices(invocation.config, resumed.description.config)
     config, train_split, val_split = read_data(config)
@@ -87,7 +93,7 @@ def _train(invocation: Invocation, signals: StopSignals, companions: ProcessSupe
             AttentionLogger(folder, seen, criterion.cost, names, progress, config.trainer.attention_every_n_epochs)
         )
     trainer = build_trainer(config, precision, folder, progress, last, logger, val_split, watches)
-    facts = RunFacts.of(train_split, val_split, trainer.world_size)
+    facts = DataFingerprint.of(train_split, val_split, trainer.world_size)
     changes, restarts_epoch = ([], False) if resumed is None else check_unchanged(resumed, description, facts)
     guard = NaNGuard(folder, description, data.training_batch)
     # These two depend on the trainer; the guard stands before whoever saves.
@@ -139,7 +145,7 @@ def _train(invocation: Invocation, signals: StopSignals, companions: ProcessSupe
             lock.release()
 
 
-def _refuse_what_is_over(resumed: Resumed, config: Config, folder: Path, is_own: bool) -> None:
+def _refuse_what_is_over(resumed: ResumePoint, config: Config, folder: Path, is_own: bool) -> None:
     """A run that is complete can be completed where it is, and go on for longer anywhere."""
     most = config.trainer.max_epochs
     if most is None or resumed.epochs < most or (is_own and resumed.epochs == most):

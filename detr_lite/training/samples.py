@@ -1,4 +1,4 @@
-"""Pictures of what a model does on validation images: truth beside prediction, and where its queries look."""
+"""Sample pictures of a run: ground truth beside predictions, and the attention of the queries."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,29 +20,30 @@ from detr_lite.viz.figures.attention import attention_figure
 def draw_pictures(
     model: nn.Module, postprocess: Postprocess, images: CocoDetection, folder: Path, threshold: float, count: int = 8
 ) -> None:
-    """Write `samples.png` (images spread over the data set) and `attention.png` (the first of them with detections).
+    """Write `samples.png` (images evenly spaced in the dataset) and `attention.png` (the first one with detections).
 
-    A model that finds nothing yet is shown with its best guesses: where it looks may say why.
+    If no score reaches the threshold, `attention.png` shows the highest-scoring predictions: where the queries look may
+    explain why.
     """
     records = images.images
-    require = [index * len(records) // count for index in range(min(count, len(records)))]
-    items, figure, is_sure = [], None, False
-    for index in require:
+    items, figure, has_detections = [], None, False
+    for index in [number * len(records) // count for number in range(min(count, len(records)))]:
         batch = collate([images[index]])
         assert batch.targets is not None
         output = model.eval()(batch, need_attention=AttentionSelection(encoder_layers=()))
-        (found,) = postprocess(output, [batch.targets[0].original_size])
+        (predictions,) = postprocess(output, [batch.targets[0].original_size])
         picture = load_image(records[index].path, (records[index].height, records[index].width))
-        items.append((picture, _truth(batch.targets[0], postprocess.class_names), found))
-        sure = found.above(threshold)
-        if figure is None or (len(sure) and not is_sure):
-            figure, is_sure = attention_figure(picture, sure if len(sure) else found, output.attention), len(sure) > 0
+        items.append((picture, _ground_truth(batch.targets[0], postprocess.class_names), predictions))
+        detections = predictions.above(threshold)
+        if figure is None or (len(detections) and not has_detections):
+            has_detections = len(detections) > 0
+            figure = attention_figure(picture, detections if has_detections else predictions, output.attention)
     samples_sheet(items, threshold).save(folder / "samples.png")
     assert figure is not None, "a split has at least one image"
     figure.savefig(folder / "attention.png", dpi=150)
 
 
-def _truth(target: Target, class_names: Sequence[str]) -> Detections:
+def _ground_truth(target: Target, class_names: Sequence[str]) -> Detections:
     height, width = target.original_size
     return Detections(
         boxes_xyxy=cxcywh_to_xyxy(target.boxes_cxcywh) * torch.tensor([width, height, width, height]),

@@ -1,4 +1,4 @@
-"""How far a run is, in epochs or in minutes; what follows from that: the rate, evaluations, the end."""
+"""Progress of a run, in epochs or in minutes, and what depends on it: learning rate, evaluations, the end."""
 
 import sys
 import time
@@ -16,29 +16,29 @@ NEVER = sys.maxsize
 
 
 def epoch_and_batch(trainer: L.Trainer) -> tuple[int, int]:
-    """The epoch that comes next or is under way, and how many of its batches lie behind."""
+    """The epoch that is next or under way, and how many of its batches are done."""
     epoch: Any = trainer.fit_loop.epoch_progress.current
     batch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    # Not "completed", which is one less in what was saved at the end of a step.
+    # Not `completed`, which is one less in a checkpoint that was written at the end of a step.
     return epoch.processed, batch.processed if epoch.started > epoch.processed else 0
 
 
 def is_step(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether the optimiser made a step with this batch, so that no gradients wait for the next ones."""
+    """Whether the optimiser makes a step with this batch, so that no gradients are left accumulated."""
     done = batch_idx + 1
     return done % trainer.accumulate_grad_batches == 0 or done >= trainer.num_training_batches
 
 
 class TrainingProgress(Callback):
-    """Knows the share of the run that is done, evaluates at even shares of it, and ends it.
+    """Measures the completed fraction of the run, triggers evaluations at equal intervals of it, and ends the run.
 
-    Minutes count training alone: the clock stands while the model is evaluated. Ranks follow the clock of rank 0, or
-    one would stop while another waits for it.
+    Time counts training only: the clock is paused during evaluations. All ranks use the clock of rank 0, or one would
+    stop while another waits for it.
 
     Args:
         max_epochs: length of the run, or
-        max_minutes: length of the run; the run ends before the step that would pass it.
-        evaluations: how many, the last at the end.
+        max_minutes: length of the run, which ends before the step that would exceed it.
+        num_evaluations: evenly spaced, the last one at the end.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class TrainingProgress(Callback):
 
     @property
     def seconds_left(self) -> float:
-        """An estimate from the pace so far, where the run's length is given in epochs."""
+        """Estimated from the pace so far where the length of the run is given in epochs."""
         if self.max_seconds is not None:
             return max(0.0, self.max_seconds - self.seconds)
         return self.seconds * (1 - self.fraction) / self.fraction if self.fraction > 0 else float("inf")
 
     def state_dict(self) -> dict[str, Any]:
-        # Not how many evaluations there were: a run that goes on may be longer, or be divided otherwise.
+        # Without the number of evaluations: a resumed run may be longer or evaluate at other intervals.
         return {"seconds": self.seconds, "step_seconds": self._step_seconds, "is_pending": self.is_evaluation_due}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -89,13 +89,13 @@ class TrainingProgress(Callback):
         self._update(trainer, epoch_and_batch(trainer)[1])
         self._evaluated = self._due - self._is_pending
         self._mark = time.monotonic()
-        # A run that was stopped while it was being evaluated makes up for that first.
+        # A run that was stopped during an evaluation repeats it first.
         trainer.val_check_batch = 1 if self.is_evaluation_due else NEVER
         # A finished run that is resumed.
         trainer.should_stop = self.is_over and not self.is_evaluation_due and trainer.global_step > 0
 
     def pause(self) -> None:
-        """Until the next step: what is done meanwhile is no training."""
+        """Stop the clock until the next step."""
         self._mark = None
 
     def on_train_batch_start(
@@ -112,7 +112,7 @@ class TrainingProgress(Callback):
         step_seconds = now - self._mark
         self._mark = now
         self.seconds += step_seconds
-        # A running mean, as single steps vary.
+        # A running mean, as the time of single steps varies.
         self._step_seconds += (step_seconds - self._step_seconds) / (10 if self._step_seconds else 1)
         if not is_step(trainer, batch_idx):
             return
@@ -125,22 +125,22 @@ class TrainingProgress(Callback):
         self._evaluated = self._due
         trainer.val_check_batch = NEVER
         trainer.should_stop = trainer.should_stop or self.is_over
-        self.pause()  # what other callbacks write and draw now is no training either
+        self.pause()  # what other callbacks write and draw now does not count either
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.is_evaluation_due:
-            # What Lightning knows as an evaluation that was broken off in its first batch, and begins anew.
+            # Lightning takes this for an evaluation that was interrupted in its first batch, and repeats it.
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
             progress["total"].update(ready=1, started=1, processed=0, completed=0)
             progress["current"].update(ready=1, started=1, processed=0, completed=0)
 
     @property
     def _due(self) -> int:
-        """So many evaluations should have been made by now."""
+        """Number of evaluations that are due by now."""
         return int(self.fraction * self.num_evaluations + 1e-9)
 
     def _update(self, trainer: L.Trainer, batches: int) -> None:
-        """`batches` of the present epoch are done."""
+        """Update the fraction when `batches` of the current epoch are done."""
         if trainer.world_size > 1 and self.max_seconds is not None:
             times = (self.seconds, self._step_seconds) if trainer.is_global_zero else (0.0, 0.0)
             self.seconds, self._step_seconds = self.control_group.all_reduce_max(trainer, *times)
@@ -149,16 +149,16 @@ class TrainingProgress(Callback):
             self.fraction = 1.0 if done > self.max_seconds else self.seconds / max(self.max_seconds, 1e-9)
         else:
             assert self.max_epochs is not None
-            # By epochs, not by all batches so far: an epoch that was left early is over when the run is resumed.
+            # Not by all batches so far: a resumed run may have skipped the rest of an epoch.
             batches += trainer.current_epoch * int(trainer.num_training_batches)
             self.fraction = min(1.0, batches / (self.max_epochs * trainer.num_training_batches))
 
 
 class LRSchedule(Callback):
-    """Sets the learning rates before each step, from the clock.
+    """Sets the learning rates before each step.
 
     Args:
-        factor: (progress, steps done) -> share of the full rate.
+        factor: (completed fraction of the run, completed steps) -> factor of the full learning rate.
     """
 
     def __init__(self, progress: TrainingProgress, factor: Callable[[float, int], float]) -> None:
@@ -175,12 +175,12 @@ class LRSchedule(Callback):
 
 
 def step_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
-    """What torch's random numbers start from in a step (dropout, noisy queries), so that it can be repeated."""
+    """Seed of torch's generator in a step (dropout, denoising queries), so that the step can be repeated."""
     return mixed_seed(seed, epoch, batch, rank)
 
 
 class StepSeed(Callback):
-    """Lets each step's random numbers depend on its place in the run alone: a resumed run draws the same."""
+    """Seeds each step by its position in the run alone, so that a resumed run draws the same random numbers."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

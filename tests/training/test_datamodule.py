@@ -1,4 +1,4 @@
-"""Loaders of a run's images."""
+"""Data loaders of a run."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def loader_of(root: Path, split: str = "train", num_workers: int = 0, **options)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_every_image_comes_once_in_padded_batches(tiny_data: Path, num_workers: int) -> None:
+def test_every_image_is_loaded_once_in_padded_batches(tiny_data: Path, num_workers: int) -> None:
     loader = loader_of(tiny_data, num_workers=num_workers)
     assert sorted(image_ids(loader)) == list(range(100, 108))
     for batch in loader:
@@ -31,7 +31,7 @@ def test_every_image_comes_once_in_padded_batches(tiny_data: Path, num_workers: 
         assert batch.is_padding.shape == (len(batch.images), *batch.images.shape[2:])
 
 
-def test_evaluation_has_a_fixed_order_and_training_one_for_each_epoch(tiny_data: Path) -> None:
+def test_evaluation_has_a_fixed_order_and_training_one_per_epoch(tiny_data: Path) -> None:
     fixed = loader_of(tiny_data)
     assert image_ids(fixed) == image_ids(fixed)
     shuffled, again = loader_of(tiny_data, shuffle=True, seed=1), loader_of(tiny_data, shuffle=True, seed=1)
@@ -44,12 +44,12 @@ def test_evaluation_has_a_fixed_order_and_training_one_for_each_epoch(tiny_data:
     assert len({tuple(order) for order in orders}) > 1
 
 
-def test_ranks_share_the_images(tiny_data: Path) -> None:
+def test_images_are_divided_among_ranks(tiny_data: Path) -> None:
     ids = [image_ids(loader_of(tiny_data, rank=rank, world_size=2)) for rank in (0, 1)]
     assert {*ids[0], *ids[1]} == set(range(100, 108))
 
 
-def test_loading_draws_nothing_from_the_models_random_numbers(tiny_data: Path) -> None:
+def test_loading_leaves_the_global_generator_alone(tiny_data: Path) -> None:
     torch.manual_seed(0)
     expected = torch.rand(())
     torch.manual_seed(0)
@@ -66,7 +66,7 @@ def test_the_module_shuffles_training_images_only(tiny_data: Path) -> None:
     assert sorted(image_ids(data.val_dataloader())) == list(range(10, 15))
 
 
-def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_number_of_workers_follows_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, num_workers in ((1, 1), (2, 1), (4, 2), (64, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         assert default_workers() == num_workers

@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint, on the data it was trained on and on others."""
+"""Evaluation of a checkpoint, on the dataset it was trained on and on others."""
 
 import contextlib
 import csv
@@ -25,6 +25,7 @@ from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, Detections, DetrLiteError, DetrOutput
 from detr_lite.training import evaluate
+from detr_lite.training.state.run_folder import run_of
 from detr_lite.weights.checkpoint import Description, write_checkpoint
 
 FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png"]
@@ -49,7 +50,7 @@ def checkpoint(finished_run: Path, tmp_path: Path) -> Path:
     return shutil.copy(finished_run / "checkpoints" / "best.ckpt", path)
 
 
-def test_the_tool_repeats_the_numbers_of_the_run(
+def test_the_tool_repeats_the_metrics_of_the_run(
     run_tool: Callable[..., Any], finished_run: Path, checkpoint: Path
 ) -> None:
     ended = run_tool("evaluate", "--checkpoint", checkpoint, "--num_workers", 0)
@@ -64,10 +65,10 @@ def test_the_tool_repeats_the_numbers_of_the_run(
     assert str(folder) in ended.out
 
 
-def test_noisy_answers_score_what_pycocotools_says(
+def test_noisy_detections_get_the_metrics_of_pycocotools(
     checkpoint: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the last digit, of numbers that are neither 0 nor 1."""
+    """To the last digit, with values that are neither 0 nor 1."""
     random = torch.Generator().manual_seed(1)
 
     def detect(model: Any, postprocess: Any, loader: Any, device: Any) -> dict[int, Detections]:
@@ -147,7 +148,7 @@ def test_categories_that_the_data_lack_are_left_out(
     assert {row["category_id"] for row in json.loads((tmp_path / "out/detections.json").read_text())} <= {3, 90}
 
 
-def test_why_nothing_was_right_is_told(
+def test_the_reason_for_an_ap_of_zero_is_reported(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate, "detect", lambda *_: {})
@@ -157,12 +158,20 @@ def test_why_nothing_was_right_is_told(
     assert json.loads((tmp_path / "out/detections.json").read_text()) == []
 
 
-def test_data_without_any_object_are_evaluated_too(
+def test_a_dataset_without_objects_can_be_evaluated(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = edit_annotations("val", lambda content: content["annotations"].clear())
     evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", num_workers=0)
     assert evaluation.metrics["AP"] == -1
+
+
+@pytest.mark.parametrize(("option", "value", "least"), [("--num_workers", -1, 0), ("--batch_size", 0, 1)])
+def test_wrong_numbers_are_refused_by_the_name_of_the_option(
+    refusal: Callable[..., str], checkpoint: Path, option: str, value: int, least: int
+) -> None:
+    message = refusal("evaluate", "--checkpoint", checkpoint, option, value)
+    assert message == f"{option} is {value}; it must be at least {least}"
 
 
 def test_labels_go_to_ids_by_name(tiny_data: Path) -> None:
@@ -174,9 +183,9 @@ def test_labels_go_to_ids_by_name(tiny_data: Path) -> None:
         evaluate.ids_by_name(categories[1:], data)
 
 
-def test_where_results_go_by_default(tmp_path: Path) -> None:
-    assert evaluate.run_of(tmp_path / "runs/x/checkpoints/best.ckpt") == tmp_path / "runs/x"
-    assert evaluate.run_of(tmp_path / "somewhere/best.ckpt") == tmp_path / "somewhere"
+def test_the_run_folder_of_a_checkpoint(tmp_path: Path) -> None:
+    assert run_of(tmp_path / "runs/x/checkpoints/best.ckpt") == tmp_path / "runs/x"
+    assert run_of(tmp_path / "somewhere/best.ckpt") == tmp_path / "somewhere"
 
 
 def test_the_default_data_set_lives_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,13 +198,13 @@ ATTENTION_FILES = sorted([*FILES, "attention.json", "attention.png"])
 
 
 def attention_of(checkpoint: Path, output: Path, **options: Any) -> dict[str, Any]:
-    """What `--attention` writes."""
+    """The content of attention.json."""
     evaluate.evaluate_checkpoint(checkpoint, output=output, num_workers=0, attention=True, **options)
     assert sorted(path.name for path in output.iterdir()) == ATTENTION_FILES
     return json.loads((output / "attention.json").read_text())
 
 
-def test_attention_is_measured_layer_by_layer_and_told(
+def test_attention_is_measured_layer_by_layer_and_reported(
     run_tool: Callable[..., Any], checkpoint: Path, tmp_path: Path
 ) -> None:
     ended = run_tool(
@@ -211,13 +220,13 @@ def test_attention_is_measured_layer_by_layer_and_told(
         f"in the last layer {last['inside']:.1%} of the attention lies inside the true box, which covers "
         f"{content['box_area']:.1%} of the image" in ended.out
     )
-    assert "collapsed" not in ended.out
+    assert "warning" not in ended.out
 
 
-def test_attention_s_numbers_are_those_of_each_image_by_itself(
+def test_attention_metrics_are_those_of_each_image_on_its_own(
     checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    """By another way: `Detector.attend`, the matching by brute force, and sums over whole tokens' covered parts."""
+    """Computed independently: `Detector.explain`, brute-force matching, and sums over the covered parts of tokens."""
     content = attention_of(checkpoint, tmp_path / "out")
     detector = evaluate.Detector.from_checkpoint(checkpoint, "cpu")
     shares, areas = [], []
@@ -251,7 +260,7 @@ def test_attention_s_numbers_are_those_of_each_image_by_itself(
 
 
 def _matched(best: dict[int, Any], record: Any) -> tuple[int, ...]:
-    """The query of each object in the cheapest of all assignments, with the costs of `lite` written out."""
+    """The query of each object in the cheapest assignment, with the costs of `lite` written out."""
     size = torch.tensor([record.width, record.height] * 2)
 
     def cost(query: int, place: int) -> float:
@@ -270,7 +279,7 @@ def _matched(best: dict[int, Any], record: Any) -> tuple[int, ...]:
 def test_attention_is_matched_by_category_name(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Categories of other ids stand in another order, and their labels with them."""
+    """With other ids the categories, and so the labels, are in another order."""
     same = attention_of(checkpoint, tmp_path / "same")
     other = attention_of(checkpoint, tmp_path / "other", root=edit_annotations("val", renumber))
     assert other["layers"][-1]["mean_of_heads"] == pytest.approx(same["layers"][-1]["mean_of_heads"])
@@ -283,17 +292,17 @@ def test_attention_where_there_are_no_objects(
     content = attention_of(checkpoint, tmp_path / "out", root=root)
     assert content["objects"] == 0
     assert content["layers"][-1]["mean_of_heads"]["inside"] is None
-    assert "attention  not measured: there are no objects in these images" in capsys.readouterr().out
+    assert "warning: attention was not measured, as there are no objects in these images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("answers", "all queries of an image give the same box"),
-        ("attention", "all queries of an image look at the same places (in 99.6% of their attention)"),
+        ("predictions", "all queries of an image give the same box"),
+        ("attention", "all queries of an image attend to the same places (in 99.6% of their attention)"),
     ],
 )
-def test_a_collapsed_model_is_told(
+def test_a_collapsed_model_is_reported(
     checkpoint: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -301,12 +310,12 @@ def test_a_collapsed_model_is_told(
     kind: str,
     expected: str,
 ) -> None:
-    """Queries that are alike in what they answer, or only in where they look."""
+    """Queries are alike in their predictions, or only in their attention."""
     forward = Detr.forward
 
     def collapsed(model: Detr, *words: Any, **options: Any) -> DetrOutput:
         output = forward(model, *words, **options)
-        if kind == "answers":
+        if kind == "predictions":
             boxes_cxcywh = output.boxes_cxcywh[:, :, :1].expand_as(output.boxes_cxcywh) * 0 + 0.01
             return replace(output, boxes_cxcywh=boxes_cxcywh)
         if output.attention is None:
@@ -317,29 +326,29 @@ def test_a_collapsed_model_is_told(
 
     monkeypatch.setattr(Detr, "forward", collapsed)
     written = attention_of(checkpoint, tmp_path / "out")
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("collapsed  "))
-    assert line == f"collapsed  {written['collapse']}"
-    assert written["collapse"].startswith(f"{expected}; the model has collapsed, most often by too high a rate: lower")
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: all queries"))
+    assert line == f"warning: {written['collapse']}"
+    assert written["collapse"].startswith(f"{expected}; the model has collapsed")
     assert "--optim.lr from 0.004" in line
-    assert line.endswith("; --overfit_check tells whether it can learn these images at all")
+    assert "--overfit_check" in line
 
 
-def test_attention_of_a_model_whose_rate_nobody_knows(
+def test_attention_of_a_model_with_an_unknown_learning_rate(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of imported weights."""
+    """As with imported weights."""
     content = torch.load(checkpoint, weights_only=True)
     content["detr_lite"]["config"]["optim"].update(lr=None, optimizer=None)
     torch.save(content, checkpoint)
     assert attention_of(checkpoint, tmp_path / "sound")["collapse"] is None
-    monkeypatch.setattr(evaluate, "collapse_of", lambda *_: "all alike")
-    expected = "all alike; the model has collapsed; --overfit_check tells whether it can learn these images at all"
+    monkeypatch.setattr(evaluate, "find_attention_collapse", lambda *_: "all alike")
+    expected = f"all alike; {evaluate.against_collapse(None)}"
     assert attention_of(checkpoint, tmp_path / "collapsed")["collapse"] == expected
 
 
 @pytest.mark.parametrize("queries", [1, 6])
-def test_attention_of_the_original_s_kind_of_model(tiny_config: Config, tmp_path: Path, queries: int) -> None:
-    """With one query, of an image of two objects one is left out."""
+def test_attention_of_a_detr_model(tiny_config: Config, tmp_path: Path, queries: int) -> None:
+    """With one query, one of an image's two objects is not matched."""
     config = replace(
         tiny_config, model=replace(tiny_config.model, name="detr", num_queries=queries, strides=(32,), decoder_layers=1)
     )

@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases get, read back from their files."""
+"""What TensorBoard and Weights & Biases log, read back from their files."""
 
 import os
 import shutil
@@ -115,7 +115,7 @@ def test_without_a_logger_nothing_is_logged(train: Callable[..., Path]) -> None:
 def test_a_missing_package_is_one_line_that_says_what_to_install(
     refusal: Callable[..., str], tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setitem(loggers.NEEDED, kind, f"{kind}_that_is_not_there>=1.0")
+    monkeypatch.setitem(loggers.REQUIREMENTS, kind, f"{kind}_that_is_not_there>=1.0")
     message = refusal("train", "--config", tiny_file, "--run_dir", tmp_path / "run", "--trainer.logger", kind)
     assert message == (
         f"trainer.logger is {kind}, which needs {kind}_that_is_not_there>=1.0; "
@@ -126,12 +126,12 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(
 
 def test_the_packages_are_those_of_the_extra() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    assert list(loggers.NEEDED.values()) == project["optional-dependencies"]["loggers"]
+    assert list(loggers.REQUIREMENTS.values()) == project["optional-dependencies"]["loggers"]
 
 
 @pytest.fixture
 def wandb_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """W&B in this mode, with an answer to the question whether somebody is logged in."""
+    """W&B in this mode, with this `wandb.login`."""
 
     def say(mode: str, login: Callable[..., bool]) -> None:
         monkeypatch.setattr(wandb, "setup", lambda: SimpleNamespace(settings=SimpleNamespace(mode=mode)))
@@ -140,22 +140,20 @@ def wandb_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return say
 
 
-def test_wandb_without_a_login_is_refused_without_asking_for_one(
-    wandb_says: Callable[..., None], tmp_path: Path
-) -> None:
-    asked = []
+def test_wandb_without_a_login_is_refused_without_a_prompt(wandb_says: Callable[..., None], tmp_path: Path) -> None:
+    prompts = []
 
     def nobody(prompt: bool) -> bool:
-        asked.append(prompt)
+        prompts.append(prompt)
         return False
 
     wandb_says("online", nobody)
     with pytest.raises(DetrLiteError, match="nobody is logged in; run `wandb login` first, or set WANDB_MODE=offline"):
         loggers.make_logger("wandb", tmp_path)
-    assert asked == [False]
+    assert prompts == [False]
     wandb_says("offline", nobody)
     assert loggers.make_logger("wandb", tmp_path) is not None
-    assert asked == [False]
+    assert prompts == [False]
 
 
 def test_a_login_that_wandb_does_not_accept_is_one_line(wandb_says: Callable[..., None], tmp_path: Path) -> None:
@@ -167,7 +165,7 @@ def test_a_login_that_wandb_does_not_accept_is_one_line(wandb_says: Callable[...
         loggers.make_logger("wandb", tmp_path)
 
 
-def test_a_resumed_run_goes_on_in_wandbs_run(wandb_says: Callable[..., None], tmp_path: Path) -> None:
+def test_a_resumed_run_continues_the_wandb_run(wandb_says: Callable[..., None], tmp_path: Path) -> None:
     wandb_says("offline", lambda prompt: False)
     for name in ("offline-run-20260102_000000-second", "run-20260101_000000-first", "run-20260103_000000-third"):
         assert loggers.make_logger("wandb", tmp_path, resumed_step=5).version == loggers._last_wandb_id(tmp_path)
@@ -194,7 +192,7 @@ def records_of(file: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def program(tiny_file: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The tool as a program that knows no login."""
+    """The tool as a program without a login."""
 
     def start(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
@@ -244,7 +242,7 @@ def test_wandb_online_without_a_login_ends_at_once(program: Callable[..., Any], 
     assert not (tmp_path / "run").exists()
 
 
-def test_two_processes_share_one_log_one_average_and_one_end(
+def test_two_processes_share_one_log_one_ema_and_one_early_stop(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""A long run needs no more memory and no more open files at its end than near its beginning."""
+"""Memory and open files do not grow over a long run."""
 
 import sys
 import time
@@ -17,10 +17,10 @@ STEPS = 600
 
 @dataclass(frozen=True)
 class Sample:
-    """What the processes of a run hold at one moment."""
+    """Resources of the processes of a run at one moment."""
 
     step: int
-    own: float
+    main: float
     """Memory of the training process, in MB."""
     worker: float
     """The same of the largest of its loading processes."""
@@ -29,8 +29,7 @@ class Sample:
 
 
 def memory_of(pid: int) -> float:
-    """All that it has asked for, also what it shares with its parent since the fork: which of that is private changes
-    when a loading process comes or goes."""
+    """Resident and swapped memory in MB, shared or not: what is shared changes as loading processes start and end."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem", "VmSwap"))) / 1024
 
@@ -40,19 +39,19 @@ def children_of(pid: int) -> list[int]:
 
 
 def sample(pid: int, folder: Path) -> Sample | None:
-    """None while there is nothing to see, or processes come and go."""
+    """None before the first row of metrics.csv, and while processes start or end."""
     try:
         rows = rows_of(folder)
-        num_workers = children_of(pid)
-        files = sum(len([*Path(f"/proc/{process}/fd").iterdir()]) for process in (pid, *num_workers))
-        return Sample(int(rows[-1]["step"]), memory_of(pid), max(map(memory_of, num_workers)), files)
+        workers = children_of(pid)
+        files = sum(len([*Path(f"/proc/{process}/fd").iterdir()]) for process in (pid, *workers))
+        return Sample(int(rows[-1]["step"]), memory_of(pid), max(map(memory_of, workers)), files)
     except (FileNotFoundError, ProcessLookupError, IndexError, KeyError, ValueError):
         return None
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds")
-def test_memory_and_open_files_stay_what_they_are(tiny_config: Config, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_memory_and_open_files_do_not_grow(tiny_config: Config, tmp_path: Path) -> None:
     """Over 600 steps with a loading process, many epochs, evaluations and checkpoints."""
     config = replace(
         tiny_config,
@@ -73,8 +72,8 @@ def test_memory_and_open_files_stay_what_they_are(tiny_config: Config, tmp_path:
     early = [taken for taken in samples if STEPS / 4 <= taken.step < STEPS / 2]
     late = [taken for taken in samples if taken.step >= 3 * STEPS / 4]
     assert min(len(early), len(late)) >= 10
-    # Medians, as an evaluation needs more for a moment, and each tensor on its way from a worker is an open file.
+    # Medians, as an evaluation briefly needs more, and each tensor on its way from a worker is an open file.
     # Were the batch of each step kept, it would be 15 MB and 900 files more.
-    for what, growth in (("own", 8), ("worker", 4), ("files", 12)):
+    for what, growth in (("main", 8), ("worker", 4), ("files", 12)):
         before, after = (median(getattr(taken, what) for taken in part) for part in (early, late))
         assert after <= before + growth, f"{what}: {before:.1f}, then {after:.1f}"

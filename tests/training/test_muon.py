@@ -8,7 +8,7 @@ from timm.optim import Muon as TimmMuon
 from timm.optim.muon import zeropower_via_newtonschulz
 from torch import nn
 
-from detr_lite.training.muon import COEFFICIENTS, Muon, orthogonal
+from detr_lite.training.muon import COEFFICIENTS, Muon, orthogonalize
 
 SHAPES = [(1, 16, 16), (3, 8, 40), (2, 40, 8), (1, 64, 576)]
 
@@ -37,18 +37,18 @@ def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int = 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_iteration_on_the_square_is_newtons_and_schulzs(shape: tuple[int, ...]) -> None:
+def test_the_iteration_on_the_gram_matrix_is_newton_schulz(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(shape) * torch.logspace(-4, 1, shape[1])[:, None]
     expected = zeropower_via_newtonschulz(matrices.double(), 5, [*COEFFICIENTS], dtype=torch.float64)
-    torch.testing.assert_close(orthogonal(matrices), expected.float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(orthogonalize(matrices), expected.float(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_singular_values_come_to_about_one(shape: tuple[int, ...]) -> None:
+def test_singular_values_become_about_one(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(shape, dtype=torch.float64) * torch.logspace(-1, 0, shape[1])[:, None]
-    (left, _, right), result = torch.linalg.svd(matrices, full_matrices=False), orthogonal(matrices)
+    (left, _, right), result = torch.linalg.svd(matrices, full_matrices=False), orthogonalize(matrices)
     values = left.mT @ result @ right.mT
     diagonal = values.diagonal(dim1=1, dim2=2)
     torch.testing.assert_close(values, torch.diag_embed(diagonal), rtol=0, atol=1e-5)
@@ -57,27 +57,27 @@ def test_singular_values_come_to_about_one(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("matrix", [torch.zeros(1, 4, 6), torch.ones(1, 4, 6), torch.full((1, 4, 6), 1e-30)])
-def test_matrices_without_all_directions_stay_finite(matrix: torch.Tensor) -> None:
-    result = orthogonal(matrix)
+def test_rank_deficient_matrices_stay_finite(matrix: torch.Tensor) -> None:
+    result = orthogonalize(matrix)
     assert result.isfinite().all()
     assert torch.linalg.matrix_norm(result, 2).item() < 1.2
 
 
-def test_matrices_move_as_by_timms_muon() -> None:
-    ours, theirs = network(), network()
+def test_matrices_are_updated_as_by_timms_muon() -> None:
+    ours, timms = network(), network()
     take_steps(ours, Muon(groups_of(ours)))
-    take_steps(theirs, TimmMuon(groups_of(theirs), nesterov=True))
-    for mine, expected, start in zip(ours.parameters(), theirs.parameters(), network().parameters(), strict=True):
-        if mine.ndim > 1:  # theirs has 8 bits
+    take_steps(timms, TimmMuon(groups_of(timms), nesterov=True))
+    for mine, expected, start in zip(ours.parameters(), timms.parameters(), network().parameters(), strict=True):
+        if mine.ndim > 1:  # timm computes in bfloat16
             torch.testing.assert_close(mine - start, expected - start, rtol=0.05, atol=2e-4)
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_the_rest_moves_as_by_adamw(fused: bool) -> None:
-    ours, theirs = network(), network()
+def test_other_parameters_are_updated_as_by_adamw(fused: bool) -> None:
+    ours, timms = network(), network()
     take_steps(ours, Muon(groups_of(ours), fused=fused))
-    take_steps(theirs, torch.optim.AdamW(theirs.parameters(), lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1))
-    for mine, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+    take_steps(timms, torch.optim.AdamW(timms.parameters(), lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1))
+    for mine, expected in zip(ours.parameters(), timms.parameters(), strict=True):
         if mine.ndim == 1:
             torch.testing.assert_close(mine, expected)
 
@@ -92,7 +92,7 @@ def test_matrices_of_one_shape_do_not_mix() -> None:
             torch.testing.assert_close(one, other)
 
 
-def test_what_is_not_finite_leaves_weights_and_momentum_alone() -> None:
+def test_gradients_that_are_not_finite_leave_weights_and_momentum_unchanged() -> None:
     model = network()
     optimizer = Muon(groups_of(model), fused=True)
     take_steps(model, optimizer)
@@ -109,7 +109,7 @@ def test_what_is_not_finite_leaves_weights_and_momentum_alone() -> None:
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_it_goes_on_from_its_state(fused: bool) -> None:
+def test_training_continues_from_its_state(fused: bool) -> None:
     straight, stopped = network(), network()
     optimizer = Muon(groups_of(straight), fused=fused)
     take_steps(straight, optimizer)
@@ -123,7 +123,7 @@ def test_it_goes_on_from_its_state(fused: bool) -> None:
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_it_goes_on_from_timms_state(fused: bool) -> None:
+def test_training_continues_from_timms_state(fused: bool) -> None:
     model = network()
     before = TimmMuon(groups_of(model), nesterov=True)
     take_steps(model, before)
@@ -138,8 +138,8 @@ def test_it_goes_on_from_timms_state(fused: bool) -> None:
 
 
 @pytest.mark.parametrize(("was_fused", "is_fused"), [(False, True), (True, False)])
-def test_whether_it_is_fused_goes_with_the_run_not_with_the_state(was_fused: bool, is_fused: bool) -> None:
-    device = "meta" if is_fused else "cpu"  # the only other device that is everywhere; there is no way back from it
+def test_fused_depends_on_the_run_and_not_on_the_loaded_state(was_fused: bool, is_fused: bool) -> None:
+    device = "meta" if is_fused else "cpu"  # the only other device that is available everywhere
     old, new = network(), network().to(device)
     before = Muon(groups_of(old), fused=was_fused)
     take_steps(old, before)
@@ -151,7 +151,7 @@ def test_whether_it_is_fused_goes_with_the_run_not_with_the_state(was_fused: boo
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_the_order_of_channels_makes_no_difference(fused: bool) -> None:
+def test_the_memory_format_makes_no_difference(fused: bool) -> None:
     def convolutions() -> nn.Sequential:
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(8, 16, 3), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 8, 3, groups=8))

@@ -1,4 +1,4 @@
-"""Parameter groups, the optimiser, and the learning rate over the run."""
+"""Parameter groups, the optimiser and the learning-rate schedule."""
 
 import math
 
@@ -16,7 +16,7 @@ class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = nn.ModuleDict({"network": nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))})
-        self.backbone["pyramid"] = nn.Linear(2, 2)  # as new as the transformer
+        self.backbone["pyramid"] = nn.Linear(2, 2)  # as untrained as the transformer
         self.backbone_like = nn.Linear(2, 2)  # its name alone begins like the backbone's
         self.norm = nn.LayerNorm(2)
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
@@ -33,7 +33,7 @@ def test_every_trained_parameter_is_in_one_group() -> None:
     assert sorted(members) == sorted(id(parameter) for parameter in model.parameters() if parameter.requires_grad)
 
 
-def test_rates_by_place_and_decay_by_kind() -> None:
+def test_learning_rates_by_module_and_weight_decay_by_kind() -> None:
     model = Model()
     groups = by_name(parameter_groups(model, 1.0, 0.1, 0.01, decay_all=False))
     assert {name: (group["lr"], group["weight_decay"]) for name, group in groups.items()} == {
@@ -48,13 +48,13 @@ def test_rates_by_place_and_decay_by_kind() -> None:
     assert all(group["initial_lr"] == group["lr"] for group in groups.values())
 
 
-def test_the_original_decays_all() -> None:
+def test_with_decay_all_norms_and_biases_decay_too() -> None:
     groups = by_name(parameter_groups(Model(), 1.0, 0.1, 0.01, decay_all=True))
     assert {name: group["weight_decay"] for name, group in groups.items()} == {"backbone": 0.01, "transformer": 0.01}
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_the_optimiser_moves_each_group_at_its_rate(fused: bool) -> None:
+def test_each_group_has_its_own_learning_rate(fused: bool) -> None:
     model = Model()
     before = [
         parameter.detach().clone() for parameter in (model.backbone["network"][0].weight, model.backbone_like.weight)
@@ -68,18 +68,18 @@ def test_the_optimiser_moves_each_group_at_its_rate(fused: bool) -> None:
     torch.testing.assert_close(before[1] - model.backbone_like.weight, torch.full((2, 2), 1e-2))
 
 
-def test_nothing_to_train_is_told() -> None:
+def test_a_model_without_trainable_parameters_is_refused() -> None:
     with pytest.raises(DetrLiteError, match="nothing to train"):
         make_optimizer(parameter_groups(Model().requires_grad_(False), 1.0, 1.0, 0.0, False), fused=False)
 
 
-def test_warm_up_rises_in_even_steps_to_the_full_rate() -> None:
+def test_warmup_is_linear() -> None:
     rates = [lr_factor(0.0, step, "constant", lr_hold=1.0, warmup_steps=4) for step in range(6)]
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     assert lr_factor(0.0, 0, "constant", lr_hold=1.0, warmup_steps=0) == 1.0
 
 
-def test_cosine_is_flat_then_falls_to_zero() -> None:
+def test_cosine_holds_then_falls_to_zero() -> None:
     def rate(progress: float) -> float:
         return lr_factor(progress, 1000, "cosine", lr_hold=0.5, warmup_steps=10)
 
@@ -91,7 +91,7 @@ def test_cosine_is_flat_then_falls_to_zero() -> None:
     assert falling == sorted(falling, reverse=True)
 
 
-def test_step_falls_to_a_tenth_at_once() -> None:
+def test_step_drops_to_a_tenth() -> None:
     assert lr_factor(0.69, 1000, "step", lr_hold=0.7, warmup_steps=1) == 1.0
     assert lr_factor(0.7, 1000, "step", lr_hold=0.7, warmup_steps=1) == pytest.approx(0.1)
 
@@ -104,7 +104,7 @@ def test_the_rate_stays_within_its_bounds(schedule: str, lr_hold: float, progres
         assert 0 <= lr_factor(progress, step, schedule, lr_hold, warmup_steps=3) <= 1
 
 
-def test_muon_takes_matrices_between_hidden_layers_alone() -> None:
+def test_muon_updates_only_matrices_between_hidden_layers() -> None:
     config = ModelConfig(pretrained=False, dim=32, heads=2, num_queries=6, decoder_layers=2)
     model = build_model(config, classes=20)
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -129,15 +129,15 @@ def test_muon_takes_matrices_between_hidden_layers_alone() -> None:
     assert sum(len(group["params"]) for group in groups) == len(names)
 
 
-def test_a_backbone_that_has_learned_keeps_adamw() -> None:
+def test_a_pretrained_backbone_keeps_adamw() -> None:
     model = build_model(ModelConfig(pretrained=False, dim=32, heads=2, num_queries=6), classes=3)
     groups = by_name(parameter_groups(model, 1.0, 0.05, 0.01, decay_all=False, optimizer="muon"))
     assert {name for name, group in groups.items() if group["use_muon"]} == {"transformer matrices"}
     assert groups["backbone"]["lr"] == 0.05
 
 
-def test_muons_step_is_orthogonal_and_as_large_as_adamws() -> None:
-    """All singular values of the step are about the same, and a number of it is about 0.2 of the rate."""
+def test_muons_update_is_orthogonal_and_as_large_as_adamws() -> None:
+    """All singular values of the update are about the same, and its root mean square is about 0.2 of the rate."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32, bias=False))
     groups = parameter_groups(model, 1e-2, 1.0, 0.0, decay_all=False, optimizer="muon")

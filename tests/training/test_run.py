@@ -21,7 +21,7 @@ from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
 from detr_lite.training.hardware import choose_precision
-from detr_lite.training.state.run_folder import WRITTEN, choose_folder, take_folder
+from detr_lite.training.state.run_folder import RUN_FILES, choose_folder, take_folder
 
 FILES = {
     "config.yaml",
@@ -40,7 +40,7 @@ FILES = {
 
 
 def test_the_run_folder_holds_what_it_should_and_nothing_else(finished_run: Path) -> None:
-    assert files_in(finished_run) == FILES == set(WRITTEN)
+    assert files_in(finished_run) == FILES == set(RUN_FILES)
 
 
 def test_it_learned(finished_run: Path) -> None:

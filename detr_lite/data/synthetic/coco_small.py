@@ -16,6 +16,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
+from detr_lite.cores import usable_cores
 from detr_lite.data.synthetic.rendering import SPLITS, DrawnRecord, draw_files, draw_image, draw_scene, image_id
 from detr_lite.data.synthetic.shapes import CATEGORY_IDS
 from detr_lite.structures import DetrLiteError
@@ -54,7 +55,7 @@ def make_coco_small(
             f"{root} exists and is not an empty folder: remove it, or choose another folder for the data"
         )
     total = train_images + val_images
-    processes = workers or max(1, min(_usable_cores(), total // IMAGES_WORTH_A_PROCESS))
+    processes = workers or max(1, min(usable_cores(), total // IMAGES_WORTH_A_PROCESS))
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as unfinished:
@@ -184,8 +185,3 @@ def _move_into_place(folder: Path, root: Path) -> None:
         # Another process was faster and generated the same dataset.
         if not (root / "provenance.json").is_file():
             raise
-
-
-def _usable_cores() -> int:
-    """Cores this process may run on, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A run's checkpoints: written whole or not at all, often enough, and at moments from which a run can go on exactly."""
+"""Checkpoints of a run: written atomically, every few minutes, and only where training can be resumed exactly."""
 
 import time
 from pathlib import Path
@@ -16,25 +16,28 @@ from detr_lite.training.schedule import TrainingProgress, is_step
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
-SHARE = 0.05
-"""Writing checkpoints takes at most about this share of the time, however large they are."""
+MAX_TIME_SHARE = 0.05
+"""Upper bound on the share of the time that is spent writing checkpoints, however large they are."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's files, written so that a kill or a full disk at any moment leaves the old one whole."""
+    """Lightning's checkpoint files, written so that a kill or a full disk leaves the previous file intact."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         atomic_write(Path(path), lambda file: torch.save(checkpoint, file))
 
 
 class PeriodicCheckpoint(Checkpoint):
-    """Writes `last.ckpt` at the start, every few minutes, before each evaluation, at a signal and at the end.
+    """Writes `last.ckpt` at the start, every few minutes, before each evaluation, on a signal and at the end.
 
-    The one before is kept as `previous.ckpt`. At a signal the run ends with `Stopped` as soon as the checkpoint is
-    written, or at once if one of this very step is there already, as while the model is being evaluated.
+    The one before it is kept as `previous.ckpt`. On a signal the run ends with `Stopped` once the checkpoint is
+    written, or at once if there is one of this very step, as during an evaluation.
 
-    All processes save and stop after the same step. Within an epoch that is only after a step of the optimiser:
-    gradients that are being accumulated are in no checkpoint.
+    All processes save and stop after the same step. Within an epoch that is always an optimiser step, as accumulated
+    gradients are not part of a checkpoint.
+
+    Args:
+        minutes: time between two checkpoints; longer where writing them would take more than `MAX_TIME_SHARE`.
     """
 
     def __init__(
@@ -47,24 +50,24 @@ class PeriodicCheckpoint(Checkpoint):
     ) -> None:
         self.folder = folder
         self.starts_elsewhere = False
-        """Whether the run goes on from another checkpoint than its folder's last one."""
+        """Whether the run was resumed from another checkpoint than the last one of its folder."""
         self.minutes = minutes
         self.progress = progress
         self.signals = signals
         self.control_group = control_group
         self._saved_at = 0.0
-        self._cost = 0.0
+        self._save_seconds = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         keep_lightning_from_listening(trainer)
-        # From here on others wait for this process: it does not end at once, but stops with them after the first step.
+        # From here on other processes wait for this one: on a signal all stop together after the first step.
         self.signals.is_training = trainer.world_size > 1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.signals.is_training = True
         self.signals.listen()
         self._saved_at = time.monotonic()
-        # So that a run can go on whenever it is killed, and a run that goes on in another folder as well.
+        # So that a run can be resumed whenever it is killed, also one that was resumed in another folder.
         is_missing = trainer.is_global_zero and not (self.folder / LAST).exists()
         if any(self.control_group.all_reduce_max(trainer, is_missing or self.starts_elsewhere)):
             self._save(trainer)
@@ -72,7 +75,7 @@ class PeriodicCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # An evaluation and the end of an epoch come with a moment of their own, in which the loops' state is plain.
+        # An evaluation and the end of an epoch have hooks of their own, where the state of the loops is consistent.
         is_last = batch_idx + 1 >= trainer.num_training_batches or trainer.should_stop
         if is_step(trainer, batch_idx) and not is_last and not self.progress.is_evaluation_due:
             self._save_or_stop(trainer)
@@ -84,7 +87,7 @@ class PeriodicCheckpoint(Checkpoint):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        # The checkpoint of this step has been written; the evaluation is begun anew when the run goes on.
+        # The checkpoint of this step has been written; a resumed run repeats the evaluation.
         self._stop_if_signalled(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -98,8 +101,8 @@ class PeriodicCheckpoint(Checkpoint):
         self.signals.is_training = False
 
     def _save_or_stop(self, trainer: L.Trainer, is_end: bool = False) -> None:
-        passed = time.monotonic() - self._saved_at
-        is_due = is_end or passed >= max(60 * self.minutes, self._cost / SHARE if self.minutes else 0)
+        elapsed = time.monotonic() - self._saved_at
+        is_due = is_end or elapsed >= max(60 * self.minutes, self._save_seconds / MAX_TIME_SHARE if self.minutes else 0)
         signum, due = self.control_group.all_reduce_max(trainer, self.signals.received, is_due)
         if signum or due:
             self._save(trainer)
@@ -118,4 +121,4 @@ class PeriodicCheckpoint(Checkpoint):
             backup_file(last, self.folder / PREVIOUS)
         trainer.save_checkpoint(last)
         self._saved_at = time.monotonic()
-        self._cost = self._saved_at - start
+        self._save_seconds = self._saved_at - start

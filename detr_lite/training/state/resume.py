@@ -1,6 +1,7 @@
-"""A run that goes on: from which checkpoint, and what must be, and what is no longer, as it was."""
+"""Resuming a run: which checkpoint to load, and which settings and data have to be as they were."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,73 +17,84 @@ from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
 from detr_lite.weights.checkpoint import KEY, Description, describe_checkpoint, read_checkpoint
 
 RUN_KEY = "detr_lite_run"
-"""Where the facts of a run stand in its checkpoints, beside the description of its model."""
+"""Key of the data fingerprint in a checkpoint, beside the description of the model."""
 
-ORDER = ("seed", "data.batch_size")
-"""Settings on which it depends which images make the next batch."""
+BATCH_SETTINGS = ("seed", "data.batch_size")
+"""Settings that decide which images make up the next batch."""
+
+FIXED_SETTINGS = (
+    *("data.image_size", "data.resize", "optim.optimizer", "optim.lr", "optim.backbone_lr_factor"),
+    *("optim.weight_decay", "optim.decay_all", "optim.ema_decay", "optim.ema_tau"),
+)
+"""Settings that a resumed run keeps, beside those of the model."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """What the rest of an interrupted epoch depends on, beside the settings."""
+class DataFingerprint:
+    """What the batches of an epoch depend on beside the settings: the data, and how many processes share them."""
 
     train: str
-    """Tells two states of the training annotations apart, for people and for programs; pixels are not compared."""
+    """Number of images and objects and a hash of the annotations, to be shown and compared; without the pixels."""
     val: str
     world_size: int
 
     @staticmethod
-    def of(train: CocoSplit, val: CocoSplit, world_size: int) -> "RunFacts":
-        return RunFacts(_identity(train), _identity(val), world_size)
+    def of(train: CocoSplit, val: CocoSplit, world_size: int) -> "DataFingerprint":
+        return DataFingerprint(_fingerprint(train), _fingerprint(val), world_size)
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """The checkpoint that a run goes on from."""
+class ResumePoint:
+    """The checkpoint that a run is resumed from."""
 
     path: Path
     description: Description
     step: int
-    """Optimiser steps done."""
+    """Completed optimiser steps."""
     epochs: int
-    """Epochs done."""
-    facts: RunFacts | None
-    """None in checkpoints of earlier versions."""
+    """Completed epochs."""
+    fingerprint: DataFingerprint
 
 
 class DescribeCheckpoint(Callback):
-    """Puts into each checkpoint what is needed to use it anywhere, and to go on from it.
+    """Adds to each checkpoint what is needed to use it anywhere and to resume from it.
 
     Args:
-        restarts_epoch: begin an epoch anew that the loaded checkpoint was written in.
-        moved_to: where the checkpoints lie of the run that goes on; its folder may have had another name.
+        restarts_epoch: start the epoch again that the loaded checkpoint was written in.
+        moved_to: folder of the resumed run's checkpoints, which may have had another name when they were written.
     """
 
     def __init__(
-        self, description: Description, facts: RunFacts, restarts_epoch: bool = False, moved_to: Path | None = None
+        self,
+        description: Description,
+        fingerprint: DataFingerprint,
+        restarts_epoch: bool = False,
+        moved_to: Path | None = None,
     ) -> None:
         self.description = description
-        self.facts = facts
+        self.fingerprint = fingerprint
         self.restarts_epoch = restarts_epoch
         self.moved_to = moved_to
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = self.description.to_dict()
-        checkpoint[RUN_KEY] = vars(self.facts)
+        checkpoint[RUN_KEY] = vars(self.fingerprint)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.restarts_epoch:
-            enter_epoch_anew(checkpoint)
+            restart_epoch(checkpoint)
         if self.moved_to is not None:
             _move_best(checkpoint, self.moved_to)
-        _forget_lost_best(checkpoint)
+        _drop_missing_best(checkpoint)
 
 
-def find_resumed(invocation: Invocation) -> Resumed | None:
-    """The checkpoint that `--resume` means; where the last one is damaged, the one before it, and it is said.
+def find_resume_point(invocation: Invocation) -> ResumePoint | None:
+    """The checkpoint that `--resume` stands for; if the last one is damaged, the one before it, with a warning.
 
-    None for a new run, or one that ended before there was any.
-    Errors: none is there, or none can be read; one of weights alone, with nothing of their training.
+    None for a new run, or one that ended before its first checkpoint.
+    Errors: there is none, or none can be read; a checkpoint of weights without training state.
     """
     if invocation.resume is None:
         return None
@@ -95,65 +107,64 @@ def find_resumed(invocation: Invocation) -> Resumed | None:
         return _read(path)
     run = invocation.run_dir or Path("runs") / invocation.config_name
     folder = run / "checkpoints"
-    there = [folder / name for name in (LAST, PREVIOUS, BEST) if (folder / name).is_file()]
-    if not there and (run / "config.yaml").is_file():
-        print(f"resume     {run} ended before its first checkpoint, and begins anew", flush=True)
+    candidates = [folder / name for name in (LAST, PREVIOUS, BEST) if (folder / name).is_file()]
+    if not candidates and (run / "config.yaml").is_file():
+        logger.info("%s ended before its first checkpoint: starting from the beginning", run)
         return None
-    if not there:
+    if not candidates:
         raise DetrLiteError(f"--resume: {folder / LAST} does not exist; name the run with --run_dir, or a checkpoint")
-    faults: list[DetrLiteError] = []
-    for path in there:
+    errors: list[DetrLiteError] = []
+    for path in candidates:
         try:
-            resumed = _read(path)
+            point = _read(path)
         except DetrLiteError as error:
-            faults.append(error)
+            errors.append(error)
             continue
-        for fault in faults:
-            print(f"damaged    {fault}")
-        instead = "" if path.name == LAST else " instead"
-        print(f"resume     from {path}{instead}, at step {resumed.step:,}", flush=True)
-        return resumed
-    others = f"; nor can {' and '.join(path.name for path in there[1:])} be used" if there[1:] else ""
-    raise DetrLiteError(f"{faults[0]}{others}; begin anew with --overwrite")
+        for damage in errors:
+            logger.warning("%s", damage)
+        logger.info("resuming from %s at step %s", path, f"{point.step:,}")
+        return point
+    others = f"; nor can {' and '.join(path.name for path in candidates[1:])} be used" if candidates[1:] else ""
+    raise DetrLiteError(f"{errors[0]}{others}; start again with --overwrite")
 
 
-def check_unchanged(resumed: Resumed, now: Description, facts: RunFacts) -> tuple[list[str], bool]:
-    """A resumed run keeps what its weights and its optimiser were made for; other changes are named.
+def check_unchanged(point: ResumePoint, now: Description, fingerprint: DataFingerprint) -> tuple[list[str], bool]:
+    """Compare a resumed run with its checkpoint.
 
-    Returns a line for each change, and whether an epoch that was left in its middle must be begun anew, because its
-    remaining batches are not the same any more.
+    Returns a line for each change, and whether an epoch that was interrupted has to start again because its remaining
+    batches are no longer the same.
+
+    Errors: other categories; a changed setting that weights or optimiser state depend on.
     """
-    path, saved = resumed.path, resumed.description
+    path, saved = point.path, point.description
     if saved.categories != now.categories:
         raise DetrLiteError(f"{path}: was trained for other categories than those of {now.config.data.root}")
     before, after = _flat(saved.config), _flat(now.config)
-    # Where a run's first weights came from does not matter any more.
-    kept = [name for name in before if name.startswith("model.") and name != "model.init_from"]
-    kept += ["data.image_size", "data.resize", "optim.optimizer", "optim.lr", "optim.backbone_lr_factor"]
-    kept += ["optim.weight_decay", "optim.decay_all", "optim.ema_decay", "optim.ema_tau"]
-    for name in kept:
+    # Where the first weights came from no longer matters.
+    fixed = [name for name in before if name.startswith("model.") and name != "model.init_from"]
+    for name in (*fixed, *FIXED_SETTINGS):
         if before[name] != after[name]:
             raise DetrLiteError(
                 f"{path}: was trained with {name} {before[name]}, not {after[name]}; a resumed run keeps it"
             )
     changes = [f"{name} {after[name]} (was {before[name]})" for name in before if before[name] != after[name]]
-    is_other_order = any(before[name] != after[name] for name in ORDER)
-    if resumed.facts is not None:
-        for what, old, new in (
-            ("the training data", resumed.facts.train, facts.train),
-            ("the validation data, so AP is not comparable with before", resumed.facts.val, facts.val),
-            ("the number of processes", str(resumed.facts.world_size), str(facts.world_size)),
-        ):
-            if old != new:
-                changes.append(f"{what}: {new} (was {old})")
-        is_other_order |= (resumed.facts.train, resumed.facts.world_size) != (facts.train, facts.world_size)
-    if is_other_order:
-        changes.append("batches are others than before; an epoch that was interrupted is begun anew")
-    return changes, is_other_order
+    old = point.fingerprint
+    for what, was, value in (
+        ("the training data", old.train, fingerprint.train),
+        ("the validation data, so AP is not comparable with before", old.val, fingerprint.val),
+        ("the number of processes", old.world_size, fingerprint.world_size),
+    ):
+        if was != value:
+            changes.append(f"{what}: {value} (was {was})")
+    restarts_epoch = any(before[name] != after[name] for name in BATCH_SETTINGS)
+    restarts_epoch |= (old.train, old.world_size) != (fingerprint.train, fingerprint.world_size)
+    if restarts_epoch:
+        changes.append("the batches are no longer the same, so an interrupted epoch starts again")
+    return changes, restarts_epoch
 
 
-def enter_epoch_anew(checkpoint: dict[str, Any]) -> None:
-    """Change the state of Lightning's loops from within an epoch to that epoch's start; no step is forgotten."""
+def restart_epoch(checkpoint: dict[str, Any]) -> None:
+    """Set the state of Lightning's loops from within an epoch back to its start; the step count stays."""
     loops = checkpoint["loops"]["fit_loop"]
     epoch = loops["epoch_progress"]
     if epoch["current"]["started"] == epoch["current"]["processed"]:
@@ -168,7 +179,7 @@ def enter_epoch_anew(checkpoint: dict[str, Any]) -> None:
 
 
 def _move_best(checkpoint: dict[str, Any], folder: Path) -> None:
-    """Lightning forgets what was the best so far if the folder has another name now."""
+    """Update the paths in a folder that was renamed, or Lightning would drop the best checkpoint and its score."""
     for name, state in checkpoint["callbacks"].items():
         if name.startswith("ModelCheckpoint"):
             here = {path: str(folder / Path(path).name) for path in state["best_k_models"]}
@@ -178,44 +189,44 @@ def _move_best(checkpoint: dict[str, Any], folder: Path) -> None:
             state["dirpath"] = str(folder)
 
 
-def _forget_lost_best(checkpoint: dict[str, Any]) -> None:
-    """Where the best checkpoint is gone, the next evaluated one is the best, or the run would end without any."""
+def _drop_missing_best(checkpoint: dict[str, Any]) -> None:
+    """If the best checkpoint is gone, the next evaluation's becomes the best, or the run would end without one."""
     for name, state in checkpoint["callbacks"].items():
         best = state.get("best_model_path") if name.startswith("ModelCheckpoint") else None
         if best and not Path(best).is_file():
             state.update(best_k_models={}, best_model_path="", kth_best_model_path="", best_model_score=None)
 
 
-def _read(path: Path) -> Resumed:
+def _read(path: Path) -> ResumePoint:
     content = read_checkpoint(path)
     if "global_step" not in content:
-        raise DetrLiteError(f"--resume: {path} holds weights alone; begin a new run with --model.init_from {path}")
+        raise DetrLiteError(f"--resume: {path} holds only weights; start a new run with --model.init_from {path}")
     try:
-        step, facts = int(content["global_step"]), content.get(RUN_KEY)
+        step, saved = int(content["global_step"]), content[RUN_KEY]
         epochs = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
         if not content["optimizer_states"] or not isinstance(content["callbacks"], dict):
-            raise ValueError("no state of the optimiser, or of what goes with it")
-        told = None if facts is None else RunFacts(str(facts["train"]), str(facts["val"]), int(facts["world_size"]))
+            raise ValueError("no state of the optimiser or of the callbacks")
+        fingerprint = DataFingerprint(str(saved["train"]), str(saved["val"]), int(saved["world_size"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DetrLiteError(
-            f"--resume: {path} does not hold a run's whole state ({reason_of(error)}); begin a new run with "
+            f"--resume: {path} lacks part of the training state ({reason_of(error)}); start a new run with "
             f"--model.init_from {path}"
         ) from error
-    return Resumed(path, describe_checkpoint(content, path), step, epochs, told)
+    return ResumePoint(path, describe_checkpoint(content, path), step, epochs, fingerprint)
 
 
-def _identity(split: CocoSplit) -> str:
+def _fingerprint(split: CocoSplit) -> str:
     digest = hashlib.sha256()
     for image in split.images:
         digest.update(f"{image.id} {image.path.name} {image.width} {image.height}".encode())
         digest.update(image.boxes_xyxy.tobytes())
         digest.update(image.labels.tobytes())
     objects = sum(len(image.labels) for image in split.images)
-    return f"{len(split.images):,} images with {objects:,} objects, state {digest.hexdigest()[:8]}"
+    return f"{len(split.images):,} images with {objects:,} objects, hash {digest.hexdigest()[:8]}"
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    """Settings under the names that they have on the command line."""
+    """Settings by their names on the command line."""
     flat: dict[str, Any] = {}
     for section, settings in config_to_dict(config).items():
         if isinstance(settings, dict):

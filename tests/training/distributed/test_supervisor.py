@@ -1,4 +1,4 @@
-"""The last resorts of a run of several processes: when one hangs while another has ended, or before training."""
+"""`ProcessSupervisor`: when one process hangs while another has ended, and errors before training."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ from runs import checkpoint_of
 
 from detr_lite.config import Config, Invocation
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.distributed import launch as launching
+from detr_lite.training.distributed import launch
 from detr_lite.training.distributed.launch import LOST, MAIN, ProcessSupervisor
 
 pytestmark = pytest.mark.timeout(60)
 
-GONE = "the connection to another process is lost: it has ended, and has said why, or the network failed"
-KILLED = "the process of rank 1 was ended by SIGKILL, as when memory runs out; go on with --resume"
+GONE = "the connection to another process is lost: it has ended, and has reported why, or the network failed"
+KILLED = "the process of rank 1 was killed by SIGKILL, perhaps because memory ran out; continue with --resume"
 
 
 def child(command: str) -> "subprocess.Popen[bytes]":
@@ -29,32 +29,32 @@ def child(command: str) -> "subprocess.Popen[bytes]":
 
 
 def hang(command: str | None, err: Path) -> None:
-    """As rank 0 whose child does this, or as a child whose parent is gone; never noticing anything."""
+    """Run as rank 0 whose child runs the command, or as a child whose parent is gone; never notice anything."""
     os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT), 2)
-    launching.NOTICE = 0.5
+    launch.NOTICE = 0.5
     if command is None:
         os.environ.update({MAIN: str(os.getpid()), "LOCAL_RANK": "1"})
-    with ProcessSupervisor() as companions:
+    with ProcessSupervisor() as supervisor:
         if command is not None:
-            companions._children = [child(command), child("sleep 50")]
-            companions._start_watch()
+            supervisor._children = [child(command), child("sleep 50")]
+            supervisor._start_watch()
         time.sleep(50)
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "told"),
+    ("command", "code", "message"),
     [("exit 2", 2, ""), ("kill -KILL $$", 1, f"error: {KILLED}\n"), (None, 1, "")],
-    ids=["a fault", "a kill", "an orphan"],
+    ids=["a failed child", "a killed child", "an orphan"],
 )
-def test_a_process_that_hangs_ends_when_it_cannot_go_on(
-    tmp_path: Path, command: str | None, code: int, told: str
+def test_a_process_that_hangs_ends_when_it_cannot_continue(
+    tmp_path: Path, command: str | None, code: int, message: str
 ) -> None:
     process = faults.FORKS.Process(target=hang, args=(command, tmp_path / "err"))
     process.start()
     process.join(20)
     process.kill()
     assert process.exitcode == code
-    assert (tmp_path / "err").read_text() == told
+    assert (tmp_path / "err").read_text() == message
 
 
 @pytest.mark.parametrize(
@@ -65,42 +65,42 @@ def test_a_process_that_hangs_ends_when_it_cannot_go_on(
         (RuntimeError("[gloo] Connection closed by peer"), [f"exit {LOST}"], DetrLiteError(GONE)),
         (RuntimeError("out of memory"), ["exit 1"], SystemExit(1)),
         (RuntimeError("out of memory"), ["sleep 50"], None),
-        (KeyError("a slip"), ["sleep 50"], None),
+        (KeyError("a bug"), ["sleep 50"], None),
         (SystemExit(143), ["sleep 0.3"], None),
     ],
 )
-def test_rank_0_speaks_for_those_that_cannot(
+def test_rank_0_reports_the_errors_of_others_and_ends_them(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, commands: list[str], expected: BaseException | None
 ) -> None:
-    """None: its own error goes on its way. In any case the others have ended then."""
-    monkeypatch.setattr(launching, "NOTICE", 2.0)
-    companions = ProcessSupervisor()
-    companions._has_joined = True
-    companions._children = [child(command) for command in commands]
-    with pytest.raises(BaseException) as caught, companions:  # noqa: PT011
+    """None: rank 0's own error is raised. In any case the other processes have ended."""
+    monkeypatch.setattr(launch, "NOTICE", 2.0)
+    supervisor = ProcessSupervisor()
+    supervisor._is_distributed = True
+    supervisor._children = [child(command) for command in commands]
+    with pytest.raises(BaseException) as caught, supervisor:  # noqa: PT011
         raise error
     assert type(caught.value) is type(expected or error)
     assert str(caught.value).startswith(str(expected or error))
-    assert all(each.returncode is not None for each in companions._children)
+    assert all(each.returncode is not None for each in supervisor._children)
     assert MAIN not in os.environ
-    if isinstance(error, SystemExit):  # who stops with it is not killed
-        assert companions._children[0].returncode == 0
+    if isinstance(error, SystemExit):  # a child that stops on the same signal is not killed
+        assert supervisor._children[0].returncode == 0
 
 
-def tell_of_waiting(rank: int) -> None:
+def report_waiting(rank: int) -> None:
     sleep = time.sleep
 
-    def told(seconds: float) -> None:
+    def report(seconds: float) -> None:
         os.write(1, b"waits")
         sleep(seconds)
 
-    time.sleep = told
+    time.sleep = report
 
 
-def test_a_fault_that_all_find_before_training_is_told_once(tiny_config: Config, tmp_path: Path) -> None:
+def test_an_error_that_all_meet_before_training_is_reported_once(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_config, data=replace(tiny_config.data, root=str(tmp_path / "nowhere")))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
-    both = ranks.start(tmp_path / "ranks", 2, ranks.train, invocation, [tell_of_waiting])
+    both = ranks.start(tmp_path / "ranks", 2, ranks.train, invocation, [report_waiting])
     wait_for(lambda: both.out[1] == "waits", 30)
     os.kill(both.processes[1].pid, signal.SIGTERM)  # as torchrun and SLURM do when rank 0 has ended
     assert both.codes() == [2, 143]
@@ -108,7 +108,7 @@ def test_a_fault_that_all_find_before_training_is_told_once(tiny_config: Config,
     assert both.err[1] == ""
 
 
-def test_a_fault_that_one_finds_before_training_is_told(tiny_config: Config, tmp_path: Path) -> None:
+def test_an_error_that_one_meets_before_training_is_reported(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_config, data=replace(tiny_config.data, root=str(tmp_path / "nowhere")))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
     both = ranks.start(tmp_path / "ranks", 2, ranks.train, invocation, [ranks.lose_patience])
@@ -117,7 +117,7 @@ def test_a_fault_that_one_finds_before_training_is_told(tiny_config: Config, tmp
 
 
 def be_torchrun(invocation: Invocation, place: Path) -> None:
-    """Start one process, and be killed when it trains."""
+    """Start one process, and die once it trains."""
     pid = os.fork()
     if pid == 0:
         ranks.enter(0, 1, 0, (place / "out", place / "err"), ranks.train, (invocation,))
@@ -136,13 +136,13 @@ def test_without_torchrun_a_run_stops_with_a_checkpoint(tiny_config: Config, tmp
     assert process.exitcode == -signal.SIGKILL
     wait_for(lambda: not is_running(int((tmp_path / "pid").read_text())), 15)
     step = checkpoint_of(tmp_path / "run")["global_step"]
-    assert f"stopped    after step {step:,}; go on with: " in (tmp_path / "out").read_text()
+    assert f"after step {step:,}; " in (tmp_path / "out").read_text()
 
 
-def test_others_may_be_started_from_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that a run's process starts is not one of its ranks."""
+def test_a_run_may_start_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is started from a run is not one of its ranks."""
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setenv(MAIN, "1")
-    with ProcessSupervisor() as companions:
-        assert companions._parent is None
+    with ProcessSupervisor() as supervisor:
+        assert supervisor._parent is None
     assert MAIN not in os.environ

@@ -1,4 +1,4 @@
-"""The pictures of a run."""
+"""The sample pictures of a run."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_both_pictures_are_drawn_also_when_nothing_is_found(parts, tmp_path: Pat
 
 
 def drawn(parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, **options: int):
-    """What is handed to the two drawing functions."""
+    """The arguments of the two drawing functions."""
     sheet, figures = [], []
     samples_sheet, attention_figure = samples.samples_sheet, samples.attention_figure
     monkeypatch.setattr(samples, "samples_sheet", lambda *words: sheet.extend(words[0]) or samples_sheet(*words))
@@ -41,7 +41,7 @@ def drawn(parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: flo
     return sheet, figures
 
 
-def test_images_are_spread_over_the_split_with_their_true_boxes(parts, tmp_path, monkeypatch) -> None:
+def test_images_are_evenly_spaced_in_the_split_with_their_true_boxes(parts, tmp_path, monkeypatch) -> None:
     sheet, _ = drawn(parts, tmp_path, monkeypatch, 0.5, count=2)
     assert [picture.size for picture, _, _ in sheet] == [(64, 48), (64, 64)]  # the first and the third of five
     records = parts[2].images
@@ -51,7 +51,7 @@ def test_images_are_spread_over_the_split_with_their_true_boxes(parts, tmp_path,
         assert truth.class_names == found.class_names == ("blue thing", "red thing", "green thing")
 
 
-def test_attention_is_of_the_first_image_where_something_is_found(parts, tmp_path, monkeypatch) -> None:
+def test_attention_is_drawn_for_the_first_image_with_detections(parts, tmp_path, monkeypatch) -> None:
     model, postprocess, images = parts
 
     class Sees(nn.Module):

@@ -1,4 +1,4 @@
-"""Two processes learn and measure what one would."""
+"""Two processes compute the gradients and metrics of a single one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -40,8 +40,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., ranks.Ranks]]:
         each.kill()
 
 
-class Learner(nn.Module):
-    """From a batch to its loss."""
+class ModelWithLoss(nn.Module):
+    """Model and criterion: from a batch to its loss."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -51,14 +51,14 @@ class Learner(nn.Module):
         self.train()
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.eval()  # its statistics would be those of a process's own images
+                module.eval()  # its statistics would depend on how images are split among processes
 
     def forward(self, batch: Batch) -> Tensor:
         return self.criterion(self.model(batch), batch.targets).total
 
 
 def drawn_batch(counts: Sequence[int], first: int) -> Batch:
-    """Images with so many objects, all of one size."""
+    """Images of one size with the given numbers of objects."""
     images, targets = [], []
     for image, count in enumerate(counts, start=first):
         random = torch.Generator().manual_seed(image)
@@ -69,11 +69,11 @@ def drawn_batch(counts: Sequence[int], first: int) -> Batch:
     return Batch.from_images(images, targets)
 
 
-def gradients_of(learner: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    learner(batch).backward()
+def gradients_of(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    model(batch).backward()
     return {
         name.removeprefix("module."): parameter.grad
-        for name, parameter in learner.named_parameters()
+        for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
 
@@ -82,7 +82,7 @@ def save_gradients(config: Config, counts: Sequence[Sequence[int]], folder: Path
     ranks.join()
     rank = dist.get_rank()
     batch = drawn_batch(counts[rank], first=sum(map(len, counts[:rank])))
-    torch.save(gradients_of(DistributedDataParallel(Learner(config)), batch), folder / f"{rank}.pt")
+    torch.save(gradients_of(DistributedDataParallel(ModelWithLoss(config)), batch), folder / f"{rank}.pt")
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
@@ -90,12 +90,12 @@ def save_gradients(config: Config, counts: Sequence[Sequence[int]], folder: Path
 def test_gradients_of_two_ranks_are_those_of_one_with_all_images(
     start: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, name: str, counts: list[tuple[int, ...]]
 ) -> None:
-    # As many noisy queries as the fullest image of a rank asks for: they are others for one rank with all images.
+    # Without denoising: its number of queries depends on the fullest image of a rank.
     config = replace(tiny_config, model=replace(tiny_config.model, name=name, denoising_queries=0))
     assert start(save_gradients, config, counts, tmp_path).codes() == [0, 0]
-    learner = Learner(config)
-    expected = gradients_of(learner, drawn_batch([count for part in counts for count in part], first=0))
-    assert expected.keys() == {key for key, parameter in learner.named_parameters() if parameter.requires_grad}
+    model = ModelWithLoss(config)
+    expected = gradients_of(model, drawn_batch([count for part in counts for count in part], first=0))
+    assert expected.keys() == {key for key, parameter in model.named_parameters() if parameter.requires_grad}
     largest = max(value.abs().max().item() for value in expected.values())
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
@@ -107,7 +107,7 @@ def test_gradients_of_two_ranks_are_those_of_one_with_all_images(
 
 
 def measure(checkpoint: Path, root: Path, rank: int, world_size: int) -> dict[str, Tensor]:
-    """COCO's numbers as validation logs them."""
+    """COCO metrics as validation logs them."""
     detector, val = Detector.from_checkpoint(checkpoint, device="cpu"), read_split(root, "val")
     module = DetectionModule(detector.model, MagicMock(), detector.postprocess, val, MagicMock(), clip=0.0).eval()
     logged: dict[str, Tensor] = {}
@@ -143,17 +143,17 @@ def test_an_odd_number_of_images_is_evaluated_as_by_one_rank(
 
 def exchange(place: Path, backend: str) -> None:
     ranks.join()
-    rank, told = dist.get_rank(), dist.get_backend()
+    rank, actual = dist.get_rank(), dist.get_backend()
     dist.get_backend = lambda: backend  # type: ignore[assignment]
     control_group, trainer = ControlGroup(), MagicMock(world_size=2)
     control_group.init_control_group(trainer)
-    dist.get_backend = lambda *_: told  # type: ignore[assignment]
+    dist.get_backend = lambda *_: actual  # type: ignore[assignment]
     found = control_group.all_reduce_max(trainer, rank, -rank, 2**40 + rank)
     (place / f"{rank}.txt").write_text(f"{control_group._group is None} {found}")
 
 
 @pytest.mark.parametrize("backend", ["gloo", "nccl"])
-def test_numbers_are_agreed_upon_beside_the_devices_own_way(
+def test_control_messages_are_reduced_over_gloo(
     start: Callable[..., ranks.Ranks], tmp_path: Path, backend: str
 ) -> None:
     assert start(exchange, tmp_path, backend).codes() == [0, 0]

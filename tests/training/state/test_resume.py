@@ -1,4 +1,4 @@
-"""Going on with a run: from which checkpoint, exactly where it was, and what must be as it was."""
+"""Resuming a run: from which checkpoint, exactly where it was, and what has to be unchanged."""
 
 import json
 import os
@@ -21,17 +21,17 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.training import run
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.state.resume import DescribeCheckpoint, RunFacts, find_resumed
-from detr_lite.training.state.run_folder import WRITTEN, choose_folder
+from detr_lite.training.state.resume import DataFingerprint, DescribeCheckpoint, find_resume_point
+from detr_lite.training.state.run_folder import RUN_FILES, choose_folder
 from detr_lite.weights.checkpoint import KEY, Description
 
 STEPS = 16
 EVALUATED = 3
-"""Batches of an evaluation; they come after steps 6, 11 and 16."""
+"""Batches of an evaluation; evaluations come after steps 6, 11 and 16."""
 
 
 def small(config: Config, name: str = "lite", num_workers: int = 0, accumulate: int = 1, epochs: int = 4) -> Config:
-    """Four epochs of four batches of two, with all that is random: augmentation, noise, dropout; and an average."""
+    """Four epochs of four batches of two, with augmentation, denoising noise, dropout and an EMA."""
     return replace(
         config,
         data=replace(config.data, augmentation="light", num_workers=num_workers, batch_size=2),
@@ -42,7 +42,7 @@ def small(config: Config, name: str = "lite", num_workers: int = 0, accumulate: 
 
 
 def signal_in(call: int, signum: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the signal come in the n-th step, those of evaluation counted too."""
+    """Send the signal in the n-th step, counting those of evaluations."""
     calls = 0
 
     def counted(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,23 +60,23 @@ def signal_in(call: int, signum: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole_runs() -> dict[Any, Path]:
+def uninterrupted_runs() -> dict[Any, Path]:
     return {}
 
 
 @pytest.fixture
-def whole_run(
-    whole_runs: dict[Any, Path], tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
+def uninterrupted_run(
+    uninterrupted_runs: dict[Any, Path], tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """The folder of the uninterrupted run with these settings, made once."""
+    """The folder of the uninterrupted run with these settings, trained once."""
 
     def make(**settings: Any) -> Path:
         key = tuple(settings.items())
-        if key not in whole_runs:
-            whole_runs[key] = tmp_path_factory.mktemp("whole")
+        if key not in uninterrupted_runs:
+            uninterrupted_runs[key] = tmp_path_factory.mktemp("uninterrupted")
             config = small(tiny_config, **settings)
-            run.train(Invocation(config, "tiny", whole_runs[key], resume=None, overwrite=False))
-        return whole_runs[key]
+            run.train(Invocation(config, "tiny", uninterrupted_runs[key], resume=None, overwrite=False))
+        return uninterrupted_runs[key]
 
     return make
 
@@ -97,7 +97,7 @@ def whole_run(
     ],
 )
 def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does(
-    whole_run: Callable[..., Path],
+    uninterrupted_run: Callable[..., Path],
     invocation: Callable[..., Invocation],
     tiny_config: Config,
     tmp_path: Path,
@@ -108,66 +108,66 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
     signum: int,
     step: int,
 ) -> None:
-    """Data order, augmentation, noise, dropout, averages, optimiser, schedule and log included."""
-    whole, parts = whole_run(**settings), tmp_path / "parts"
+    """With the same data order, augmentation, noise, dropout, EMA, optimiser state, schedule and metrics.csv."""
+    uninterrupted, resumed = uninterrupted_run(**settings), tmp_path / "resumed"
     config = small(tiny_config, **settings)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     capfd.readouterr()
     with monkeypatch.context() as patch:
         signal_in(call, signum, patch)
         with pytest.raises(SystemExit) as ending:
-            run.train(invocation(config=config, run_dir=parts))
+            run.train(invocation(config=config, run_dir=resumed))
     assert ending.value.code == 128 + signum
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    told = capfd.readouterr()
-    assert f"{signal.Signals(signum).name}: stopping after this step" in told.err
-    assert f"go on with: python tools/train.py --config {parts}/config.yaml --run_dir {parts} --resume" in told.out
-    assert checkpoint_of(parts)["global_step"] == step
+    printed = capfd.readouterr()
+    assert f"{signal.Signals(signum).name}: stopping after this step" in printed.err
+    assert f"python tools/train.py --config {resumed}/config.yaml --run_dir {resumed} --resume" in printed.out
+    assert checkpoint_of(resumed)["global_step"] == step
 
-    run.train(invocation(config=config, run_dir=parts, resume="last"))
-    assert_same_end(parts, whole)
-    assert weights_of(parts, "best").keys() == weights_of(whole, "best").keys()
-    assert checkpoint_of(parts, "best")["global_step"] == checkpoint_of(whole, "best")["global_step"]
+    run.train(invocation(config=config, run_dir=resumed, resume="last"))
+    assert_same_end(resumed, uninterrupted)
+    assert weights_of(resumed, "best").keys() == weights_of(uninterrupted, "best").keys()
+    assert checkpoint_of(resumed, "best")["global_step"] == checkpoint_of(uninterrupted, "best")["global_step"]
 
 
 @pytest.mark.usefixtures("no_finish")
-def test_a_checkpoint_before_an_evaluation_has_the_averages_in_their_place(
-    whole_run: Callable[..., Path],
+def test_a_checkpoint_in_an_evaluation_has_weights_and_ema_in_their_places(
+    uninterrupted_run: Callable[..., Path],
     invocation: Callable[..., Invocation],
     tiny_config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While the average is being evaluated, it stands where the weights stand in training."""
+    """During an evaluation the EMA takes the place of the weights in the module."""
     config = small(tiny_config)
-    calm, stopped = tmp_path / "calm", tmp_path / "stopped"
-    for folder, call in ((calm, 6), (stopped, 8)):
+    before, stopped = tmp_path / "before", tmp_path / "stopped"
+    for folder, call in ((before, 6), (stopped, 8)):
         with monkeypatch.context() as patch:
             signal_in(call, signal.SIGTERM, patch)
             with pytest.raises(SystemExit):
                 run.train(invocation(config=config, run_dir=folder))
-    ours, theirs = checkpoint_of(stopped), checkpoint_of(calm)
+    actual, expected = checkpoint_of(stopped), checkpoint_of(before)
     for name in ("state_dict", "current_model_state"):
-        for key, value in theirs[name].items():
-            assert torch.equal(value, ours[name][key]), (name, key)
+        for key, value in expected[name].items():
+            assert torch.equal(value, actual[name][key]), (name, key)
     assert any(not torch.equal(value, ours["current_model_state"][key]) for key, value in ours["state_dict"].items())
 
 
 @pytest.mark.usefixtures("no_finish")
-def test_the_best_checkpoint_can_be_gone_on_from(
-    whole_run: Callable[..., Path], invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path
+def test_a_run_can_be_resumed_from_its_best_checkpoint(
+    uninterrupted_run: Callable[..., Path], invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path
 ) -> None:
     """It is written at another moment than the last one: just after an evaluation."""
-    whole, other = whole_run(), tmp_path / "other"
-    best = whole / "checkpoints" / "best.ckpt"
+    uninterrupted, other = uninterrupted_run(), tmp_path / "other"
+    best = uninterrupted / "checkpoints" / "best.ckpt"
     run.train(invocation(config=small(tiny_config), run_dir=other, resume=str(best)))
     assert checkpoint_of(other)["global_step"] == STEPS
-    torch.testing.assert_close(weights_of(other), weights_of(whole), atol=1e-6, rtol=0)
+    torch.testing.assert_close(weights_of(other), weights_of(uninterrupted), atol=1e-6, rtol=0)
     steps = [row["step"] for row in timeless_rows_of(other)]
-    assert steps == [row["step"] for row in timeless_rows_of(whole) if int(row["step"]) > 6]
+    assert steps == [row["step"] for row in timeless_rows_of(uninterrupted) if int(row["step"]) > 6]
 
 
-def test_a_lost_best_checkpoint_makes_way_for_the_next(
+def test_a_missing_best_checkpoint_is_replaced_by_the_next(
     run_tool: Callable[..., Any], finished_run: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
@@ -177,7 +177,7 @@ def test_a_lost_best_checkpoint_makes_way_for_the_next(
     words = ("train", "--config", run_dir / "config.yaml", "--run_dir", run_dir, "--resume")
     ended = run_tool(*words)
     assert ended.code == 0, ended.err
-    assert f"{best} is gone; the last checkpoint stands in for it" in ended.out
+    assert f"{best} is " in ended.out  # that the last checkpoint is used instead
     assert not best.exists()
     ended = run_tool(*words, "--trainer.max_epochs", 61)
     assert ended.code == 0, ended.err
@@ -199,8 +199,8 @@ def stopped_run(
 
 
 @pytest.mark.parametrize("left", [0, 1000, -1])
-def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
-    whole_run: Callable[..., Path],
+def test_a_damaged_last_checkpoint_falls_back_to_the_previous_one(
+    uninterrupted_run: Callable[..., Path],
     stopped_run: Path,
     invocation: Callable[..., Invocation],
     tiny_config: Config,
@@ -208,64 +208,63 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
     left: int,
 ) -> None:
     last = stopped_run / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:left])  # a second name of the same file must not be hurt by that
+    last.write_bytes(last.read_bytes()[:left])  # previous.ckpt may be a hard link to the same file
     run.train(invocation(config=small(tiny_config), run_dir=stopped_run, resume="last"))
     out = capsys.readouterr().out
-    assert f"damaged    {last}: not a checkpoint, or cut off" in out
-    assert f"resume     from {last.with_name('previous.ckpt')} instead, at step 0" in out
-    assert_same_end(stopped_run, whole_run())
+    assert f"warning: {last}: not a checkpoint, or cut off" in out
+    assert f"resuming from {last.with_name('previous.ckpt')} at step 0" in out
+    assert_same_end(stopped_run, uninterrupted_run())
 
 
-def test_no_checkpoint_is_whole(refusal: Callable[..., str], stopped_run: Path) -> None:
+def test_if_no_checkpoint_can_be_read_it_is_refused(refusal: Callable[..., str], stopped_run: Path) -> None:
     for path in (stopped_run / "checkpoints").iterdir():
         path.write_bytes(b"nothing")
-    told = refusal("train", "--config", stopped_run / "config.yaml", "--run_dir", stopped_run, "--resume")
-    assert "last.ckpt: not a checkpoint" in told
+    message = refusal("train", "--config", stopped_run / "config.yaml", "--run_dir", stopped_run, "--resume")
+    assert "last.ckpt: not a checkpoint" in message
 
 
 def test_which_checkpoint_is_resumed(
     invocation: Callable[..., Invocation], finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def resumed(**changes: Any) -> Path:
-        found = find_resumed(invocation(**changes))
+        found = find_resume_point(invocation(**changes))
         assert found is not None
         return found.path
 
     monkeypatch.chdir(tmp_path)
-    assert find_resumed(invocation()) is None
+    assert find_resume_point(invocation()) is None
     assert resumed(resume="last", run_dir=finished_run) == finished_run / "checkpoints/last.ckpt"
     best = finished_run / "checkpoints/best.ckpt"
     assert resumed(resume=str(best)) == best
     with pytest.raises(DetrLiteError, match=r"runs/tiny/checkpoints/last\.ckpt does not exist"):
-        find_resumed(invocation(resume="last"))
+        find_resume_point(invocation(resume="last"))
     shutil.copytree(finished_run, "runs/tiny")
     assert resumed(resume="last") == Path("runs/tiny/checkpoints/last.ckpt")
     Path("runs/tiny/checkpoints/last.ckpt").unlink()
     assert resumed(resume="last") == Path("runs/tiny/checkpoints/previous.ckpt")
     shutil.rmtree("runs/tiny/checkpoints")
-    assert find_resumed(invocation(resume="last")) is None
+    assert find_resume_point(invocation(resume="last")) is None
     assert choose_folder(invocation(resume="last"), None) == Path("runs/tiny")
     with pytest.raises(DetrLiteError, match=r"none\.ckpt does not exist"):
-        find_resumed(invocation(resume="none.ckpt"))
+        find_resume_point(invocation(resume="none.ckpt"))
 
 
-def test_changed_settings_are_named_and_the_epoch_is_begun_anew(
+def test_changed_settings_are_reported_and_the_epoch_starts_again(
     stopped_run: Path, invocation: Callable[..., Invocation], tiny_config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = small(tiny_config)
     changed = replace(config, data=replace(config.data, batch_size=4), optim=replace(config.optim, max_grad_norm=0.5))
     run.train(invocation(config=changed, run_dir=stopped_run, resume="last"))
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
-    assert lines == [
-        "changed    data.batch_size 4 (was 2)",
-        "changed    optim.max_grad_norm 0.5 (was 1.0)",
-        "changed    batches are others than before; an epoch that was interrupted is begun anew",
-    ]
+    out = capsys.readouterr().out
+    batch_size, norm, restart = (line for line in out.splitlines() if "(was " in line or "starts again" in line)
+    assert batch_size.endswith("data.batch_size 4 (was 2)")
+    assert norm.endswith("optim.max_grad_norm 0.5 (was 1.0)")
+    assert restart.endswith("the batches are no longer the same, so an interrupted epoch starts again")
     # Three steps of two images, and then four epochs of two steps.
     assert checkpoint_of(stopped_run)["global_step"] == 3 + 4 * 2
 
 
-def test_changed_data_are_named(
+def test_changed_data_are_reported(
     stopped_run: Path,
     invocation: Callable[..., Invocation],
     tiny_config: Config,
@@ -278,15 +277,15 @@ def test_changed_data_are_named(
     moved = replace(config, data=replace(config.data, root=str(root)))
     run.train(invocation(config=moved, run_dir=stopped_run, resume="last"))
     out = capsys.readouterr().out
-    assert f"changed    data.root {root} (was {config.data.root})" in out
-    assert "changed    the training data: 8 images with 9 objects, state " in out
-    assert " (was 8 images with 10 objects, state " in out
-    assert "changed    the validation data, so AP is not comparable with before: 5 images" in out
-    assert "begun anew" in out
+    assert f"data.root {root} (was {config.data.root})" in out
+    assert "the training data: 8 images with 9 objects, hash " in out
+    assert " (was 8 images with 10 objects, hash " in out
+    assert "the validation data, so AP is not comparable with before: 5 images" in out
+    assert "starts again" in out
 
 
-def test_the_same_data_elsewhere_are_the_same(
-    whole_run: Callable[..., Path],
+def test_the_same_data_in_another_folder_count_as_unchanged(
+    uninterrupted_run: Callable[..., Path],
     stopped_run: Path,
     invocation: Callable[..., Invocation],
     tiny_config: Config,
@@ -296,15 +295,15 @@ def test_the_same_data_elsewhere_are_the_same(
     config = small(tiny_config)
     moved = replace(config, data=replace(config.data, root=str(own_data)))
     run.train(invocation(config=moved, run_dir=stopped_run, resume="last"))
-    assert "begun anew" not in capsys.readouterr().out
-    assert_same_end(stopped_run, whole_run())
+    assert "starts again" not in capsys.readouterr().out
+    assert_same_end(stopped_run, uninterrupted_run())
 
 
 def test_each_checkpoint_is_described(tiny_data: Path) -> None:
     description = Description(Config(), (Category(7, "cat"),), ResizeRule("longest", 64), (0.5,) * 3, (0.2,) * 3)
-    facts = RunFacts.of(read_split(tiny_data, "train"), read_split(tiny_data, "val"), 1)
+    fingerprint = DataFingerprint.of(read_split(tiny_data, "train"), read_split(tiny_data, "val"), 1)
     checkpoint: dict[str, Any] = {"state_dict": {}}
-    describe = DescribeCheckpoint(description, facts, restarts_epoch=False)
+    describe = DescribeCheckpoint(description, fingerprint, restarts_epoch=False)
     describe.on_save_checkpoint(MagicMock(spec=L.Trainer), MagicMock(spec=L.LightningModule), checkpoint)
     assert Description.from_dict(checkpoint[KEY]) == description
 
@@ -323,14 +322,14 @@ def test_a_finished_run_that_is_resumed_gets_its_missing_evaluation(
         (copy_of_finished / name).unlink()
     ended = run_tool("train", "--config", copy_of_finished / "config.yaml", "--run_dir", copy_of_finished, "--resume")
     assert ended.code == 0, ended.err
-    assert files_in(copy_of_finished) == set(WRITTEN)
+    assert files_in(copy_of_finished) == set(RUN_FILES)
     assert json.loads((copy_of_finished / "evaluation/metrics.json").read_text()) == before
     assert (copy_of_finished / "metrics.csv").read_text() == log
     assert all(torch.equal(value, weights[key]) for key, value in weights_of(copy_of_finished).items())
 
 
 @pytest.mark.usefixtures("no_finish")
-def test_a_finished_run_can_go_on_for_longer(run_tool: Callable[..., Any], copy_of_finished: Path) -> None:
+def test_a_finished_run_can_be_extended(run_tool: Callable[..., Any], copy_of_finished: Path) -> None:
     words = ("--config", copy_of_finished / "config.yaml", "--run_dir", copy_of_finished)
     assert run_tool("train", *words, "--resume", "--trainer.max_epochs", 61).code == 0
     assert rows_of(copy_of_finished)[-1]["step"] == "122"
@@ -354,13 +353,15 @@ def test_settings_that_a_resumed_run_must_keep(
     assert expected in refusal("train", *words, *change)
 
 
-def test_weights_alone_are_not_resumed(refusal: Callable[..., str], finished_run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_weights_cannot_be_resumed(
+    refusal: Callable[..., str], finished_run: Path, tmp_path: Path
+) -> None:
     content = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)
     torch.save({name: content[name] for name in ("state_dict", KEY)}, tmp_path / "weights.ckpt")
     words = ("--config", finished_run / "config.yaml", "--run_dir", tmp_path / "run")
-    told = refusal("train", *words, "--resume", tmp_path / "weights.ckpt")
-    assert "holds weights alone" in told
-    assert "--model.init_from" in told
+    message = refusal("train", *words, "--resume", tmp_path / "weights.ckpt")
+    assert "holds only weights" in message
+    assert "--model.init_from" in message
 
 
 def test_a_run_is_not_resumed_on_other_categories(

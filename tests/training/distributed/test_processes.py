@@ -1,4 +1,4 @@
-"""Runs of two processes: they learn, stop, go on and fail together."""
+"""Runs of two processes train, stop, resume and fail together."""
 
 import signal
 from collections.abc import Callable
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def together(config: Config, epochs: int = 2, name: str = "lite", **model: Any) -> Config:
-    """Two images for each process, and all that is random: augmentation, noise, dropout; and an average."""
+    """Two images per process, augmentation, denoising noise and dropout, and an EMA."""
     return replace(
         config,
         data=replace(config.data, augmentation="light", batch_size=2),
@@ -44,7 +44,7 @@ def together(config: Config, epochs: int = 2, name: str = "lite", **model: Any) 
 def test_no_parameter_is_without_gradient_whatever_a_rank_has(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    """One image each: in one step a rank has an image without objects. Frozen parameters are of no process."""
+    """With one image per process, in one step a rank has no objects. Frozen parameters have no gradient anywhere."""
     config = together(tiny_config, epochs=1, **settings)
     config = replace(config, data=replace(config.data, batch_size=1))
     both = start_two(config, tmp_path / "run")
@@ -61,9 +61,9 @@ def test_minutes_end_both(start_two: Callable[..., ranks.Ranks], tiny_config: Co
 
 
 @pytest.fixture(scope="module")
-def whole_run(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted_run(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of two processes: three epochs of two steps."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("uninterrupted")
     invocation = Invocation(together(tiny_config, epochs=3), "tiny", folder, resume=None, overwrite=False)
     assert ranks.start(folder / "ranks", 2, ranks.train, invocation).codes() == [0, 0]
     return folder
@@ -71,24 +71,29 @@ def whole_run(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize(("rank", "step"), [(0, 1), (1, 3), (1, 5)])
 def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does(
-    start_two: Callable[..., ranks.Ranks], whole_run: Path, tiny_config: Config, tmp_path: Path, rank: int, step: int
+    start_two: Callable[..., ranks.Ranks],
+    uninterrupted_run: Path,
+    tiny_config: Config,
+    tmp_path: Path,
+    rank: int,
+    step: int,
 ) -> None:
-    """Whichever process the signal comes to, both stop after the same step, and rank 0 has the exit code."""
+    """Whichever process gets the signal, both stop after the same step, and rank 0 has the exit code."""
     config, folder = together(tiny_config, epochs=3), tmp_path / "run"
     both = start_two(config, folder, ranks.InStep(rank, step, ranks.be_terminated))
     assert both.codes() == [143, 0]
-    assert f"stopped    after step {step}; go on with: " in both.out[0]
+    assert f"after step {step}; " in both.out[0]
     assert both.err[1] == both.out[1] == ""
     assert checkpoint_of(folder)["global_step"] == step
     assert checkpoint_of(folder)["detr_lite_run"]["world_size"] == 2
     both = start_two(config, folder, resume="last")
     assert both.codes() == [0, 0], both.err
-    assert "changed" not in both.out[0]
-    assert_same_end(folder, whole_run)
+    assert changes(both.out[0]) == []
+    assert_same_end(folder, uninterrupted_run)
 
 
 def stop_before_training(rank: int) -> None:
-    """Let the signal come while the others wait for this process."""
+    """Send the signal while the other process waits for this one."""
     original = run.DetectionData.train_dataloader
 
     def with_signal(self: Any) -> Any:
@@ -110,7 +115,7 @@ def test_a_signal_before_training_stops_both_after_the_first_step(
 
 @pytest.fixture
 def resume_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Config, Path], str]:
-    """Resume a run in this process; gives what it tells."""
+    """Resume a run in this process; returns its output."""
     monkeypatch.setattr(run, "finish", lambda *_: None)
     monkeypatch.setattr("detr_lite.training.callbacks.metrics.plot_training_curves", lambda *_: None)
 
@@ -122,25 +127,28 @@ def resume_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     return resume
 
 
-def changed(out: str) -> list[str]:
-    return [line.removeprefix("changed    ") for line in out.splitlines() if line.startswith("changed    ")]
+def changes(out: str) -> list[str]:
+    """Lines about what has changed since the checkpoint."""
+    return [line for line in out.splitlines() if "(was " in line or "starts again" in line]
 
 
-def test_another_number_of_processes_goes_on_from_the_epochs_beginning(
+def assert_ends(lines: list[str], *ends: str) -> None:
+    assert len(lines) == len(ends), lines
+    assert all(map(str.endswith, lines, ends)), lines
+
+
+def test_with_another_number_of_processes_the_interrupted_epoch_starts_again(
     start_two: Callable[..., ranks.Ranks],
     tiny_config: Config,
     tmp_path: Path,
     resume_alone: Callable[[Config, Path], str],
 ) -> None:
     config, two, one = together(tiny_config, epochs=3), tmp_path / "two", tmp_path / "one"
-    anew = "batches are others than before; an epoch that was interrupted is begun anew"
+    restart = "the batches are no longer the same, so an interrupted epoch starts again"
     # Two epochs have 2 steps of 2 + 2 images, or 4 of 2.
     assert start_two(config, two, ranks.InStep(1, 3, ranks.be_terminated)).codes() == [143, 0]
-    assert changed(resume_alone(config, two)) == [
-        "trainer.devices 1 (was auto)",
-        "the number of processes: 1 (was 2)",
-        anew,
-    ]
+    devices, processes = "trainer.devices 1 (was auto)", "the number of processes: 1 (was 2)"
+    assert_ends(changes(resume_alone(config, two)), devices, processes, restart)
     assert checkpoint_of(two)["global_step"] == 3 + 2 * 4
     assert checkpoint_of(two)["detr_lite_run"]["world_size"] == 1
 
@@ -153,24 +161,24 @@ def test_another_number_of_processes_goes_on_from_the_epochs_beginning(
     assert process.exitcode == 143
     both = start_two(config, one, resume="last")
     assert both.codes() == [0, 0], both.err
-    assert changed(both.out[0]) == ["the number of processes: 2 (was 1)", anew]
+    assert_ends(changes(both.out[0]), "the number of processes: 2 (was 1)", restart)
     assert both.out[1] == ""
     assert checkpoint_of(one)["global_step"] == 6 + 2 * 2
 
 
-def be_wrong() -> None:
-    raise DetrLiteError("image 7 is torn")
+def raise_user_error() -> None:
+    raise DetrLiteError("image 7 is damaged")
 
 
-def be_broken() -> None:
-    raise KeyError("a slip in the code")
+def raise_bug() -> None:
+    raise KeyError("a bug")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(
-    ("action", "code", "line"), [(be_wrong, 2, "error: image 7 is torn"), (be_broken, 1, "KeyErr")]
+    ("action", "code", "line"), [(raise_user_error, 2, "error: image 7 is damaged"), (raise_bug, 1, "KeyErr")]
 )
-def test_a_fault_of_one_process_is_told_by_it_and_ends_the_other(
+def test_an_error_of_one_process_is_reported_by_it_and_ends_the_other(
     start_two: Callable[..., ranks.Ranks],
     tiny_config: Config,
     tmp_path: Path,
@@ -183,8 +191,8 @@ def test_a_fault_of_one_process_is_told_by_it_and_ends_the_other(
     codes = both.codes()
     assert codes[rank] == code
     assert line in both.err[rank]
-    # Nobody stands above these processes: rank 0 has to say why it ends, and the other one has nothing to say.
-    lost = "error: the connection to another process is lost: it has ended, and has said why, or the network failed"
+    # No launcher watches these processes: rank 0 has to say why it ends, and the other one has nothing to report.
+    lost = "error: the connection to another process is lost: it has ended, and has reported why, or the network failed"
     if rank == 0:
         assert (codes[1], both.err[1]) == (LOST, "")
     else:
@@ -228,7 +236,7 @@ def test_nan_on_one_rank_stops_both(
     assert checkpoint_of(tmp_path / "run")["global_step"] <= 2
 
 
-def test_nan_on_one_rank_is_put_aside_in_the_runs_folder(
+def test_a_batch_with_nan_on_one_rank_is_saved_in_the_run_folder(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

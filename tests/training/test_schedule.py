@@ -1,4 +1,4 @@
-"""How far a run is, when it evaluates, when it ends, and the rates that follow from that; on a model of one number."""
+"""Progress, evaluations, end and learning rates of a run, on a model with one parameter."""
 
 import math
 import time
@@ -45,7 +45,7 @@ def test_progress_of_a_run_in_epochs() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(7.0, 7), (7.5, 7), (12.0, 12), (0.5, 1), (0.0, 1)])
-def test_minutes_end_the_run_before_the_step_that_would_pass_them(fake_time, seconds: float, steps: int) -> None:
+def test_a_time_limit_ends_the_run_before_the_step_that_would_exceed_it(fake_time, seconds: float, steps: int) -> None:
     module, progress = Toy(fake_time), TrainingProgress(max_epochs=None, max_minutes=seconds / 60, num_evaluations=3)
     trainer = run(module, progress)
     assert trainer.global_step == steps
@@ -53,7 +53,7 @@ def test_minutes_end_the_run_before_the_step_that_would_pass_them(fake_time, sec
     assert module.evaluated_at[-1] == steps
 
 
-def test_the_clock_stands_while_evaluating_and_while_results_are_drawn(fake_time) -> None:
+def test_the_clock_is_paused_during_evaluations_and_drawing(fake_time) -> None:
     class Draws(L.Callback):
         def on_validation_end(self, *args: Any) -> None:
             fake_time(50)
@@ -118,7 +118,7 @@ def test_rates_follow_the_schedule_before_each_step(schedule: str) -> None:
     assert module.rates == [[pytest.approx(0.5 * factor(step / 10, step))] for step in range(10)]
 
 
-def test_accumulated_batches_are_no_steps() -> None:
+def test_accumulated_batches_count_as_one_step() -> None:
     factor = partial(lr_factor, schedule="constant", lr_hold=1.0, warmup_steps=4)
     module, progress = Toy(), TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=2)
     trainer = run(module, progress, LRSchedule(progress, factor), accumulate_grad_batches=2)
@@ -129,19 +129,19 @@ def test_accumulated_batches_are_no_steps() -> None:
 
 
 def test_random_numbers_of_a_step_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
-    whole = Toy()
-    run(whole, TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=1), StepSeed(3))
+    first = Toy()
+    run(first, TrainingProgress(max_epochs=2, max_minutes=None, num_evaluations=1), StepSeed(3))
     torch.rand(17)
     again = Toy()
     run(again, TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1), StepSeed(3))
     other = Toy()
     run(other, TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1), StepSeed(4))
-    assert again.draws == whole.draws[:BATCHES]
-    assert len(set(whole.draws + other.draws)) == 3 * BATCHES  # epochs and seeds differ
+    assert again.draws == first.draws[:BATCHES]
+    assert len(set(first.draws + other.draws)) == 3 * BATCHES  # epochs and seeds differ
 
 
-def test_ranks_follow_the_clock_of_the_first() -> None:
-    """Or one would end while another waits for it."""
+def test_all_ranks_use_the_clock_of_rank_0() -> None:
+    """Or one rank would end while another waits for it."""
     trainer = MagicMock(spec=L.Trainer)
     trainer.world_size, trainer.global_step, trainer.should_stop = 2, 0, False
     trainer.is_global_zero = False

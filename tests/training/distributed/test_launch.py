@@ -1,4 +1,4 @@
-"""Two processes started as a user starts them: by Lightning, by torchrun, and by SLURM; and how such runs end."""
+"""Runs of two processes started by Lightning, torchrun and SLURM, and how they end."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
 
 
 def last_row(folder: Path) -> int:
-    """Step of the log's last row; 0 before there is one."""
+    """Step of the last row in metrics.csv; 0 before there is one."""
     rows = rows_of(folder) if (folder / "metrics.csv").exists() else []
     return int(rows[-1]["step"]) if rows else 0
 
@@ -64,7 +64,7 @@ def test_signals_end_both_processes_after_the_same_step(
         last = checkpoint_of(folder)
         assert last["global_step"] > step
         step = last["global_step"]
-        assert run.out.count(f"stopped    after step {step:,}; go on with: ") == 1
+        assert run.out.count(f"after step {step:,}; ") == 1
         assert run.err.count(f"{signal.Signals(signum).name}: stopping after this step") == 1
         assert "Traceback" not in run.err
         assert last["detr_lite_run"]["world_size"] == 2
@@ -73,7 +73,7 @@ def test_signals_end_both_processes_after_the_same_step(
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_an_image_that_only_the_other_process_cannot_read_is_told_once(
+def test_an_image_that_only_one_process_cannot_read_is_reported_once(
     launch: Callable[..., Launched], tiny_file: Path, own_data: Path, tmp_path: Path
 ) -> None:
     train = read_split(own_data, "train")
@@ -95,17 +95,18 @@ def test_an_image_that_only_the_other_process_cannot_read_is_told_once(
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_process_that_was_killed_is_told_of(launch: Callable[..., Launched], tiny_file: Path, tmp_path: Path) -> None:
-    """Also where its loading processes keep its connections open for some seconds."""
+def test_the_death_of_a_killed_process_is_reported(
+    launch: Callable[..., Launched], tiny_file: Path, tmp_path: Path
+) -> None:
+    """Also while its loading processes keep its connections open for some seconds."""
     run = launch("--config", tiny_file, "--run_dir", tmp_path / "run", *ENDLESS, kind=Forked)
     run.until(run.family)
     (other,) = run.family()
     run.until(lambda: last_row(tmp_path / "run"))
     os.kill(other, signal.SIGKILL)
     assert run.code() == 2
-    assert (
-        run.err == "error: the process of rank 1 was ended by SIGKILL, as when memory runs out; go on with --resume\n"
-    )
+    killed = "the process of rank 1 was killed by SIGKILL, perhaps because memory ran out; continue with --resume"
+    assert run.err == f"error: {killed}\n"
 
 
 @pytest.mark.slow
@@ -123,15 +124,15 @@ def test_torchrun(
     os.kill(run.pid, signal.SIGTERM)
     assert run.code() != 0
     step = checkpoint_of(folder)["global_step"]
-    assert f"stopped    after step {step:,}; go on with: " in run.out
-    assert run.out.count("model      ") == 1
+    assert run.out.count(f"after step {step:,}; ") == 1
+    assert run.out.count("M parameters") == 1
     assert not any(map(is_running, family))
 
     epochs = step // 2 + 1
     more = map(str, (*words, "--data.num_workers", 0, "--trainer.max_epochs", epochs, "--resume"))
     rest = start_two(read_config([*more]).config, folder, ranks.do_finish, resume="last")
     assert rest.codes() == [0, 0], rest.err
-    assert "begun anew" not in rest.out[0]
+    assert "starts again" not in rest.out[0]
     assert checkpoint_of(folder)["global_step"] == 2 * epochs
     assert len(json.loads((folder / "evaluation/metrics.json").read_text())) == 12
 
@@ -165,10 +166,10 @@ def slurm(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_slurm(launch: Callable[..., Launched], slurm: Callable[[str], dict[str, Any]], tiny_file: Path) -> None:
-    """A job whose time is over goes on in the next one, from our checkpoint and no other."""
+    """A job whose time is over continues in the next one, from our checkpoint and no other."""
     settings = slurm(SRUN)
     project = settings["cwd"]
-    (project / "hpc_ckpt_1.ckpt").write_text("what Lightning would take for its own checkpoint")
+    (project / "hpc_ckpt_1.ckpt").write_text("Lightning would take this for its own checkpoint")
     words = ("bash", "tools/slurm.sh", "runs/it", "--config", tiny_file, "--data.batch_size", 2)
     words = (*words, "--trainer.devices", "auto", "--trainer.max_epochs")
     folder = project / "runs/it"
@@ -178,7 +179,7 @@ def test_slurm(launch: Callable[..., Launched], slurm: Callable[[str], dict[str,
         os.kill(int(pid), signal.SIGTERM)
     assert run.code() == 143, (run.out, run.err)
     step = checkpoint_of(folder)["global_step"]
-    assert run.out.count(f"stopped    after step {step:,}; go on with: ") == 1
+    assert run.out.count(f"after step {step:,}; ") == 1
     assert run.out.splitlines()[-1] == f"scontrol requeue {os.getpid()}"
     assert {"srun --kill-on-bad-exit=1", "srun --wait=0"} <= {*run.out.splitlines()}
     assert checkpoint_of(folder)["detr_lite_run"]["world_size"] == 2
@@ -187,7 +188,7 @@ def test_slurm(launch: Callable[..., Launched], slurm: Callable[[str], dict[str,
     epochs = step // 2 + 1
     run = launch(*words, epochs, **settings)
     assert run.code() == 0, run.err
-    assert "begun anew" not in run.out
+    assert "starts again" not in run.out
     assert "scontrol" not in run.out
     assert checkpoint_of(folder)["global_step"] == 2 * epochs
     assert (folder / "evaluation/metrics.json").exists()
@@ -196,7 +197,7 @@ def test_slurm(launch: Callable[..., Launched], slurm: Callable[[str], dict[str,
 @pytest.mark.parametrize(
     ("code", "state", "is_requeued"), [(143, "RUNNING", True), (143, "COMPLETING", False), (2, "RUNNING", False)]
 )
-def test_only_a_job_that_was_told_to_stop_and_still_runs_is_requeued(
+def test_only_a_job_that_was_stopped_and_still_runs_is_requeued(
     launch: Callable[..., Launched],
     slurm: Callable[[str], dict[str, Any]],
     code: int,
@@ -208,8 +209,8 @@ def test_only_a_job_that_was_told_to_stop_and_still_runs_is_requeued(
     (settings["cwd"] / "runs/it").mkdir(parents=True)
     run = launch("bash", "tools/slurm.sh", "runs/it", "--config", "two words.yaml", **settings)
     assert run.code() == code
-    told = run.out.splitlines()
-    assert told[0].endswith("tools/train.py --config two words.yaml --run_dir runs/it")  # not --resume
+    lines = run.out.splitlines()
+    assert lines[0].endswith("tools/train.py --config two words.yaml --run_dir runs/it")  # not --resume
     assert ("scontrol requeue" in run.out) == is_requeued
     assert run.err == ""
 
@@ -223,20 +224,20 @@ FIRST_TASK = {"SLURM_PROCID": 0, "SLURM_LOCALID": 0, "SLURM_NODEID": 0}
         (
             {"TORCHELASTIC_RUN_ID": "x", "RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2},
             ("--trainer.devices", 3),
-            "torchrun started 2 processes on each of 2 machines, but --trainer.devices and --trainer.num_nodes ask for "
-            "3 processes on each of 2 machines; leave both out",
+            "torchrun started 2 processes on each of 2 nodes, but --trainer.devices and --trainer.num_nodes ask for "
+            "3 processes on each of 2 nodes; leave both out",
         ),
         (
             {"SLURM_NTASKS": 4, "SLURM_NTASKS_PER_NODE": 4, "SLURM_NNODES": 1, **FIRST_TASK},
             ("--trainer.devices", "auto", "--trainer.num_nodes", 2),
-            "SLURM started 4 processes on one machine, but --trainer.devices and --trainer.num_nodes ask for "
-            "4 processes on each of 2 machines; leave both out",
+            "SLURM started 4 processes on one node, but --trainer.devices and --trainer.num_nodes ask for "
+            "4 processes on each of 2 nodes; leave both out",
         ),
         ({"SLURM_NTASKS": 4, **FIRST_TASK}, (), "--ntasks-per-node=4"),
     ],
-    ids=["torchrun", "SLURM", "SLURM without a number for each machine"],
+    ids=["torchrun", "SLURM", "SLURM without a number for each node"],
 )
-def test_settings_that_contradict_who_has_started_the_processes(
+def test_settings_that_contradict_the_launcher_are_refused(
     refusal: Callable[..., str],
     tiny_file: Path,
     tmp_path: Path,

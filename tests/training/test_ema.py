@@ -1,4 +1,4 @@
-"""The moving average: its numbers, what is evaluated and kept, and that a resumed run goes on from both."""
+"""The EMA of the weights: its values, what is evaluated and saved, and resuming."""
 
 import math
 from collections.abc import Callable
@@ -21,17 +21,17 @@ from detr_lite.training.evaluate import detect
 from detr_lite.training.module import DetectionModule
 from detr_lite.weights.checkpoint import load_model
 
-EMA, RAMP = 0.9, 5
+EMA, TAU = 0.9, 5
 
 
-def test_the_decay_rises_from_nothing_to_its_full_value() -> None:
+def test_the_decay_rises_from_zero_to_its_full_value() -> None:
     assert decay_at(1, 0.9997, 2000) == pytest.approx(0.9997 * (1 - math.exp(-1 / 2000)))
     assert decay_at(2000, 0.999, 2000) == pytest.approx(0.999 * (1 - 1 / math.e))
     assert decay_at(10**6, 0.999, 2000) == pytest.approx(0.999)
 
 
 class Toy(L.LightningModule):
-    """A layer with a batch norm; keeps the weights after each optimiser step."""
+    """A layer with batch norm; records the weights after each optimiser step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,8 +54,8 @@ class Toy(L.LightningModule):
 
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 14), (2, 8)])
-def test_the_average_is_that_worked_by_hand_once_for_each_optimiser_step(accumulate: int, steps: int) -> None:
-    module, average = Toy(), MovingAverage(EMA, RAMP)
+def test_the_average_is_updated_once_per_optimiser_step(accumulate: int, steps: int) -> None:
+    module, average = Toy(), MovingAverage(EMA, TAU)
     data = TensorDataset(torch.randn(14, 3, generator=torch.Generator().manual_seed(1)))
     trainer = L.Trainer(
         accelerator="cpu",
@@ -72,28 +72,28 @@ def test_the_average_is_that_worked_by_hand_once_for_each_optimiser_step(accumul
     assert trainer.global_step == steps == len(module.seen) - 1
     expected = module.seen[0]
     for step, seen in enumerate(module.seen[1:], start=1):
-        decay = EMA * (1 - math.exp(-step / RAMP))
+        decay = EMA * (1 - math.exp(-step / TAU))
         expected = {name: decay * expected[name] + (1 - decay) * value for name, value in seen.items()}
     expected["model.1.num_batches_tracked"] = module.seen[-1]["model.1.num_batches_tracked"]
-    # At the end the module itself has the average.
+    # At the end of training the average is copied into the module.
     torch.testing.assert_close(module.copy(), expected)
     assert not torch.equal(expected["model.1.running_mean"], module.seen[-1]["model.1.running_mean"])
 
 
 @pytest.fixture
 def config(tiny_config: Config) -> Config:
-    """Four epochs of four steps, an evaluation after each; batch norms learn, as nothing is pretrained."""
+    """Four epochs of four steps, an evaluation after each; batch norms are trained, as nothing is pretrained."""
     return replace(
         tiny_config,
         data=replace(tiny_config.data, batch_size=2),
-        optim=replace(tiny_config.optim, ema_decay=EMA, ema_tau=RAMP),
+        optim=replace(tiny_config.optim, ema_decay=EMA, ema_tau=TAU),
         trainer=replace(tiny_config.trainer, max_epochs=4, num_evaluations=4),
     )
 
 
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Training alone, without the evaluation and the pictures at the end."""
+    """Training without the final evaluation and pictures."""
     monkeypatch.setattr(run, "finish", lambda *_: None)
     monkeypatch.setattr("detr_lite.training.callbacks.metrics.plot_training_curves", lambda *_: None)
 
@@ -112,10 +112,10 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_what_is_evaluated_is_what_the_best_checkpoint_holds(
+def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(
     config: Config, train: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is saved when validation ends, when the average and the weights have just changed places again."""
+    """The checkpoint is saved at the end of validation, when the EMA and the weights have just been swapped back."""
     evaluated: dict[int, dict[str, Tensor]] = {}
     trained: dict[int, dict[str, Tensor]] = {}
     found: dict[int, dict[int, Detections]] = {}
@@ -145,10 +145,10 @@ def test_what_is_evaluated_is_what_the_best_checkpoint_holds(
         assert all(name.startswith("model.") for name in content["state_dict"])
         assert int(content["averaging_state"]["n_averaged"]) == content["global_step"] + 1
     step = best["global_step"]
-    if step < 16:
-        assert same(best["current_model_state"], trained[step])
+    trained[16] = last["current_model_state"]
+    assert same(best["current_model_state"], trained[step])
 
-    # Batch norms included, the file gives the very detections that were evaluated.
+    # The file reproduces the detections that were evaluated, batch norm statistics included.
     model, description = load_model(tmp_path / "checkpoints" / "best.ckpt")
     _, _, val = run.read_data(config)
     data = run.DetectionData(
@@ -164,16 +164,16 @@ def test_what_is_evaluated_is_what_the_best_checkpoint_holds(
 
 
 @pytest.mark.parametrize(("accumulate", "epochs_first"), [(1, 2), (3, 2), (1, 4)])
-def test_a_resumed_run_goes_on_from_the_weights_and_the_average(
+def test_a_resumed_run_continues_from_the_weights_and_the_average(
     config: Config, train: Callable[..., None], tmp_path: Path, accumulate: int, epochs_first: int
 ) -> None:
     config = replace(config, optim=replace(config.optim, accumulate_grad_batches=accumulate, schedule="constant"))
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(config, whole)
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    train(config, uninterrupted)
     first = replace(config.trainer, max_epochs=epochs_first, num_evaluations=epochs_first)
-    train(replace(config, trainer=first), parts)
-    train(config, parts, resume="last")
-    expected, content = checkpoint(whole, "last"), checkpoint(parts, "last")
+    train(replace(config, trainer=first), resumed)
+    train(config, resumed, resume="last")
+    expected, content = checkpoint(uninterrupted, "last"), checkpoint(resumed, "last")
     assert content["global_step"] == expected["global_step"] == 4 * -(-4 // accumulate)
     for part in ("state_dict", "current_model_state", "averaging_state"):
         assert same(content[part], expected[part]), part
@@ -181,7 +181,7 @@ def test_a_resumed_run_goes_on_from_the_weights_and_the_average(
 
 
 @pytest.mark.parametrize(("before", "now"), [(0.0, EMA), (EMA, 0.0), (EMA, 0.99)])
-def test_a_resumed_run_keeps_its_average(
+def test_a_resumed_run_keeps_its_ema_settings(
     config: Config, train: Callable[..., None], tmp_path: Path, before: float, now: float
 ) -> None:
     one = replace(config, trainer=replace(config.trainer, max_epochs=1, num_evaluations=1))
