@@ -8,6 +8,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from detr_lite.training.lightning_internals import set_average_model
+
 
 def decay_at(step: int, decay: float, ramp_steps: int) -> float:
     """Share of the old average at optimiser step 1, 2, ...: low at first, as random weights are not worth keeping.
@@ -65,7 +67,8 @@ class MovingAverage(WeightAveraging):
         assert isinstance(pl_module.model, nn.Module)
         weights = nn.ModuleDict({"model": pl_module.model})
         assert list(weights.state_dict()) == list(pl_module.state_dict()), "only the model has weights"
-        self._average_model = Average(weights, self.decay, self.ramp_steps)
+        average = Average(weights, self.decay, self.ramp_steps)
         # Lightning would leave the average on the processor, as the module goes to its device only later. The number
         # of updates does stay there: it is asked for at every step.
-        self._average_model.module.to(trainer.strategy.root_device)
+        average.module.to(trainer.strategy.root_device)
+        set_average_model(self, average)

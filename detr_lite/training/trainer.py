@@ -25,8 +25,9 @@ from detr_lite.training.checks.diagnostics import Rate, TrainingDiagnostics
 from detr_lite.training.checks.pace import PaceNotes
 from detr_lite.training.distributed.launch import Launch
 from detr_lite.training.ema import MovingAverage
+from detr_lite.training.lightning_internals import NEVER
 from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
-from detr_lite.training.schedule import NEVER, LRSchedule, StepSeed, TrainingProgress
+from detr_lite.training.schedule import LRSchedule, StepSeed, TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, AtomicCheckpointIO, PeriodicCheckpoint
 
 

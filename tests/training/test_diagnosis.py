@@ -30,9 +30,10 @@ from detr_lite.training.checks.prediction_stats import (
     spread_over_queries,
 )
 from detr_lite.training.datamodule import DetectionData
+from detr_lite.training.lightning_internals import NEVER
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
-from detr_lite.training.schedule import NEVER, LRSchedule, TrainingProgress
+from detr_lite.training.schedule import LRSchedule, TrainingProgress
 
 IMAGES, CLASSES, SIDE = 30, 3, 100
 

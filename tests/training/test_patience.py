@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from detr_lite.training.callbacks.early_stopping import EarlyStopping
-from detr_lite.training.schedule import NEVER, TrainingProgress
+from detr_lite.training.lightning_internals import NEVER
+from detr_lite.training.schedule import TrainingProgress
 
 
 class Toy(L.LightningModule):

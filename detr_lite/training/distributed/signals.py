@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -101,15 +100,6 @@ def outliving_pipes() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = streams
-
-
-def keep_lightning_from_listening(trainer: L.Trainer) -> None:
-    """To be called before training.
-
-    Its handler of SIGTERM sends a message to all processes, in the midst of whatever they are exchanging, and with
-    SLURM it may save a checkpoint of its own.
-    """
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
 
 def leave_signals_to_parent(worker: int) -> None:

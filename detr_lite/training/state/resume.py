@@ -12,6 +12,12 @@ from detr_lite.config import Config, Invocation, config_to_dict
 from detr_lite.data.coco import CocoSplit
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
+from detr_lite.training.lightning_internals import (
+    completed_epochs,
+    forget_missing_best,
+    move_best_checkpoint,
+    rewind_to_epoch_start,
+)
 from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
 from detr_lite.weights.checkpoint import KEY, Description, describe_checkpoint, read_checkpoint
 
@@ -74,8 +80,8 @@ class DescribeCheckpoint(Callback):
         if self.restarts_epoch:
             enter_epoch_anew(checkpoint)
         if self.moved_to is not None:
-            _move_best(checkpoint, self.moved_to)
-        _forget_lost_best(checkpoint)
+            move_best_checkpoint(checkpoint, self.moved_to)
+        forget_missing_best(checkpoint)
 
 
 def find_resumed(invocation: Invocation) -> Resumed | None:
@@ -153,37 +159,9 @@ def check_unchanged(resumed: Resumed, now: Description, facts: RunFacts) -> tupl
 
 
 def enter_epoch_anew(checkpoint: dict[str, Any]) -> None:
-    """Change the state of Lightning's loops from within an epoch to that epoch's start; no step is forgotten."""
-    loops = checkpoint["loops"]["fit_loop"]
-    epoch = loops["epoch_progress"]
-    if epoch["current"]["started"] == epoch["current"]["processed"]:
-        return  # between two epochs
-    for progress in (epoch["current"], epoch["total"]):
-        done = progress["processed"]
-        progress.update(ready=done, started=done, completed=done)
-    for name in ("epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"):
-        loops[name]["current"].update(ready=0, started=0, processed=0, completed=0)
-        loops[name]["is_last_batch"] = False
-    checkpoint["callbacks"].get("TrainingProgress", {})["is_pending"] = False
-
-
-def _move_best(checkpoint: dict[str, Any], folder: Path) -> None:
-    """Lightning forgets what was the best so far if the folder has another name now."""
-    for name, state in checkpoint["callbacks"].items():
-        if name.startswith("ModelCheckpoint"):
-            here = {path: str(folder / Path(path).name) for path in state["best_k_models"]}
-            state["best_k_models"] = {here[path]: score for path, score in state["best_k_models"].items()}
-            for key in ("best_model_path", "kth_best_model_path"):
-                state[key] = here.get(state[key], state[key])
-            state["dirpath"] = str(folder)
-
-
-def _forget_lost_best(checkpoint: dict[str, Any]) -> None:
-    """Where the best checkpoint is gone, the next evaluated one is the best, or the run would end without any."""
-    for name, state in checkpoint["callbacks"].items():
-        best = state.get("best_model_path") if name.startswith("ModelCheckpoint") else None
-        if best and not Path(best).is_file():
-            state.update(best_k_models={}, best_model_path="", kth_best_model_path="", best_model_score=None)
+    """Change a checkpoint saved within an epoch into one of that epoch's start; no step is forgotten."""
+    if rewind_to_epoch_start(checkpoint):
+        checkpoint["callbacks"].get("TrainingProgress", {})["is_pending"] = False
 
 
 def _read(path: Path) -> Resumed:
@@ -192,7 +170,7 @@ def _read(path: Path) -> Resumed:
         raise DetrLiteError(f"--resume: {path} holds weights alone; begin a new run with --model.init_from {path}")
     try:
         step, facts = int(content["global_step"]), content.get(RUN_KEY)
-        epochs = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        epochs = completed_epochs(content)
         if not content["optimizer_states"] or not isinstance(content["callbacks"], dict):
             raise ValueError("no state of the optimiser, or of what goes with it")
         told = None if facts is None else RunFacts(str(facts["train"]), str(facts["val"]), int(facts["world_size"]))
