@@ -26,7 +26,7 @@ from detr_lite.io import atomic_write, refuse_links_out
 from detr_lite.structures import Batch, Category, Detections, DetrLiteError
 from detr_lite.text import printable
 from detr_lite.training.auto import default_lr
-from detr_lite.training.checks.diagnostics import Rate, against_collapse
+from detr_lite.training.checks.diagnostics import LearningRate, collapse_advice
 from detr_lite.training.datamodule import default_workers, make_loader
 from detr_lite.training.matched_attention import WRITTEN as ATTENTION
 from detr_lite.training.matched_attention import collapse_of, in_labels_of, measure_attention, tell_attention
@@ -115,8 +115,8 @@ def _attention_of(
     collapse = collapse_of(numbers, found, sizes, AP50)
     optim = description.config.optim
     is_known = optim.lr is not None and optim.optimizer is not None  # which it is not of other people's weights
-    rate = Rate(require("optim.lr", optim.lr), default_lr(description.config)) if is_known else None
-    return numbers, None if collapse is None else f"{collapse}; {against_collapse(rate)}"
+    rate = LearningRate(require("optim.lr", optim.lr), default_lr(description.config)) if is_known else None
+    return numbers, None if collapse is None else f"{collapse}; {collapse_advice(rate)}"
 
 
 def data_root(root: str) -> Path:

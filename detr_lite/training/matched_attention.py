@@ -17,7 +17,7 @@ from detr_lite.io import atomic_write
 from detr_lite.loss.matcher import MatchingCost, match
 from detr_lite.loss.targets import pad_targets
 from detr_lite.structures import AttentionMaps, AttentionSelection, Batch, Category, Detections
-from detr_lite.training.checks.diagnostics import NOTHING
+from detr_lite.training.checks.diagnostics import ZERO_AP50
 from detr_lite.training.checks.prediction_stats import ALIKE, find_collapse
 from detr_lite.viz.figures.attention_curves import plot_attention_curves
 
@@ -111,7 +111,7 @@ def collapse_of(
         sizes: (height, width) in pixels of each image by its id.
         AP50: -1 where there are no objects. Where it is above nothing, answers that are alike are right.
     """
-    answers = find_collapse(found, sizes) if 0 <= AP50 < NOTHING else None
+    answers = find_collapse(found, sizes) if 0 <= AP50 < ZERO_AP50 else None
     if answers is None and len(numbers.apart) and numbers.apart[-1] < ALIKE:
         return f"all queries of an image look at the same places (in {1 - numbers.apart[-1]:.1%} of their attention)"
     return answers

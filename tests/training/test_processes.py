@@ -77,7 +77,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
     config, folder = together(tiny_config, epochs=3), tmp_path / "run"
     both = start_two(config, folder, ranks.InStep(rank, step, ranks.be_terminated))
     assert both.codes() == [143, 0]
-    assert f"stopped    after step {step}; go on with: " in both.out[0]
+    assert f"stopped after step {step}; resume with: " in both.out[0]
     assert both.err[1] == both.out[1] == ""
     assert checkpoint_of(folder)["global_step"] == step
     assert checkpoint_of(folder)["detr_lite_run"]["world_size"] == 2
@@ -123,7 +123,11 @@ def resume_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 
 def changed(out: str) -> list[str]:
-    return [line.removeprefix("changed    ") for line in out.splitlines() if line.startswith("changed    ")]
+    return [
+        line.removeprefix("changed since the checkpoint: ")
+        for line in out.splitlines()
+        if line.startswith("changed since")
+    ]
 
 
 def test_another_number_of_processes_goes_on_from_the_epochs_beginning(
