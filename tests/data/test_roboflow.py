@@ -129,8 +129,8 @@ def test_the_tool_trains_on_it(run_tool: Callable[..., Any], tiny_file: Path, ow
     assert ended.code == 0, ended.err
     for folder in ("train", "valid"):
         file = f"{folder}/_annotations.coco.json"
-        assert f"data       {own_data / file}: " in ended.out
-        assert f"note       {file}: category 0, 'things', has no objects and heads all others: left out" in ended.out
+        assert f"{own_data / file}: " in ended.out
+        assert f"{file}: category 0, 'things', has no objects and heads all others: left out" in ended.out
     assert "of 3 categories" in ended.out
     metrics = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
     assert metrics["AP"] >= 0

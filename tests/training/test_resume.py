@@ -257,9 +257,9 @@ def test_changed_settings_are_named_and_the_epoch_is_begun_anew(
     run.train(invocation(config=changed, run_dir=stopped_run, resume="last"))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
     assert lines == [
-        "changed    data.batch_size 4 (was 2)",
-        "changed    optim.max_grad_norm 0.5 (was 1.0)",
-        "changed    batches are others than before; an epoch that was interrupted is begun anew",
+        "changed since the checkpoint: data.batch_size 4 (was 2)",
+        "changed since the checkpoint: optim.max_grad_norm 0.5 (was 1.0)",
+        "changed since the checkpoint: batches are others than before; an epoch that was interrupted is begun anew",
     ]
     # Three steps of two images, and then four epochs of two steps.
     assert checkpoint_of(stopped_run)["global_step"] == 3 + 4 * 2
@@ -278,10 +278,10 @@ def test_changed_data_are_named(
     moved = replace(config, data=replace(config.data, root=str(root)))
     run.train(invocation(config=moved, run_dir=stopped_run, resume="last"))
     out = capsys.readouterr().out
-    assert f"changed    data.root {root} (was {config.data.root})" in out
-    assert "changed    the training data: 8 images with 9 objects, state " in out
+    assert f"changed since the checkpoint: data.root {root} (was {config.data.root})" in out
+    assert "changed since the checkpoint: the training data: 8 images with 9 objects, state " in out
     assert " (was 8 images with 10 objects, state " in out
-    assert "changed    the validation data, so AP is not comparable with before: 5 images" in out
+    assert "changed since the checkpoint: the validation data, so AP is not comparable with before: 5 images" in out
     assert "begun anew" in out
 
 

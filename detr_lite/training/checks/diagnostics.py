@@ -175,14 +175,14 @@ class TrainingDiagnostics(Callback):
         if AP50 < 0:
             return
         is_zero, fraction = AP50 < ZERO_AP50, self.progress.fraction
-        if is_zero and self.progress.is_over and step < LATE_STEPS:
+        if is_zero:
+            self._compare_with_first(step, NOT_FALLEN)
+        if is_zero and self.progress.is_over and step < LATE_STEPS and not self.reported:
             length = "max_minutes" if self.progress.max_seconds is not None else "max_epochs"
             logger.warning(
                 f"AP is close to 0 after {step:,} steps, and training from random weights takes some hundreds; "
                 f"give more --trainer.{length}"
             )
-        if is_zero:
-            self._compare_with_first(step, NOT_FALLEN)
         # A wrong learning rate shows in the predictions too: one warning is enough.
         if "learning rate" in self.reported or not detections:
             return

@@ -167,8 +167,8 @@ def find_fault(attempt: Attempt, records: Sequence[ImageRecord], data: Detection
     classes = len({label for record in records for label in record.labels.tolist()})
     contrast = "the classes are learned but " if classes > 1 and attempt.right_labels >= 0.8 else ""
     return (
-        f"{contrast}the boxes are not learned (AP50 {stats.boxes_AP50:.2f} regardless of class), and the loss no longer "
-        f"falls: do they lie on the objects, as [x, y, width, height] in pixels? look at {_files(records)}"
+        f"{contrast}the boxes are not learned (AP50 {stats.boxes_AP50:.2f} regardless of class), and the loss no "
+        f"longer falls: do they lie on the objects, as [x, y, width, height] in pixels? look at {_files(records)}"
     )
 
 

@@ -21,7 +21,7 @@ from detr_lite.data.transforms import evaluation_transform
 from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, explain_zero
 from detr_lite.structures import Category, Detections
 from detr_lite.training.checks import diagnostics
-from detr_lite.training.checks.diagnostics import Rate, TrainingDiagnostics, are_classes_random
+from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics, are_classes_random
 from detr_lite.training.checks.prediction_stats import (
     ClassStats,
     best_by_query,
@@ -83,7 +83,7 @@ class StillClock(TrainingProgress):
 
 
 def make_watch(split: CocoSplit, progress: float = 0.6, lr: float = 1.5e-3) -> TrainingDiagnostics:
-    return TrainingDiagnostics(StillClock(progress), split, Rate(lr, usual=1.5e-3), warmup_steps=100)
+    return TrainingDiagnostics(StillClock(progress), split, LearningRate(lr, default=1.5e-3), warmup_steps=100)
 
 
 def feed(watch: TrainingDiagnostics, losses: Sequence[float]) -> None:
@@ -100,7 +100,7 @@ def falling(count: int = 60) -> list[float]:
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
     lines = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("stalled    step ") for line in lines)
+    assert all(line.startswith("warning: step ") for line in lines)
     return lines
 
 
@@ -108,13 +108,13 @@ def test_a_healthy_history_says_nothing(truth: CocoSplit, capsys) -> None:
     watch = make_watch(truth)
     feed(watch, falling(400))
     for AP50 in (0.02, 0.05, 0.4, 0.6):  # noqa: N806
-        watch.see_evaluation(600, AP50, answers(truth))
+        watch.read_evaluation(600, AP50, answers(truth))
     assert said(capsys) == []
 
 
 def test_a_healthy_run_says_nothing(finished_run: Path, tiny_data: Path, capsys) -> None:
     split = read_split(tiny_data, "val")
-    watch = TrainingDiagnostics(StillClock(0.0), split, Rate(1.5e-3, usual=1.5e-3), warmup_steps=2)
+    watch = TrainingDiagnostics(StillClock(0.0), split, LearningRate(1.5e-3, default=1.5e-3), warmup_steps=2)
     results = json.loads((finished_run / "evaluation/detections.json").read_text())
     found = {record.id: detections_of(results, record.id, split) for record in split.images}
     capsys.readouterr()
@@ -123,7 +123,7 @@ def test_a_healthy_run_says_nothing(finished_run: Path, tiny_data: Path, capsys)
         if row["loss"]:
             watch.read_loss(int(row["step"]), float(row["loss"]))
         else:
-            watch.see_evaluation(int(row["step"]), float(row["AP50"]), found)
+            watch.read_evaluation(int(row["step"]), float(row["AP50"]), found)
     assert said(capsys) == []
     assert not are_classes_random(detection_stats(found, split).classes)
 
@@ -145,10 +145,10 @@ def test_a_loss_that_stays_where_it_was(lr: float, remedy: str, truth: CocoSplit
     watch = make_watch(truth, progress=0.1, lr=lr)
     feed(watch, [45.0, 46.0, 44.0, *[46.0] * 40])
     assert said(capsys) == []  # before an evaluation it may be that little is to be learned any more
-    watch.see_evaluation(400, 0.3, answers(truth))
+    watch.read_evaluation(400, 0.3, answers(truth))
     assert said(capsys) == []
-    watch.see_evaluation(400, 0.001, answers(truth))
-    watch.see_evaluation(400, 0.001, answers(truth))
+    watch.read_evaluation(400, 0.001, answers(truth))
+    watch.read_evaluation(400, 0.001, answers(truth))
     (line,) = said(capsys)
     assert "the loss is 46, and was 45 in the first step:" in line
     assert line.endswith(remedy)
@@ -165,12 +165,12 @@ def test_a_loss_far_above_the_first_needs_no_evaluation(truth: CocoSplit, capsys
 def test_a_loss_that_rises_for_long(truth: CocoSplit, capsys) -> None:
     watch = make_watch(truth, progress=0.3)
     feed(watch, [45.0] * 3 + [20.0] * 47)
-    watch.see_evaluation(500, 0.4, answers(truth))
+    watch.read_evaluation(500, 0.4, answers(truth))
     for number in range(50, 120):
         watch.read_loss(10 * number, 33.0)
         if number == 70:
             assert said(capsys) == []  # AP does not suffer
-            watch.see_evaluation(700, 0.1, answers(truth))
+            watch.read_evaluation(700, 0.1, answers(truth))
     (line,) = said(capsys)
     assert "rising, from 20 to 33" in line
     assert "lower --optim.lr" in line
@@ -187,11 +187,11 @@ def test_queries_that_all_answer_alike(truth: CocoSplit, capsys) -> None:
     watch = make_watch(truth, progress=0.3)
     feed(watch, falling(50))
     found = same_everywhere(truth, box)
-    watch.see_evaluation(200, 0.0, found)  # early: queries start alike
-    watch.see_evaluation(500, 0.3, found)  # and where that is right it is no fault
+    watch.read_evaluation(200, 0.0, found)  # early: queries start alike
+    watch.read_evaluation(500, 0.3, found)  # and where that is right it is no fault
     assert said(capsys) == []
     for _ in range(2):
-        watch.see_evaluation(500, 0.0, found)
+        watch.read_evaluation(500, 0.0, found)
     (line,) = said(capsys)
     assert "all queries of an image give the same box" in line
     assert "lower --optim.lr from 0.0015, e.g. to 0.00015" in line
@@ -200,7 +200,7 @@ def test_queries_that_all_answer_alike(truth: CocoSplit, capsys) -> None:
 def test_answers_that_do_not_depend_on_the_image(truth: CocoSplit, capsys) -> None:
     boxes = torch.tensor([[0.0, 0.0, 5.0, 5.0], [20.0, 50.0, 25.0, 80.0], [90.0, 90.0, 99.0, 99.0]])
     watch = make_watch(truth)
-    watch.see_evaluation(700, 0.0, same_everywhere(truth, boxes))
+    watch.read_evaluation(700, 0.0, same_everywhere(truth, boxes))
     (line,) = said(capsys)
     assert "the answers are the same for every image" in line
 
@@ -215,31 +215,31 @@ def test_labels_that_cannot_be_learned(truth: CocoSplit, capsys) -> None:
     assert 0.1 < fit.AP50 < 0.6
     assert fit.boxes_AP50 == pytest.approx(1)
     for each in (early, watch):
-        each.see_evaluation(900, fit.AP50, found)
-        each.see_evaluation(900, fit.AP50, found)
+        each.read_evaluation(900, fit.AP50, found)
+        each.read_evaluation(900, fit.AP50, found)
     (line,) = said(capsys)
     assert "the boxes fit (AP50 1.00 regardless of class) but the classes do not" in line
-    assert f"{fit.classes.right} of 90 are right, where always the same one would give 30" in line
+    assert f"{fit.classes.right} of 90 are right, where always predicting the most frequent one would give 30" in line
 
 
 def test_ids_that_are_mixed_up(truth: CocoSplit, capsys) -> None:
-    make_watch(truth).see_evaluation(900, 0.0, answers(truth, labels=(1, 2, 0)))
+    make_watch(truth).read_evaluation(900, 0.0, answers(truth, labels=(1, 2, 0)))
     (line,) = said(capsys)
-    assert "of 90 are right, where always the same one would give 30" in line
+    assert "of 90 are right, where always predicting the most frequent one would give 30" in line
 
 
 def test_nothing_found_late(truth: CocoSplit, capsys) -> None:
     found = answers(truth, shift=60.0)
-    make_watch(truth, progress=0.4).see_evaluation(900, 0.0, found)
-    make_watch(truth).see_evaluation(400, 0.0, found)
-    make_watch(truth).see_evaluation(900, 0.02, found)
-    make_watch(truth).see_evaluation(900, -1.0, found)  # no objects to find
+    make_watch(truth, progress=0.4).read_evaluation(900, 0.0, found)
+    make_watch(truth).read_evaluation(400, 0.0, found)
+    make_watch(truth).read_evaluation(900, 0.02, found)
+    make_watch(truth).read_evaluation(900, -1.0, found)  # no objects to find
     assert said(capsys) == []
-    make_watch(truth).see_evaluation(900, 0.0, found)
+    make_watch(truth).read_evaluation(900, 0.0, found)
     (line,) = said(capsys)
     assert "60% of the run: AP is 0, and boxes fit with AP50 0.0" in line
     assert "train longer" in line
-    make_watch(truth, lr=0.1).see_evaluation(900, 0.0, found)
+    make_watch(truth, lr=0.1).read_evaluation(900, 0.0, found)
     assert said(capsys)[0].endswith("lower --optim.lr from 0.1, e.g. to 0.0015")
 
 
@@ -265,11 +265,11 @@ def test_a_resumed_run_says_nothing_twice(truth: CocoSplit, capsys, tmp_path: Pa
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for step in range(250, 400, 10):
         resumed.read_loss(step, 45.0)
-    resumed.see_evaluation(400, 0.0, answers(truth))
+    resumed.read_evaluation(400, 0.0, answers(truth))
     assert len(said(capsys)) == 1
     again = make_watch(truth, lr=1.0)
     again.load_state_dict(resumed.state_dict())
-    again.see_evaluation(410, 0.0, answers(truth))
+    again.read_evaluation(410, 0.0, answers(truth))
     assert said(capsys) == []
 
 
@@ -309,7 +309,7 @@ def run(config: Config, epochs: int, watch_every: int = 1) -> TrainingDiagnostic
     progress = TrainingProgress(epochs, None, 3)
     factor = partial(lr_factor, schedule="constant", lr_hold=1.0, warmup_steps=optim.warmup_steps)
     watch = TrainingDiagnostics(
-        progress, val, Rate(optim.lr, usual=1.5e-3), optim.warmup_steps, every_steps=watch_every
+        progress, val, LearningRate(optim.lr, default=1.5e-3), optim.warmup_steps, every_steps=watch_every
     )
     trainer = L.Trainer(
         accelerator="cpu",
@@ -337,9 +337,9 @@ def test_a_real_run_at_a_rate_far_too_high_and_at_a_good_one(lr: float, tiny_con
     if lr == 1.5e-3:
         assert lines == []
     else:
-        assert watch.said == ["rate"]
+        assert watch.reported == ["learning rate"]
         assert lines[0].endswith(f"{'lower' if lr else 'raise'} --optim.lr from {lr:g}, e.g. to 0.0015")
-    assert watch._found == {}
+    assert watch._detections == {}
 
 
 def test_an_evaluation_explains_zero_by_classes_where_boxes_fit(truth: CocoSplit) -> None:
