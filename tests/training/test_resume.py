@@ -121,7 +121,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     told = capfd.readouterr()
     assert f"{signal.Signals(signum).name}: stopping after this step" in told.err
-    assert f"go on with: python tools/train.py --config {parts}/config.yaml --run_dir {parts} --resume" in told.out
+    assert f"resume with: python tools/train.py --config {parts}/config.yaml --run_dir {parts} --resume" in told.out
     assert checkpoint_of(parts)["global_step"] == step
 
     run.train(invocation(config=config, run_dir=parts, resume="last"))
@@ -177,7 +177,7 @@ def test_a_lost_best_checkpoint_makes_way_for_the_next(
     words = ("train", "--config", run_dir / "config.yaml", "--run_dir", run_dir, "--resume")
     ended = run_tool(*words)
     assert ended.code == 0, ended.err
-    assert f"{best} is gone; the last checkpoint stands in for it" in ended.out
+    assert f"{best} does not exist; last.ckpt is evaluated instead" in ended.out
     assert not best.exists()
     ended = run_tool(*words, "--trainer.max_epochs", 61)
     assert ended.code == 0, ended.err
