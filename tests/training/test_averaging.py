@@ -16,6 +16,7 @@ from detr_lite.config import Config, Invocation
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.structures import Batch, Detections, DetrLiteError
 from detr_lite.training import run
+from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.detection import read_data
 from detr_lite.training.ema import MovingAverage, decay_at
 from detr_lite.training.evaluate import detect
@@ -152,7 +153,7 @@ def test_what_is_evaluated_is_what_the_best_checkpoint_holds(
     # Batch norms included, the file gives the very detections that were evaluated.
     model, description = load_model(tmp_path / "checkpoints" / "best.ckpt")
     _, _, val = read_data(config)
-    data = run.DetectionData(
+    data = DetectionData(
         *(val, val, *2 * (evaluation_transform(description.resize, description.mean, description.std),)),
         *(description.resize, 2, 0, 0),
     )
