@@ -24,14 +24,14 @@ from detr_lite.build import build_postprocess, require
 from detr_lite.cli.command import run_command
 from detr_lite.config import Config, Invocation, OptimConfig, read_config, write_config
 from detr_lite.structures import DetrLiteError
+from detr_lite.training.auto import choose_precision
 from detr_lite.training.datamodule import allow_open_files
+from detr_lite.training.detection import make_data, read_data
 from detr_lite.training.ema import MovingAverage
-from detr_lite.training.hardware import choose_precision
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups
-from detr_lite.training.run import make_data, read_data
 from detr_lite.training.schedule import TrainingProgress
-from detr_lite.training.trainer import silence_lightning, timekeepers, trainer_settings
+from detr_lite.training.trainer import progress_callbacks, silence_lightning, trainer_settings
 
 MODEL_FILE = "model.json"
 
@@ -91,7 +91,7 @@ def baseline_sizes(config: Config, classes: int) -> BaselineSizes:
 def _trainer(config: Config, precision: str, folder: Path) -> L.Trainer:
     optim = config.optim
     progress = TrainingProgress(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.num_evaluations)
-    callbacks = timekeepers(config, progress, folder)
+    callbacks = progress_callbacks(config, progress, folder)
     if optim.ema_decay:
         callbacks.append(MovingAverage(optim.ema_decay, optim.ema_tau))
     settings = trainer_settings(config, precision, folder)

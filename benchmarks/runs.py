@@ -23,7 +23,7 @@ from detr_lite.config import PROJECT, Config, write_config
 from detr_lite.data.coco import CocoSplit
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable
-from detr_lite.training.hardware import choose_precision, device_type
+from detr_lite.training.auto import choose_precision, device_type
 from detr_lite.training.state.run_folder import CHECKPOINTS
 
 

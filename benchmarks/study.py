@@ -11,7 +11,7 @@ from detr_lite.config import Config, read_config
 from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable
-from detr_lite.training.run import read_data
+from detr_lite.training.detection import read_data
 
 
 @dataclass(frozen=True)

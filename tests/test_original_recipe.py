@@ -25,7 +25,7 @@ from detr_lite.model.backbone import normalisation_of
 from detr_lite.model.detr import Detr
 from detr_lite.model.frozen import FrozenBatchNorm
 from detr_lite.structures import Batch, Target
-from detr_lite.training import run
+from detr_lite.training import detection, run
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import LRSchedule, TrainingProgress
 
@@ -135,7 +135,7 @@ def started(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("recipe") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(L.Trainer, "fit", fit)
-        patch.setattr(run, "initial_model", without_fetching)
+        patch.setattr(detection, "initial_model", without_fetching)
         patch.setattr(run, "finish", lambda *_: None)
         run.train(Invocation(config, "coco_detr_r50", run_dir=folder, resume=None, overwrite=False))
     return SimpleNamespace(**caught)

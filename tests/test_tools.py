@@ -309,5 +309,5 @@ def test_two_processes_train_one_model(tiny_file: Path, tmp_path: Path) -> None:
     assert len(written) == 12
     content = torch.load(tmp_path / "runs/tiny/checkpoints/last.ckpt", weights_only=True)
     assert content["global_step"] == 4  # two epochs of 8 images, 2 + 2 in a step
-    assert out.count("model      lite") == 1
-    assert out.count("processes  2, which make steps of 4 images") == 1
+    assert out.count("training lite on ") == 1
+    assert out.count("effective batch size 4 (2 processes x 2)") == 1

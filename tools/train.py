@@ -8,11 +8,6 @@ from detr_lite.config import read_config
 
 def main() -> None:
     invocation = read_config(sys.argv[1:])  # before the slow imports, so that a slip is told at once
-    if invocation.replay is not None:
-        from detr_lite.training.checks.replay import replay
-
-        replay(invocation.replay)
-        return
     from detr_lite.training.run import train
 
     train(invocation)

@@ -1,23 +1,25 @@
-"""Sizes that follow from the data where the settings leave them open, and why."""
+"""What the settings leave open, chosen from the data and the machine, and why: sizes, rates, device, precision."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, sqrt
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
 from detr_lite.build import require
 from detr_lite.config import Config, DataConfig
 from detr_lite.data.coco import CocoSplit
-from detr_lite.training.hardware import device_type
+from detr_lite.structures import DetrLiteError
 
 TOKENS_ACROSS = 2.5
-"""So many tokens a typical object of the class with the smallest ones should span (docs/small_data.md)."""
+"""Tokens that a typical object of the class with the smallest objects should span (docs/small_data.md)."""
 
 LARGEST_SIDE = 640
 LARGE_SIDE = 448
-"""Above it one processor core makes fewer than some 500 steps of four images in twenty minutes."""
+"""Above it one processor core makes fewer than about 500 steps of four images in twenty minutes."""
 
 RATES = {("lite", "muon"): 4e-3, ("lite", "adamw"): 1.5e-3, ("detr", "muon"): 5e-4, ("detr", "adamw"): 1.5e-4}
 """For steps of `RATE_IMAGES` images and a width of `RATE_DIM`."""
@@ -30,13 +32,52 @@ CHOSEN = {
 }
 """The settings that may be left open."""
 
+ACCELERATORS = {
+    "auto": ("cuda", "mps", "cpu"),
+    "gpu": ("cuda", "mps"),
+    "cuda": ("cuda",),
+    "mps": ("mps",),
+    "cpu": ("cpu",),
+}
+"""Values of `trainer.accelerator`, and the devices that each means, in order of preference, as torch names them."""
+
+
+def device_type(accelerator: str) -> str:
+    """torch's name of the device that an accelerator means on this machine.
+
+    Errors: no such accelerator, or none of its devices here.
+    """
+    if accelerator not in ACCELERATORS:
+        raise DetrLiteError(f"--trainer.accelerator {accelerator} is unknown; valid are {', '.join(ACCELERATORS)}")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    for device in ACCELERATORS[accelerator]:
+        if available[device]:
+            return device
+    raise DetrLiteError(f"--trainer.accelerator {accelerator}: torch finds no such device here; give auto or cpu")
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """Replace "auto" by bfloat16 where the hardware computes in it, and by 32 bits elsewhere."""
+    if precision != "auto":
+        return precision
+    device = device_type(accelerator)
+    if device == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if device == "cpu":
+        # Without instructions for it bfloat16 is emulated, and far slower than 32 bits; with Intel's for vectors alone
+        # a training step still took a third longer (docs/performance.md).
+        found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        has_vectors = found.get("avx512_bf16") and "Intel" not in found.get("cpu_name", "")
+        return "bf16-mixed" if found.get("amx_bf16") or has_vectors else "32-true"
+    return "32-true"
+
 
 def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
-    """The settings with all that was left open filled in, and a line of reason for each."""
+    """The settings with all open ones chosen, and a line of reason for each choice."""
     data, model, optim, reasons = config.data, config.model, config.optim, []
     if data.image_size is None or data.resize is None:
-        data, told = choose_image_size(data, train, config.model.strides[0])
-        reasons += told
+        data, lines = choose_image_size(data, train, config.model.strides[0])
+        reasons += lines
     if data.batch_size is None:
         side = require("data.image_size", data.image_size)
         size, why = _batch_size(len(train.images), side, device_type(config.trainer.accelerator))
@@ -44,7 +85,7 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         reasons.append(f"--data.batch_size {size}: {why}")
     if model.num_queries is None:
         most = max(len(image.labels) for image in train.images)
-        # Of lite's tokens several stand for one object; with fewer places than that, some objects would have none.
+        # lite selects several tokens for one object; with fewer queries than that, some objects would get none.
         each = float(config.loss.one_to_many_topk) if model.name == "lite" else 1.5
         wanted = 10 * ceil(each * most / 10)
         count = int(np.clip(wanted, 20, 300))
@@ -56,11 +97,11 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
     if optim.optimizer is None:
         optim = replace(optim, optimizer="muon" if model.name == "lite" else "adamw")
     if optim.backbone_lr_factor is None:
-        has_learned = model.pretrained or model.init_from is not None
-        share = 1.0 if not has_learned else 0.05 if optim.optimizer == "muon" else 0.1
-        optim = replace(optim, backbone_lr_factor=share)
-        if has_learned:
-            reasons.append(f"--optim.backbone_lr_factor {share:g}: the backbone has learned already")
+        is_trained = model.pretrained or model.init_from is not None
+        factor = 1.0 if not is_trained else 0.05 if optim.optimizer == "muon" else 0.1
+        optim = replace(optim, backbone_lr_factor=factor)
+        if is_trained:
+            reasons.append(f"--optim.backbone_lr_factor {factor:g}: the backbone's weights are trained already")
     config = replace(config, data=data, model=model, optim=optim)
     if optim.lr is None:
         config = replace(config, optim=replace(optim, lr=default_lr(config)))
@@ -81,16 +122,16 @@ def _batch_size(images: int, side: int, device: str) -> tuple[int, str]:
 
 
 def default_lr(config: Config) -> float:
-    """The learning rate that suits model, optimizer, batch size and width of settings where all these are chosen.
+    """The default learning rate for a model, optimizer, batch size and width, all of which must be chosen.
 
-    With the root of the batch size, as the noise of the gradients falls with it (arXiv 2205.10287 for Adam's kind), and
-    with one over the root of the width, as a matrix's steps of equal size for each number reach further in a wider one
-    (arXiv 2310.17813, section 2). That holds for Muon's orthogonal steps; AdamW's go by the same rule untested.
+    It grows with the square root of the batch size, since the gradients' noise falls with it (arXiv 2205.10287, for
+    Adam), and falls with the square root of the width, since updates of equal size per element change a wider matrix's
+    output more (arXiv 2310.17813, section 2). That holds for Muon's orthogonal updates; for AdamW it is untested.
     """
     assert config.optim.optimizer is not None
-    rate = RATES[config.model.name, config.optim.optimizer]
-    scaled = rate * sqrt(_images_in_step(config) / RATE_IMAGES * RATE_DIM / config.model.dim)
-    return float(f"{scaled:.2g}")  # a number that people can read, and give again
+    lr = RATES[config.model.name, config.optim.optimizer]
+    scaled = lr * sqrt(_images_in_step(config) / RATE_IMAGES * RATE_DIM / config.model.dim)
+    return float(f"{scaled:.2g}")  # two digits, so that people can read it and pass it on the command line
 
 
 def _images_in_step(config: Config) -> int:
@@ -99,8 +140,8 @@ def _images_in_step(config: Config) -> int:
 
 
 def keep_choices(config: Config, before: Config, sections: Sequence[str] = tuple(CHOSEN)) -> Config:
-    """What is left open in these sections, as other settings have it: a run that is resumed, whose data may have grown
-    and would choose otherwise; or a run to compare with."""
+    """Fill in what is open in these sections from other settings: those of a run that is resumed, whose data may have
+    grown and would give other choices, or of a run to compare with."""
     filled = {
         section: replace(
             getattr(config, section),
@@ -117,13 +158,13 @@ def keep_choices(config: Config, before: Config, sections: Sequence[str] = tuple
 
 
 def choose_image_size(data: DataConfig, train: CocoSplit, stride: int) -> tuple[DataConfig, list[str]]:
-    """The size at which the class with the smallest objects spans some tokens, and whether images are enlarged for it.
+    """The size at which the class with the smallest objects spans `TOKENS_ACROSS` tokens, enlarging images if need be.
 
-    Gives the settings with `image_size` and `resize` filled in, and a line of reason for what is not plain.
+    Returns the settings with `image_size` and `resize` chosen, and a line of reason for each choice.
     """
     side = min if data.resize == "shortest" else max
     sides = np.array([side(image.height, image.width) for image in train.images])
-    # As large as the larger images, but not as a single huge one.
+    # A percentile, so that a single huge image does not decide.
     largest = 32 * ceil(float(np.percentile(sides, 90)) / 32)
     wanted, why = _wanted_size(train, sides, stride)
     if wanted is None:
@@ -149,13 +190,13 @@ def choose_image_size(data: DataConfig, train: CocoSplit, stride: int) -> tuple[
 
 
 def _wanted_size(train: CocoSplit, sides: np.ndarray, stride: int) -> tuple[int | None, str]:
-    """In whole 32 pixels, at which a typical object of the class with the smallest ones spans some tokens."""
+    """The size, a multiple of 32, at which that class spans `TOKENS_ACROSS` tokens, and why; None without objects."""
     extents = np.concatenate([_extents(image.boxes_xyxy) for image in train.images])
     counts = [len(image.labels) for image in train.images]
-    # What has less than a pixel, in annotations gone wrong, does not get better by enlarging.
-    is_seen = extents >= 1
-    shares = (extents / np.repeat(sides, counts))[is_seen]
-    labels = np.concatenate([image.labels for image in train.images])[is_seen]
+    # Objects of less than a pixel are faulty annotations, which no size makes visible.
+    is_visible = extents >= 1
+    shares = (extents / np.repeat(sides, counts))[is_visible]
+    labels = np.concatenate([image.labels for image in train.images])[is_visible]
     if not len(labels):
         return None, "no objects in the training images to go by"
     medians = {int(label): float(np.median(shares[labels == label])) for label in np.unique(labels)}

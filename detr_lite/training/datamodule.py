@@ -20,7 +20,7 @@ from detr_lite.data.sampler import BucketedBatchSampler, SeededBatches
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch
 from detr_lite.training.distributed.signals import reset_worker_signals
-from detr_lite.training.schedule import epoch_and_batch
+from detr_lite.training.lightning_internals import epoch_and_batch
 
 
 def default_workers() -> int:

@@ -8,6 +8,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from detr_lite.training.lightning_internals import set_average_model
+
 
 def decay_at(step: int, decay: float, tau: int) -> float:
     """Weight of the old average at optimiser step 1, 2, ...: small at first, to forget the random initial weights.
@@ -65,6 +67,7 @@ class MovingAverage(WeightAveraging):
         assert isinstance(pl_module.model, nn.Module)
         weights = nn.ModuleDict({"model": pl_module.model})
         assert list(weights.state_dict()) == list(pl_module.state_dict()), "only the model has weights"
-        self._average_model = ModelEMA(weights, self.decay, self.tau)
+        average = ModelEMA(weights, self.decay, self.tau)
         # The module moves to its device only later; `n_averaged`, which is read at every step, stays on the CPU.
-        self._average_model.module.to(trainer.strategy.root_device)
+        average.module.to(trainer.strategy.root_device)
+        set_average_model(self, average)

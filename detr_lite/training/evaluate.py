@@ -27,7 +27,7 @@ from detr_lite.io import atomic_write, refuse_links_out
 from detr_lite.structures import Batch, Category, Detections, DetrLiteError
 from detr_lite.text import printable, shorten_list
 from detr_lite.training.auto import default_lr
-from detr_lite.training.checks.diagnostics import Rate, against_collapse
+from detr_lite.training.checks.diagnostics import LearningRate, collapse_advice
 from detr_lite.training.datamodule import default_workers, make_loader
 from detr_lite.training.matched_attention import (
     ATTENTION_FILES,
@@ -127,8 +127,8 @@ def _explain_collapse(
         return None
     config = detector.description.config
     is_known = config.optim.lr is not None and config.optim.optimizer is not None  # not so of imported weights
-    rate = Rate(require("optim.lr", config.optim.lr), default_lr(config)) if is_known else None
-    return f"{collapse}; {against_collapse(rate)}"
+    rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config)) if is_known else None
+    return f"{collapse}; {collapse_advice(rate)}"
 
 
 def data_root(root: str) -> Path:

@@ -14,6 +14,7 @@ from lightning_utilities.core.imports import RequirementCache
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
+from detr_lite.training.lightning_internals import drop_anonymous_setting
 
 REQUIREMENTS = {"tensorboard": "tensorboard>=2.21", "wandb": "wandb>=0.31"}
 """The same as the extra `loggers` in pyproject.toml, which gives the reasons."""
@@ -49,7 +50,7 @@ def make_logger(kind: str, folder: Path, resumed_step: int | None = None) -> Log
         project=os.environ.get("WANDB_PROJECT", "detr_lite"),
         id=None if resumed_step is None else _last_wandb_id(folder),
     )
-    logger._wandb_init.pop("anonymous", None)  # W&B warns of it in every run
+    drop_anonymous_setting(logger)
     return logger
 
 

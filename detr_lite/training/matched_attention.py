@@ -18,7 +18,7 @@ from detr_lite.io import atomic_write
 from detr_lite.loss.matcher import MatchingCost, match
 from detr_lite.loss.targets import pad_targets
 from detr_lite.structures import AttentionMaps, AttentionSelection, Batch, Category, Detections
-from detr_lite.training.checks.diagnostics import NOTHING
+from detr_lite.training.checks.diagnostics import ZERO_AP50
 from detr_lite.training.checks.prediction_stats import ALIKE, find_collapse
 from detr_lite.viz.figures.attention_curves import plot_attention_curves
 
@@ -118,7 +118,7 @@ def find_attention_collapse(
         sizes: (height, width) in pixels of each image, by image id.
         AP50: -1 where there are no objects. Predictions that are alike are correct where it is not about 0.
     """
-    collapse = find_collapse(detections, sizes) if 0 <= AP50 < NOTHING else None
+    collapse = find_collapse(detections, sizes) if 0 <= AP50 < ZERO_AP50 else None
     if collapse is None and len(metrics.apart) and metrics.apart[-1] < ALIKE:
         share = 1 - metrics.apart[-1]
         return f"all queries of an image attend to the same places (in {share:.1%} of their attention)"

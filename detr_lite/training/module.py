@@ -1,4 +1,4 @@
-"""What happens in a step."""
+"""What happens in a training step, and in an evaluation."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,13 @@ from detr_lite.training.checks.nan_guard import NaNGuard
 
 
 class DetectionModule(L.LightningModule):
-    """Steps and logging: losses in training, COCO's numbers in validation."""
+    """Logs losses in training and COCO's metrics in validation.
+
+    Args:
+        val: the validation split, whose ground truth the detections are evaluated on.
+        clip: largest norm of the gradients; 0 for no clipping.
+        guard: checks each step before it is applied.
+    """
 
     def __init__(
         self,
@@ -36,33 +42,34 @@ class DetectionModule(L.LightningModule):
         self.make_optimizer = make_optimizer
         self.clip = clip
         self.guard = guard
-        self._detections: dict[int, Detections] = {}
+        self.detections: dict[int, Detections] = {}
+        """Of this rank in the current evaluation, by image id."""
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         assert batch.targets is not None
         losses = self.criterion(self.model(batch), batch.targets)
         if self.guard is not None:
-            self.guard.note(self.trainer, index, batch.targets, losses)
-        # Tensors, not numbers: a number would wait for the device at every step. Parts are shown of the last layer.
+            self.guard.record(self.trainer, index, batch.targets, losses)
+        # Tensors, not numbers, which would synchronise with the device at every step; of each part the last layer's.
         parts = {f"loss_{name}": part[-1].detach() for name, part in losses.parts.items()}
-        # Loggers get them from `MetricsFile`, so that all logs say the same of a step.
+        # Loggers get them from `MetricsFile`, so that all logs have the same steps.
         self.log_dict({"loss": losses.total.detach(), **parts}, batch_size=len(batch.targets), logger=False)
         return losses.total
 
     def validation_step(self, batch: Batch, index: int) -> None:
         assert batch.targets is not None
-        found = self.postprocess(self.model(batch), [target.original_size for target in batch.targets])
-        # By image id: the sampler gives some ranks an image twice, so that all have as many batches.
-        self._detections.update(zip((target.image_id for target in batch.targets), found, strict=True))
+        detections = self.postprocess(self.model(batch), [target.original_size for target in batch.targets])
+        # By image id: the sampler repeats images on some ranks, so that all ranks have as many batches.
+        self.detections.update(zip((target.image_id for target in batch.targets), detections, strict=True))
 
     def on_validation_epoch_end(self) -> None:
         evaluation = self._evaluate_on_rank_0()
-        self._detections = {}
-        # In double precision, or the last digits of pycocotools' numbers are gone.
-        numbers = {name: torch.tensor(value, dtype=torch.float64) for name, value in evaluation.metrics.items()}
-        if self.device.type == "mps":  # which knows no double precision
-            numbers = {name: number.float() for name, number in numbers.items()}
-        self.log_dict(numbers, logger=False)
+        self.detections = {}
+        # In double precision, as pycocotools computes them.
+        metrics = {name: torch.tensor(value, dtype=torch.float64) for name, value in evaluation.metrics.items()}
+        if self.device.type == "mps":  # which has no double precision
+            metrics = {name: value.float() for name, value in metrics.items()}
+        self.log_dict(metrics, logger=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer(self.model)
@@ -73,7 +80,7 @@ class DetectionModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Not Lightning's own clipping, which refuses fused optimisers under autocast, also without a gradient scaler.
+        # Lightning's own clipping refuses fused optimizers under autocast, even without a gradient scaler.
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self.clip:
@@ -85,16 +92,16 @@ class DetectionModule(L.LightningModule):
         return batch.to(device)
 
     def _evaluate_on_rank_0(self) -> CocoEvaluation:
-        """COCO's numbers over the detections of all ranks: one exchange to gather them, one to tell the result."""
+        """Evaluate the detections of all ranks: gather them, and broadcast the result."""
         if not (dist.is_available() and dist.is_initialized()):
-            return self._evaluate(self._detections)
+            return self._evaluate(self.detections)
         gathered: list[dict[int, Detections]] = [{} for _ in range(dist.get_world_size())]
-        dist.all_gather_object(gathered, self._detections)
+        dist.all_gather_object(gathered, self.detections)
         result: list[CocoEvaluation | DetrLiteError | None] = [None]
         if dist.get_rank() == 0:
             try:
                 result = [self._evaluate({image: found for part in gathered for image, found in part.items()})]
-            except DetrLiteError as error:  # told to all, or the others would wait for a result for ever
+            except DetrLiteError as error:  # broadcast, since the other ranks wait for a result
                 result = [error]
         dist.broadcast_object_list(result)
         if isinstance(result[0], DetrLiteError):

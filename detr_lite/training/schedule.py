@@ -1,6 +1,5 @@
 """Progress of a run, in epochs or in minutes, and what depends on it: learning rate, evaluations, the end."""
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +10,7 @@ from lightning.pytorch import Callback
 
 from detr_lite.data.sampler import mixed_seed
 from detr_lite.training.distributed.control import ControlGroup
-
-NEVER = sys.maxsize
-
-
-def epoch_and_batch(trainer: L.Trainer) -> tuple[int, int]:
-    """The epoch that is next or under way, and how many of its batches are done."""
-    epoch: Any = trainer.fit_loop.epoch_progress.current
-    batch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    # Not `completed`, which is one less in a checkpoint that was written at the end of a step.
-    return epoch.processed, batch.processed if epoch.started > epoch.processed else 0
+from detr_lite.training.lightning_internals import epoch_and_batch, mark_evaluation_pending, set_evaluation_due
 
 
 def is_step(trainer: L.Trainer, batch_idx: int) -> bool:
@@ -89,8 +79,8 @@ class TrainingProgress(Callback):
         self._update(trainer, epoch_and_batch(trainer)[1])
         self._evaluated = self._due - self._is_pending
         self._mark = time.monotonic()
-        # A run that was stopped during an evaluation repeats it first.
-        trainer.val_check_batch = 1 if self.is_evaluation_due else NEVER
+        # A run that was stopped while it was being evaluated makes up for that first.
+        set_evaluation_due(trainer, self.is_evaluation_due)
         # A finished run that is resumed.
         trainer.should_stop = self.is_over and not self.is_evaluation_due and trainer.global_step > 0
 
@@ -118,21 +108,17 @@ class TrainingProgress(Callback):
             return
         self._update(trainer, batches=batch_idx + 1)
         trainer.should_stop = trainer.should_stop or self.is_over
-        # Lightning evaluates after every so many batches: after this one, or after none.
-        trainer.val_check_batch = 1 if self.is_evaluation_due else NEVER
+        set_evaluation_due(trainer, self.is_evaluation_due)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._evaluated = self._due
-        trainer.val_check_batch = NEVER
+        set_evaluation_due(trainer, False)
         trainer.should_stop = trainer.should_stop or self.is_over
         self.pause()  # what other callbacks write and draw now does not count either
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.is_evaluation_due:
-            # Lightning takes this for an evaluation that was interrupted in its first batch, and repeats it.
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-            progress["total"].update(ready=1, started=1, processed=0, completed=0)
-            progress["current"].update(ready=1, started=1, processed=0, completed=0)
+            mark_evaluation_pending(checkpoint)
 
     @property
     def _due(self) -> int:

@@ -1,9 +1,10 @@
-"""Lightning's trainer as a run has it: its optimiser, and the callbacks in the order that they need."""
+"""Lightning's trainer for any task: its hardware, its optimizer, and all callbacks in the order that they need."""
 
 import functools
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,85 +17,127 @@ from torch import nn
 
 from detr_lite.build import require
 from detr_lite.config import Config, OptimConfig
-from detr_lite.data.coco import CocoSplit
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.auto import default_lr
-from detr_lite.training.callbacks.early_stopping import EarlyStopping
+from detr_lite.training.auto import device_type
 from detr_lite.training.callbacks.metrics import MetricsFile, ProgressReporter
-from detr_lite.training.checks.diagnostics import Rate, TrainingDiagnostics
-from detr_lite.training.checks.pace import PaceNotes
-from detr_lite.training.distributed.launch import Launch
+from detr_lite.training.checks.diagnostics import EarlyStopping
+from detr_lite.training.checks.nan_guard import NaNGuard
+from detr_lite.training.distributed.launch import Launch, ProcessSupervisor
 from detr_lite.training.ema import MovingAverage
+from detr_lite.training.lightning_internals import NEVER
 from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
-from detr_lite.training.schedule import NEVER, LRSchedule, StepSeed, TrainingProgress
+from detr_lite.training.schedule import LRSchedule, StepSeed, TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, AtomicCheckpointIO, PeriodicCheckpoint
+from detr_lite.training.state.resume import DescribeCheckpoint
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the engine trains: any module with its criterion, its data, and what only this task knows."""
+
+    module: L.LightningModule
+    """With the trained network as `model`, which alone has parameters."""
+    data: L.LightningDataModule
+    guard: NaNGuard
+    """The module's own, which reports losses and gradients to it."""
+    callbacks: tuple[L.Callback, ...]
+    """Those of this task alone; they see the weights that are evaluated."""
+    monitor: str | None
+    """The metric of which the highest value makes the best checkpoint; None where the data allow no such metric."""
+    overfit_check: Callable[[torch.device], None]
+    """Raises DetrLiteError if a few images cannot be learned on that device."""
+    notes: tuple[str, ...] = ()
+    """Where the initial weights are from."""
+
+
+def build_callbacks(
+    config: Config,
+    folder: Path,
+    task: Task,
+    progress: TrainingProgress,
+    supervisor: ProcessSupervisor,
+    describe: DescribeCheckpoint,
+    last: PeriodicCheckpoint,
+) -> list[L.Callback]:
+    """All callbacks of a run. Lightning calls them in this order at each event."""
+    optim, patience = config.optim, config.trainer.patience
+    average = [MovingAverage(optim.ema_decay, optim.ema_tau)] if optim.ema_decay else []
+    stopping = [EarlyStopping(patience, progress)] if patience is not None and task.monitor is not None else []
+    best = ModelCheckpoint(
+        dirpath=last.folder,
+        filename=Path(BEST).stem,
+        monitor=task.monitor,  # without one, each evaluation's checkpoint replaces the one before
+        mode="max",
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+    return [
+        supervisor,  # first: it must know the other processes before anything can fail
+        task.guard,  # before all that save, so that no checkpoint holds a step that was not finite
+        describe,  # changes a loaded checkpoint before the others restore their state from it
+        *progress_callbacks(config, progress, folder),
+        *task.callbacks,  # after the log, at whose steps they read the losses, and before the average: it restores the
+        *average,  # weights being trained as soon as an evaluation ends
+        *stopping,  # after `progress`, which decides first whether a resumed run is over
+        best,  # Lightning calls checkpoint callbacks last in any case: they save the others' state
+        last,  # after `best`, so that last.ckpt knows which checkpoint is the best
+    ]
+
+
+def progress_callbacks(config: Config, progress: TrainingProgress, folder: Path) -> list[L.Callback]:
+    """Of every training: progress first, since seeds, learning rates and the log depend on it."""
+    optim = config.optim
+    factor = functools.partial(
+        lr_factor, schedule=optim.schedule, lr_hold=optim.lr_hold, warmup_steps=optim.warmup_steps
+    )
+    metrics = MetricsFile(folder / "metrics.csv", progress)
+    return [progress, StepSeed(config.seed), LRSchedule(progress, factor), metrics, ProgressReporter(progress)]
 
 
 def build_trainer(
-    config: Config,
-    precision: str,
-    folder: Path,
-    progress: TrainingProgress,
-    last: PeriodicCheckpoint,
-    logger: Logger | None,
-    val: CocoSplit,
-    watches: Sequence[L.Callback],
+    config: Config, precision: str, folder: Path, callbacks: Sequence[L.Callback], logger: Logger | None
 ) -> L.Trainer:
-    """With all that watches a run and keeps it.
+    """Args:
+        precision: as `choose_precision` returns it.
 
-    Args:
-        precision: as `choose_precision` gives it.
-        val: the validation images, which a stalled run is told about.
-        watches: callbacks that look at the weights being trained, before an average takes their place.
+    Errors: hardware or processes that do not exist.
     """
-    optim = config.optim
-    asked_for: list[L.Callback] = []
-    if optim.ema_decay:
-        asked_for.append(MovingAverage(optim.ema_decay, optim.ema_tau))
-    if config.trainer.patience is not None:
-        asked_for.append(EarlyStopping(config.trainer.patience, progress))
+    launch = Launch.detect()
     try:
-        launch = Launch.detect()
         trainer = L.Trainer(
             **trainer_settings(config, precision, folder),
             devices=launch.devices(config.trainer.devices),
             num_nodes=launch.num_nodes(config.trainer.num_nodes),
-            logger=logger or False,
             plugins=[AtomicCheckpointIO(), *launch.plugins],
-            callbacks=[
-                *timekeepers(config, progress, folder),
-                TrainingDiagnostics(
-                    progress, val, Rate(require("optim.lr", optim.lr), default_lr(config)), optim.warmup_steps
-                ),
-                PaceNotes(progress),
-                *watches,  # before the average, which leaves when an evaluation ends
-                *asked_for,
-                ModelCheckpoint(
-                    dirpath=last.folder,
-                    filename=Path(BEST).stem,
-                    monitor="AP",
-                    mode="max",
-                    save_on_train_epoch_end=False,
-                    enable_version_counter=False,
-                ),
-                last,
-            ],
+            callbacks=list(callbacks),
+            logger=logger or False,
+            # What ours replace, where a trainer is built without callbacks.
+            enable_checkpointing=bool(callbacks),
+            enable_progress_bar=bool(callbacks),
         )
     except (ImportError, TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
-        # What is left to be wrong here is the hardware asked for.
+        # Only the hardware in the settings can be wrong here.
         raise DetrLiteError(f"trainer: {' '.join(str(error).split())}") from error
     launch.check(trainer)
     return trainer
 
 
+def count_processes(config: Config, precision: str, folder: Path) -> int:
+    """The number of processes that a run with these settings has, as Lightning counts them.
+
+    Errors: as `build_trainer`.
+    """
+    return build_trainer(config, precision, folder, callbacks=(), logger=None).world_size
+
+
 def trainer_settings(config: Config, precision: str, folder: Path) -> dict[str, Any]:
-    """Lightning's words for what every training has, also of other people's models."""
+    """Lightning's arguments for every training, of reference models too."""
     return {
-        "accelerator": config.trainer.accelerator,
+        "accelerator": device_type(config.trainer.accelerator),
         "precision": precision,
         "max_epochs": -1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
         "accumulate_grad_batches": config.optim.accumulate_grad_batches,
-        # The clock says when to evaluate.
+        # `TrainingProgress` decides when to evaluate.
         "val_check_interval": NEVER,
         "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
@@ -104,27 +147,17 @@ def trainer_settings(config: Config, precision: str, folder: Path) -> dict[str, 
     }
 
 
-def timekeepers(config: Config, progress: TrainingProgress, folder: Path) -> list[L.Callback]:
-    """Callbacks of every training, in their order: the clock, what goes by it, and its log."""
-    optim = config.optim
-    factor = functools.partial(
-        lr_factor, schedule=optim.schedule, lr_hold=optim.lr_hold, warmup_steps=optim.warmup_steps
-    )
-    metrics = MetricsFile(folder / "metrics.csv", progress)
-    return [progress, StepSeed(config.seed), LRSchedule(progress, factor), metrics, ProgressReporter(progress)]
-
-
 def run_optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
-    """The optimiser of a run whose open settings have been chosen."""
-    share = 1.0 if config.backbone_lr_factor is None else config.backbone_lr_factor
-    rate = require("optim.lr", config.lr)
+    """The optimizer of a run whose open settings have been chosen."""
+    factor = 1.0 if config.backbone_lr_factor is None else config.backbone_lr_factor
+    lr = require("optim.lr", config.lr)
     name = config.optimizer or "adamw"
-    groups = parameter_groups(model, rate, share, config.weight_decay, config.decay_all, name)
+    groups = parameter_groups(model, lr, factor, config.weight_decay, config.decay_all, name)
     return make_optimizer(groups, fused, name)
 
 
 def silence_lightning() -> None:
-    """Lightning's greetings and its hints at settings that are ours to choose."""
+    """Hide Lightning's greetings and its hints at settings that are chosen here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")

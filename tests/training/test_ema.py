@@ -16,6 +16,8 @@ from detr_lite.config import Config, Invocation
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.structures import Batch, Detections, DetrLiteError
 from detr_lite.training import run
+from detr_lite.training.datamodule import DetectionData
+from detr_lite.training.detection import read_data
 from detr_lite.training.ema import MovingAverage, decay_at
 from detr_lite.training.evaluate import detect
 from detr_lite.training.module import DetectionModule
@@ -131,7 +133,7 @@ def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(
     def watch_validation(module: DetectionModule, batch: Batch, index: int) -> None:
         evaluated.setdefault(module.trainer.global_step, copy(module))
         validation_step(module, batch, index)
-        found[module.trainer.global_step] = dict(module._detections)
+        found[module.trainer.global_step] = dict(module.detections)
 
     monkeypatch.setattr(DetectionModule, "training_step", watch_training)
     monkeypatch.setattr(DetectionModule, "validation_step", watch_validation)
@@ -150,8 +152,8 @@ def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(
 
     # The file reproduces the detections that were evaluated, batch norm statistics included.
     model, description = load_model(tmp_path / "checkpoints" / "best.ckpt")
-    _, _, val = run.read_data(config)
-    data = run.DetectionData(
+    _, _, val = read_data(config)
+    data = DetectionData(
         *(val, val, *2 * (evaluation_transform(description.resize, description.mean, description.std),)),
         *(description.resize, 2, 0, 0),
     )

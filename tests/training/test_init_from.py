@@ -66,10 +66,10 @@ def test_a_run_starts_with_the_rows_of_the_classes_that_it_shares(
     ended = run_tool("train", *words, "--model.num_queries", 4, "--run_dir", tmp_path / "new", *TINY, *STILL)
     assert ended.code == 0, ended.err
     for line in (
-        f"init       from {path}: ",
-        "init       class rows: 3 of 4 by name (Green Thing, red thing, blue thing), 1 new",
-        "init       queries: 4 of 4 kept, 2 left out",
-        f"model      {name} on resnet10t (given weights)",
+        f"initial weights: from {path}: ",
+        "initial weights: class rows: 3 of 4 by name (Green Thing, red thing, blue thing), 1 new",
+        "initial weights: queries: 4 of 4 kept, 2 left out",
+        f"training {name} on resnet10t (given weights)",
     ):
         assert line in ended.out
     assert "reset" not in ended.out
@@ -105,7 +105,7 @@ def test_a_resumed_run_and_its_checkpoint_need_the_other_file_no_more(
     for config in (folder / "config.yaml", tiny_file):
         ended = run_tool("train", "--config", config, *words, *longer)
         assert ended.code == 0, ended.err
-        assert "init  " not in ended.out
+        assert "initial weights" not in ended.out
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["global_step"] == 4
     ended = run_tool("evaluate", "--checkpoint", folder / "checkpoints" / "best.ckpt", "--output", tmp_path / "numbers")
@@ -150,7 +150,7 @@ def test_a_frozen_first_stage_stays_as_it_was(
     folder = tmp_path / "run"
     words = ("train", "--config", tiny_file, "--run_dir", folder, "--model.freeze_first_stage", "true")
     ended = run_tool(*words, *TINY, *STILL)
-    assert "init       the backbone's first stage is frozen with random weights" in ended.out
+    assert "initial weights: the backbone's first stage is frozen with random weights" in ended.out
     assert "M of them frozen" in ended.out
     last = folder / "checkpoints" / "last.ckpt"
     before = state_of(last)

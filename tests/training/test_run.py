@@ -19,9 +19,9 @@ from runs import files_in, rows_of
 from detr_lite.config import Config, Invocation, config_to_dict, read_config
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
-from detr_lite.training import run
-from detr_lite.training.hardware import choose_precision
-from detr_lite.training.state.run_folder import RUN_FILES, choose_folder, take_folder
+from detr_lite.training import detection, run
+from detr_lite.training.auto import choose_precision, device_type
+from detr_lite.training.state.run_folder import WRITTEN, choose_folder, take_folder
 
 FILES = {
     "config.yaml",
@@ -95,7 +95,7 @@ def test_the_last_checkpoint_is_of_the_end_and_the_best_of_the_best(finished_run
         assert checkpoint["global_step"] == step
 
 
-def test_the_tool_tells_the_data_the_numbers_and_where_to_look(
+def test_the_tool_logs_the_data_the_metrics_and_the_files(
     run_tool: Callable[..., Any], tiny_file: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -198,10 +198,75 @@ def test_a_refused_run_does_not_overwrite_the_old_one(refusal: Callable[..., str
         assert {(folder / name).read_text() for name in FILES} == {"old"}
 
 
-def test_precision_is_what_was_asked_for_or_what_the_hardware_does_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_weights_in_the_run_that_is_overwritten_are_refused(
+    invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two processes the second would read them too late; without such weights any working directory will do."""
+    folder = make_run(tmp_path / "run")
+    monkeypatch.chdir(folder)
+    two = replace(tiny_config, trainer=replace(tiny_config.trainer, devices=2))
+    assert run.resolve(invocation(config=two, run_dir=folder, overwrite=True)).world_size == 2
+    for place, is_refused in ((folder / "checkpoints/best.ckpt", True), (tmp_path / "other.ckpt", False)):
+        start = replace(two, model=replace(two.model, init_from=str(place)))
+        if is_refused:
+            with pytest.raises(DetrLiteError, match=r"is in the run that --overwrite removes"):
+                run.resolve(invocation(config=start, run_dir=folder, overwrite=True))
+        else:
+            assert run.resolve(invocation(config=start, run_dir=folder, overwrite=True)).folder == folder
+
+
+@pytest.mark.usefixtures("no_finish")
+@pytest.mark.parametrize("is_crowd", [False, True])
+def test_without_ap_the_best_checkpoint_is_the_last_one(
+    invocation: Callable[..., Invocation],
+    tiny_config: Config,
+    edit_annotations: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    is_crowd: bool,
+) -> None:
+    """AP is -1 at every evaluation, so it can neither choose a checkpoint nor stop the run early."""
+
+    def remove_objects(content: dict[str, Any]) -> None:
+        if is_crowd:
+            for annotation in content["annotations"]:
+                annotation["iscrowd"] = 1
+        else:
+            content["annotations"].clear()
+
+    root = edit_annotations("val", remove_objects)
+    config = replace(
+        tiny_config,
+        data=replace(tiny_config.data, root=str(root)),
+        trainer=replace(tiny_config.trainer, max_epochs=3, num_evaluations=3, patience=1),
+    )
+    run.train(invocation(config=config, run_dir=tmp_path / "run"))
+    assert {row["AP"] for row in rows_of(tmp_path / "run")} == {"", "-1.0"}
+    for name in ("best", "last"):
+        content = torch.load(tmp_path / "run/checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert content["global_step"] == 6
+    lines = capsys.readouterr().out.splitlines()
+    warning = next(number for number, line in enumerate(lines) if "has no objects, so there is no AP" in line)
+    assert "--trainer.patience has no effect" in lines[warning]
+    assert warning < next(number for number, line in enumerate(lines) if " step 1 " in line)
+
+
+@pytest.fixture
+def available(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say which devices there are."""
+
+    def make(*devices: str) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: "cuda" in devices)
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: "mps" in devices)
+
+    return make
+
+
+def test_precision_is_that_of_the_settings_or_what_the_hardware_does_well(
+    monkeypatch: pytest.MonkeyPatch, available: Callable[..., None]
+) -> None:
     assert choose_precision("16-mixed", "auto") == "16-mixed"
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    available()
     for capabilities, expected in (
         ({"amx_bf16": True}, "bf16-mixed"),
         ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, "bf16-mixed"),
@@ -211,13 +276,47 @@ def test_precision_is_what_was_asked_for_or_what_the_hardware_does_well(monkeypa
     ):
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda found=capabilities: found, raising=False)
         assert choose_precision("auto", "auto") == choose_precision("auto", "cpu") == expected
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    available("mps")
     assert choose_precision("auto", "auto") == choose_precision("auto", "mps") == "32-true"
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    available("cuda")
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
     assert choose_precision("auto", "auto") == choose_precision("auto", "gpu") == "bf16-mixed"
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: False)
     assert choose_precision("auto", "cuda") == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "expected"),
+    [
+        ("auto", (), "cpu"),
+        ("auto", ("cuda",), "cuda"),
+        ("auto", ("mps",), "mps"),
+        ("gpu", ("cuda",), "cuda"),
+        ("gpu", ("mps",), "mps"),
+        ("cuda", ("cuda",), "cuda"),
+        ("mps", ("mps",), "mps"),
+        ("cpu", ("cuda",), "cpu"),
+    ],
+)
+def test_the_device_of_an_accelerator(
+    available: Callable[..., None], accelerator: str, devices: tuple[str, ...], expected: str
+) -> None:
+    available(*devices)
+    assert device_type(accelerator) == expected
+
+
+@pytest.mark.parametrize("accelerator", ["tpu", "xpu", "gpuu", "CPU"])
+def test_an_unknown_accelerator_is_no_cpu(available: Callable[..., None], accelerator: str) -> None:
+    available()
+    with pytest.raises(DetrLiteError, match=f"{accelerator} is unknown; valid are auto, gpu, cuda, mps, cpu"):
+        device_type(accelerator)
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps"])
+def test_an_accelerator_that_is_missing_is_no_cpu(available: Callable[..., None], accelerator: str) -> None:
+    available()
+    with pytest.raises(DetrLiteError, match="torch finds no such device here; give auto or cpu"):
+        device_type(accelerator)
 
 
 def test_the_default_data_are_drawn_on_first_use_only(
@@ -230,23 +329,23 @@ def test_the_default_data_are_drawn_on_first_use_only(
         shutil.copytree(tiny_data, root)
 
     monkeypatch.setattr("detr_lite.training.evaluate.PROJECT", tmp_path)
-    monkeypatch.setattr(run, "make_coco_small", draw)
+    monkeypatch.setattr(detection, "make_coco_small", draw)
     config = Config()
     for _ in range(2):
-        _, train_split, val_split = run.read_data(config)
+        _, train_split, val_split = detection.read_data(config)
         assert (len(train_split.images), len(val_split.images)) == (8, 5)
     assert drawn == [tmp_path / "datasets/coco_small"]
     with pytest.raises(DetrLiteError, match="no such data folder"):
-        run.read_data(replace(config, data=replace(config.data, root=str(tmp_path / "elsewhere"))))
+        detection.read_data(replace(config, data=replace(config.data, root=str(tmp_path / "elsewhere"))))
     assert len(drawn) == 1
 
 
-def test_what_is_odd_in_the_data_is_noted(
+def test_what_is_odd_in_the_data_is_logged(
     tiny_config: Config, edit_annotations: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = edit_annotations("train", lambda content: content["annotations"][0].update(bbox=[1, 2, 0, 4]))
-    run.read_data(replace(tiny_config, data=replace(tiny_config.data, root=str(root))))
-    assert "note       annotations/instances_train.json: boxes without area" in capsys.readouterr().out
+    detection.read_data(replace(tiny_config, data=replace(tiny_config.data, root=str(root))))
+    assert "annotations/instances_train.json: boxes without area" in capsys.readouterr().out
 
 
 def test_settings_are_plain_in_the_checkpoint(finished_run: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from detr_lite.training.schedule import NEVER, TrainingProgress
+from detr_lite.training.lightning_internals import NEVER
+from detr_lite.training.schedule import TrainingProgress
 
 BATCHES = 5
 """In an epoch."""

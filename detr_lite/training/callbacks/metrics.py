@@ -1,7 +1,8 @@
-"""What a run tells while it goes: its log, its curves, and its state on the terminal."""
+"""The log of a run: metrics.csv, curves.png, and its progress on the terminal."""
 
 import csv
 import io
+import logging
 import math
 import sys
 import time
@@ -19,13 +20,15 @@ from detr_lite.io import atomic_write
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.viz.curves import plot_training_curves
 
+logger = logging.getLogger(__name__)
+
 
 class MetricsFile(Callback):
-    """`metrics.csv`: losses every few steps and COCO's numbers at each evaluation, each in a row of its own.
+    """Writes `metrics.csv`: losses every few steps and COCO's metrics at each evaluation, each in a row of its own.
 
-    Goes on in the same file when a run is resumed; rows that were written after the checkpoint, of which a kill may
-    have left the last in part, are dropped, as they come again.
-    Draws `curves.png` beside it at each evaluation. The run's loggers, if it has any, get the same rows.
+    A resumed run appends to the same file. Rows later than its checkpoint are dropped, since their steps are repeated;
+    a killed run may also have left an incomplete row.
+    Draws `curves.png` beside it at each evaluation. The run's loggers, if any, get the same rows.
     """
 
     def __init__(self, path: Path, progress: TrainingProgress, every_steps: int = 10) -> None:
@@ -34,7 +37,7 @@ class MetricsFile(Callback):
         self.every_steps = every_steps
         self.columns: list[str] = []
         self._rows: int | None = None
-        """Below the head; None: to be counted, as the checkpoint does not say."""
+        """Without the header; None where no checkpoint says how many there are."""
         self._last_step = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -47,9 +50,9 @@ class MetricsFile(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_step = trainer.global_step
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        whole = [line for line in lines if line.endswith(b"\n")]
-        rows = self._rows if self._rows is not None else len(whole) if trainer.global_step else 0
-        kept = whole[: rows + 1] if rows else []
+        complete = [line for line in lines if line.endswith(b"\n")]
+        rows = self._rows if self._rows is not None else len(complete) if trainer.global_step else 0
+        kept = complete[: rows + 1] if rows else []
         self._rows = max(0, len(kept) - 1)
         self.columns = next(csv.reader([kept[0].decode()])) if kept else []
         if kept != lines:
@@ -59,7 +62,7 @@ class MetricsFile(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        is_new = trainer.global_step != self._last_step  # not so while gradients are being accumulated
+        is_new = trainer.global_step != self._last_step  # not while gradients are accumulated
         self._last_step = trainer.global_step
         if is_new and (trainer.global_step % self.every_steps == 0 or trainer.global_step == 1):
             losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("loss")}
@@ -84,11 +87,11 @@ class MetricsFile(Callback):
             self._write(dict(zip(self.columns, self.columns, strict=True)))
         self._write(row)
         self._rows = (self._rows or 0) + 1
-        for logger in trainer.loggers:
-            logger.log_metrics({name: value for name, value in row.items() if name != "step"}, row["step"])
+        for each in trainer.loggers:
+            each.log_metrics({name: value for name, value in row.items() if name != "step"}, row["step"])
 
     def _write(self, row: dict[str, Any]) -> None:
-        """A row in one piece: a kill between two leaves the file whole."""
+        """Append a row in one write, so that a kill does not leave half of it."""
         text = io.StringIO(newline="")
         csv.DictWriter(text, self.columns).writerow(row)
         with self.path.open("ab") as file:
@@ -96,10 +99,10 @@ class MetricsFile(Callback):
 
 
 class ProgressReporter(ProgressBar):
-    """One bar for the whole run: how far, the losses, the last and best AP, the time left. Plain lines elsewhere.
+    """One progress bar for the whole run with losses, last and best AP, and time left; log lines without a terminal.
 
     Args:
-        line_seconds: without a terminal, a line at most so often.
+        line_seconds: shortest time between two lines.
     """
 
     def __init__(self, progress: TrainingProgress, line_seconds: float = 15.0) -> None:
@@ -142,10 +145,7 @@ class ProgressReporter(ProgressBar):
         if trainer.is_global_zero:
             ap50 = float(trainer.callback_metrics["AP50"])
             line = f"{_clock(self.progress.seconds)}  step {trainer.global_step}: AP {self.latest:.3f}, AP50 {ap50:.3f}"
-            if self.bar is not None:
-                self.bar.write(line)
-            else:
-                print(line, flush=True)
+            logger.info(line)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.bar is not None:
@@ -166,15 +166,15 @@ class ProgressReporter(ProgressBar):
         losses = {name.removeprefix("loss_"): float(value) for name, value in trainer.callback_metrics.items()
                   if name.startswith("loss")}  # fmt: skip
         parts = " ".join(f"{name} {losses[name]:.2f}" for name in ("class", "ce", "l1", "giou") if name in losses)
-        seen = "" if self.best < 0 else f"  AP {self.latest:.3f} (best {self.best:.3f})"
+        scores = "" if self.best < 0 else f"  AP {self.latest:.3f} (best {self.best:.3f})"
         return (
             f"epoch {trainer.current_epoch} step {trainer.global_step}  loss {losses.get('loss', math.nan):.2f} "
-            f"({parts}){seen}  {_clock(self.progress.seconds_left)} left"
+            f"({parts}){scores}  {_clock(self.progress.seconds_left)} left"
         )
 
     def _show(self, text: str) -> None:
         if self.bar is None:
-            print(f"{self.progress.fraction:4.0%}  {text}", flush=True)
+            logger.info(f"{self.progress.fraction:4.0%}  {text}")
         else:
             self.bar.n = self.progress.fraction
             self.bar.set_description_str(text)

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: the update is not applied, all ranks stop together, and the batch is put aside."""
+"""Stops a run before a step whose loss or gradients are not finite is applied, and captures its batch."""
 
 import math
 import shlex
@@ -16,18 +16,21 @@ from torch import distributed as dist
 
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import Batch, DetrLiteError, Target
-from detr_lite.text import reason_of
+from detr_lite.text import reason_of, shorten_list
 from detr_lite.training.checks.nan_capture import FOLDER, CapturedBatch, NaNCapture
 from detr_lite.training.schedule import step_seed
 from detr_lite.weights.checkpoint import Description
 
 Rebuild = Callable[[int, int, int, int], Batch]
-"""(epoch, index, rank, world size) -> that batch of training, as it was."""
+"""(epoch, index, rank, world size) -> that training batch."""
+
+LISTED_IMAGES = 8
+"""Ids in an error message."""
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What a batch of the present step came to; the numbers still lie on the device."""
+    """The losses of a batch of the current step; the tensors stay on their device."""
 
     epoch: int
     index: int
@@ -35,11 +38,11 @@ class StepRecord:
     losses: Losses
 
     def parts(self) -> dict[str, list[float]]:
-        """Each part's layers. Waits for the device."""
+        """Losses by layer. Waits for the device."""
         return {name: part.detach().float().cpu().tolist() for name, part in self.losses.parts.items()}
 
     def is_broken(self) -> bool:
-        """Whether this rank's own numbers are to blame. Waits for the device."""
+        """Whether this rank's own losses or matching costs are not finite. Waits for the device."""
         return bool(self.losses.not_finite) or not all(
             math.isfinite(value) for layers in self.parts().values() for value in layers
         )
@@ -47,24 +50,24 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Update:
-    """A step of the optimiser whose verdict nobody has read yet."""
+    """An optimizer step that has not been checked yet."""
 
     step: int
-    seen: tuple[StepRecord, ...]
+    records: tuple[StepRecord, ...]
     norm: Tensor
-    is_bad: Tensor
-    """On the processor, or on its way there."""
-    arrival: torch.cuda.Event | None
+    is_broken: Tensor
+    """On the CPU, or being copied there."""
+    copied: torch.cuda.Event | None
 
     def read(self) -> bool:
-        if self.arrival is not None:
-            self.arrival.synchronize()
-        return bool(self.is_bad)
+        if self.copied is not None:
+            self.copied.synchronize()
+        return bool(self.is_broken)
 
 
 @dataclass(frozen=True)
 class RankReport:
-    """What one rank tells the others of the step at which all stop."""
+    """What one rank reports to the others about the step at which all stop."""
 
     rank: int
     is_broken: bool
@@ -74,19 +77,22 @@ class RankReport:
 
 
 class NaNGuard(Callback):
-    """Lets no update be applied whose loss, matching costs or gradients are not finite, and stops the run for it.
+    """Skips an update whose loss, matching costs or gradients are not finite, and stops the run.
 
-    All ranks stop at the same step without asking each other: the criterion's one exchange makes the loss of all
-    ranks NaN as soon as one of them has something that is not finite, and gradients are the same everywhere.
+    The module is constructed with it and calls `record` and `before_update`, since Lightning has no hook for callbacks
+    between gradients and update.
 
-    On the processor the verdict is read at once. On a GPU that would be a wait in each step, so it stays there:
-    the fused optimiser, or the gradient scaler of 16 bits, leaves weights and momentum as they are, and the verdict is
-    read one step later, before anything else is applied, or when `check` asks for it.
+    All ranks stop at the same step without further communication: the criterion's all-reduce makes the loss of all
+    ranks NaN as soon as one of them is not finite, and gradients are the same on all ranks.
+
+    On the CPU each step is checked at once. On a GPU that would synchronise in each step: there the fused optimizer, or
+    the gradient scaler of 16 bits, skips the update, and the result is read one step later, before another update, or
+    in `check`.
 
     Args:
         folder: of the run.
-        rebuild: batches are not kept for this; the one to be put aside is made again.
-        is_late: whether the verdict is read one step later; by default where reading it at once would be a wait.
+        rebuild: loads the batch again that is captured; batches are not kept in memory for it.
+        is_late: whether steps are checked one step later; by default where checking at once would synchronise.
     """
 
     def __init__(self, folder: Path, description: Description, rebuild: Rebuild, is_late: bool | None = None) -> None:
@@ -94,20 +100,16 @@ class NaNGuard(Callback):
         self.description = description
         self.rebuild = rebuild
         self.is_late = is_late
-        self._seen: list[StepRecord] = []
-        self._unread: Update | None = None
+        self._records: list[StepRecord] = []
+        self._unchecked: Update | None = None
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # It has to be asked between gradients and update, where Lightning asks no callback.
-        pl_module.guard = self  # type: ignore[assignment]
-
-    def note(self, trainer: L.Trainer, index: int, targets: Sequence[Target], losses: Losses) -> None:
-        """A batch's loss, before its gradients."""
+    def record(self, trainer: L.Trainer, index: int, targets: Sequence[Target], losses: Losses) -> None:
+        """To be called with a batch's losses, before the backward pass."""
         ids = tuple(target.image_id for target in targets)
         detached = Losses(
             losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()}, losses.not_finite
         )
-        self._seen.append(StepRecord(trainer.current_epoch, index, ids, detached))
+        self._records.append(StepRecord(trainer.current_epoch, index, ids, detached))
 
     def before_update(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
         """To be called when the gradients of a step are complete, before the optimiser applies them.
@@ -115,40 +117,40 @@ class NaNGuard(Callback):
         Args:
             norm: of all gradients.
         """
-        self.check(trainer)  # the step before: nothing that follows from it may be applied
+        self.check(trainer)  # the previous step: nothing that follows from it may be applied
         if isinstance(optimizer, LightningOptimizer):
             optimizer = optimizer.optimizer
-        # To find infinite gradients in 16 bits and to scale them less is the scaler's daily work.
+        # Infinite gradients in 16 bits are normal: the scaler skips the step and lowers its scale.
         is_scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        numbers = [seen.losses.total for seen in self._seen] + ([] if is_scaled else [norm])
-        is_bad = ~torch.stack(numbers).isfinite().all()
+        numbers = [record.losses.total for record in self._records] + ([] if is_scaled else [norm])
+        is_broken = ~torch.stack(numbers).isfinite().all()
         is_fused = all(group.get("fused") for group in optimizer.param_groups)
-        is_cuda = is_bad.device.type == "cuda"
+        is_cuda = is_broken.device.type == "cuda"
         is_late = is_cuda and (is_fused or is_scaled) if self.is_late is None else self.is_late
-        arrival = None
+        copied = None
         if is_late:
             if not is_scaled:
-                optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
-            is_bad = torch.empty((), dtype=torch.bool, pin_memory=is_cuda).copy_(is_bad, non_blocking=True)
+                optimizer.found_inf = is_broken.float()  # type: ignore[attr-defined]
+            is_broken = torch.empty((), dtype=torch.bool, pin_memory=is_cuda).copy_(is_broken, non_blocking=True)
             if is_cuda:
-                arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                arrival.record()
-        self._unread = Update(trainer.global_step + 1, tuple(self._seen), norm, is_bad, arrival)
-        self._seen = []
+                copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                copied.record()
+        self._unchecked = Update(trainer.global_step + 1, tuple(self._records), norm, is_broken, copied)
+        self._records = []
         if not is_late:
             self.check(trainer)
 
     def check(self, trainer: L.Trainer) -> None:
-        """Read the verdict on the last update now. To be called by all ranks, before each checkpoint.
+        """Check the last update now. To be called by all ranks, before each checkpoint.
 
         Errors: something was not finite.
         """
-        update, self._unread = self._unread, None
+        update, self._unchecked = self._unchecked, None
         if update is not None and update.read():
             self._stop(trainer, update)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.folder = trainer.strategy.broadcast(self.folder)  # rank 0 has chosen it
+        self.folder = trainer.strategy.broadcast(self.folder)  # only rank 0 knows which one was free
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.check(trainer)
@@ -164,51 +166,51 @@ class NaNGuard(Callback):
 
     def _stop(self, trainer: L.Trainer, update: Update) -> NoReturn:
         rank = trainer.global_rank
-        broken = next((seen for seen in update.seen if seen.is_broken()), None)
-        # If no rank's loss is to blame it is the gradients, which are those of all batches on every rank.
-        guilty = update.seen if broken is None else (broken,)
-        accounts = _from_all_ranks(_account(rank, guilty))
-        blamed = [account for account in accounts if account.is_broken] or accounts
-        kept: Path | str | None = None
-        if rank in [account.rank for account in blamed]:
-            name = f"step-{update.step}" + ("" if rank == blamed[0].rank else f"-rank-{rank}")
-            kept = self._put_aside(trainer, update.step, guilty, self.folder / FOLDER / f"{name}.pt")
-        first = next(where for where in _from_all_ranks(kept) if where is not None)
-        if rank != 0:  # one line is enough
+        broken = next((record for record in update.records if record.is_broken()), None)
+        # If no rank's losses are broken, the gradients are, which all batches of all ranks contribute to.
+        records = update.records if broken is None else (broken,)
+        reports = _all_gather(_report(rank, records))
+        broken_reports = [report for report in reports if report.is_broken] or reports
+        captured: Path | str | None = None
+        if rank in [report.rank for report in broken_reports]:
+            name = f"step-{update.step}" + ("" if rank == broken_reports[0].rank else f"-rank-{rank}")
+            captured = self._capture(trainer, update.step, records, self.folder / FOLDER / f"{name}.pt")
+        first = next(where for where in _all_gather(captured) if where is not None)
+        if rank != 0:  # one error message is enough
             raise SystemExit(2)
-        raise DetrLiteError(_describe(update, blamed, first, trainer, self.description))
+        raise DetrLiteError(_describe(update, broken_reports, first, trainer, self.description))
 
-    def _put_aside(self, trainer: L.Trainer, step: int, guilty: Sequence[StepRecord], path: Path) -> Path | str:
-        """Write all that `--replay` needs, or return why it could not be written."""
+    def _capture(self, trainer: L.Trainer, step: int, records: Sequence[StepRecord], path: Path) -> Path | str:
+        """Write what `--replay` needs, or return why it could not be written."""
         rank, world_size = trainer.global_rank, trainer.world_size
         try:
             batches = []
-            for seen in guilty:
-                batch = self.rebuild(seen.epoch, seen.index, rank, world_size)
-                if tuple(target.image_id for target in batch.targets or ()) != seen.image_ids:
-                    return "its images could not be found again"
-                seed = step_seed(self.description.config.seed, seen.epoch, seen.index, rank)
-                batches.append(CapturedBatch(seen.epoch, seen.index, seed, seen.parts(), batch))
+            for record in records:
+                batch = self.rebuild(record.epoch, record.index, rank, world_size)
+                if tuple(target.image_id for target in batch.targets or ()) != record.image_ids:
+                    return "loading it again gave other images"
+                seed = step_seed(self.description.config.seed, record.epoch, record.index, rank)
+                batches.append(CapturedBatch(record.epoch, record.index, seed, record.parts(), batch))
             device = trainer.strategy.root_device.type
-            kept = NaNCapture(step, rank, world_size, str(trainer.precision), device, tuple(batches))
-            # Running statistics among the weights have seen the batch; in training nothing asks for them.
-            kept.write(path, self.description, trainer.lightning_module.state_dict())
-        except Exception as error:  # whatever it is, the others wait to be told, and to stop
+            capture = NaNCapture(step, rank, world_size, str(trainer.precision), device, tuple(batches))
+            # Batch norm's running statistics include the batch already; training mode does not use them.
+            capture.write(path, self.description, trainer.lightning_module.state_dict())
+        except Exception as error:  # of whatever kind: the other ranks wait for this one's report
             return reason_of(error)
         return path
 
 
-def _account(rank: int, guilty: Sequence[StepRecord]) -> RankReport:
+def _report(rank: int, records: Sequence[StepRecord]) -> RankReport:
     return RankReport(
         rank=rank,
-        is_broken=any(seen.is_broken() for seen in guilty),
-        image_ids=tuple(image for seen in guilty for image in seen.image_ids),
-        broken_ids=tuple(seen.image_ids[place] for seen in guilty for place in seen.losses.not_finite),
-        parts=guilty[-1].parts(),
+        is_broken=any(record.is_broken() for record in records),
+        image_ids=tuple(image for record in records for image in record.image_ids),
+        broken_ids=tuple(record.image_ids[place] for record in records for place in record.losses.not_finite),
+        parts=records[-1].parts(),
     )
 
 
-def _from_all_ranks(mine: Any) -> list[Any]:
+def _all_gather(mine: Any) -> list[Any]:
     if not (dist.is_available() and dist.is_initialized()):
         return [mine]
     gathered: list[Any] = [None] * dist.get_world_size()
@@ -218,32 +220,33 @@ def _from_all_ranks(mine: Any) -> list[Any]:
 
 def _describe(
     update: Update,
-    blamed: Sequence[RankReport],
-    kept: Path | str,
+    reports: Sequence[RankReport],
+    captured: Path | str,
     trainer: L.Trainer,
     description: Description,
 ) -> str:
-    account = blamed[0]
-    values = {name: _worst(layers) for name, layers in account.parts.items()}
+    report = reports[0]
+    values = {name: _worst(layers) for name, layers in report.parts.items()}
     parts = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
     if not all(map(math.isfinite, values.values())):
         what = f"the loss is not finite ({parts})"
-    elif account.is_broken:
+    elif report.is_broken:
         what = f"the matching costs are not finite (the loss is: {parts})"
     else:
         what = f"the gradients are not finite (norm {float(update.norm):.3g}; the loss is: {parts})"
-    images = f"image{'s' if len(account.image_ids) > 1 else ''} {_listed(account.image_ids)}"
+    images = f"image{'s' if len(report.image_ids) > 1 else ''} {shorten_list(report.image_ids, LISTED_IMAGES)}"
     if trainer.world_size > 1:
-        others = ", ".join(f"rank {other.rank}" for other in blamed[1:])
-        images += f" of rank {account.rank}" + (f" (also {others})" if others else "")
-    if account.broken_ids:
-        which = "all" if account.broken_ids == account.image_ids else _listed(account.broken_ids)
-        images += f", of which the answers for {which} are not finite"
-    if isinstance(kept, Path):
-        where = f"the batch is in {kept}, look at it with: python tools/train.py --replay {shlex.quote(str(kept))}"
+        others = ", ".join(f"rank {other.rank}" for other in reports[1:])
+        images += f" of rank {report.rank}" + (f" (also {others})" if others else "")
+    if report.broken_ids:
+        which = "all" if report.broken_ids == report.image_ids else shorten_list(report.broken_ids, LISTED_IMAGES)
+        images += f", of which the predictions for {which} are not finite"
+    if isinstance(captured, Path):
+        replay = f"python tools/train.py --replay {shlex.quote(str(captured))}"
+        where = f"the batch is in {captured}, examine it with: {replay}"
     else:
-        where = f"the batch could not be put aside: {kept}"
-    # A resumed run keeps its rate, and would stop here again.
+        where = f"the batch could not be captured: {captured}"
+    # Of a new run: a resumed one keeps its learning rate, and would stop here again.
     remedies = [f"a new run with a lower --optim.lr than {description.config.optim.lr:g}"]
     if not description.config.optim.max_grad_norm:
         remedies.append("--optim.max_grad_norm 1")
@@ -256,10 +259,5 @@ def _describe(
 
 
 def _worst(layers: Sequence[float]) -> float:
-    """The value of the last layer, which is the one in the logs, unless another's is not finite."""
+    """The last layer's value, as in the logs, unless that of another layer is not finite."""
     return next((value for value in reversed(layers) if not math.isfinite(value)), layers[-1])
-
-
-def _listed(ids: Sequence[int], most: int = 8) -> str:
-    rest = len(ids) - most
-    return ", ".join(map(str, ids[:most])) + (f" and {rest} more" if rest > 0 else "")

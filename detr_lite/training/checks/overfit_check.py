@@ -1,7 +1,8 @@
-"""Before a run: a few of its own images, learned by heart. What cannot be learned by heart cannot be learned."""
+"""Before a run: overfit a few of its own images. A model that cannot overfit them cannot learn the dataset."""
 
 import contextlib
 import copy
+import logging
 import math
 import sys
 import time
@@ -20,46 +21,48 @@ from detr_lite.data.coco import CocoDetection, CocoSplit, ImageRecord
 from detr_lite.data.collate import collate
 from detr_lite.evaluation.coco_map import BOXES_FIT
 from detr_lite.structures import Batch, Detections, DetrLiteError
-from detr_lite.text import printable
+from detr_lite.text import printable, shorten_list
 from detr_lite.training.auto import TOKENS_ACROSS
 from detr_lite.training.checks.prediction_stats import ClassStats, DetectionStats, best_by_query, detection_stats
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import make_optimizer, parameter_groups
 
+logger = logging.getLogger(__name__)
+
 SECONDS = 40.0
-"""Of learning; with loading and measuring it stays under a minute."""
-GOAL = 0.95
-"""AP50 at which it ends early. Not 1: in real data an object is missing here and named twice there."""
-ENOUGH = 0.6
-"""AP50 with which it passes when the time is up: boxes and classes have been learned for most objects, and a model that
-cannot learn one of both has less than half of that."""
+"""Of training; with loading and evaluation it takes less than a minute."""
+TARGET_AP50 = 0.95
+"""At which it ends early. Not 1: in real data some objects are missing and others annotated twice."""
+SUFFICIENT_AP50 = 0.6
+"""With which it passes when the time is up: boxes and classes of most objects have been learned. A model that cannot
+learn one of the two has less than half of that."""
 FEWEST_STEPS = 60
 """With fewer, on a slow machine or with a large model, AP50 may be low although nothing is wrong."""
 RATES = {"lite": 1e-3, "detr": 3e-4}
-"""Whatever the run's own: a good rate for a long run may be too slow for 40 seconds."""
+"""Not the run's own learning rate: one that suits a long run may be too low for 40 seconds."""
 WARMUP_STEPS = 20
 EVERY_STEPS = 10
-"""AP50 is measured so often."""
+"""Steps between two evaluations."""
 MOST_IMAGES = 8
-ON_PROCESSOR, OBJECTS = 4, 20
-"""There a step takes time by the image: from the second image on no more than give so many objects, at most so many."""
+CPU_IMAGES, CPU_OBJECTS = 4, 20
+"""On a CPU, where a step's time grows with its images: after the second image none is added beyond so many objects."""
 BELOW_TOKEN = 0.3
-"""Share of the objects that must be smaller than a token to be the likely cause: fewer leave AP50 above `ENOUGH`."""
-STILL = 0.95
-"""Loss at the end, as a share of what it was at first, from which it counts as not having fallen: without learning it
-varies by 2 % (noisy queries are drawn anew), and 60 steps of learning bring it to less than 0.8."""
+"""Share of objects smaller than a token from which this is the likely cause: fewer leave AP50 sufficient."""
+NOT_FALLEN = 0.95
+"""Loss at the end relative to the start from which it counts as not fallen: without learning it varies by 2 %, since
+denoising queries are random, and 60 steps of learning bring it below 0.8."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """How the learning went."""
+    """The result of the training."""
 
     totals: tuple[float, ...]
-    """Loss of every step."""
-    fit: DetectionStats
+    """Loss of each step."""
+    stats: DetectionStats
     right_labels: float
-    """Share of the objects whose class is among their image's surest answers, wherever those answers' boxes lie."""
+    """Share of the objects whose class is among their image's highest-scoring predictions, wherever their boxes are."""
     seconds: float
 
 
@@ -71,35 +74,35 @@ def overfit_check(
     device: torch.device,
     seconds: float = SECONDS,
 ) -> None:
-    """Train a copy of the run's model on some of its training images, without augmentation, and say how it went.
+    """Overfit a copy of the run's model to some of its training images, without augmentation, and log the result.
 
-    The run's model, and what torch draws afterwards, are as if nothing had been done.
+    The run's model and torch's random state stay unchanged.
 
     Args:
-        precision: the run's; "16-mixed", which needs its gradients scaled, is tested in 32 bits.
+        precision: of the run; "16-mixed", which needs a gradient scaler, is replaced by 32 bits.
 
     Errors: the images were not learned, with the likely cause.
     """
     is_slow = device.type == "cpu"
-    records = choose_images(data.train, ON_PROCESSOR if is_slow else MOST_IMAGES, OBJECTS if is_slow else None)
+    records = choose_images(data.train, CPU_IMAGES if is_slow else MOST_IMAGES, CPU_OBJECTS if is_slow else None)
     if not records:
-        raise DetrLiteError("self test: no training image has an object")
+        raise DetrLiteError("overfit check: no training image has an object")
     places = {record.id: place for place, record in enumerate(data.train.images)}
     dataset = CocoDetection(data.train, data.val_transform)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         batch = collate([dataset[places[record.id]] for record in records]).to(device)
-        attempt = _learn(module, data.train, batch, config, precision, seconds)
-    fit = attempt.fit
+        attempt = _overfit(module, data.train, batch, config, precision, seconds)
+    AP50 = attempt.stats.AP50  # noqa: N806 (COCO's name)
     count = f"{len(records)} of your images" if len(records) > 1 else "1 of your images"
-    result = f"AP50 {fit.AP50:.2f} on {count} after {len(attempt.totals)} steps, {attempt.seconds:.0f} s"
-    if fit.AP50 >= ENOUGH:
-        print(f"self test  passed: {result}", flush=True)
+    result = f"AP50 {AP50:.2f} on {count} after {len(attempt.totals)} steps, {attempt.seconds:.0f} s"
+    if AP50 >= SUFFICIENT_AP50:
+        logger.info(f"overfit check passed: {result}")
         return
     fault = find_fault(attempt, records, data, config)
     if fault is not None:
-        raise DetrLiteError(f"self test: {result}: {fault}")
-    print(f"self test  undecided: {result}; nothing seems wrong, but that was too little time", flush=True)
+        raise DetrLiteError(f"overfit check: {result}: {fault}")
+    logger.warning(f"overfit check undecided: {result}; no fault was found, but the time was too short")
 
 
 def choose_images(split: CocoSplit, most: int, objects: int | None = None) -> list[ImageRecord]:
@@ -107,25 +110,25 @@ def choose_images(split: CocoSplit, most: int, objects: int | None = None) -> li
 
     Args:
         most: images.
-        objects: when two images or more have so many, no further ones are taken.
+        objects: no further images are added when two or more have so many.
     """
     left = [record for record in split.images if len(record.labels)]
-    require: list[ImageRecord] = []
+    chosen: list[ImageRecord] = []
     seen: Counter[int] = Counter()
-    while left and len(require) < most and (objects is None or len(require) < 2 or seen.total() < objects):
-        # What is there already counts less, so that the images go on to differ.
+    while left and len(chosen) < most and (objects is None or len(chosen) < 2 or seen.total() < objects):
+        # Classes that are there already count less.
         best = max(left, key=lambda record: sum(1 / (1 + seen[label]) for label in {*record.labels.tolist()}))
         left = [record for record in left if record is not best]
-        require.append(best)
+        chosen.append(best)
         seen.update(best.labels.tolist())
-    return require
+    return chosen
 
 
 def find_fault(attempt: Attempt, records: Sequence[ImageRecord], data: DetectionData, config: Config) -> str | None:
-    """Why the images were not learned, and the remedy; None where only time was lacking."""
-    fit, totals = attempt.fit, attempt.totals
+    """Why the images were not learned, and the remedy; None where the time was too short."""
+    stats, totals = attempt.stats, attempt.totals
     first, last = np.mean(totals[:3]), np.mean(totals[-5:])
-    if len(totals) > WARMUP_STEPS and last > STILL * first:
+    if len(totals) > WARMUP_STEPS and last > NOT_FALLEN * first:
         return (
             f"the loss does not fall ({first:.3g} at first, {last:.3g} at the end): are all weights frozen, or are the "
             "weights of --model.init_from damaged?"
@@ -140,12 +143,12 @@ def find_fault(attempt: Attempt, records: Sequence[ImageRecord], data: Detection
         )
     if len(totals) < FEWEST_STEPS:
         return None
-    # What is right by always saying the same class is not learned. Of the rest, if there is much, a model that learns
-    # soon has nearly all.
-    right, by_chance, found = fit.classes.right, fit.classes.most_frequent, fit.classes.found
-    if fit.boxes_AP50 >= BOXES_FIT and by_chance <= 0.8 * found and right - by_chance <= 0.5 * (found - by_chance):
+    # Always predicting the most frequent class needs no learning; of the other objects a model that learns soon has
+    # nearly all right.
+    right, by_chance, found = stats.classes.right, stats.classes.most_frequent, stats.classes.found
+    if stats.boxes_AP50 >= BOXES_FIT and by_chance <= 0.8 * found and right - by_chance <= 0.5 * (found - by_chance):
         return (
-            f"the boxes are learned (AP50 {fit.boxes_AP50:.2f} regardless of class) but the classes are not "
+            f"the boxes are learned (AP50 {stats.boxes_AP50:.2f} regardless of class) but the classes are not "
             f"({right} of {found} right): objects that look alike have different classes; look at the "
             f"category_id of the objects in {_files(records)}"
         )
@@ -156,42 +159,42 @@ def find_fault(attempt: Attempt, records: Sequence[ImageRecord], data: Detection
         where = [record for record in records if (extents[record.id] < stride).any()]
         return (
             f"{small} of {objects} objects are smaller than a token of {stride} pixels ({_files(where)}); "
-            f"{_magnify(np.concatenate(list(extents.values())), records, data, config)}"
+            f"{_resize_advice(np.concatenate(list(extents.values())), records, data, config)}"
         )
     quarter = len(totals) // 4
     if np.mean(totals[-quarter:]) < 0.98 * np.mean(totals[-2 * quarter : -quarter]):
         return None
     classes = len({label for record in records for label in record.labels.tolist()})
-    though = "the classes are learned but " if classes > 1 and attempt.right_labels >= 0.8 else ""
+    contrast = "the classes are learned but " if classes > 1 and attempt.right_labels >= 0.8 else ""
     return (
-        f"{though}the boxes are not learned (AP50 {fit.boxes_AP50:.2f} regardless of class), and the loss has stopped "
-        f"falling: do they lie on the objects, as [x, y, width, height] in pixels? look at {_files(records)}"
+        f"{contrast}the boxes are not learned (AP50 {stats.boxes_AP50:.2f} regardless of class), and the loss no "
+        f"longer falls: do they lie on the objects, as [x, y, width, height] in pixels? look at {_files(records)}"
     )
 
 
-def _learn(
+def _overfit(
     module: DetectionModule, split: CocoSplit, batch: Batch, config: Config, precision: str, seconds: float
 ) -> Attempt:
-    """Steps on the one batch, until it is known by heart or the time is up."""
+    """Train on the one batch until it is overfitted or the time is up."""
     assert batch.targets is not None
     device = batch.images.device
     model = _without_dropout(copy.deepcopy(module.model)).to(device)
-    rate, share = RATES[config.model.name], config.optim.backbone_lr_factor
-    groups = parameter_groups(model, rate, 1.0 if share is None else share, weight_decay=0.0, decay_all=False)
+    lr, factor = RATES[config.model.name], config.optim.backbone_lr_factor
+    groups = parameter_groups(model, lr, 1.0 if factor is None else factor, weight_decay=0.0, decay_all=False)
     if not groups:
-        raise DetrLiteError("self test: all weights of the model are frozen, so that nothing can be learned")
+        raise DetrLiteError("overfit check: all weights of the model are frozen, so that nothing can be learned")
     _refuse_broken(model, batch)
     optimizer = make_optimizer(groups, fused=False)
     half = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
     totals: list[float] = []
-    fit, labels, start = DetectionStats(-1.0, -1.0, ClassStats(0, 0, 0)), 0.0, time.monotonic()
+    stats, labels, start = DetectionStats(-1.0, -1.0, ClassStats(0, 0, 0)), 0.0, time.monotonic()
     spent = 0.0
-    with tqdm(total=round(seconds), desc="self test", leave=False, disable=not sys.stderr.isatty()) as bar:
-        while spent < seconds and fit.AP50 < GOAL:
-            # Towards the end it fades, as with a rate this high the answers go on to change.
-            factor = min(1.0, (len(totals) + 1) / WARMUP_STEPS, 2.05 - 2 * spent / seconds)
+    with tqdm(total=round(seconds), desc="overfit check", leave=False, disable=not sys.stderr.isatty()) as bar:
+        while spent < seconds and stats.AP50 < TARGET_AP50:
+            # It falls towards the end: with a learning rate this high the predictions do not settle.
+            schedule = min(1.0, (len(totals) + 1) / WARMUP_STEPS, 2.05 - 2 * spent / seconds)
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
+                group["lr"] = group["initial_lr"] * schedule
             with half:
                 losses = module.criterion(model.train()(batch), batch.targets)
             totals.append(float(losses.total.detach()))
@@ -203,35 +206,35 @@ def _learn(
             optimizer.step()
             spent = time.monotonic() - start
             if len(totals) % EVERY_STEPS == 0 or spent >= seconds:
-                fit, labels = _measure(module, model, split, batch, half)
+                stats, labels = _evaluate(module, model, split, batch, half)
             bar.n = round(min(seconds, spent))
-            bar.set_postfix_str(f"step {len(totals)}, loss {totals[-1]:.2f}, AP50 {max(0.0, fit.AP50):.2f}")
-    return Attempt(tuple(totals), fit, labels, spent)
+            bar.set_postfix_str(f"step {len(totals)}, loss {totals[-1]:.2f}, AP50 {max(0.0, stats.AP50):.2f}")
+    return Attempt(tuple(totals), stats, labels, spent)
 
 
 @torch.no_grad()
-def _measure(
+def _evaluate(
     module: DetectionModule,
     model: nn.Module,
     split: CocoSplit,
     batch: Batch,
     half: contextlib.AbstractContextManager[object],
 ) -> tuple[DetectionStats, float]:
-    """How well the images are known now, and the share of right labels."""
+    """The statistics of the detections, and the share of right labels."""
     assert batch.targets is not None
     with half:
         output = model.eval()(batch)
-    answers = module.postprocess(output, [target.original_size for target in batch.targets])
-    found = {target.image_id: detections for target, detections in zip(batch.targets, answers, strict=True)}
+    detections = module.postprocess(output, [target.original_size for target in batch.targets])
+    found = {target.image_id: each for target, each in zip(batch.targets, detections, strict=True)}
     right = sum(_right_labels(target.labels.cpu(), found[target.image_id]) for target in batch.targets)
     return detection_stats(found, split), right / sum(len(target.labels) for target in batch.targets)
 
 
 def _right_labels(labels: Int[Tensor, " object"], detections: Detections) -> int:
-    """How many of the true labels the surest answers have, of which there are as many."""
+    """How many of the true labels are among those of as many highest-scoring predictions."""
     best = best_by_query(detections)
-    surest = best.labels[best.scores.argsort(descending=True)[: len(labels)]]
-    return (Counter(labels.tolist()) & Counter(surest.tolist())).total()
+    highest = best.labels[best.scores.argsort(descending=True)[: len(labels)]]
+    return (Counter(labels.tolist()) & Counter(highest.tolist())).total()
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:
@@ -244,14 +247,16 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 
 def _refuse_broken(model: nn.Module, batch: Batch) -> None:
-    """Errors: weights or pixels are not finite before anything is learned."""
+    """Errors: weights or pixels are not finite before the first step."""
     assert batch.targets is not None
     broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
     if broken:
-        raise DetrLiteError(f"self test: the model's weights are not finite before the first step ({broken[0]}, ...)")
+        raise DetrLiteError(
+            f"overfit check: the model's weights are not finite before the first step ({broken[0]}, ...)"
+        )
     for image, target in zip(batch.images, batch.targets, strict=True):
         if not image.isfinite().all():
-            raise DetrLiteError(f"self test: pixels of image {target.image_id} are not finite; replace the file")
+            raise DetrLiteError(f"overfit check: pixels of image {target.image_id} are not finite; replace the file")
 
 
 def _refuse_loss(batch: Batch, not_finite: Sequence[int], step: int) -> None:
@@ -259,23 +264,23 @@ def _refuse_loss(batch: Batch, not_finite: Sequence[int], step: int) -> None:
     assert batch.targets is not None
     ids = [batch.targets[place].image_id for place in not_finite or range(len(batch.targets))]
     raise DetrLiteError(
-        f"self test: the loss is not finite in step {step}, with image{'s' * (len(ids) > 1)} "
+        f"overfit check: the loss is not finite in step {step}, with image{'s' * (len(ids) > 1)} "
         f"{', '.join(map(str, ids))}; try --trainer.precision 32-true, and look at these images"
     )
 
 
 def _extents(record: ImageRecord, data: DetectionData) -> Float[np.ndarray, " object"]:
-    """Side of the square of the same area as each object, in pixels as the model sees them."""
+    """Square root of each box's area, in pixels of the model's input."""
     height, _ = data.resize.target_size(record.height, record.width)
     sides = (record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2]) * (height / record.height)
     extents: np.ndarray = np.sqrt(sides.prod(axis=1))
     return extents
 
 
-def _magnify(
+def _resize_advice(
     extents: Float[np.ndarray, " object"], records: Sequence[ImageRecord], data: DetectionData, config: Config
 ) -> str:
-    """Settings with which the typical object spans as many tokens as where sizes are chosen, or more."""
+    """Settings with which the median object spans `TOKENS_ACROSS` tokens or more."""
     stride = config.model.strides[0]
     finer = f"--model.strides '[{stride // 2},{stride}]'" if stride > 4 else "cut the images into parts"
     size = 32 * math.ceil(data.resize.size * TOKENS_ACROSS * stride / float(np.median(extents)) / 32)
@@ -284,11 +289,10 @@ def _magnify(
 
 
 def _named(records: Sequence[ImageRecord]) -> str:
-    """Subject and verb of a sentence on what these images hold."""
+    """Subject and verb of a sentence about what these images hold."""
     ids = ", ".join(str(record.id) for record in records)
     return f"images {ids} hold" if len(records) > 1 else f"image {ids} holds"
 
 
-def _files(records: Sequence[ImageRecord], most: int = 3) -> str:
-    names = ", ".join(printable(record.path.name) for record in records[:most])
-    return names + (f" and {len(records) - most} more" if len(records) > most else "")
+def _files(records: Sequence[ImageRecord]) -> str:
+    return shorten_list([printable(record.path.name) for record in records], 3)

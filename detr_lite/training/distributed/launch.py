@@ -12,11 +12,11 @@ from types import TracebackType
 import lightning as L
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed as dist
 
 from detr_lite.structures import DetrLiteError
+from detr_lite.training.lightning_internals import take_child_processes
 
 LOST = 3
 """Exit code of a process whose only error is that another process has gone."""
@@ -130,10 +130,8 @@ class ProcessSupervisor(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._is_distributed = trainer.world_size > 1
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher) and launcher.procs:
-            self._children = list(launcher.procs)
-            launcher.procs.clear()  # which is what Lightning watches
+        self._children = take_child_processes(trainer)
+        if self._children:
             self._start_watch()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

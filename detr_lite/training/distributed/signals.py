@@ -7,7 +7,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -62,15 +61,6 @@ class StopSignals:
             # Not through Python's stderr, which the signal may have interrupted; its reader may have ended already.
             with contextlib.suppress(OSError):
                 os.write(2, f"\n{signal.Signals(number).name}: stopping after this step{again}\n".encode())
-
-
-def keep_lightning_from_listening(trainer: L.Trainer) -> None:
-    """To be called before training.
-
-    Its handler of SIGTERM sends a message to all processes, in the midst of whatever they are exchanging, and with
-    SLURM it may save a checkpoint of its own.
-    """
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
 
 def reset_worker_signals(worker: int) -> None:

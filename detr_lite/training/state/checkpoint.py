@@ -11,7 +11,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from detr_lite.io import atomic_write, backup_file
 from detr_lite.training.distributed.control import ControlGroup
-from detr_lite.training.distributed.signals import Stopped, StopSignals, keep_lightning_from_listening
+from detr_lite.training.distributed.signals import Stopped, StopSignals
+from detr_lite.training.lightning_internals import disable_signal_handlers
 from detr_lite.training.schedule import TrainingProgress, is_step
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -59,7 +60,7 @@ class PeriodicCheckpoint(Checkpoint):
         self._save_seconds = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        keep_lightning_from_listening(trainer)
+        disable_signal_handlers(trainer)
         # From here on other processes wait for this one: on a signal all stop together after the first step.
         self.signals.is_training = trainer.world_size > 1
 

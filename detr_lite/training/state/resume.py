@@ -13,6 +13,12 @@ from detr_lite.config import Config, Invocation, config_to_dict
 from detr_lite.data.coco import CocoSplit
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
+from detr_lite.training.lightning_internals import (
+    completed_epochs,
+    forget_missing_best,
+    move_best_checkpoint,
+    rewind_to_epoch_start,
+)
 from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
 from detr_lite.weights.checkpoint import KEY, Description, describe_checkpoint, read_checkpoint
 
@@ -84,10 +90,10 @@ class DescribeCheckpoint(Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.restarts_epoch:
-            restart_epoch(checkpoint)
+            _restart_epoch(checkpoint)
         if self.moved_to is not None:
-            _move_best(checkpoint, self.moved_to)
-        _drop_missing_best(checkpoint)
+            move_best_checkpoint(checkpoint, self.moved_to)
+        forget_missing_best(checkpoint)
 
 
 def find_resume_point(invocation: Invocation) -> ResumePoint | None:
@@ -163,38 +169,10 @@ def check_unchanged(point: ResumePoint, now: Description, fingerprint: DataFinge
     return changes, restarts_epoch
 
 
-def restart_epoch(checkpoint: dict[str, Any]) -> None:
-    """Set the state of Lightning's loops from within an epoch back to its start; the step count stays."""
-    loops = checkpoint["loops"]["fit_loop"]
-    epoch = loops["epoch_progress"]
-    if epoch["current"]["started"] == epoch["current"]["processed"]:
-        return  # between two epochs
-    for progress in (epoch["current"], epoch["total"]):
-        done = progress["processed"]
-        progress.update(ready=done, started=done, completed=done)
-    for name in ("epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"):
-        loops[name]["current"].update(ready=0, started=0, processed=0, completed=0)
-        loops[name]["is_last_batch"] = False
-    checkpoint["callbacks"].get("TrainingProgress", {})["is_pending"] = False
-
-
-def _move_best(checkpoint: dict[str, Any], folder: Path) -> None:
-    """Update the paths in a folder that was renamed, or Lightning would drop the best checkpoint and its score."""
-    for name, state in checkpoint["callbacks"].items():
-        if name.startswith("ModelCheckpoint"):
-            here = {path: str(folder / Path(path).name) for path in state["best_k_models"]}
-            state["best_k_models"] = {here[path]: score for path, score in state["best_k_models"].items()}
-            for key in ("best_model_path", "kth_best_model_path"):
-                state[key] = here.get(state[key], state[key])
-            state["dirpath"] = str(folder)
-
-
-def _drop_missing_best(checkpoint: dict[str, Any]) -> None:
-    """If the best checkpoint is gone, the next evaluation's becomes the best, or the run would end without one."""
-    for name, state in checkpoint["callbacks"].items():
-        best = state.get("best_model_path") if name.startswith("ModelCheckpoint") else None
-        if best and not Path(best).is_file():
-            state.update(best_k_models={}, best_model_path="", kth_best_model_path="", best_model_score=None)
+def _restart_epoch(checkpoint: dict[str, Any]) -> None:
+    """Set the loops of a checkpoint saved within an epoch back to its start; the step count stays."""
+    if rewind_to_epoch_start(checkpoint):
+        checkpoint["callbacks"].get("TrainingProgress", {})["is_pending"] = False
 
 
 def _read(path: Path) -> ResumePoint:
@@ -203,7 +181,7 @@ def _read(path: Path) -> ResumePoint:
         raise DetrLiteError(f"--resume: {path} holds only weights; start a new run with --model.init_from {path}")
     try:
         step, saved = int(content["global_step"]), content[RUN_KEY]
-        epochs = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        epochs = completed_epochs(content)
         if not content["optimizer_states"] or not isinstance(content["callbacks"], dict):
             raise ValueError("no state of the optimiser or of the callbacks")
         fingerprint = DataFingerprint(str(saved["train"]), str(saved["val"]), int(saved["world_size"]))

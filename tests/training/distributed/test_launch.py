@@ -64,7 +64,7 @@ def test_signals_end_both_processes_after_the_same_step(
         last = checkpoint_of(folder)
         assert last["global_step"] > step
         step = last["global_step"]
-        assert run.out.count(f"after step {step:,}; ") == 1
+        assert run.out.count(f"stopped after step {step:,}; resume with: ") == 1
         assert run.err.count(f"{signal.Signals(signum).name}: stopping after this step") == 1
         assert "Traceback" not in run.err
         assert last["detr_lite_run"]["world_size"] == 2
@@ -124,8 +124,8 @@ def test_torchrun(
     os.kill(run.pid, signal.SIGTERM)
     assert run.code() != 0
     step = checkpoint_of(folder)["global_step"]
-    assert run.out.count(f"after step {step:,}; ") == 1
-    assert run.out.count("M parameters") == 1
+    assert f"stopped after step {step:,}; resume with: " in run.out
+    assert run.out.count("training lite on ") == 1
     assert not any(map(is_running, family))
 
     epochs = step // 2 + 1
@@ -179,7 +179,7 @@ def test_slurm(launch: Callable[..., Launched], slurm: Callable[[str], dict[str,
         os.kill(int(pid), signal.SIGTERM)
     assert run.code() == 143, (run.out, run.err)
     step = checkpoint_of(folder)["global_step"]
-    assert run.out.count(f"after step {step:,}; ") == 1
+    assert run.out.count(f"stopped after step {step:,}; resume with: ") == 1
     assert run.out.splitlines()[-1] == f"scontrol requeue {os.getpid()}"
     assert {"srun --kill-on-bad-exit=1", "srun --wait=0"} <= {*run.out.splitlines()}
     assert checkpoint_of(folder)["detr_lite_run"]["world_size"] == 2

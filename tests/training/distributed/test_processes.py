@@ -14,7 +14,9 @@ from runs import assert_same_end, checkpoint_of, files_in, rows_of
 from detr_lite.config import Config, Invocation
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
+from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.distributed.launch import LOST
+from detr_lite.training.module import DetectionModule
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -82,7 +84,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
     config, folder = together(tiny_config, epochs=3), tmp_path / "run"
     both = start_two(config, folder, ranks.InStep(rank, step, ranks.be_terminated))
     assert both.codes() == [143, 0]
-    assert f"after step {step}; " in both.out[0]
+    assert f"stopped after step {step}; resume with: " in both.out[0]
     assert both.err[1] == both.out[1] == ""
     assert checkpoint_of(folder)["global_step"] == step
     assert checkpoint_of(folder)["detr_lite_run"]["world_size"] == 2
@@ -93,15 +95,15 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
 
 
 def stop_before_training(rank: int) -> None:
-    """Send the signal while the other process waits for this one."""
-    original = run.DetectionData.train_dataloader
+    """Let the signal come while the others wait for this process."""
+    original = DetectionData.train_dataloader
 
     def with_signal(self: Any) -> Any:
         if rank == 0:
             ranks.be_terminated()
         return original(self)
 
-    run.DetectionData.train_dataloader = with_signal  # type: ignore[method-assign]
+    DetectionData.train_dataloader = with_signal  # type: ignore[method-assign]
 
 
 def test_a_signal_before_training_stops_both_after_the_first_step(
@@ -212,14 +214,14 @@ def test_a_process_that_is_killed_ends_the_others(
 
 def spoil(rank: int) -> None:
     """NaN in the pixels of rank 1's third batch."""
-    original = run.DetectionModule.training_step
+    original = DetectionModule.training_step
 
     def step(self: Any, batch: Any, index: int) -> Any:
         if rank == 1 and self.trainer.global_step == 2:
             batch.images.fill_(float("nan"))
         return original(self, batch, index)
 
-    run.DetectionModule.training_step = step  # type: ignore[method-assign]
+    DetectionModule.training_step = step  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])

@@ -136,7 +136,7 @@ def test_without_torchrun_a_run_stops_with_a_checkpoint(tiny_config: Config, tmp
     assert process.exitcode == -signal.SIGKILL
     wait_for(lambda: not is_running(int((tmp_path / "pid").read_text())), 15)
     step = checkpoint_of(tmp_path / "run")["global_step"]
-    assert f"after step {step:,}; " in (tmp_path / "out").read_text()
+    assert f"stopped after step {step:,}; resume with: " in (tmp_path / "out").read_text()
 
 
 def test_a_run_may_start_another_run(monkeypatch: pytest.MonkeyPatch) -> None:

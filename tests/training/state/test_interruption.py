@@ -214,9 +214,10 @@ def test_the_exit_code_is_that_of_the_signal(tiny_file: Path, tmp_path: Path, si
     process.send_signal(signum)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
+    assert "stopped after step" in out
     assert "Traceback" not in err
     step = checkpoint_of(folder)["global_step"]
-    assert f"after step {step:,}; " in out
+    assert f"stopped after step {step:,}; resume with: " in out
     assert torch.load(folder / "checkpoints/previous.ckpt", weights_only=True)["global_step"] < step
 
 

@@ -1,4 +1,4 @@
-"""Watching attention form: what is written, that it goes on when a run does, and that training knows nothing of it."""
+"""The attention log of a run: what is written, that a resumed run continues it, and that training is the same."""
 
 import csv
 from collections.abc import Callable
@@ -138,29 +138,53 @@ def test_evaluations_that_come_too_soon_are_passed_over(config: Config, tmp_path
     assert [row["step"] for row in rows_of(tmp_path)] == ["0", "4"]
 
 
-@pytest.mark.parametrize("place", ["match_attention", "attention_frame", "animate"])
-def test_a_fault_is_told_and_the_run_goes_on(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("attention_frame", OSError("disk full")),
+        ("animate", OSError("disk full")),
+        ("match_attention", torch.OutOfMemoryError("disk full")),
+    ],
+)
+def test_an_expected_fault_is_logged_once_and_the_run_continues(
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+    error: Exception,
 ) -> None:
     def fail(*_: Any) -> None:
-        raise RuntimeError("out of ink")
+        raise error
 
     monkeypatch.setattr(attention_logger, place, fail)
     train(config, tmp_path / "run")
-    assert capsys.readouterr().out.count("note       attention is not shown this time: out of ink") == 1
+    assert capsys.readouterr().out.count("warning: attention is not logged at this step: disk full") == 1
     assert checkpoint_of(tmp_path / "run")["global_step"] == 6
-    monkeypatch.undo()
-    monkeypatch.setattr(run, "finish", lambda *_: None)
-    train(with_trainer(config, attention_every_n_epochs=None), tmp_path / "other")
-    ours, theirs = weights_of(tmp_path / "run"), weights_of(tmp_path / "other")
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    train(with_trainer(config, attention_every_n_epochs=None), tmp_path / "without")
+    weights, expected = weights_of(tmp_path / "run"), weights_of(tmp_path / "without")
+    assert all(torch.equal(value, expected[name]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("error", [torch.AcceleratorError, RuntimeError, TypeError])
+def test_any_other_fault_ends_the_run(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """After a failure of the device, for instance, no step can be trusted any more."""
+
+    def fail(*_: Any) -> None:
+        raise error("device-side assert triggered")
+
+    monkeypatch.setattr(attention_logger, "match_attention", fail)
+    with pytest.raises(error, match="device-side assert"):
+        train(config, tmp_path / "run")
 
 
 def test_each_module_has_its_own_mode_back() -> None:
     model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2))
     model.train()
     model[1].eval()
-    with attention_logger._evaluating(model):
+    with attention_logger._eval_mode(model):
         assert not any(module.training for module in model.modules())
     assert (model.training, model[0].training, model[1].training) == (True, True, False)
 
@@ -241,4 +265,4 @@ def test_of_two_processes_the_first_one_looks_and_nobody_waits(
     assert [row["step"] for row in rows_of(tmp_path / "run")] == ["0", "2", "4"]
     assert len(frames_in(tmp_path / "run")) == 3
     assert Image.open(tmp_path / "run/attention.webp").n_frames == 3
-    assert "attention is not shown" not in both.out[0]
+    assert "attention is not logged" not in both.out[0]

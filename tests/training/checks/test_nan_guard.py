@@ -1,4 +1,4 @@
-"""Numbers that are not finite: the run stops, says what and where, and nothing of the bad step is kept."""
+"""Losses or gradients that are not finite: the run stops, says where, and applies nothing of the step."""
 
 import math
 from collections.abc import Callable
@@ -57,9 +57,9 @@ def test_a_bad_image_stops_the_run_and_leaves_everything_as_it_was(
     assert message.startswith(
         "step 3: the loss is not finite (class nan, l1 nan, giou nan, fdr nan, denoising_class nan"
     )
-    assert f"; images {listed}, of which the answers for " in message  # batch norm spoils the other image too
+    assert f"; images {listed}, of which the predictions for " in message  # batch norm spoils the other image too
     assert "; the update was not applied; " in message
-    assert f"the batch is in {file}, look at it with: python tools/train.py --replay {file}; " in message
+    assert f"the batch is in {file}, examine it with: python tools/train.py --replay {file}; " in message
     assert message.endswith("usual remedies: a new run with a lower --optim.lr than 0.0015")
     assert run.trainer.global_step == 2
     assert len(run.snapshots.taken) == 3
@@ -183,7 +183,7 @@ def test_matching_costs_alone_stop_the_run(make_run) -> None:
     ids = ids_of(run, 0, 0)
     message = run.stops()
     assert message.startswith("step 1: the matching costs are not finite (the loss is: ce ")
-    assert f"images {ids[0]}, {ids[1]}, of which the answers for {ids[0]} are not finite" in message
+    assert f"images {ids[0]}, {ids[1]}, of which the predictions for {ids[0]} are not finite" in message
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -225,18 +225,18 @@ def test_a_batch_that_cannot_be_written_is_no_reason_to_go_on(make_run, tmp_path
     answers_at(run.module, 1, with_nan)
     message = run.stops()
     assert message.startswith("step 1: the loss is not finite")
-    assert "; the batch could not be put aside: " in message
+    assert "; the batch could not be captured: " in message
 
 
-def test_images_that_changed_meanwhile_are_not_put_aside(make_run, tmp_path) -> None:
+def test_images_that_changed_meanwhile_are_not_captured(make_run, tmp_path) -> None:
     run = make_run()
     run.guard.rebuild = lambda epoch, index, rank, world_size: run.data.training_batch(epoch, index + 1, rank, 1)
     answers_at(run.module, 1, with_nan)
-    assert "could not be put aside: its images could not be found again" in run.stops()
+    assert "could not be captured: loading it again gave other images" in run.stops()
 
 
-def test_with_a_gradient_scaler_infinite_gradients_are_its_own_affair(make_run) -> None:
-    """It skips the step and scales less; a loss that is not finite stops the run all the same."""
+def test_with_a_gradient_scaler_infinite_gradients_are_normal(make_run) -> None:
+    """It skips the step and lowers its scale; a loss that is not finite still stops the run."""
     run = make_run()
     guard, trainer = run.guard, run.trainer
     trainer.precision_plugin.scaler = object()
@@ -244,12 +244,12 @@ def test_with_a_gradient_scaler_infinite_gradients_are_its_own_affair(make_run) 
     guard._stop = lambda trainer, update: stopped.append(update.step)
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
     for loss in (1.0, math.nan):
-        guard.note(trainer, 0, [], Losses(torch.tensor(loss), {"class": torch.tensor([loss])}))
+        guard.record(trainer, 0, [], Losses(torch.tensor(loss), {"class": torch.tensor([loss])}))
         guard.before_update(trainer, optimizer, torch.tensor(math.inf))
         assert stopped == ([] if loss == 1.0 else [1])
 
 
-def test_a_group_of_ranks_tells_each_other_and_stops(make_run, tmp_path) -> None:
+def test_a_group_of_ranks_exchanges_reports_and_stops(make_run, tmp_path) -> None:
     """With a group of one: what is exchanged is the same."""
     run = make_run()
     answers_at(run.module, 3, with_nan)
@@ -261,18 +261,18 @@ def test_a_group_of_ranks_tells_each_other_and_stops(make_run, tmp_path) -> None
     assert message.startswith("step 3: the loss is not finite (class nan, l1 ")
 
 
-def test_of_several_ranks_the_bad_ones_are_named_and_the_first_one_s_batch_is_shown(make_run, monkeypatch) -> None:
-    """Ranks 1 and 3 of 4; this is rank 3, and rank 0 has the word."""
-    told: list[Any] = []
+def test_all_broken_ranks_are_named_and_the_first_ones_batch(make_run, monkeypatch) -> None:
+    """Ranks 1 and 3 of 4; this is rank 3, and rank 0 reports the error."""
+    sent: list[Any] = []
 
     def exchange(mine: Any) -> list[Any]:
-        told.append(mine)
+        sent.append(mine)
         if not isinstance(mine, RankReport):
             return [None, Path("run/nonfinite/step-1.pt"), None, mine]
         good = replace(mine, is_broken=False, broken_ids=(), parts={"class": [1.0]})
         return [replace(good, rank=0), replace(mine, rank=1, image_ids=(7, 8), broken_ids=(8,)), good, mine]
 
-    monkeypatch.setattr(nan_guard, "_from_all_ranks", exchange)
+    monkeypatch.setattr(nan_guard, "_all_gather", exchange)
     for rank in (3, 0):
         run = make_run()
         answers_at(run.module, 1, with_nan)
@@ -282,17 +282,17 @@ def test_of_several_ranks_the_bad_ones_are_named_and_the_first_one_s_batch_is_sh
             with pytest.raises(SystemExit) as ending:
                 run.trainer.fit(run.module, run.data)
             assert ending.value.code == 2
-            assert told[1].name == "step-1-rank-3.pt"
-            assert NaNCapture.read(told[1]).rank == 3
+            assert sent[1].name == "step-1-rank-3.pt"
+            assert NaNCapture.read(sent[1]).rank == 3
         else:
             message = run.stops()
             assert "images 7, 8 of rank 1 (also rank 0)" in message
 
 
-def test_objects_beyond_the_queries_are_noted_once(tiny_file: Path, tmp_path, run_tool, no_finish) -> None:
+def test_objects_beyond_the_queries_are_warned_of_once(tiny_file: Path, tmp_path, run_tool, no_finish) -> None:
     words = ["--model.num_queries", 1, "--trainer.max_epochs", 2, "--run_dir", tmp_path / "run"]
     ended = run_tool("train", "--config", tiny_file, *words)
     assert ended.code == 0, ended.err
-    notes = [line for line in (ended.out + ended.err).splitlines() if "objects but there are" in line]
-    assert len(notes) == 1
-    assert notes[0].startswith("note       an image holds 2 objects but there are 1 queries")
+    warnings = [line for line in (ended.out + ended.err).splitlines() if "objects but there are" in line]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: an image holds 2 objects but there are 1 queries")

@@ -1,4 +1,4 @@
-"""What a run that gets nowhere says, and that a healthy one says nothing."""
+"""The warnings of a run that does not learn, and that a healthy one gives none."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from detr_lite.data.transforms import evaluation_transform
 from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, explain_zero
 from detr_lite.structures import Category, Detections
 from detr_lite.training.checks import diagnostics
-from detr_lite.training.checks.diagnostics import Rate, TrainingDiagnostics, are_classes_random
+from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics, are_classes_random
 from detr_lite.training.checks.prediction_stats import (
     ClassStats,
     best_by_query,
@@ -30,9 +30,10 @@ from detr_lite.training.checks.prediction_stats import (
     spread_over_queries,
 )
 from detr_lite.training.datamodule import DetectionData
+from detr_lite.training.lightning_internals import NEVER
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
-from detr_lite.training.schedule import NEVER, LRSchedule, TrainingProgress
+from detr_lite.training.schedule import LRSchedule, TrainingProgress
 
 IMAGES, CLASSES, SIDE = 30, 3, 100
 
@@ -59,7 +60,7 @@ def truth() -> CocoSplit:
     return CocoSplit(Path(), "val", Path("val.json"), Path(), categories, tuple(records), content, ())
 
 
-def answers(split: CocoSplit, labels: Sequence[int] = (0, 1, 2), shift: float = 0.0) -> dict[int, Detections]:
+def detections_at(split: CocoSplit, labels: Sequence[int] = (0, 1, 2), shift: float = 0.0) -> dict[int, Detections]:
     """The true boxes, moved by `shift`, with these labels."""
     scores = torch.tensor([0.9, 0.8, 0.7])
     return {
@@ -81,14 +82,14 @@ class StillClock(TrainingProgress):
         self.fraction = progress
 
 
-def make_watch(split: CocoSplit, progress: float = 0.6, lr: float = 1.5e-3) -> TrainingDiagnostics:
-    return TrainingDiagnostics(StillClock(progress), split, Rate(lr, usual=1.5e-3), warmup_steps=100)
+def make_diagnostics(split: CocoSplit, progress: float = 0.6, lr: float = 1.5e-3) -> TrainingDiagnostics:
+    return TrainingDiagnostics(StillClock(progress), split, LearningRate(lr, default=1.5e-3), warmup_steps=100)
 
 
-def feed(watch: TrainingDiagnostics, losses: Sequence[float]) -> None:
+def feed(callback: TrainingDiagnostics, losses: Sequence[float]) -> None:
     """Readings from the first step of the run on."""
     for number, loss in enumerate(losses):
-        watch.read_loss(max(1, 10 * number), loss)
+        callback.read_loss(max(1, 10 * number), loss)
 
 
 def falling(count: int = 60) -> list[float]:
@@ -97,33 +98,33 @@ def falling(count: int = 60) -> list[float]:
     return [(20 + 25 * np.exp(-step / 15)) * generator.uniform(0.7, 1.4) for step in range(count)]
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
     lines = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("stalled    step ") for line in lines)
+    assert all(line.startswith("warning: step ") for line in lines)
     return lines
 
 
-def test_a_healthy_history_says_nothing(truth: CocoSplit, capsys) -> None:
-    watch = make_watch(truth)
-    feed(watch, falling(400))
+def test_healthy_losses_give_no_warning(truth: CocoSplit, capsys) -> None:
+    callback = make_diagnostics(truth)
+    feed(callback, falling(400))
     for AP50 in (0.02, 0.05, 0.4, 0.6):  # noqa: N806
-        watch.see_evaluation(600, AP50, answers(truth))
-    assert said(capsys) == []
+        callback.read_evaluation(600, AP50, detections_at(truth))
+    assert warned(capsys) == []
 
 
-def test_a_healthy_run_says_nothing(finished_run: Path, tiny_data: Path, capsys) -> None:
+def test_a_healthy_run_gives_no_warning(finished_run: Path, tiny_data: Path, capsys) -> None:
     split = read_split(tiny_data, "val")
-    watch = TrainingDiagnostics(StillClock(0.0), split, Rate(1.5e-3, usual=1.5e-3), warmup_steps=2)
+    callback = TrainingDiagnostics(StillClock(0.0), split, LearningRate(1.5e-3, default=1.5e-3), warmup_steps=2)
     results = json.loads((finished_run / "evaluation/detections.json").read_text())
     found = {record.id: detections_of(results, record.id, split) for record in split.images}
     capsys.readouterr()
     for row in rows_of(finished_run):
-        watch.progress.fraction = int(row["step"]) / 120
+        callback.progress.fraction = int(row["step"]) / 120
         if row["loss"]:
-            watch.read_loss(int(row["step"]), float(row["loss"]))
+            callback.read_loss(int(row["step"]), float(row["loss"]))
         else:
-            watch.see_evaluation(int(row["step"]), float(row["AP50"]), found)
-    assert said(capsys) == []
+            callback.read_evaluation(int(row["step"]), float(row["AP50"]), found)
+    assert warned(capsys) == []
     assert not are_classes_random(detection_stats(found, split).classes)
 
 
@@ -141,105 +142,105 @@ def detections_of(results: list[dict[str, Any]], image: int, split: CocoSplit) -
      (1e-6, "raise --optim.lr from 1e-06, e.g. to 0.0015")],
 )  # fmt: skip
 def test_a_loss_that_stays_where_it_was(lr: float, remedy: str, truth: CocoSplit, capsys) -> None:
-    watch = make_watch(truth, progress=0.1, lr=lr)
-    feed(watch, [45.0, 46.0, 44.0, *[46.0] * 40])
-    assert said(capsys) == []  # before an evaluation it may be that little is to be learned any more
-    watch.see_evaluation(400, 0.3, answers(truth))
-    assert said(capsys) == []
-    watch.see_evaluation(400, 0.001, answers(truth))
-    watch.see_evaluation(400, 0.001, answers(truth))
-    (line,) = said(capsys)
+    callback = make_diagnostics(truth, progress=0.1, lr=lr)
+    feed(callback, [45.0, 46.0, 44.0, *[46.0] * 40])
+    assert warned(capsys) == []  # before an evaluation it may be that little is to be learned any more
+    callback.read_evaluation(400, 0.3, detections_at(truth))
+    assert warned(capsys) == []
+    callback.read_evaluation(400, 0.001, detections_at(truth))
+    callback.read_evaluation(400, 0.001, detections_at(truth))
+    (line,) = warned(capsys)
     assert "the loss is 46, and was 45 in the first step:" in line
     assert line.endswith(remedy)
 
 
 def test_a_loss_far_above_the_first_needs_no_evaluation(truth: CocoSplit, capsys) -> None:
-    watch = make_watch(truth, progress=0.01, lr=0.1)
-    feed(watch, [45.0, 46.0, 44.0, *[90.0] * 26])
-    assert said(capsys) == []
-    feed(watch, [90.0] * 40)
-    assert len(said(capsys)) == 1
+    callback = make_diagnostics(truth, progress=0.01, lr=0.1)
+    feed(callback, [45.0, 46.0, 44.0, *[90.0] * 26])
+    assert warned(capsys) == []
+    feed(callback, [90.0] * 40)
+    assert len(warned(capsys)) == 1
 
 
 def test_a_loss_that_rises_for_long(truth: CocoSplit, capsys) -> None:
-    watch = make_watch(truth, progress=0.3)
-    feed(watch, [45.0] * 3 + [20.0] * 47)
-    watch.see_evaluation(500, 0.4, answers(truth))
+    callback = make_diagnostics(truth, progress=0.3)
+    feed(callback, [45.0] * 3 + [20.0] * 47)
+    callback.read_evaluation(500, 0.4, detections_at(truth))
     for number in range(50, 120):
-        watch.read_loss(10 * number, 33.0)
+        callback.read_loss(10 * number, 33.0)
         if number == 70:
-            assert said(capsys) == []  # AP does not suffer
-            watch.see_evaluation(700, 0.1, answers(truth))
-    (line,) = said(capsys)
+            assert warned(capsys) == []  # AP does not suffer
+            callback.read_evaluation(700, 0.1, detections_at(truth))
+    (line,) = warned(capsys)
     assert "rising, from 20 to 33" in line
     assert "lower --optim.lr" in line
 
 
 def test_a_loss_that_rises_for_a_while_only(truth: CocoSplit, capsys) -> None:
-    watch = make_watch(truth)
-    feed(watch, [45.0] * 3 + [20.0] * 47 + [40.0] * 25 + [22.0] * 60 + [40.0] * 25)
-    assert said(capsys) == []
+    callback = make_diagnostics(truth)
+    feed(callback, [45.0] * 3 + [20.0] * 47 + [40.0] * 25 + [22.0] * 60 + [40.0] * 25)
+    assert warned(capsys) == []
 
 
-def test_queries_that_all_answer_alike(truth: CocoSplit, capsys) -> None:
+def test_queries_that_all_predict_the_same(truth: CocoSplit, capsys) -> None:
     box = torch.tensor([[20.0, 20.0, 80.0, 80.0]]) + torch.tensor([[0.0], [0.3], [0.1]])
-    watch = make_watch(truth, progress=0.3)
-    feed(watch, falling(50))
+    callback = make_diagnostics(truth, progress=0.3)
+    feed(callback, falling(50))
     found = same_everywhere(truth, box)
-    watch.see_evaluation(200, 0.0, found)  # early: queries start alike
-    watch.see_evaluation(500, 0.3, found)  # and where that is right it is no fault
-    assert said(capsys) == []
+    callback.read_evaluation(200, 0.0, found)  # early: queries start alike
+    callback.read_evaluation(500, 0.3, found)  # and where that is right it is no fault
+    assert warned(capsys) == []
     for _ in range(2):
-        watch.see_evaluation(500, 0.0, found)
-    (line,) = said(capsys)
+        callback.read_evaluation(500, 0.0, found)
+    (line,) = warned(capsys)
     assert "all queries of an image give the same box" in line
     assert "lower --optim.lr from 0.0015, e.g. to 0.00015" in line
 
 
-def test_answers_that_do_not_depend_on_the_image(truth: CocoSplit, capsys) -> None:
+def test_predictions_that_do_not_depend_on_the_image(truth: CocoSplit, capsys) -> None:
     boxes = torch.tensor([[0.0, 0.0, 5.0, 5.0], [20.0, 50.0, 25.0, 80.0], [90.0, 90.0, 99.0, 99.0]])
-    watch = make_watch(truth)
-    watch.see_evaluation(700, 0.0, same_everywhere(truth, boxes))
-    (line,) = said(capsys)
-    assert "the answers are the same for every image" in line
+    callback = make_diagnostics(truth)
+    callback.read_evaluation(700, 0.0, same_everywhere(truth, boxes))
+    (line,) = warned(capsys)
+    assert "the predictions are the same for every image" in line
 
 
 def test_labels_that_cannot_be_learned(truth: CocoSplit, capsys) -> None:
     rng = np.random.default_rng(0)
-    found = answers(truth)
+    found = detections_at(truth)
     for image, detections in found.items():
         found[image] = replace(detections, labels=torch.tensor(rng.integers(0, 3, 3)))
-    early, watch = make_watch(truth, progress=0.4), make_watch(truth)
+    early, callback = make_diagnostics(truth, progress=0.4), make_diagnostics(truth)
     fit = detection_stats(found, truth)
     assert 0.1 < fit.AP50 < 0.6
     assert fit.boxes_AP50 == pytest.approx(1)
-    for each in (early, watch):
-        each.see_evaluation(900, fit.AP50, found)
-        each.see_evaluation(900, fit.AP50, found)
-    (line,) = said(capsys)
+    for each in (early, callback):
+        each.read_evaluation(900, fit.AP50, found)
+        each.read_evaluation(900, fit.AP50, found)
+    (line,) = warned(capsys)
     assert "the boxes fit (AP50 1.00 regardless of class) but the classes do not" in line
-    assert f"{fit.classes.right} of 90 are right, where always the same one would give 30" in line
+    assert f"{fit.classes.right} of 90 are right, where always predicting the most frequent one would give 30" in line
 
 
 def test_ids_that_are_mixed_up(truth: CocoSplit, capsys) -> None:
-    make_watch(truth).see_evaluation(900, 0.0, answers(truth, labels=(1, 2, 0)))
-    (line,) = said(capsys)
-    assert "of 90 are right, where always the same one would give 30" in line
+    make_diagnostics(truth).read_evaluation(900, 0.0, detections_at(truth, labels=(1, 2, 0)))
+    (line,) = warned(capsys)
+    assert "of 90 are right, where always predicting the most frequent one would give 30" in line
 
 
 def test_nothing_found_late(truth: CocoSplit, capsys) -> None:
-    found = answers(truth, shift=60.0)
-    make_watch(truth, progress=0.4).see_evaluation(900, 0.0, found)
-    make_watch(truth).see_evaluation(400, 0.0, found)
-    make_watch(truth).see_evaluation(900, 0.02, found)
-    make_watch(truth).see_evaluation(900, -1.0, found)  # no objects to find
-    assert said(capsys) == []
-    make_watch(truth).see_evaluation(900, 0.0, found)
-    (line,) = said(capsys)
+    found = detections_at(truth, shift=60.0)
+    make_diagnostics(truth, progress=0.4).read_evaluation(900, 0.0, found)
+    make_diagnostics(truth).read_evaluation(400, 0.0, found)
+    make_diagnostics(truth).read_evaluation(900, 0.02, found)
+    make_diagnostics(truth).read_evaluation(900, -1.0, found)  # no objects to find
+    assert warned(capsys) == []
+    make_diagnostics(truth).read_evaluation(900, 0.0, found)
+    (line,) = warned(capsys)
     assert "60% of the run: AP is 0, and boxes fit with AP50 0.0" in line
     assert "train longer" in line
-    make_watch(truth, lr=0.1).see_evaluation(900, 0.0, found)
-    assert said(capsys)[0].endswith("lower --optim.lr from 0.1, e.g. to 0.0015")
+    make_diagnostics(truth, lr=0.1).read_evaluation(900, 0.0, found)
+    assert warned(capsys)[0].endswith("lower --optim.lr from 0.1, e.g. to 0.0015")
 
 
 @pytest.mark.parametrize(
@@ -256,20 +257,20 @@ def test_when_classes_are_random(classes: ClassStats, is_random: bool) -> None:
     assert are_classes_random(classes) == is_random
 
 
-def test_a_resumed_run_says_nothing_twice(truth: CocoSplit, capsys, tmp_path: Path) -> None:
-    watch = make_watch(truth, lr=1.0)
-    feed(watch, [45.0] * 25)
-    torch.save(watch.state_dict(), tmp_path / "state.pt")
-    resumed = make_watch(truth, lr=1.0)
+def test_a_resumed_run_warns_of_nothing_twice(truth: CocoSplit, capsys, tmp_path: Path) -> None:
+    callback = make_diagnostics(truth, lr=1.0)
+    feed(callback, [45.0] * 25)
+    torch.save(callback.state_dict(), tmp_path / "state.pt")
+    resumed = make_diagnostics(truth, lr=1.0)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for step in range(250, 400, 10):
         resumed.read_loss(step, 45.0)
-    resumed.see_evaluation(400, 0.0, answers(truth))
-    assert len(said(capsys)) == 1
-    again = make_watch(truth, lr=1.0)
+    resumed.read_evaluation(400, 0.0, detections_at(truth))
+    assert len(warned(capsys)) == 1
+    again = make_diagnostics(truth, lr=1.0)
     again.load_state_dict(resumed.state_dict())
-    again.see_evaluation(410, 0.0, answers(truth))
-    assert said(capsys) == []
+    again.read_evaluation(410, 0.0, detections_at(truth))
+    assert warned(capsys) == []
 
 
 def test_each_query_counts_once() -> None:
@@ -290,8 +291,8 @@ def test_each_query_counts_once() -> None:
     )
 
 
-def run(config: Config, epochs: int, watch_every: int = 1) -> TrainingDiagnostics:
-    """Real steps, with the callbacks that the watch needs."""
+def run(config: Config, epochs: int, every_steps: int = 1) -> TrainingDiagnostics:
+    """Real steps, with the callbacks that the callback needs."""
     train, val = (read_split(Path(config.data.root), split) for split in ("train", "val"))
     resize, optim, classes = build_resize(config.data), config.optim, len(train.categories)
     transform = evaluation_transform(resize)
@@ -307,8 +308,8 @@ def run(config: Config, epochs: int, watch_every: int = 1) -> TrainingDiagnostic
     )
     progress = TrainingProgress(epochs, None, 3)
     factor = partial(lr_factor, schedule="constant", lr_hold=1.0, warmup_steps=optim.warmup_steps)
-    watch = TrainingDiagnostics(
-        progress, val, Rate(optim.lr, usual=1.5e-3), optim.warmup_steps, every_steps=watch_every
+    callback = TrainingDiagnostics(
+        progress, val, LearningRate(optim.lr, default=1.5e-3), optim.warmup_steps, every_steps=every_steps
     )
     trainer = L.Trainer(
         accelerator="cpu",
@@ -320,10 +321,10 @@ def run(config: Config, epochs: int, watch_every: int = 1) -> TrainingDiagnostic
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[progress, LRSchedule(progress, factor), watch],
+        callbacks=[progress, LRSchedule(progress, factor), callback],
     )
     trainer.fit(module, DetectionData(train, val, transform, transform, resize, batch_size=4, num_workers=0, seed=0))
-    return watch
+    return callback
 
 
 @pytest.mark.parametrize("lr", [10.0, 0.0, 1.5e-3])
@@ -331,19 +332,22 @@ def test_a_real_run_at_a_rate_far_too_high_and_at_a_good_one(lr: float, tiny_con
     """A tenth of the steps, read ten times as often."""
     monkeypatch.setattr(diagnostics, "SETTLED_STEPS", 30)
     config = replace(tiny_config, optim=replace(tiny_config.optim, lr=lr, warmup_steps=10))
-    watch = run(config, epochs=45)
-    lines = said(capsys)
+    callback = run(config, epochs=45)
+    lines = warned(capsys)
     if lr == 1.5e-3:
         assert lines == []
     else:
-        assert watch.said == ["rate"]
+        assert callback.reported == ["learning rate"]
         assert lines[0].endswith(f"{'lower' if lr else 'raise'} --optim.lr from {lr:g}, e.g. to 0.0015")
-    assert watch._found == {}
+    assert callback._detections == {}
 
 
 def test_an_evaluation_explains_zero_by_classes_where_boxes_fit(truth: CocoSplit) -> None:
     ids = [3, 7, 90]
-    mixed, wrong = answers(truth, labels=(1, 2, 0)), same_everywhere(truth, torch.tensor([[1.0, 1.0, 5.0, 5.0]] * 3))
+    mixed, wrong = (
+        detections_at(truth, labels=(1, 2, 0)),
+        same_everywhere(truth, torch.tensor([[1.0, 1.0, 5.0, 5.0]] * 3)),
+    )
     for found, words in ((mixed, "although the boxes fit (AP50 1.00 regardless of class)"), (wrong, None)):
         results = [entry for image, detections in found.items() for entry in coco_results(detections, image, ids)]
         evaluation = evaluate_detections(truth.ground_truth, results, truth.categories)

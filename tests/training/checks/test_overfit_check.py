@@ -1,4 +1,4 @@
-"""Learning a few images by heart before a run: that it passes, leaves no trace, and names what is wrong."""
+"""Overfitting a few images before a run: it passes on good data, changes nothing, and names what is wrong."""
 
 import copy
 from collections.abc import Callable
@@ -47,26 +47,26 @@ def split(tiny_data: Path) -> CocoSplit:
     return read_split(tiny_data, "train")
 
 
-def refused(config: Config, split: CocoSplit, *given: Any, seconds: float = 5.0) -> str:
+def error_of(config: Config, split: CocoSplit, *given: Any, seconds: float = 5.0) -> str:
     module, data = given or parts(config, split)
     with pytest.raises(DetrLiteError) as caught:
         overfit_check(module, data, config, "32-true", CPU, seconds)
     message = str(caught.value)
-    assert message.startswith("self test: ")
+    assert message.startswith("overfit check: ")
     assert "\n" not in message
     return message
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lite", "detr"])
-def test_it_passes_on_good_data_and_leaves_no_trace(name, tiny_config: Config, split: CocoSplit, capsys) -> None:
+def test_it_passes_on_good_data_and_changes_nothing(name, tiny_config: Config, split: CocoSplit, capsys) -> None:
     config = replace(tiny_config, model=ModelConfig(name=name, pretrained=False, num_queries=12))
     module, data = parts(config, split)
     weights, random = copy.deepcopy(module.state_dict()), torch.get_rng_state()
     overfit_check(module, data, config, "32-true", CPU)
-    said = capsys.readouterr().out
-    assert said.startswith("self test  passed: AP50 ")
-    assert " on 4 of your images after " in said
+    logged = capsys.readouterr().out
+    assert logged.startswith("overfit check passed: AP50 ")
+    assert " on 4 of your images after " in logged
     assert torch.equal(torch.get_rng_state(), random)
     assert module.training
     for key, value in module.state_dict().items():
@@ -77,57 +77,57 @@ def test_it_passes_on_good_data_and_leaves_no_trace(name, tiny_config: Config, s
 def test_frozen_weights_are_named(tiny_config: Config, split: CocoSplit) -> None:
     module, data = parts(tiny_config, split)
     module.model.requires_grad_(False)
-    assert "all weights of the model are frozen" in refused(tiny_config, split, module, data)
+    assert "all weights of the model are frozen" in error_of(tiny_config, split, module, data)
 
 
-@pytest.mark.slow  # it needs time for as many steps as allow a verdict
+@pytest.mark.slow  # it needs time for as many steps as allow a conclusion
 def test_a_model_that_does_not_learn_is_named(tiny_config: Config, split: CocoSplit, monkeypatch) -> None:
     monkeypatch.setitem(module_under_test.RATES, "lite", 0.0)
-    assert "the loss does not fall" in refused(tiny_config, split, seconds=10.0)
+    assert "the loss does not fall" in error_of(tiny_config, split, seconds=10.0)
 
 
 def test_a_weight_that_is_not_finite_is_named(tiny_config: Config, split: CocoSplit) -> None:
     module, data = parts(tiny_config, split)
     name, weight = next(iter(module.model.named_parameters()))
     nn.init.constant_(weight, torch.nan)
-    assert f"weights are not finite before the first step ({name}, ...)" in refused(tiny_config, split, module, data)
+    assert f"weights are not finite before the first step ({name}, ...)" in error_of(tiny_config, split, module, data)
 
 
 def test_pixels_that_are_not_finite_are_named(tiny_config: Config, split: CocoSplit) -> None:
     module, data = parts(tiny_config, split)
     transform = data.val_transform
 
-    def spoiled(*given: Any) -> Any:
+    def with_nan(*given: Any) -> Any:
         image, *rest = transform(*given)
         image[0, 3, 3] = torch.nan
         return image, *rest
 
-    data.val_transform = spoiled
-    assert "pixels of image 10" in refused(tiny_config, split, module, data)
+    data.val_transform = with_nan
+    assert "pixels of image 10" in error_of(tiny_config, split, module, data)
 
 
 def test_a_loss_that_is_not_finite_is_named(tiny_config: Config, split: CocoSplit) -> None:
     module, data = parts(tiny_config, split)
-    honest = module.criterion
-    module.criterion = lambda output, targets: replace(honest(output, targets), total=output.logits.sum() * torch.nan)
-    assert "the loss is not finite in step 1, with images 10" in refused(tiny_config, split, module, data)
+    original = module.criterion
+    module.criterion = lambda output, targets: replace(original(output, targets), total=output.logits.sum() * torch.nan)
+    assert "the loss is not finite in step 1, with images 10" in error_of(tiny_config, split, module, data)
 
 
 def test_too_few_queries_are_named(tiny_config: Config, split: CocoSplit) -> None:
     full = replace(split, images=tuple(with_objects(record, 9) for record in split.images))
     config = replace(tiny_config, model=replace(tiny_config.model, num_queries=1))
-    message = refused(config, full, seconds=3.0)
+    message = error_of(config, full, seconds=3.0)
     assert "hold up to 9 objects, but there are 1 queries" in message
     assert message.endswith("set --model.num_queries 18 or more")
 
 
 def test_no_object_at_all(tiny_config: Config, split: CocoSplit) -> None:
     empty = replace(split, images=tuple(with_objects(record, 0) for record in split.images))
-    assert refused(tiny_config, empty) == "self test: no training image has an object"
+    assert error_of(tiny_config, empty) == "overfit check: no training image has an object"
 
 
 def with_objects(record: Any, count: int) -> Any:
-    """Boxes side by side, and in its truth nothing of them."""
+    """With boxes side by side that are not in the image."""
     low = np.stack([np.linspace(0, 30, count), np.linspace(0, 30, count)], axis=1)
     boxes_xyxy = np.concatenate([low, low + 8], axis=1).astype(np.float32)
     return replace(record, boxes_xyxy=boxes_xyxy, labels=np.zeros(count, dtype=np.int64))
@@ -158,7 +158,7 @@ def test_labels_at_random_are_named(edit_annotations: Callable[..., Path], tiny_
     for number in range(6):
         picture.save(root / "train" / f"same{number}.png")
     config = replace(tiny_config, model=ModelConfig(name="detr", pretrained=False, num_queries=6))
-    message = refused(config, read_split(root, "train"), seconds=16.0)
+    message = error_of(config, read_split(root, "train"), seconds=16.0)
     assert "regardless of class) but the classes are not" in message
     assert "category_id of the objects in same0.png, " in message
 
@@ -185,7 +185,7 @@ SEEN = ClassStats(found=0, right=0, most_frequent=0)
         (Attempt(FALLING, DetectionStats(0.5, 0.9, ClassStats(20, 19, 18)), 0.2, 40.0), None),
     ],
 )
-def test_the_verdict(attempt: Attempt, words: str | None, tiny_config: Config, split: CocoSplit) -> None:
+def test_the_likely_cause(attempt: Attempt, words: str | None, tiny_config: Config, split: CocoSplit) -> None:
     _, data = parts(tiny_config, split)
     records = choose_images(split, 4)
     fault = find_fault(attempt, records, data, replace(tiny_config, model=replace(tiny_config.model, strides=(8,))))

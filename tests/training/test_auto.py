@@ -116,10 +116,10 @@ def test_a_class_of_boxes_next_to_nothing_still_gives_a_size():
         (ModelConfig(pretrained=False, init_from="best.ckpt"), 0.05),
     ],
 )
-def test_a_backbone_that_has_learned_is_trained_gently(settings, factor):
+def test_a_trained_backbone_gets_a_lower_learning_rate(settings, factor):
     config, reasons = choose_sizes(Config(model=settings), split(3, 320, {0: 50.0}))
     assert config.optim.backbone_lr_factor == factor
-    assert any("has learned already" in reason for reason in reasons) == (factor < 1)
+    assert any("are trained already" in reason for reason in reasons) == (factor < 1)
 
 
 def test_the_rate_follows_model_optimizer_batch_and_width():

@@ -1,4 +1,4 @@
-"""A batch that was put aside is shown again: the same numbers, where they arise, and the images."""
+"""A captured batch is replayed: the same numbers, the module in which they arise, and the images."""
 
 import math
 import re
@@ -15,8 +15,8 @@ from torch import nn
 
 from detr_lite.config import Config, read_config
 from detr_lite.structures import DetrLiteError, DetrOutput
-from detr_lite.training.checks.nan_capture import FOLDER, NaNCapture
-from detr_lite.training.checks.replay import replay, watched
+from detr_lite.training.checks import nan_capture
+from detr_lite.training.checks.nan_capture import FOLDER, NaNCapture, record_activations, replay
 from detr_lite.weights.checkpoint import KEY
 from detr_lite.weights.files import read_torch
 
@@ -31,25 +31,29 @@ def make_run(tiny_config: Config, tmp_path: Path) -> Callable[..., Run]:
     return make
 
 
-def shown(path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
-    """What a replay prints: the lines under each word at the left."""
+KINDS = ("step", "batch", "image", "loss", "activations", "weights not finite", "gradients", "images drawn in")
+
+
+def replayed(path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """The lines that a replay prints, by what they begin with; the table of losses is under "loss"."""
     capsys.readouterr()
     replay(path)
     lines: dict[str, list[str]] = {}
-    word = ""
     for line in capsys.readouterr().out.splitlines():
-        word = line[:11].strip() or word
-        lines.setdefault(word, []).append(line[11:])
+        kind = next((kind for kind in KINDS if line.startswith(f"{kind} ") or line.startswith(f"{kind}:")), "other")
+        is_row = len(line.split()) == 4 and line.split()[1].isdecimal() and line.split()[0].isidentifier()
+        lines.setdefault("loss" if is_row else kind, []).append(line)
     return lines
 
 
 def values(table: list[str]) -> dict[str, list[tuple[str, str]]]:
-    """(then, now) of each layer of each part."""
+    """(training, replay) of each layer of each loss."""
     parts: dict[str, list[tuple[str, str]]] = {}
+    assert table[0].split() == ["loss", "layer", "training", "replay"]
     for line in table[1:]:
-        name, layer, then, now = line.split()
+        name, layer, before, now = line.split()
         assert int(layer) == len(parts.setdefault(name, []))
-        parts[name].append((then, now))
+        parts[name].append((before, now))
     return parts
 
 
@@ -61,34 +65,32 @@ def break_bias(run: Run) -> None:
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_replay_gives_the_same_numbers(make_run, tmp_path, capsys, precision: str) -> None:
-    """The seed is that of then, so noisy queries and dropout are too."""
+    """The seed is that of the step, so denoising queries and dropout are the same."""
     run = make_run(precision=precision)
     break_bias(run)
     ids = ids_of(run, 0, 0)
     run.stops()
-    lines = shown(tmp_path / FOLDER / "step-1.pt", capsys)
-    assert lines["step"] == [f"1, {precision} on cpu; now on the processor"]
-    assert lines["batch"] == ["0 of epoch 0, 2 images"]
-    assert [line.split(":")[0] for line in lines["image"]] == list(map(str, ids))
+    lines = replayed(tmp_path / FOLDER / "step-1.pt", capsys)
+    assert lines["step"] == [f"step 1, trained in {precision} on cpu, replayed on cpu"]
+    assert lines["batch"] == ["batch 0 of epoch 0, 2 images"]
+    assert [line.split(":")[0] for line in lines["image"]] == [f"image {id}" for id in ids]
     parts = values(lines["loss"])
     assert {now for _, now in parts["class"]} <= NOT_FINITE
     assert all(math.isfinite(float(now)) for name in ("l1", "token_class", "token_l1") for _, now in parts[name])
     assert all(then == now for layers in parts.values() for then, now in layers)
     assert len(parts) == 11
-    assert lines["activation"][0].startswith(
-        "heads.label.0: 20 of 60 numbers are not finite; the largest before it is "
+    assert lines["activations"][0].startswith(
+        "activations: heads.label.0: 20 of 60 numbers are not finite; the largest before it is "
     )
-    assert lines["weights"] == ["not finite already before the step: heads.label.0.bias, heads.label.1.bias"]
-    assert lines["gradient"] == ["not computed: of a loss that is not finite it is not finite either"]
-    assert "finite" not in lines
+    assert lines["weights not finite"] == ["weights not finite before the step: heads.label.0.bias, heads.label.1.bias"]
+    assert lines["gradients"] == ["gradients not computed: those of a loss that is not finite are not finite either"]
+    assert "other" not in lines
 
 
 def test_exactly_the_same(make_run, tmp_path, monkeypatch) -> None:
     """Not only the digits that are printed."""
     seen = {}
-    monkeypatch.setattr(
-        "detr_lite.training.checks.replay._say_parts", lambda losses, before: seen.update(now=losses.parts)
-    )
+    monkeypatch.setattr(nan_capture, "_print_losses", lambda losses, trained: seen.update(now=losses.parts))
     run = make_run()
     break_bias(run)
     run.stops()
@@ -103,57 +105,62 @@ def test_a_step_later_in_the_run_too(make_run, tmp_path, capsys, monkeypatch) ->
     ids = ids_of(run, 0, 2)
     spoil(monkeypatch, ids[1])
     run.stops()
-    lines = shown(tmp_path / FOLDER / "step-3.pt", capsys)
+    lines = replayed(tmp_path / FOLDER / "step-3.pt", capsys)
     of_image = dict(line.split(": ") for line in lines["image"])
-    assert "its pixels are not finite" in of_image[str(ids[1])]
-    assert "its pixels" not in of_image[str(ids[0])]
-    assert "weights" not in lines
-    assert re.fullmatch(r"backbone\.\S+: \d+ of \d+ numbers are not finite, the first of all", lines["activation"][0])
+    assert "pixels not finite" in of_image[f"image {ids[1]}"]
+    assert "pixels not finite" not in of_image[f"image {ids[0]}"]
+    assert "weights not finite" not in lines
+    summary = r"activations: backbone\.\S+: \d+ of \d+ numbers are not finite, in the first of all modules"
+    assert re.fullmatch(summary, lines["activations"][0])
 
 
-def test_sizes_are_told_as_the_model_gets_them(make_run, tmp_path, capsys, tiny_data) -> None:
+def test_sizes_are_those_of_the_models_input(make_run, tmp_path, capsys, tiny_data) -> None:
     run = make_run()
     break_bias(run)
     run.stops()
-    lines = shown(tmp_path / FOLDER / "step-1.pt", capsys)
+    lines = replayed(tmp_path / FOLDER / "step-1.pt", capsys)
     batch = run.data.training_batch(0, 0, 0, 1)
     for place, line in enumerate(lines["image"]):
         target = batch.targets[place]
         is_image = ~batch.is_padding[place]
         assert f": {int(is_image[0].sum())} x {int(is_image[:, 0].sum())} pixels, " in line
         count = len(target.labels)
-        assert ("no objects" if not count else "1 object, it has" if count == 1 else f"{count} objects") in line
+        assert (
+            "no objects" if not count else "1 object of" if count == 1 else f"{count} objects, the smallest of"
+        ) in line
 
 
 def test_the_images_are_drawn(make_run, tmp_path, capsys) -> None:
     run = make_run()
     break_bias(run)
     run.stops()
-    lines = shown(tmp_path / FOLDER / "step-1.pt", capsys)
+    lines = replayed(tmp_path / FOLDER / "step-1.pt", capsys)
     file = tmp_path / FOLDER / "step-1.png"
-    assert lines["look at"] == [str(file)]
+    assert lines["images drawn in"] == [f"images drawn in {file}"]
     with Image.open(file) as picture:
         assert picture.width > 4 * 200
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
 
-def test_what_is_finite_now_is_told(make_run, tmp_path, capsys) -> None:
+def test_a_replay_says_when_everything_is_finite(make_run, tmp_path, capsys) -> None:
     run = make_run()
     answers_at(run.module, 2, with_nan)
     run.stops()
-    lines = shown(tmp_path / FOLDER / "step-2.pt", capsys)
-    assert lines["finite"] == ["everything is, this time: it may need the hardware, or the random numbers, of then"]
-    assert lines["activation"][0].startswith("every module gives finite numbers; the largest is ")
+    lines = replayed(tmp_path / FOLDER / "step-2.pt", capsys)
+    assert lines["other"] == [
+        "everything is finite in this replay: the fault may depend on the device or on its random numbers"
+    ]
+    assert lines["activations"][0].startswith("activations: all are finite; the largest is ")
     parts = values(lines["loss"])
     assert {then for then, _ in parts["class"]} == {"nan"}
     assert all(math.isfinite(float(now)) for layers in parts.values() for _, now in layers)
-    groups = [line.split(":")[0] for line in lines["gradient"]]
+    groups = [line.removeprefix("gradients of ").split(":")[0] for line in lines["gradients"]]
     assert groups == ["backbone", "backbone (no decay)", "transformer", "transformer (no decay)"]
-    assert not any("not finite" in line for line in lines["gradient"])
+    assert not any("not finite" in line for line in lines["gradients"])
 
 
-def test_gradients_alone_are_told_by_group(make_run, tmp_path, capsys, monkeypatch) -> None:
-    """With several batches in a step, all are shown, each with its picture."""
+def test_gradients_alone_are_listed_by_group(make_run, tmp_path, capsys, monkeypatch) -> None:
+    """With several batches in a step, all are replayed, each with its picture."""
 
     def explode(output: DetrOutput) -> DetrOutput:
         output.logits.register_hook(lambda gradient: gradient * math.inf)
@@ -162,12 +169,10 @@ def test_gradients_alone_are_told_by_group(make_run, tmp_path, capsys, monkeypat
     run = make_run(accumulate=2)
     answers_at(run.module, 1, explode)
     run.stops()
-    lines = shown(tmp_path / FOLDER / "step-1.pt", capsys)
-    assert len(lines["batch"]) == len(lines["look at"]) == 2
-    assert len(lines["gradient"]) == 8
+    lines = replayed(tmp_path / FOLDER / "step-1.pt", capsys)
+    assert len(lines["batch"]) == len(lines["images drawn in"]) == 2
+    assert len(lines["gradients"]) == 8
     assert sorted(path.name for path in (tmp_path / FOLDER).glob("*.png")) == ["step-1-1.png", "step-1-2.png"]
-
-    from detr_lite.training.checks import replay as module
 
     class Fails(nn.Module):
         def __init__(self, model: nn.Module) -> None:
@@ -177,11 +182,11 @@ def test_gradients_alone_are_told_by_group(make_run, tmp_path, capsys, monkeypat
         def forward(self, batch: Any) -> DetrOutput:
             return explode(self.model(batch))
 
-    load = module.load_model
-    monkeypatch.setattr(module, "load_model", lambda path: (Fails(load(path)[0]), load(path)[1]))
-    lines = shown(tmp_path / FOLDER / "step-1.pt", capsys)
-    assert any(re.search(r"norm (nan|inf), not finite in \d+ of \d+: model\.", line) for line in lines["gradient"])
-    assert "finite" not in lines
+    load = nan_capture.load_model
+    monkeypatch.setattr(nan_capture, "load_model", lambda path: (Fails(load(path)[0]), load(path)[1]))
+    lines = replayed(tmp_path / FOLDER / "step-1.pt", capsys)
+    assert any(re.search(r"norm (nan|inf), not finite in \d+ of \d+: model\.", line) for line in lines["gradients"])
+    assert "other" not in lines
 
 
 def test_half_precision_is_replayed_in_it(make_run, tmp_path, capsys) -> None:
@@ -195,12 +200,12 @@ def test_half_precision_is_replayed_in_it(make_run, tmp_path, capsys) -> None:
     content["state_dict"]["model.decoder.layers.0.feedforward.0.bias"].fill_(4e4)
     content["state_dict"]["model.decoder.layers.0.feedforward.3.weight"].fill_(1.0)
     torch.save(content, file)
-    lines = shown(file, capsys)
-    assert lines["step"] == ["1 of rank 0 of 2, 16-mixed on cuda; now on the processor"]
-    assert len(lines["note"]) == 2
-    first, before = lines["activation"][0].split("; ")
-    assert first.startswith("decoder.layers.0.feedforward.3: ")
-    assert re.fullmatch(r"the largest before it is [45]\.?\d*e\+04, of decoder.layers.0.feedforward.\d", before)
+    lines = replayed(file, capsys)
+    assert lines["step"] == ["step 1 of rank 0 of 2, trained in 16-mixed on cuda, replayed on cpu"]
+    assert len(lines["other"]) == 2
+    first, before = lines["activations"][0].split("; ")
+    assert first.startswith("activations: decoder.layers.0.feedforward.3: ")
+    assert re.fullmatch(r"the largest before it is [45]\.?\d*e\+04, in decoder.layers.0.feedforward.\d", before)
 
 
 def test_the_first_module_is_the_innermost() -> None:
@@ -213,12 +218,12 @@ def test_the_first_module_is_the_innermost() -> None:
             return (-values["values"][0]).sqrt()
 
     model = nn.Sequential(nn.Sequential(nn.Identity(), Doubles()), Takes())
-    with watched(model) as watch:
+    with record_activations(model) as activations:
         model(torch.tensor([1.0, 8.0]))
-    assert watch.in_words() == "1: 2 of 2 numbers are not finite; the largest before it is 16, of 0.1"
-    with watched(model) as watch:
+    assert activations.summary() == "1: 2 of 2 numbers are not finite; the largest before it is 16, in 0.1"
+    with record_activations(model) as activations:
         model(torch.tensor([1.0, math.inf]))
-    assert watch.in_words() == "0.0: 1 of 2 numbers are not finite, the first of all"
+    assert activations.summary() == "0.0: 1 of 2 numbers are not finite, in the first of all modules"
     assert not model[0]._forward_hooks
 
 
@@ -233,7 +238,7 @@ def test_what_is_no_such_file_is_refused(make_run, tmp_path, refusal) -> None:
     content = read_torch(tmp_path / FOLDER / "step-1.pt")
     torch.save({name: content[name] for name in (KEY, "state_dict")}, tmp_path / "best.ckpt")
     line = refusal("train", "--replay", tmp_path / "best.ckpt")
-    assert line.endswith("best.ckpt is a checkpoint, not a batch that a run has put aside; those are in RUN/nonfinite")
+    assert line.endswith("best.ckpt is a checkpoint, not a captured batch of a run; those are in RUN/nonfinite")
     del content[FOLDER]["batches"][0]["seed"]
     torch.save(content, tmp_path / "damaged.pt")
     line = refusal("train", "--replay", tmp_path / "damaged.pt")
@@ -258,6 +263,6 @@ def test_settings_of_another_model_are_rebuilt(tiny_config, tmp_path, capsys) ->
     with torch.no_grad():
         run.module.model.heads.label.bias[1] = math.nan
     run.stops()
-    parts = values(shown(tmp_path / FOLDER / "step-1.pt", capsys)["loss"])
+    parts = values(replayed(tmp_path / FOLDER / "step-1.pt", capsys)["loss"])
     assert parts.keys() == {"ce", "l1", "giou"}
     assert all(then == now and len(layers) == 2 for layers in parts.values() for then, now in layers)

@@ -1,4 +1,4 @@
-"""When a run ends early, what it says, and how it is resumed; on a model of one number whose AP is given."""
+"""When a run stops early, what it logs, and how it is resumed, on a model of one number whose AP is given."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from detr_lite.training.callbacks.early_stopping import EarlyStopping
-from detr_lite.training.schedule import NEVER, TrainingProgress
+from detr_lite.training.checks.diagnostics import EarlyStopping
+from detr_lite.training.lightning_internals import NEVER
+from detr_lite.training.schedule import TrainingProgress
 
 
 class Toy(L.LightningModule):

@@ -1,0 +1,129 @@
+"""Detection as a task for the training engine: its data, its module and criterion, and the callbacks of its own."""
+
+import functools
+import logging
+from pathlib import Path
+
+import lightning as L
+
+from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, require
+from detr_lite.config import DEFAULT_ROOT, Config
+from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
+from detr_lite.data.synthetic.coco_small import make_coco_small
+from detr_lite.data.transforms import evaluation_transform, training_transform
+from detr_lite.model.backbone import normalisation_of
+from detr_lite.structures import DetrLiteError
+from detr_lite.text import shorten_list
+from detr_lite.training.auto import choose_sizes, default_lr
+from detr_lite.training.callbacks.attention_logger import AttentionLogger
+from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics
+from detr_lite.training.checks.nan_guard import NaNGuard
+from detr_lite.training.checks.overfit_check import overfit_check
+from detr_lite.training.datamodule import DetectionData, default_workers
+from detr_lite.training.evaluate import data_root
+from detr_lite.training.module import DetectionModule
+from detr_lite.training.schedule import TrainingProgress
+from detr_lite.training.trainer import Task, run_optimizer
+from detr_lite.weights.checkpoint import Description
+from detr_lite.weights.init import initial_model
+
+logger = logging.getLogger(__name__)
+
+
+def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
+    """The settings with all open choices made, the training split and the validation split.
+
+    The default dataset is drawn first if it does not exist.
+    """
+    root = data_root(config.data.root)
+    if config.data.root == DEFAULT_ROOT and not (root.is_dir() and any(root.iterdir())):
+        logger.info(f"drawing the default dataset, which does not exist yet: {root}")
+        make_coco_small(root)
+    train, val = read_split(root, "train"), read_split(root, "val")
+    if train.categories != val.categories:
+        names = sorted({category.name for category in {*train.categories} ^ {*val.categories}})
+        raise DetrLiteError(
+            f"{val.annotation_file}: its categories differ from those of training ({shorten_list(names)}); "
+            "give both files the same list, with the same ids"
+        )
+    config, reasons = choose_sizes(config, train)
+    for split in (train, val):
+        for line in (split.describe(), *split.notes):
+            logger.info(line)
+    for reason in reasons:
+        logger.info(f"chose {reason}")
+    most = max(len(image.labels) for image in train.images)
+    queries = config.model.num_queries
+    if queries is not None and most > queries:
+        logger.warning(
+            f"an image holds {most} objects but there are {queries} queries: not all can be found; "
+            f"set --model.num_queries {most} or more"
+        )
+    return config, train, val
+
+
+def make_data(config: Config, train: CocoSplit, val: CocoSplit) -> DetectionData:
+    """The batches of a run whose open settings have been chosen."""
+    resize, (mean, std) = build_resize(config.data), normalisation_of(config.model.backbone)
+    return DetectionData(
+        train=train,
+        val=val,
+        train_transform=training_transform(config.data.augmentation, resize, mean, std),
+        val_transform=evaluation_transform(resize, mean, std),
+        resize=resize,
+        batch_size=require("data.batch_size", config.data.batch_size),
+        num_workers=default_workers() if config.data.num_workers is None else config.data.num_workers,
+        seed=config.seed,
+    )
+
+
+def detection_task(
+    description: Description,
+    train: CocoSplit,
+    val: CocoSplit,
+    progress: TrainingProgress,
+    precision: str,
+    folder: Path,
+    is_resumed: bool,
+) -> Task:
+    """Model, criterion, data and callbacks. Draws the model's random weights from torch's global generator.
+
+    Args:
+        folder: of the run.
+        is_resumed: the weights are loaded from the run's checkpoint, so no others are read for the model.
+    """
+    config, classes = description.config, len(description.categories)
+    notes: list[str] = []
+    if is_resumed:
+        model = build_model(config.model, classes, for_checkpoint=True)
+    else:
+        model, notes = initial_model(description)
+    data = make_data(config, train, val)
+    guard = NaNGuard(folder, description, data.training_batch)
+    criterion = build_criterion(config, classes)
+    module = DetectionModule(
+        model=model,
+        criterion=criterion,
+        postprocess=build_postprocess(config.model, [category.name for category in description.categories]),
+        val=val,
+        make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
+        clip=config.optim.max_grad_norm,
+        guard=guard,
+    )
+    rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config))
+    callbacks: list[L.Callback] = [TrainingDiagnostics(progress, val, rate, config.optim.warmup_steps)]
+    if config.trainer.attention_every_n_epochs is not None:
+        images, names = CocoDetection(val, data.val_transform), module.postprocess.class_names
+        callbacks.append(
+            AttentionLogger(folder, images, criterion.cost, names, progress, config.trainer.attention_every_n_epochs)
+        )
+    has_objects = any(not annotation["iscrowd"] for annotation in val.ground_truth["annotations"])
+    return Task(
+        module=module,
+        data=data,
+        guard=guard,
+        callbacks=tuple(callbacks),
+        monitor="AP" if has_objects else None,
+        overfit_check=functools.partial(overfit_check, module, data, config, precision),
+        notes=tuple(notes),
+    )
