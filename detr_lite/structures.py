@@ -7,9 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-
-class DetrLiteError(Exception):
-    """A fault that is the user's to mend. The tools print it as one line and exit with 2."""
+from detr_lite.errors import DetrLiteError as DetrLiteError
 
 
 @dataclass(frozen=True)
