@@ -82,6 +82,7 @@ def _parser(program: str) -> SettingsParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     command = ArgumentParser(
         prog=program,
+        usage=f"{program} --config CONFIG [options]",
         description="Train a detector, evaluate the best checkpoint on the validation images, and draw its predictions "
         "and attention.",
         epilog=f"Settings on the command line replace those of the file. Presets: {', '.join(available_presets())}.",
