@@ -43,8 +43,8 @@ def test_settings_load_neither_lightning_nor_timm() -> None:
     assert run(sys.executable, "-c", code).stdout == "[]\n"
 
 
-def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch) -> None:
-    code = "import detr_lite, os; print(os.environ['GOMP_SPINCOUNT'])"
+def test_commands_limit_the_spinning_of_threads_unless_the_user_sets_it(monkeypatch) -> None:
+    code = "import os; from detr_lite.cli.command import run_command; run_command(lambda: print(os.environ['GOMP_SPINCOUNT']))"
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     assert run(sys.executable, "-c", code).stdout == "20000\n"
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")

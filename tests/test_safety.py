@@ -412,7 +412,7 @@ def test_postscript_is_not_run(
         out = tmp_path / f"out of {tool}"
         ended = run_tool(tool, "--checkpoint", checkpoint, "--source", postscript.parent, "--output", out)
         assert ended.code == 2
-        assert f"skipped    {postscript}: not readable as an image (EPS is a program" in ended.out
+        assert f"{postscript}: not readable as an image (EPS is a program" in ended.out
     shutil.copy(postscript, own_data / "val" / "000.png")
     assert "EPS is a program" in refusal(*words("evaluate", checkpoint), "--data.root", own_data, "--num_workers", 0)
     with Image.open(postscript) as image, pytest.raises(DetrLiteError, match="EPS is a program"):

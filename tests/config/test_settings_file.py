@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_lite.config.settings_file import Setting, read_settings_file
+from detr_lite.config.parsing import Setting, read_settings_file
 from detr_lite.structures import DetrLiteError
 
 

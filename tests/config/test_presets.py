@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
-from detr_lite.config import PROJECT, ModelConfig, read_config, write_config
+from detr_lite.config import ModelConfig, read_config, write_config
+from detr_lite.config.presets import PRESETS
 from detr_lite.data.coco import read_split
 from detr_lite.data.transforms import training_transform
 from detr_lite.training.auto import choose_sizes
 
-FILES = sorted((PROJECT / "configs").glob("*.yaml"))
+FILES = sorted(PRESETS.glob("*.yaml"))
 
 
 def test_the_main_one_is_there() -> None:
