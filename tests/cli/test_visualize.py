@@ -82,7 +82,9 @@ def test_a_figure_for_each_image(
             assert np.asarray(picture.convert("L")).std() > 5
 
 
-def test_highest_scoring_predictions_where_nothing_reaches_the_threshold(visualize: Tool, figures: list[Any], photos: Path) -> None:
+def test_highest_scoring_predictions_where_nothing_reaches_the_threshold(
+    visualize: Tool, figures: list[Any], photos: Path
+) -> None:
     ended = visualize("--source", photos, "--threshold", 1)
     assert (ended.code, ended.err) == (0, "")
     assert f"no score reaches 1 in 3 of 3 images ({photos}/a.jpg, {photos}/a.png, {photos}/sub/a.png)" in ended.out

@@ -19,7 +19,11 @@ from detr_lite.config import (
     read_config,
     write_config,
 )
+from detr_lite.config.parsing import SettingsParser
+from detr_lite.config.renamed import RENAMED
 from detr_lite.structures import DetrLiteError
+
+SETTINGS = {f"{name}.{field.name}" for name, section in SECTIONS.items() for field in dataclasses.fields(section)}
 
 
 @pytest.fixture
@@ -192,6 +196,37 @@ def test_a_wrong_file_is_told_with_its_line(settings, text: str, parts: list[str
     message = refused(settings(text))
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_setting_is_refused_with_its_new_name(settings, old: str, new: str) -> None:
+    assert refused([*settings(""), f"--{old}", "1"]).startswith(f"--{old} is now --{new}")
+    assert refused([f"--{old}=1"]).startswith(f"--{old} is now --{new}")
+    assert f"mine.yaml, line 2: {old} is now {new}" in refused(settings(f"seed: 1\n{old}: 1\n"))
+    if "." in old:
+        section, name = old.split(".")
+        assert f"mine.yaml, line 3: {old} is now {new}" in refused(settings(f"seed: 1\n{section}:\n  {name}: 1\n"))
+        assert new in SETTINGS
+        assert old not in SETTINGS
+
+
+def test_an_old_value_is_refused_with_its_new_name(settings) -> None:
+    line = "model.edges is now model.box_head (values: regression for numbers, fdr for distributions)"
+    assert refused(settings("model: {edges: numbers}\n")).endswith(f"line 1: {line}")
+
+
+def test_each_word_is_parsed_once(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    read = SettingsParser.read
+
+    def count(self, words, base=None):
+        parsed.extend(words)
+        return read(self, words, base)
+
+    monkeypatch.setattr(SettingsParser, "read", count)
+    words = [*settings("data: {batch_size: 3}\nseed: 5\n"), "--seed", "6"]
+    assert read_config(words).config.seed == 6
+    assert parsed == ["--data.batch_size=3", "--seed=5", *words]
 
 
 @pytest.mark.parametrize("name", SECTIONS)
