@@ -81,8 +81,8 @@ def test_the_wheel_has_all_modules_presets_and_files_of_the_page_and_nothing_els
 
 def test_an_import_is_of_the_wheel_and_changes_no_environment_variable(installed: Callable[..., str]) -> None:
     code = (
-        "import os; before = dict(os.environ); import detr_lite; from detr_lite import Detector; "
-        "print(detr_lite.__file__, Detector.__name__, dict(os.environ) == before)"
+        "import os; before = dict(os.environ); import detr_lite; is_unchanged = dict(os.environ) == before; "
+        "from detr_lite import Detector; print(detr_lite.__file__, Detector.__name__, is_unchanged)"
     )
     place, name, is_unchanged = installed(sys.executable, "-c", code).split()
     assert place == str(Path(os.environ["PYTHONPATH"]) / "detr_lite" / "__init__.py")

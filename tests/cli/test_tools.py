@@ -65,7 +65,7 @@ def test_train_on_a_gpu_that_is_not_there(train_refusal: Callable[..., str]) -> 
 
 def test_train_without_the_settings_file(train_refusal: Callable[..., str], tmp_path: Path) -> None:
     message = train_refusal(config="coco_smal.yaml")
-    assert "coco_smal.yaml: no such file; there are " in message
+    assert "coco_smal.yaml: no such file; presets are " in message
     assert " coco_small.yaml" in message
     assert "no such file" in train_refusal(config=tmp_path / "none.yaml")
 
