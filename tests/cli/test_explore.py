@@ -1,4 +1,4 @@
-"""tools/visualize.py --explore: one page of all images, where it is written, and what is refused before that."""
+"""`visualize --explore`: one page of all images, where it is written, and what is refused before that."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def test_where_the_page_is_written(
     assert [path.name for path in out.iterdir()] == [written]
 
 
-def test_a_page_that_is_there_stays_unless_told(
+def test_an_existing_page_stays_without_overwrite(
     run_tool: Tool, refusal: Callable[..., str], checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"

@@ -1,4 +1,4 @@
-"""tools/predict.py on folders of images as they are found in the wild, and on what is wrong."""
+"""`predict` on folders of images of many kinds, and on wrong arguments."""
 
 import contextlib
 import io

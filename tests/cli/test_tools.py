@@ -1,4 +1,4 @@
-"""The tools on bad input: one line that says what to do, exit code 2, no traceback, and no run folder left behind."""
+"""Commands on wrong input: one line that says what to do, exit code 2, no traceback, and no run folder."""
 
 import json
 import math

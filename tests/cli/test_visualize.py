@@ -1,4 +1,4 @@
-"""tools/visualize.py: a figure for each image, of the layer and the heads that are asked for."""
+"""`visualize`: a figure for each image, of the chosen layer and heads."""
 
 import shutil
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def test_highest_scoring_predictions_where_nothing_reaches_the_threshold(
         (["--layer", "last"], ["mean of heads", "head 0", "head 1"]),
     ],
 )
-def test_the_layer_and_heads_that_are_asked_for(
+def test_the_chosen_layer_and_heads(
     visualize: Tool, figures: list[Any], photos: Path, words: list[str], panels: list[str]
 ) -> None:
     ended = visualize("--source", photos / "a.png", "--threshold", 1, *words)

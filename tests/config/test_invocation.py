@@ -1,4 +1,4 @@
-"""Settings: what wins over what, what is refused and in which words, and that every setting has its sentence."""
+"""The command line of training: precedence, what is refused and in which words, and the help of every setting."""
 
 import dataclasses
 import re
@@ -170,7 +170,7 @@ def test_a_missing_file_lists_what_exists() -> None:
         ("--data={root:x}", ["is a section of settings"]),
     ],
 )
-def test_a_wrong_command_line_is_told_in_the_users_words(settings, words: str, parts: list[str]) -> None:
+def test_a_wrong_command_line_is_one_line_in_plain_words(settings, words: str, parts: list[str]) -> None:
     message = refused([*settings(""), *words.split()])
     for part in parts:
         assert part in message
@@ -192,7 +192,7 @@ def test_a_wrong_command_line_is_told_in_the_users_words(settings, words: str, p
         ("run_dir: x\n", ["mine.yaml, line 1: run_dir is not a setting"]),
     ],
 )
-def test_a_wrong_file_is_told_with_its_line(settings, text: str, parts: list[str]) -> None:
+def test_a_wrong_file_is_refused_with_its_line(settings, text: str, parts: list[str]) -> None:
     message = refused(settings(text))
     for part in parts:
         assert part in message
@@ -291,7 +291,7 @@ def test_settings_through_a_dict_and_back() -> None:
 
 
 @pytest.mark.parametrize("change", ["lack", "unknown", "section", "type"])
-def test_settings_of_another_version_are_told(change: str) -> None:
+def test_settings_of_another_version_are_refused(change: str) -> None:
     settings = config_to_dict(Config())
     if change == "lack":
         del settings["seed"]
