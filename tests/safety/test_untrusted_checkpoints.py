@@ -3,6 +3,7 @@
 Each payload would leave a file behind; the first tests show that it works where it is not refused.
 """
 
+import ast
 import io
 import json
 import pickle
