@@ -11,7 +11,7 @@ from typing import IO
 
 from filelock import lock_descriptor
 
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 PART = ".part"
 """Suffix of temporary files, which are being written."""

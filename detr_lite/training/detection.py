@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning as L
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, require
-from detr_lite.config import DEFAULT_ROOT, Config
+from detr_lite.config import DEFAULT_ROOT, Config, data_root
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.data.synthetic.coco_small import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
@@ -20,7 +20,6 @@ from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnost
 from detr_lite.training.checks.nan_guard import NaNGuard
 from detr_lite.training.checks.overfit_check import overfit_check
 from detr_lite.training.datamodule import DetectionData, default_workers
-from detr_lite.training.evaluate import data_root
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.trainer import Task, run_optimizer

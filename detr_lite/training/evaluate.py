@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from detr_lite.build import build_criterion, require
-from detr_lite.config import DEFAULT_ROOT, PROJECT
+from detr_lite.config import data_root
 from detr_lite.data.coco import CocoSplit, read_split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
@@ -129,11 +129,6 @@ def _explain_collapse(
     is_known = config.optim.lr is not None and config.optim.optimizer is not None  # not so of imported weights
     rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config)) if is_known else None
     return f"{collapse}; {collapse_advice(rate)}"
-
-
-def data_root(root: str) -> Path:
-    """The folder that the setting `data.root` stands for: the default dataset is in the project."""
-    return PROJECT / DEFAULT_ROOT if root == DEFAULT_ROOT else Path(root)
 
 
 def ids_by_name(categories: Sequence[Category], data: CocoSplit) -> list[int | None]:

@@ -9,12 +9,12 @@ import lightning as L
 from lightning.pytorch.loggers import Logger
 
 from detr_lite.build import build_resize
-from detr_lite.config import Config, Invocation, config_to_dict, write_config
+from detr_lite.config import Config, Invocation, config_to_dict, data_root, write_config
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.detector import Detector
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import printable
+from detr_lite.text import command_line, printable
 from detr_lite.training.auto import choose_precision, keep_choices
 from detr_lite.training.checks.nan_capture import replay
 from detr_lite.training.datamodule import allow_open_files
@@ -22,7 +22,7 @@ from detr_lite.training.detection import detection_task, read_data
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.launch import ProcessSupervisor, is_rank_0
 from detr_lite.training.distributed.signals import Stopped, StopSignals
-from detr_lite.training.evaluate import data_root, evaluate_checkpoint
+from detr_lite.training.evaluate import evaluate_checkpoint
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.samples import draw_pictures
 from detr_lite.training.schedule import TrainingProgress
@@ -126,7 +126,9 @@ def describe(resolved: Resolved) -> Described:
     changes, restarts_epoch = check_unchanged(resumed, description, fingerprint)
     _refuse_complete(resumed, resolved)
     moved_to = resumed.path.parent.absolute() if resolved.in_own_folder else None
-    return Described(description, DescribeCheckpoint(description, fingerprint, restarts_epoch, moved_to), tuple(changes))
+    return Described(
+        description, DescribeCheckpoint(description, fingerprint, restarts_epoch, moved_to), tuple(changes)
+    )
 
 
 def assemble(
@@ -180,7 +182,7 @@ def fit_and_finish(resolved: Resolved, described: Described, assembled: Assemble
         if isinstance(ending, Stopped) and trainer.is_global_zero:
             step = max(trainer.global_step, 0 if resumed is None else resumed.step)
             where = shlex.quote(str(folder))
-            command = f"python tools/train.py --config {where}/config.yaml --run_dir {where} --resume"
+            command = f"{command_line('train')} --config {where}/config.yaml --run_dir {where} --resume"
             log.info(f"stopped after step {step:,}; resume with: {command}")
         elif ending.code == 1:  # Lightning's exit code for Ctrl-C
             raise KeyboardInterrupt from ending

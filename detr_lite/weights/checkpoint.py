@@ -15,7 +15,7 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
-from detr_lite.text import reason_of, shorten_list, shown
+from detr_lite.text import command_line, reason_of, shorten_list, shown
 from detr_lite.weights.files import is_state, read_json, read_safetensors, read_torch
 
 KEY = "detr_lite"
@@ -145,7 +145,7 @@ def _read_exported(path: Path) -> dict[str, Any]:
     if not description.is_file():
         raise DetrLiteError(
             f"{file}: {description.name}, which describes the model, is not beside it; weights of other programs are "
-            "converted by tools/import_checkpoint.py"
+            f"converted by {command_line('import')}"
         )
     return {**read_json(description), "state_dict": read_safetensors(file)}
 

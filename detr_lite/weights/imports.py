@@ -12,7 +12,7 @@ from detr_lite.build import build_model
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import shorten_list
+from detr_lite.text import command_line, shorten_list
 from detr_lite.weights.arch_info import ORIGINAL, RESNETS, SIZES, ArchInfo, arch_info_from_weights, describe
 from detr_lite.weights.checkpoint import KEY, Description, is_exported, load_model, write_checkpoint
 from detr_lite.weights.files import is_state, read_safetensors, read_torch, refuse_existing
@@ -52,7 +52,7 @@ def convert_checkpoint(
 ) -> None:
     """Convert a checkpoint of any supported format to one of detr_lite, and log what it contains."""
     if output.suffix == ".safetensors":
-        raise DetrLiteError(f"{output}: name a .ckpt file; tools/export.py converts it to .safetensors")
+        raise DetrLiteError(f"{output}: name a .ckpt file; {command_line('export')} converts it to .safetensors")
     refuse_existing(output, overwrite)
     imported = load_any_checkpoint(source, dc5, heads)
     write_checkpoint(output, imported.model, imported.description)
@@ -105,7 +105,7 @@ def _open(path: Path) -> tuple[Any, Path | None]:
     if path.is_dir() and not (path / "config.json").is_file():
         raise DetrLiteError(
             "the folder has neither a config.json, as of transformers, nor one .safetensors with its .json, as of "
-            "tools/export.py"
+            "detr-lite export"
         )
     file = find_weights(path) if path.is_dir() else path
     config = file.parent / "config.json"

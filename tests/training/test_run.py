@@ -21,7 +21,7 @@ from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import detection, run
 from detr_lite.training.auto import choose_precision, device_type
-from detr_lite.training.state.run_folder import WRITTEN, choose_folder, take_folder
+from detr_lite.training.state.run_folder import choose_folder, take_folder
 
 FILES = {
     "config.yaml",
@@ -328,13 +328,13 @@ def test_the_default_data_are_drawn_on_first_use_only(
         drawn.append(root)
         shutil.copytree(tiny_data, root)
 
-    monkeypatch.setattr("detr_lite.training.evaluate.PROJECT", tmp_path)
+    monkeypatch.setenv("DETR_LITE_DATA", str(tmp_path))
     monkeypatch.setattr(detection, "make_coco_small", draw)
     config = Config()
     for _ in range(2):
         _, train_split, val_split = detection.read_data(config)
         assert (len(train_split.images), len(val_split.images)) == (8, 5)
-    assert drawn == [tmp_path / "datasets/coco_small"]
+    assert drawn == [tmp_path / "coco_small"]
     with pytest.raises(DetrLiteError, match="no such data folder"):
         detection.read_data(replace(config, data=replace(config.data, root=str(tmp_path / "elsewhere"))))
     assert len(drawn) == 1

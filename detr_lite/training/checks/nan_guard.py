@@ -16,7 +16,7 @@ from torch import distributed as dist
 
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import Batch, DetrLiteError, Target
-from detr_lite.text import reason_of, shorten_list
+from detr_lite.text import command_line, reason_of, shorten_list
 from detr_lite.training.checks.nan_capture import FOLDER, CapturedBatch, NaNCapture
 from detr_lite.training.schedule import step_seed
 from detr_lite.weights.checkpoint import Description
@@ -242,7 +242,7 @@ def _describe(
         which = "all" if report.broken_ids == report.image_ids else shorten_list(report.broken_ids, LISTED_IMAGES)
         images += f", of which the predictions for {which} are not finite"
     if isinstance(captured, Path):
-        replay = f"python tools/train.py --replay {shlex.quote(str(captured))}"
+        replay = f"{command_line('train')} --replay {shlex.quote(str(captured))}"
         where = f"the batch is in {captured}, examine it with: {replay}"
     else:
         where = f"the batch could not be captured: {captured}"

@@ -121,7 +121,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     printed = capfd.readouterr()
     assert f"{signal.Signals(signum).name}: stopping after this step" in printed.err
-    assert f"resume with: python tools/train.py --config {resumed}/config.yaml --run_dir {resumed} --resume" in printed.out
+    assert f"resume with: detr-lite train --config {resumed}/config.yaml --run_dir {resumed} --resume" in printed.out
     assert checkpoint_of(resumed)["global_step"] == step
 
     run.train(invocation(config=config, run_dir=resumed, resume="last"))
