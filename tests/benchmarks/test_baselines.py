@@ -1,13 +1,14 @@
-"""transformers' detectors as our training sees them: how they start, what they are given, what is read of them."""
+"""The baselines from transformers: initialisation, inputs, losses, predictions and training."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from benchmarks import baseline_run
 from benchmarks.baseline_model import BaselineModel, BaselineOutput, baseline_criterion
-from benchmarks.baseline_run import baseline_sizes, spare_class_layers, train_baseline
-from benchmarks.baselines import PEERS, BaselineSizes, build_network, find_baseline
+from benchmarks.baseline_run import baseline_sizes, exclude_class_layers, train_baseline
+from benchmarks.baselines import BASELINES, BaselineSizes, build_network, find_baseline
 from benchmarks.hf_reference import random_batch
 from torch import nn
 
@@ -29,12 +30,12 @@ TINY = BaselineSizes(
     feedforward_dim=32,
     dropout=0.0,
 )
-every_peer = pytest.mark.parametrize("name", PEERS)
+every_baseline = pytest.mark.parametrize("name", BASELINES)
 
 
 def make(name: str) -> BaselineModel:
     torch.manual_seed(0)
-    return BaselineModel(PEERS[name], TINY)
+    return BaselineModel(BASELINES[name], TINY)
 
 
 def batch_of(objects: list[int]) -> Batch:
@@ -42,41 +43,41 @@ def batch_of(objects: list[int]) -> Batch:
     return random_batch(sides, objects, CLASSES, torch.Generator().manual_seed(1))
 
 
-@every_peer
-def test_everything_learns_and_no_branch_is_closed(name):
+@every_baseline
+def test_all_weights_are_trainable_and_no_residual_branch_is_zero(name):
     model = make(name)
     assert not [module for module in model.modules() if "Frozen" in type(module).__name__]
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) > 10
     for norm in norms:
         assert torch.equal(norm.weight, torch.ones_like(norm.weight))
-    still = [name.split(".")[-1] for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    assert still == (["reg_scale", "up"] if name == "d_fine" else [])  # the shape of a curve, not weights
+    frozen = [name.split(".")[-1] for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert frozen == (["reg_scale", "up"] if name == "d_fine" else [])  # constants of its box distributions
 
 
-@every_peer
+@every_baseline
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_step_moves_all_weights(name, optimizer):
+def test_training_updates_all_weights(name, optimizer):
     model = make(name)
     model.train()
     groups = parameter_groups(model, 1e-3, 1.0, 0.0, decay_all=False, optimizer=optimizer)
-    descent = make_optimizer(spare_class_layers(groups, model.class_weights), fused=False, name=optimizer)
+    stepper = make_optimizer(exclude_class_layers(groups, model.class_weights), fused=False, name=optimizer)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    for _ in range(2):  # what lies before a layer that starts at zero moves in the second
+    for _ in range(2):  # weights before a zero-initialised layer change in the second step
         batch = batch_of([2, 0, 3])
         losses = baseline_criterion(model(batch), batch.targets)
         assert losses.total.isfinite()
         assert list(losses.parts) == ["class", "l1", "giou"]
-        descent.zero_grad()
+        stepper.zero_grad()
         losses.total.backward()
-        descent.step()
-    stuck = {name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])}
-    # The first DETRs' queries have no content before the first layer: there is nothing yet to attend to.
-    stuck = {name for name in stuck if "decoder.layers.0.self_attn" not in name}
-    assert {name.split(".")[-1] for name in stuck} <= {"reg_scale", "up", "bias"}, stuck
+        stepper.step()
+    unchanged = {name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])}
+    # In DETR and Conditional DETR all queries have the same content before the first layer.
+    unchanged = {name for name in unchanged if "decoder.layers.0.self_attn" not in name}
+    assert {name.split(".")[-1] for name in unchanged} <= {"reg_scale", "up", "bias"}, unchanged
 
 
-@every_peer
+@every_baseline
 def test_images_without_objects_give_a_finite_loss(name):
     model = make(name)
     losses = model.train()(batch_of([0, 0])).losses
@@ -84,8 +85,8 @@ def test_images_without_objects_give_a_finite_loss(name):
     losses.total.backward()
 
 
-@every_peer
-def test_classes_and_boxes_are_computed_in_single_precision(name):
+@every_baseline
+def test_heads_and_losses_run_in_float32(name):
     model, batch = make(name), batch_of([1, 2])
     with torch.autocast("cpu", torch.bfloat16):
         losses = model.train()(batch).losses
@@ -96,25 +97,35 @@ def test_classes_and_boxes_are_computed_in_single_precision(name):
         assert tensor.dtype == torch.float32
 
 
-@every_peer
-def test_it_starts_as_published(name):
-    network = build_network(PEERS[name], TINY)
-    if name == "detr":
-        assert network.model.query_position_embeddings.weight.std() > 0.8  # transformers: 0.02, all queries alike
-        return
+def test_queries_of_detr_are_initialised_as_published():
+    # With transformers' standard deviation of 0.02 all queries would be nearly alike.
+    assert build_network(BASELINES["detr"], TINY).model.query_position_embeddings.weight.std() > 0.8
+
+
+@pytest.mark.parametrize("name", ["rtdetr_v2", "d_fine", "deformable_detr", "conditional_detr"])
+def test_class_probabilities_are_initialised_to_the_prior(name):
+    network = build_network(BASELINES[name], TINY)
     heads = network.class_embed if hasattr(network, "class_embed") else [network.class_labels_classifier]
-    for head in heads:  # one query in a hundred sees something
-        torch.testing.assert_close(head.bias.sigmoid(), torch.full((CLASSES,), 0.01))
     if name in ("rtdetr_v2", "d_fine"):
-        assert not network.model.enc_bbox_head.layers[-1].weight.any()
-        torch.testing.assert_close(network.model.enc_score_head.bias.sigmoid(), torch.full((CLASSES,), 0.01))
-    if name != "conditional_detr":
-        attention = network.model.decoder.layers[0].encoder_attn
-        assert not attention.sampling_offsets.weight.any()
-        assert attention.sampling_offsets.bias.any()
+        heads = [*heads, network.model.enc_score_head]
+    assert len(heads) >= 1
+    for head in heads:
+        torch.testing.assert_close(head.bias.sigmoid(), torch.full((CLASSES,), 0.01))
 
 
-def test_boxes_of_deformable_detr_start_with_an_eighth_of_the_image_at_their_points():
+@pytest.mark.parametrize("name", ["rtdetr_v2", "d_fine"])
+def test_encoder_boxes_are_initialised_to_their_anchors(name):
+    assert not build_network(BASELINES[name], TINY).model.enc_bbox_head.layers[-1].weight.any()
+
+
+@pytest.mark.parametrize("name", ["rtdetr_v2", "d_fine", "deformable_detr"])
+def test_sampling_offsets_are_initialised_as_published(name):
+    attention = build_network(BASELINES[name], TINY).model.decoder.layers[0].encoder_attn
+    assert not attention.sampling_offsets.weight.any()
+    assert attention.sampling_offsets.bias.any()
+
+
+def test_boxes_of_deformable_detr_start_with_an_eighth_of_the_image():
     model = make("deformable_detr").eval()
     output = model(batch_of([1, 1]))
     torch.testing.assert_close(
@@ -122,25 +133,25 @@ def test_boxes_of_deformable_detr_start_with_an_eighth_of_the_image_at_their_poi
     )
 
 
-@every_peer
-def test_no_class_layer_is_for_muon(name):
+@every_baseline
+def test_muon_does_not_update_classification_layers(name):
     model = make(name)
     groups = parameter_groups(model, 1e-3, 1.0, 0.1, decay_all=False, optimizer="muon")
-    spared = spare_class_layers(groups, model.class_weights)
-    muons = {id(parameter) for group in spared if group["use_muon"] for parameter in group["params"]}
-    assert muons
-    # By shape, as names are theirs; no other matrix here has as many rows.
+    divided = exclude_class_layers(groups, model.class_weights)
+    muon_ids = {id(parameter) for group in divided if group["use_muon"] for parameter in group["params"]}
+    assert muon_ids
+    # Found by shape, independently of names: no other matrix here has as many rows.
     rows = {CLASSES, CLASSES + 1}
-    of_classes = [parameter for parameter in model.parameters() if parameter.ndim == 2 and len(parameter) in rows]
-    assert of_classes
-    assert not any(id(parameter) in muons for parameter in of_classes)
-    both = [[id(parameter) for group in one for parameter in group["params"]] for one in (groups, spared)]
+    class_weights = [parameter for parameter in model.parameters() if parameter.ndim == 2 and len(parameter) in rows]
+    assert class_weights
+    assert not any(id(parameter) in muon_ids for parameter in class_weights)
+    both = [[id(parameter) for group in some for parameter in group["params"]] for some in (groups, divided)]
     assert sorted(both[0]) == sorted(both[1])
 
 
-@every_peer
-def test_a_copy_shares_nothing(name):
-    """As the moving average makes one."""
+@every_baseline
+def test_a_deep_copy_shares_no_weights(name):
+    """EMA makes such a copy."""
     model, batch = make(name).eval(), batch_of([1, 1])
     before, copied = model(batch), copy.deepcopy(model)
     with torch.no_grad():
@@ -153,7 +164,7 @@ def test_a_copy_shares_nothing(name):
 
 
 class Recorder(nn.Module):
-    """In place of a network: notes what it is given and answers with one box."""
+    """Replaces the network: records its inputs and predicts one box."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,13 +173,13 @@ class Recorder(nn.Module):
     def forward(self, pixel_values, pixel_mask, labels):
         self.images, self.mask, self.labels = pixel_values, pixel_mask, labels
 
-        class HeadOutput:
+        class Output:
             logits = torch.zeros(len(pixel_values), 1, CLASSES)
             pred_boxes = torch.tensor([0.25, 0.25, 0.25, 0.5]).expand(len(pixel_values), 1, 4)
             loss = torch.tensor(1.0)
-            loss_dict = {"loss_bbox": torch.tensor(2.0)}  # noqa: RUF012 - stands for an answer of one call
+            loss_dict = {"loss_bbox": torch.tensor(2.0)}  # noqa: RUF012 - an output of one call
 
-        return HeadOutput()
+        return Output()
 
 
 def padded_batch() -> Batch:
@@ -176,23 +187,23 @@ def padded_batch() -> Batch:
     return Batch.from_images([torch.ones(3, 48, 25), torch.ones(3, 20, 50)], [target, target])
 
 
-def test_what_counts_padding_gets_whole_patches_and_boxes_of_the_padded_image():
+def test_rtdetr_gets_sides_divisible_by_32_and_boxes_relative_to_the_padded_image():
     model = make("rtdetr_v2")
     model.network = Recorder()
     output = model.train()(padded_batch())
     assert model.network.images.shape == (2, 3, 64, 64)
     assert model.network.mask.sum((1, 2)).tolist() == [48 * 25, 20 * 50]
-    shares = [[25 / 64, 48 / 64], [50 / 64, 20 / 64]]  # width, height
-    for (width, height), label, boxes in zip(shares, model.network.labels, output.boxes_cxcywh[0], strict=True):
+    scales = [[25 / 64, 48 / 64], [50 / 64, 20 / 64]]  # width, height
+    for (width, height), label, boxes in zip(scales, model.network.labels, output.boxes_cxcywh[0], strict=True):
         assert label["class_labels"].tolist() == [3]
         torch.testing.assert_close(label["boxes"], 0.5 * torch.tensor([[width, height, width, height]]))
-        there = torch.tensor([[0.25 / width, 0.25 / height, 0.25 / width, 0.5 / height]])
-        torch.testing.assert_close(boxes, there)
+        unpadded = torch.tensor([[0.25 / width, 0.25 / height, 0.25 / width, 0.5 / height]])
+        torch.testing.assert_close(boxes, unpadded)
     assert output.losses.total == 1.0
     assert output.losses.parts["l1"].tolist() == [2.0]
 
 
-def test_what_knows_of_padding_gets_the_batch_as_it_is():
+def test_detr_gets_the_batch_unchanged():
     model = make("detr")
     model.network = Recorder()
     output = model.train()(padded_batch())
@@ -203,9 +214,9 @@ def test_what_knows_of_padding_gets_the_batch_as_it_is():
     assert model.network.labels is None
 
 
-@every_peer
+@every_baseline
 def test_detections_are_those_of_transformers(name):
-    """Its own reading of the same outputs, image processor by image processor."""
+    """The same outputs, postprocessed by the image processor of each model."""
     import transformers
 
     processor = {
@@ -216,33 +227,31 @@ def test_detections_are_those_of_transformers(name):
         "detr": transformers.DetrImageProcessor,
     }[name]()
     generator = torch.Generator().manual_seed(3)
-    peer = PEERS[name]
+    baseline = BASELINES[name]
     output = BaselineOutput(
         logits=torch.randn(1, 2, 20, CLASSES + (name == "detr"), generator=generator),
         boxes_cxcywh=0.3 + 0.2 * torch.rand(1, 2, 20, 4, generator=generator),
     )
     sizes = [(50, 80), (120, 60)]
 
-    class Theirs:
+    class Outputs:
         logits, pred_boxes = output.logits[0], output.boxes_cxcywh[0]
 
-    expected = processor.post_process_object_detection(Theirs(), threshold=0.0, target_sizes=torch.tensor(sizes))
-    found = Postprocess(peer.activation, [str(label) for label in range(CLASSES)])(output, sizes)
-    for theirs, ours in zip(expected, found, strict=True):
-        order = theirs["scores"].argsort(descending=True)  # which transformers' DETR leaves to the reader
+    expected = processor.post_process_object_detection(Outputs(), threshold=0.0, target_sizes=torch.tensor(sizes))
+    found = Postprocess(baseline.activation, [str(label) for label in range(CLASSES)])(output, sizes)
+    for reference, detections in zip(expected, found, strict=True):
+        order = reference["scores"].argsort(descending=True)  # transformers' DETR does not sort
         count = len(order)
         assert count in (20, 100)
-        torch.testing.assert_close(ours.scores[:count], theirs["scores"][order])
-        assert torch.equal(ours.labels[:count], theirs["labels"][order])
-        torch.testing.assert_close(ours.boxes_xyxy[:count], theirs["boxes"][order], atol=1e-3, rtol=0)
+        torch.testing.assert_close(detections.scores[:count], reference["scores"][order])
+        assert torch.equal(detections.labels[:count], reference["labels"][order])
+        torch.testing.assert_close(detections.boxes_xyxy[:count], reference["boxes"][order], atol=1e-3, rtol=0)
 
 
 def test_a_run_leaves_its_log(tiny_config, tiny_data, tmp_path):
-    from dataclasses import replace
-
     config = replace(tiny_config, optim=replace(tiny_config.optim, optimizer="muon", lr=1e-3, ema_decay=0.9))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
-    train_baseline(PEERS["conditional_detr"], invocation, tmp_path / "run")
+    train_baseline(BASELINES["conditional_detr"], invocation, tmp_path / "run")
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"config.yaml", "metrics.csv", "curves.png", "model.json"}
     rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
@@ -250,17 +259,17 @@ def test_a_run_leaves_its_log(tiny_config, tiny_data, tmp_path):
     assert sum(row.split(",")[-1] != "" for row in rows[1:]) == 2  # evaluations
 
 
-def test_sizes_are_ours(tiny_config):
+def test_sizes_are_those_of_the_settings(tiny_config):
     sizes = baseline_sizes(tiny_config, 3)
     assert (sizes.dim, sizes.queries, sizes.stride, sizes.classes) == (32, 6, 16, 3)
 
 
-def test_who_is_not_known_is_told():
-    with pytest.raises(DetrLiteError, match=r"'yolo' is none of rtdetr_v2, d_fine"):
+def test_an_unknown_baseline_is_refused():
+    with pytest.raises(DetrLiteError, match=r"'yolo' is not one of rtdetr_v2, d_fine"):
         find_baseline("yolo")
 
 
-def test_without_a_folder_there_is_no_run(monkeypatch, tiny_file):
-    monkeypatch.setattr("sys.argv", ["peer_run", "detr", "--config", str(tiny_file)])
+def test_a_missing_run_dir_is_refused(monkeypatch, tiny_file):
+    monkeypatch.setattr("sys.argv", ["baseline_run", "detr", "--config", str(tiny_file)])
     with pytest.raises(DetrLiteError, match="--run_dir is missing"):
         baseline_run.main()
