@@ -108,7 +108,10 @@ class Runs:
         outdated = sum(result.versions != versions for result in finished)
         if outdated:
             where = printable(self.output / "results")
-            print(f"{outdated} results were made with other versions of the code; to repeat those runs, delete {where}")
+            print(
+                f"{outdated} of {len(finished)} results are from other versions of the code; "
+                f"to repeat them, delete {where}"
+            )
         failures, missing = [], self.missing(runs)
         for number, run in enumerate(missing):
             remaining = self._estimate(missing[number:])

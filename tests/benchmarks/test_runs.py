@@ -138,7 +138,7 @@ def test_results_of_other_versions_are_reported(runs, config, capsys, monkeypatc
     monkeypatch.setattr(module, "code_versions", lambda: {"detr_lite": "another"})
     capsys.readouterr()
     runs.complete([run])
-    assert capsys.readouterr().out.startswith("1 results were made with other versions of the code; ")
+    assert capsys.readouterr().out.startswith("1 of 1 results are from other versions of the code; ")
 
 
 def test_the_plan_lists_finished_and_missing_runs(runs, config, capsys):
