@@ -1,7 +1,10 @@
 """The parity measurement: it compares every tensor, notices an error in any, and reports it in a table."""
 
 import math
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,6 +93,14 @@ def test_the_command_prints_a_table_for_each_backbone(run_tool, tmp_path, monkey
     assert ended.out.count("| decoder layer 2 |") == 2
     rows = [line.split("|")[1].strip() for line in ended.out.splitlines()[2:9]]
     assert rows == [*OTHER_ROWS[:-1], *DECODER_ROWS, OTHER_ROWS[-1]]
+
+
+def test_the_command_works_from_any_folder(tmp_path):
+    tool = Path(parity.__file__).parents[1] / "tools" / "benchmark.py"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(tool), "parity", "--help"]
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "DetrForObjectDetection" in shown.stdout
 
 
 @pytest.mark.parametrize(
