@@ -1,8 +1,8 @@
-"""How transformers' detectors start to learn: as their authors' code does.
+"""Initialise the detectors of transformers as their published code does.
 
-transformers draws nearly all weights from one narrow normal distribution (deviation 0.01 or 0.02), and RT-DETRv2's
-scales of batch norm, which should be one, as well. That is harmless where trained weights are loaded over it, which is
-what it is for. From there a model would spend a short run on getting to where its authors let it start.
+transformers draws nearly all weights from a narrow normal distribution (standard deviation 0.01 or 0.02), even the
+scales of batch norm in RT-DETRv2, which should be one. That is harmless where pretrained weights are loaded afterwards,
+but a short run from random weights would be spent on recovering from it.
 """
 
 import math
@@ -13,57 +13,56 @@ from torch import nn
 
 LEAVES = (nn.Linear, nn.Conv2d, nn.Embedding, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
-RARE = 0.01
-"""Share of queries that say at first that they see a class (RetinaNet, arXiv 1708.02002, section 3.3)."""
+PRIOR = 0.01
+"""Initial probability of each class (RetinaNet, arXiv 1708.02002, section 3.3)."""
 
 
-def start_as_published(network: Any) -> None:
-    """Layers start as torch lets them, the first DETRs' matrices as Glorot has it, and what is singled out so.
-
-    transformers has most of what is singled out (offsets of deformable attention, gates, heads), and that comes last.
+def init_as_published(network: Any) -> None:
+    """torch's default initialisation for the layers, Xavier for the matrices of DETR and Conditional DETR, then the
+    special cases: offsets of deformable attention, gates and heads, most of which transformers implements.
     """
     for module in network.modules():
         if isinstance(module, LEAVES):
             module.reset_parameters()
-    if hasattr(network.config, "init_xavier_std"):  # DETR and its first heirs
+    if hasattr(network.config, "init_xavier_std"):  # DETR and Conditional DETR
         for part in (network.model.encoder, network.model.decoder):
             for name, parameter in part.named_parameters():
-                if parameter.ndim > 1 and "_embed" not in name:  # which are heads
+                if parameter.ndim > 1 and "_embed" not in name:  # those are heads
                     nn.init.xavier_uniform_(parameter)
     for tensor in (*network.parameters(), *network.buffers()):
         tensor._is_hf_initialized = False
     for module in network.modules():
         if not isinstance(module, LEAVES):
             network._init_weights(module)
-    _start_what_it_leaves_out(network)
+    _init_heads(network)
 
 
 @torch.no_grad()
-def _start_what_it_leaves_out(network: Any) -> None:
-    """Rare classes, boxes that start where their references are, and vectors of noisy classes that differ."""
+def _init_heads(network: Any) -> None:
+    """What transformers leaves out: class priors, boxes that start at their references, denoising class embeddings."""
     kind = network.config.model_type
     if kind == "deformable_detr":
         for layer in network.class_embed:
-            _make_rare(layer)
+            _set_prior(layer)
         for head in network.bbox_embed:
-            _make_zero(head)
-        # The first references are mere points: sides start at sigmoid(-2), an eighth of the image's.
+            _zero_last_layer(head)
+        # The first references are points without a size: sides start at sigmoid(-2), an eighth of the image's.
         network.bbox_embed[0].layers[-1].bias[2:] = -2.0
     elif kind == "conditional_detr":
-        _make_rare(network.class_labels_classifier)
-        _make_zero(network.bbox_predictor)
+        _set_prior(network.class_labels_classifier)
+        _zero_last_layer(network.bbox_predictor)
     elif kind in ("rt_detr_v2", "d_fine"):
-        _make_zero(network.model.enc_bbox_head)
+        _zero_last_layer(network.model.enc_bbox_head)
         if kind == "d_fine":
-            _make_zero(network.model.decoder.pre_bbox_head)
+            _zero_last_layer(network.model.decoder.pre_bbox_head)
         network.model.denoising_class_embed.reset_parameters()
 
 
-def _make_rare(layer: nn.Linear) -> None:
-    nn.init.constant_(layer.bias, -math.log((1 - RARE) / RARE))
+def _set_prior(layer: nn.Linear) -> None:
+    nn.init.constant_(layer.bias, -math.log((1 - PRIOR) / PRIOR))
 
 
-def _make_zero(head: Any) -> None:
-    """A network that answers zero at first."""
+def _zero_last_layer(head: Any) -> None:
+    """Make the initial output of an MLP zero."""
     nn.init.zeros_(head.layers[-1].weight)
     nn.init.zeros_(head.layers[-1].bias)

@@ -1,4 +1,4 @@
-"""A detector of transformers as our training sees a model: from a `Batch` to answers, with its own loss beside them."""
+"""A detector of transformers with the interface of a detr_lite model, and with its own loss in the output."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,30 +17,30 @@ HEADS = (
     *("class_embed", "bbox_embed", "class_labels_classifier", "bbox_predictor"),
     *("model.enc_score_head", "model.enc_bbox_head", "model.decoder.pre_bbox_head"),
 )
-"""Where the models have what gives classes and boxes; no model has all of these."""
+"""Names of the heads in the various models; no model has all of them."""
 
 PARTS = {"class": ("loss_ce", "loss_vfl"), "l1": ("loss_bbox",), "giou": ("loss_giou",)}
-"""Our names of what they log, of the last layer."""
+"""detr_lite's names of the loss terms -> those of transformers; the values are those of the last layer."""
 
 
 @dataclass(frozen=True)
 class BaselineOutput(DetrOutput):
-    """The last layer's answer, and in training the loss, which their models compute on the way."""
+    """Predictions of the last layer and, in training, the loss, which transformers computes in the forward pass."""
 
     losses: Losses | None = None
 
 
 class BaselineModel(nn.Module):
-    """Classes and boxes are computed, and judged, in single precision, as ours are.
+    """Heads and losses run in float32, as in detr_lite.
 
-    Under autocast their boxes would have the 8 bits of bfloat16: pixels, in an image of 256.
+    Under autocast the boxes would have bfloat16's 8 bits of precision, about a pixel in an image of 256.
     """
 
-    def __init__(self, peer: Baseline, sizes: BaselineSizes) -> None:
+    def __init__(self, baseline: Baseline, sizes: BaselineSizes) -> None:
         super().__init__()
-        self.counts_padding = peer.counts_padding
-        self.network = build_network(peer, sizes)
-        # Before the heads are wrapped: what their weights are is told by name.
+        self.boxes_include_padding = baseline.boxes_include_padding
+        self.network = build_network(baseline, sizes)
+        # Collected by name, before the heads are wrapped.
         self.class_weights = [
             module.weight
             for name, module in self.network.named_modules()
@@ -49,42 +49,42 @@ class BaselineModel(nn.Module):
         for name in HEADS:
             _wrap(self.network, name)
         decoder = self.network.model.decoder
-        for name in ("class_embed", "bbox_embed"):  # of which some decoders have a second list, of the same weights
+        for name in ("class_embed", "bbox_embed"):  # some decoders hold a second reference to the heads
             if getattr(decoder, name, None) is not None:
                 setattr(decoder, name, getattr(self.network, name))
         self.network.loss_function = LossInFloat32(self.network.loss_function)
 
     def forward(self, batch: Batch) -> BaselineOutput:
-        """In training the batch has targets, and the output losses."""
+        """In training the batch must have targets, and the output has losses."""
         images, is_padding = batch.images, batch.is_padding
-        if self.counts_padding:
+        if self.boxes_include_padding:
             height, width = images.shape[-2:]
-            missing = (0, -width % PYRAMID[-1], 0, -height % PYRAMID[-1])
-            images, is_padding = F.pad(images, missing), F.pad(is_padding, missing, value=True)
-        shares = _shares(is_padding) if self.counts_padding else images.new_ones(len(images), 4)
+            extra = (0, -width % PYRAMID[-1], 0, -height % PYRAMID[-1])
+            images, is_padding = F.pad(images, extra), F.pad(is_padding, extra, value=True)
+        scales = _unpadded_scale(is_padding) if self.boxes_include_padding else images.new_ones(len(images), 4)
         labels = None
         if self.training:
             assert batch.targets is not None
             labels = [
-                {"class_labels": target.labels, "boxes": target.boxes_cxcywh * share}
-                for target, share in zip(batch.targets, shares, strict=True)
+                {"class_labels": target.labels, "boxes": target.boxes_cxcywh * scale}
+                for target, scale in zip(batch.targets, scales, strict=True)
             ]
-        answer = self.network(
+        output = self.network(
             pixel_values=images.contiguous(memory_format=torch.channels_last),
             pixel_mask=(~is_padding).long(),
             labels=labels,
         )
         return BaselineOutput(
-            logits=answer.logits[None],
-            boxes_cxcywh=(answer.pred_boxes / shares[:, None])[None],
+            logits=output.logits[None],
+            boxes_cxcywh=(output.pred_boxes / scales[:, None])[None],
             losses=None
             if labels is None
-            else Losses(answer.loss.float(), _parts(answer.loss_dict, self.network.config)),
+            else Losses(output.loss.float(), _parts(output.loss_dict, self.network.config)),
         )
 
 
 def baseline_criterion(output: DetrOutput, targets: Sequence[Target]) -> Losses:
-    """The loss that has come with the output."""
+    """The loss that transformers has computed in the forward pass."""
     assert isinstance(output, BaselineOutput)
     assert output.losses is not None
     return output.losses
@@ -92,18 +92,18 @@ def baseline_criterion(output: DetrOutput, targets: Sequence[Target]) -> Losses:
 
 @dataclass(frozen=True)
 class LossInFloat32:
-    """One of transformers' losses, outside of autocast and with all its numbers in single precision."""
+    """A loss of transformers, run in float32 and without autocast."""
 
     loss: Any
 
-    def __call__(self, *given: Any, **named: Any) -> Any:
-        device = next(value.device for value in given if isinstance(value, Tensor))
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        device = next(value.device for value in args if isinstance(value, Tensor))
         with torch.autocast(device.type, enabled=False):
-            return self.loss(*_single(given), **_single(named))
+            return self.loss(*_to_float32(args), **_to_float32(kwargs))
 
 
 class InFloat32(nn.Module):
-    """A layer outside of autocast."""
+    """A layer that runs in float32 and without autocast."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class InFloat32(nn.Module):
 
 
 def _wrap(network: Any, name: str) -> None:
-    """Put a head, or each head of a list, into single precision, if the model has one of that name."""
+    """Wrap the head of that name, or each head of a list, in `InFloat32`, if the model has it."""
     *path, last = name.split(".")
     for step in path:
         network = getattr(network, step)
@@ -127,29 +127,29 @@ def _wrap(network: Any, name: str) -> None:
         setattr(network, last, InFloat32(head))
 
 
-def _shares(is_padding: Tensor) -> Float[Tensor, "batch 4"]:
-    """(width, height, width, height) of each image, relative to the padded one."""
+def _unpadded_scale(is_padding: Tensor) -> Float[Tensor, "batch 4"]:
+    """(width, height, width, height) of each image without its padding, relative to the padded size."""
     height, width = is_padding.shape[1:]
     widths, heights = (~is_padding[:, 0]).sum(1) / width, (~is_padding[:, :, 0]).sum(1) / height
     return torch.stack([widths, heights, widths, heights], dim=1)
 
 
-def _parts(terms: Mapping[str, Tensor], settings: Any) -> dict[str, Float[Tensor, " layer"]]:
-    """What the logs show; RT-DETRv2 and D-FINE give their terms weighted already, which is undone."""
+def _parts(terms: Mapping[str, Tensor], config: Any) -> dict[str, Float[Tensor, " layer"]]:
+    """The unweighted loss terms; RT-DETRv2 and D-FINE return them weighted."""
     parts = {}
-    for ours, theirs in PARTS.items():
-        for name in theirs:
+    for part, hf_names in PARTS.items():
+        for name in hf_names:
             if name in terms:
-                weight = getattr(settings, name.replace("loss_", "weight_loss_"), 1.0)
-                parts[ours] = (terms[name] / weight).reshape(1)
+                weight = getattr(config, name.replace("loss_", "weight_loss_"), 1.0)
+                parts[part] = (terms[name] / weight).reshape(1)
     return parts
 
 
-def _single(value: Any) -> Any:
+def _to_float32(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.float() if value.is_floating_point() else value
     if isinstance(value, list | tuple):
-        return type(value)(_single(item) for item in value)
+        return type(value)(_to_float32(item) for item in value)
     if type(value) is dict:
-        return {key: _single(item) for key, item in value.items()}
+        return {key: _to_float32(item) for key, item in value.items()}
     return value

@@ -1,9 +1,9 @@
-"""Trains one of transformers' detectors as `tools/train.py` trains ours.
+"""Train a detector of transformers as `tools/train.py` trains detr_lite's model:
 
 python -m benchmarks.baseline_run d_fine --config FILE --run_dir FOLDER
 
-Data, sizes, clock, schedule, optimiser and evaluation are our own, from the same settings. Nothing is kept of it but
-the log: `config.yaml`, `metrics.csv`, `curves.png` and `model.json`.
+Data, sizes, schedule, optimiser and evaluation are those of detr_lite, from the same settings. The run folder holds
+`config.yaml`, `metrics.csv`, `curves.png` and `model.json`, but no checkpoint.
 """
 
 import functools
@@ -37,25 +37,25 @@ MODEL_FILE = "model.json"
 
 
 def main() -> None:
-    name, *words = sys.argv[1:]
-    invocation = read_config(words, program="peer_run")
+    name, *arguments = sys.argv[1:]
+    invocation = read_config(arguments, program="baseline_run")
     if invocation.run_dir is None:
-        raise DetrLiteError("--run_dir is missing; say where the run is to be written")
+        raise DetrLiteError("--run_dir is missing; give the folder for the run")
     train_baseline(find_baseline(name), invocation, invocation.run_dir)
 
 
-def train_baseline(peer: Baseline, invocation: Invocation, folder: Path) -> None:
-    """One run on one device, from random weights, with an evaluation at its end; what is in the folder is replaced."""
+def train_baseline(baseline: Baseline, invocation: Invocation, folder: Path) -> None:
+    """One run on one device, from random weights, with a final evaluation; files in the folder are replaced."""
     silence_lightning()
     logging.getLogger("transformers").setLevel(logging.WARNING)
     allow_open_files()
     config, train, val = read_data(invocation.config)
     L.seed_everything(config.seed, workers=True, verbose=False)
     names = [category.name for category in train.categories]
-    model = BaselineModel(peer, baseline_sizes(config, len(names)))
+    model = BaselineModel(baseline, baseline_sizes(config, len(names)))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
-    print(f"model      {peer.title} on {config.model.backbone}, {parameters / 1e6:.1f} M parameters, {precision}")
+    print(f"{baseline.title} on {config.model.backbone}, {parameters / 1e6:.1f} M parameters, {precision}")
     folder.mkdir(parents=True, exist_ok=True)
     write_config(config, folder / "config.yaml")
     (folder / MODEL_FILE).write_text(json.dumps({"parameters": parameters}) + "\n")
@@ -63,7 +63,7 @@ def train_baseline(peer: Baseline, invocation: Invocation, folder: Path) -> None
     module = DetectionModule(
         model=model,
         criterion=baseline_criterion,
-        postprocess=build_postprocess(config.model, names, peer.activation),
+        postprocess=build_postprocess(config.model, names, baseline.activation),
         val=val,
         make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),
         clip=config.optim.max_grad_norm,
@@ -72,7 +72,7 @@ def train_baseline(peer: Baseline, invocation: Invocation, folder: Path) -> None
 
 
 def baseline_sizes(config: Config, classes: int) -> BaselineSizes:
-    """Our model's sizes; the level of those that ask one is our coarsest."""
+    """The sizes of detr_lite's model; single-scale baselines use its coarsest stride."""
     model = config.model
     return BaselineSizes(
         backbone=model.backbone,
@@ -100,25 +100,26 @@ def _trainer(config: Config, precision: str, folder: Path) -> L.Trainer:
 
 def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
     assert isinstance(model, BaselineModel)
-    name, rate = config.optimizer or "adamw", require("optim.lr", config.lr)
-    groups = parameter_groups(model, rate, 1.0, config.weight_decay, config.decay_all, name)
+    name, lr = config.optimizer or "adamw", require("optim.lr", config.lr)
+    groups = parameter_groups(model, lr, 1.0, config.weight_decay, config.decay_all, name)
     if name == "muon":
-        groups = spare_class_layers(groups, model.class_weights)
+        groups = exclude_class_layers(groups, model.class_weights)
     return make_optimizer(groups, fused, name)
 
 
-def spare_class_layers(groups: list[dict[str, Any]], class_weights: Collection[Tensor]) -> list[dict[str, Any]]:
-    """What gives classes is no matrix between hidden layers, by whatever name: Muon is not for it."""
-    of_classes = {id(weight) for weight in class_weights}
-    spared = []
+def exclude_class_layers(groups: list[dict[str, Any]], class_weights: Collection[Tensor]) -> list[dict[str, Any]]:
+    """Leave the classification layers to AdamW: Muon is for matrices between hidden layers."""
+    class_ids = {id(weight) for weight in class_weights}
+    divided = []
     for group in groups:
-        kept = [parameter for parameter in group["params"] if id(parameter) not in of_classes]
-        moved = [parameter for parameter in group["params"] if id(parameter) in of_classes]
-        if kept:
-            spared.append({**group, "params": kept})
-        if moved:
-            spared.append({**group, "params": moved, "name": f"{group['name']} of classes", "use_muon": False})
-    return spared
+        others = [parameter for parameter in group["params"] if id(parameter) not in class_ids]
+        classifiers = [parameter for parameter in group["params"] if id(parameter) in class_ids]
+        if others:
+            divided.append({**group, "params": others})
+        if classifiers:
+            name = f"{group['name']} of classes"
+            divided.append({**group, "params": classifiers, "name": name, "use_muon": False})
+    return divided
 
 
 if __name__ == "__main__":

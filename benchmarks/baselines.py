@@ -1,9 +1,9 @@
-"""Other people's detectors, out of transformers, at our sizes: who they are and how each is built.
+"""The baselines: detectors of transformers, built with the sizes of detr_lite's model.
 
-Each is what its paper calls by that name as far as transformers has it: DETR (arXiv 2005.12872), Conditional DETR
-(2108.06152), Deformable DETR with refined boxes (2010.04159; transformers' loss leaves out the proposals of the
-two-stage one), RT-DETRv2 (2407.17140) and D-FINE (2410.13842) in their smallest published proportions. All supervise
-every decoder layer, as published.
+They are DETR (arXiv 2005.12872), Conditional DETR (2108.06152), Deformable DETR with iterative box refinement
+(2010.04159; not the two-stage variant, whose proposals transformers leaves out of the loss), RT-DETRv2 (2407.17140) and
+D-FINE (2410.13842), the last two in their smallest published proportions. All have auxiliary losses after every decoder
+layer, as published.
 """
 
 import importlib.util
@@ -14,25 +14,25 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from benchmarks.baseline_init import RARE, start_as_published
+from benchmarks.baseline_init import PRIOR, init_as_published
 from detr_lite.evaluation.postprocess import Activation
 from detr_lite.model.backbone import Backbone
 from detr_lite.structures import DetrLiteError
 
-# transformers has no types.
+# transformers is not typed.
 Network = Any
 
 PYRAMID = (8, 16, 32)
-"""Pixels between the tokens of each level, for those that ask several."""
+"""Strides of the multi-scale models."""
 
 
 @dataclass(frozen=True)
 class BaselineSizes:
-    """What all models of a comparison have in common."""
+    """The sizes that all models of a comparison share."""
 
     backbone: str
     stride: int
-    """Of the only level, for those that ask one."""
+    """Of the single-scale models."""
     classes: int
     queries: int
     dim: int
@@ -45,102 +45,104 @@ class BaselineSizes:
 
 @dataclass(frozen=True)
 class Baseline:
-    """One of transformers' detectors."""
+    """A detector of transformers."""
 
     title: str
     family: str
-    """Its classes are `<family>Config` and `<family>ForObjectDetection`."""
+    """The classes are `<family>Config` and `<family>ForObjectDetection`."""
     levels: Literal["one", "pyramid"]
     activation: Activation = "sigmoid"
-    counts_padding: bool = False
+    boxes_include_padding: bool = False
     """Its boxes are relative to the padded image, whose sides must be multiples of the coarsest stride."""
-    two_rates: bool = False
-    """Worth a second learning rate: the strongest ones are not to lose for a rate that does not suit them."""
-    own: Callable[[BaselineSizes], Mapping[str, Any]] = field(default=lambda sizes: {})
-    """Settings beside those that all have."""
+    tune_lr: bool = False
+    """Run it with several learning rates and show the best, so that the strongest baselines are compared fairly."""
+    extra_settings: Callable[[BaselineSizes], Mapping[str, Any]] = field(default=lambda sizes: {})
+    """Settings of its configuration class that the others do not have."""
 
     def strides(self, sizes: BaselineSizes) -> tuple[int, ...]:
         return PYRAMID if self.levels == "pyramid" else (sizes.stride,)
 
 
-def _hybrid(sizes: BaselineSizes) -> dict[str, Any]:
-    """Of the encoders with one attention layer on the coarsest level and convolutions between levels."""
+def _hybrid_encoder(sizes: BaselineSizes) -> dict[str, Any]:
+    """Settings of RT-DETR's hybrid encoder: attention on the coarsest level, convolutions between levels."""
     return {
         "encoder_hidden_dim": sizes.dim,
         "decoder_in_channels": [sizes.dim] * len(PYRAMID),
         "feat_strides": list(PYRAMID),
         "hidden_expansion": 0.5,
-        "initializer_bias_prior_prob": RARE,
+        "initializer_bias_prior_prob": PRIOR,
     }
 
 
-PEERS = {
-    "rtdetr_v2": Baseline("RT-DETRv2", "RTDetrV2", "pyramid", counts_padding=True, two_rates=True, own=_hybrid),
+BASELINES = {
+    "rtdetr_v2": Baseline(
+        "RT-DETRv2", "RTDetrV2", "pyramid", boxes_include_padding=True, tune_lr=True, extra_settings=_hybrid_encoder
+    ),
     "d_fine": Baseline(
         "D-FINE",
         "DFine",
         "pyramid",
-        counts_padding=True,
-        two_rates=True,
-        own=lambda sizes: {**_hybrid(sizes), "depth_mult": 0.34},
+        boxes_include_padding=True,
+        tune_lr=True,
+        extra_settings=lambda sizes: {**_hybrid_encoder(sizes), "depth_mult": 0.34},
     ),
     "deformable_detr": Baseline(
         "Deformable DETR",
         "DeformableDetr",
         "pyramid",
-        own=lambda sizes: {"with_box_refine": True, "num_feature_levels": len(PYRAMID) + 1},
+        extra_settings=lambda sizes: {"with_box_refine": True, "num_feature_levels": len(PYRAMID) + 1},
     ),
     "conditional_detr": Baseline("Conditional DETR", "ConditionalDetr", "one"),
     "detr": Baseline("DETR", "Detr", "one", activation="softmax"),
 }
 
 
-class Maps(list[Any]):
-    """Feature maps as each of transformers' models asks for them."""
+class FeatureMaps(list[Any]):
+    """Feature maps that can be read as a list and as a backbone output of transformers; the models differ in that."""
 
     @property
-    def feature_maps(self) -> "Maps":
+    def feature_maps(self) -> "FeatureMaps":
         return self
 
 
 class BaselineBackbone(nn.Module):
-    """Our backbone where theirs would be: the same network, random weights, batch norm that learns, branches open."""
+    """detr_lite's backbone with the interface of transformers: random weights and trainable batch norm."""
 
     def __init__(self, network: Backbone) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Any) -> Maps:
-        return Maps(self.network(images))
+    def forward(self, images: Any) -> FeatureMaps:
+        return FeatureMaps(self.network(images))
 
 
 def find_baseline(name: str) -> Baseline:
-    """Errors: there is none of that name."""
-    if name not in PEERS:
-        raise DetrLiteError(f"--against: {name!r} is none of {', '.join(PEERS)}")
-    return PEERS[name]
+    """Errors: there is no baseline of that name."""
+    if name not in BASELINES:
+        raise DetrLiteError(f"--against: {name!r} is not one of {', '.join(BASELINES)}")
+    return BASELINES[name]
 
 
 def require_transformers() -> None:
-    """Errors: it is not installed."""
+    """Errors: transformers is not installed."""
     if importlib.util.find_spec("transformers") is None:
         raise DetrLiteError(
-            "transformers is not installed, and it is what to compare with; get it with: pip install transformers"
+            "transformers is not installed, and the comparison needs it; install it with: pip install transformers"
         )
 
 
-def build_network(peer: Baseline, sizes: BaselineSizes) -> Network:
-    """The model of transformers with random weights, started as published, on our backbone.
+def build_network(baseline: Baseline, sizes: BaselineSizes) -> Network:
+    """The detector of transformers on detr_lite's backbone, initialised as published.
 
-    Its own backbone is a placeholder with as many channels: transformers freezes batch norm in it, and in some models
-    its first stage, and with random weights that trains next to nothing.
+    The backbone that transformers builds is a placeholder with the same channels: transformers freezes its batch norm,
+    and in some models its first stage, which hardly trains from random weights.
 
     Errors: transformers is not installed, or the backbone lacks a stride.
     """
     require_transformers()
     import transformers
 
-    backbone = Backbone(sizes.backbone, peer.strides(sizes))
+    backbone = Backbone(sizes.backbone, baseline.strides(sizes))
     stages = [f"stage{number}" for number in range(1, len(backbone.channels) + 1)]
     settings = {
         "backbone_config": transformers.ResNetConfig(
@@ -159,16 +161,16 @@ def build_network(peer: Baseline, sizes: BaselineSizes) -> Network:
         "decoder_layers": sizes.decoder_layers,
         "encoder_ffn_dim": sizes.feedforward_dim,
         "decoder_ffn_dim": sizes.feedforward_dim,
-        # As ours and the original: of values, attention weights and hidden values alike.
+        # As in the original code, one dropout rate for residual branches, attention weights and hidden activations.
         "dropout": sizes.dropout,
         "attention_dropout": sizes.dropout,
         "activation_dropout": sizes.dropout,
         "auxiliary_loss": True,
     }
-    if peer.counts_padding:
+    if baseline.boxes_include_padding:
         settings["encoder_in_channels"] = list(backbone.channels)
-    config = getattr(transformers, f"{peer.family}Config")(**settings, **peer.own(sizes))
-    network = getattr(transformers, f"{peer.family}ForObjectDetection")(config)
-    start_as_published(network)
+    config = getattr(transformers, f"{baseline.family}Config")(**settings, **baseline.extra_settings(sizes))
+    network = getattr(transformers, f"{baseline.family}ForObjectDetection")(config)
+    init_as_published(network)
     network.model.backbone.model = BaselineBackbone(backbone)
     return network.to(memory_format=torch.channels_last)

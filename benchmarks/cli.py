@@ -1,136 +1,185 @@
-"""The words of `tools/benchmark.py`: what can be measured, and how. Nothing slow is loaded until they are read."""
+"""The command line of `tools/benchmark.py`. Slow imports wait until a measurement starts, so that --help is fast."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detr_lite.cli.command import CommandParser
 from detr_lite.structures import DetrLiteError
 
 if TYPE_CHECKING:
     from benchmarks.study import Request
 
-CONVERGE = """Trains detectors of transformers beside our `lite`: all from random weights on the same backbone, the same
-data, augmentation, image size, batch size, precision and schedule, for the same minutes, each in a process of its own.
-Prints a markdown table and draws AP over the minutes; --output has both, and a log of each run. What is finished is
-kept: the same command goes on where it was stopped, and runs only what has changed. The machine should do nothing else
-meanwhile. Needs transformers (pip install -e '.[dev]'); no weights are fetched."""
+Subcommands = argparse._SubParsersAction  # argparse has no public name for it
 
-ABLATE = """Trains the default and, beside it, the default with one change each, and prints what each change makes of
-AP, as a markdown table; draws AP over the run. What is finished is kept: the same command goes on where it was
-stopped, and runs only what has changed. The changes stand in benchmarks/ablate.py."""
+PARITY = """Compares `--model.name detr` with DetrForObjectDetection of transformers: both get the same random weights
+(and batch norm statistics) and the same padded batches of random images and objects. Prints a markdown table of the
+largest differences in each part of the model: logits and boxes of each decoder layer (boxes relative to the image),
+and, relative to their size, loss terms and gradients of the total loss. The tests' limit is 1e-4; float32 rounding
+stays below it. Needs transformers (pip install -e '.[dev]'); nothing is downloaded."""
 
-GRID = """Tries what is chosen from the data (sizes, rate) on drawn data sets from 100 images to 10,000, from one class
-to 80, from one object in an image to 150, from 96 pixels to 640: one run on each, from random weights. Prints a
-markdown table with what was chosen and what it learned; draws AP over the run. What is finished is kept: the same
-command goes on where it was stopped. The data sets stand in benchmarks/grid.py; --output gets them, too."""
+CONVERGE = """Trains `lite` and baselines from transformers with the same data, augmentation, image size, batch size,
+precision, schedule and training time, all from random weights on the same backbone, each in its own process. Prints a
+markdown table and plots AP over time; both are written to --output, with a log of each run. Finished runs are kept:
+the same command continues after an interruption, and repeats only what has changed. The machine should be otherwise
+idle. Needs transformers (pip install -e '.[dev]'); nothing is downloaded."""
 
-STEP = """Times loading, forward, matching and losses, backward and optimiser of training steps on the data set of the
-settings, and an image in evaluation, as a markdown table. The machine should do nothing else meanwhile."""
+ABLATE = """Trains the default settings and, for each row, the default with one change. Prints AP as a markdown table
+and plots it over the run. Finished runs are kept: the same command continues after an interruption, and repeats only
+what has changed. The changes are listed in benchmarks/ablate.py."""
 
-ATTENTION = """Times torch's attention and ours, forward and back with a bias that learns, in 32 bits and in bfloat16 on
-the processor, at the sizes of small runs, as a markdown table: the reason why ours is written out there."""
+GRID = """Tests the sizes and the learning rate that are chosen from the data, with one run from random weights on each
+of several generated datasets: 100 to 10,000 images, 1 to 80 classes, 1 to 150 objects per image, 96 to 640 pixels.
+Prints a markdown table of the choices and the AP, and plots AP over the run. Finished runs are kept: the same command
+continues after an interruption. The datasets are listed in benchmarks/grid.py and written to --output."""
 
-PEERS = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
+STEP = """Times loading, forward pass, matching and losses, backward pass and optimiser of training steps on the dataset
+of the settings, and the evaluation of an image, as a markdown table. The machine should be otherwise idle."""
+
+ATTENTION = """Times torch's fused attention and the explicit attention of detr_lite, forward and backward with a
+trainable bias, in float32 and bfloat16 on the CPU, at the sizes of small runs, as a markdown table."""
+
+BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 
 
-def add_converge(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    summary = "AP over minutes of training, beside detectors of transformers"
-    converge = kinds.add_parser("converge", help=summary, description=CONVERGE, allow_abbrev=False)
-    converge.add_argument("--against", default=PEERS, help=f"which, by comma (default: {PEERS})")
-    _add_common(converge, output="runs/converge", minutes=10.0)
-    rates = "learning rates of rtdetr_v2 and d_fine, of which the better is shown; the others have the last of them"
+def main() -> None:
+    parser = CommandParser(description="Measurements for docs/, printed as markdown tables.", allow_abbrev=False)
+    subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention):
+        add(subcommands)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+def _add_parity(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "differences between detr and transformers' DETR"
+    parity = subcommands.add_parser("parity", help=summary, description=PARITY, allow_abbrev=False)
+    parity.add_argument("--seeds", type=int, default=5, help="sets of weights and batches per backbone (default: 5)")
+    bodies = "timm's ResNets, comma-separated; -dc5 dilates the last stage (default: resnet18,resnet50)"
+    parity.add_argument("--bodies", default="resnet18,resnet50", help=bodies)
+    attention = (
+        "implementation in transformers: fused as in detr_lite, or eager, which rounds differently (default: sdpa)"
+    )
+    parity.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa", help=attention)
+    parity.add_argument("--output", type=Path, metavar="FILE", help="also write the table to this file")
+    parity.set_defaults(run=_run_parity)
+
+
+def _add_converge(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "AP over training time, beside detectors of transformers"
+    converge = subcommands.add_parser("converge", help=summary, description=CONVERGE, allow_abbrev=False)
+    against = f"baselines, comma-separated (default: {BASELINE_NAMES})"
+    converge.add_argument("--against", default=BASELINE_NAMES, help=against)
+    _add_config_and_length(converge, output="runs/converge", minutes=10.0)
+    rates = "learning rates of rtdetr_v2 and d_fine, of which the best is shown; the other baselines use the last one"
     converge.add_argument("--rates", default="1e-3,5e-4", help=f"{rates} (default: 1e-3,5e-4)")
-    optimizer = "of the others; ours is in the settings (default: adamw)"
+    optimizer = "of the baselines; lite uses that of the settings (default: adamw)"
     converge.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw", help=optimizer)
-    converge.set_defaults(measure=_converge, epochs=None)
+    converge.set_defaults(run=_run_converge, epochs=None)
 
 
-def add_ablate(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    summary = "what each part of the default contributes"
-    ablate = kinds.add_parser("ablate", help=summary, description=ABLATE, allow_abbrev=False)
-    ablate.add_argument("--rows", help="names of changes, by comma (default: all)")
-    _add_common(ablate, output="runs/ablate", minutes=None)
-    epochs = "in place of minutes: for a machine that does other work meanwhile"
+def _add_ablate(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "contribution of each part of the default settings"
+    ablate = subcommands.add_parser("ablate", help=summary, description=ABLATE, allow_abbrev=False)
+    ablate.add_argument("--rows", help="names of changes, comma-separated (default: all)")
+    _add_config_and_length(ablate, output="runs/ablate", minutes=None)
+    epochs = "instead of --minutes, for a machine that does other work at the same time"
     ablate.add_argument("--epochs", type=int, help=epochs)
-    ablate.set_defaults(measure=_ablate)
+    ablate.set_defaults(run=_run_ablate)
 
 
-def add_grid(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    summary = "what the defaults learn from data of many sizes"
-    grid = kinds.add_parser("grid", help=summary, description=GRID, allow_abbrev=False)
+def _add_grid(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "AP of the default settings on datasets of many sizes"
+    grid = subcommands.add_parser("grid", help=summary, description=GRID, allow_abbrev=False)
     grid.add_argument("--config", default="finetune_small.yaml", help="settings (default: finetune_small.yaml)")
-    grid.add_argument("--rows", help="names of data sets, by comma (default: all)")
-    grid.add_argument("--steps", type=int, default=500, help="of each run, up to whole epochs (default: 500)")
-    _add_runs(grid, output="runs/grid")
-    grid.set_defaults(measure=_grid, root=None, minutes=None, epochs=1)
+    grid.add_argument("--rows", help="names of datasets, comma-separated (default: all)")
+    steps = "of each run, rounded up to whole epochs (default: 500)"
+    grid.add_argument("--steps", type=int, default=500, help=steps)
+    _add_seeds_and_output(grid, output="runs/grid")
+    grid.set_defaults(run=_run_grid, root=None, minutes=None, epochs=1)
 
 
-def add_speed(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    summary = "where the time of a training step goes"
-    step = kinds.add_parser("step", help=summary, description=STEP, allow_abbrev=False)
+def _add_step(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time of each part of a training step"
+    step = subcommands.add_parser("step", help=summary, description=STEP, allow_abbrev=False)
     step.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
-    step.add_argument("--root", metavar="DIR", help="the data set, in place of that of the settings")
-    step.add_argument("--steps", type=int, default=20, help="steps that are measured (default: 20)")
-    step.set_defaults(measure=_step)
-    summary = "attention on the processor, torch's and written out"
-    attention = kinds.add_parser("attention", help=summary, description=ATTENTION, allow_abbrev=False)
-    attention.set_defaults(measure=_attention)
+    step.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
+    step.add_argument("--steps", type=int, default=20, help="number of timed steps (default: 20)")
+    step.set_defaults(run=_run_step)
 
 
-def _add_common(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
+def _add_attention(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time of attention on the CPU: torch's and detr_lite's"
+    attention = subcommands.add_parser("attention", help=summary, description=ATTENTION, allow_abbrev=False)
+    attention.set_defaults(run=_run_attention)
+
+
+def _add_config_and_length(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
     command.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
-    command.add_argument("--root", metavar="DIR", help="the data set, in place of that of the settings")
-    how_long = f"of training for each run, evaluations aside (default: {minutes or 3:g})"
-    command.add_argument("--minutes", type=float, default=minutes, help=how_long)
-    _add_runs(command, output)
+    command.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
+    length = f"of training for each run, without evaluations (default: {minutes or 3:g})"
+    command.add_argument("--minutes", type=float, default=minutes, help=length)
+    _add_seeds_and_output(command, output)
 
 
-def _add_runs(command: argparse.ArgumentParser, output: str) -> None:
-    command.add_argument("--seeds", type=int, default=1, help="runs of each, with different seeds (default: 1)")
+def _add_seeds_and_output(command: argparse.ArgumentParser, output: str) -> None:
+    command.add_argument("--seeds", type=int, default=1, help="runs of each row, with different seeds (default: 1)")
     command.add_argument("--output", type=Path, default=Path(output), metavar="FOLDER", help=f"(default: {output})")
-    command.add_argument("--list", action="store_true", help="only say what would be run, and how long it would take")
+    command.add_argument("--list", action="store_true", help="list the missing runs and their estimated time only")
 
 
-def _converge(arguments: argparse.Namespace) -> None:
+def _run_parity(arguments: argparse.Namespace) -> None:
+    from benchmarks.parity import parity_table
+
+    table = parity_table(_split(arguments.bodies), arguments.seeds, arguments.attention)
+    print(table)
+    if arguments.output is not None:
+        arguments.output.write_text(table + "\n")
+
+
+def _run_converge(arguments: argparse.Namespace) -> None:
     from benchmarks.converge import converge
 
     try:
-        rates = [float(rate) for rate in _listed(arguments.rates)]
+        rates = [float(rate) for rate in _split(arguments.rates)]
     except ValueError as error:
-        raise DetrLiteError(f"--rates: {arguments.rates} is no list of numbers such as 1e-3,5e-4") from error
-    converge(_request(arguments), _listed(arguments.against), rates, arguments.optimizer)
+        raise DetrLiteError(f"--rates: {arguments.rates} is not a list of numbers such as 1e-3,5e-4") from error
+    converge(_request(arguments), _split(arguments.against), rates, arguments.optimizer)
 
 
-def _ablate(arguments: argparse.Namespace) -> None:
+def _run_ablate(arguments: argparse.Namespace) -> None:
     from benchmarks.ablate import ablate
 
     if arguments.minutes is None and arguments.epochs is None:
         arguments.minutes = 3.0
-    ablate(_request(arguments), None if arguments.rows is None else _listed(arguments.rows))
+    ablate(_request(arguments), None if arguments.rows is None else _split(arguments.rows))
 
 
-def _grid(arguments: argparse.Namespace) -> None:
+def _run_grid(arguments: argparse.Namespace) -> None:
     from benchmarks.grid import grid
 
-    if arguments.steps < 1:
-        raise DetrLiteError(f"--steps is {arguments.steps}; it must be at least 1")
-    grid(_request(arguments), arguments.steps, None if arguments.rows is None else _listed(arguments.rows))
+    _check_steps(arguments)
+    grid(_request(arguments), arguments.steps, None if arguments.rows is None else _split(arguments.rows))
 
 
-def _step(arguments: argparse.Namespace) -> None:
+def _run_step(arguments: argparse.Namespace) -> None:
     from benchmarks.step import step_table
     from detr_lite.config import read_config
 
-    if arguments.steps < 1:
-        raise DetrLiteError(f"--steps is {arguments.steps}; it must be at least 1")
-    words = ["--config", arguments.config, *([] if arguments.root is None else ["--data.root", arguments.root])]
-    print(step_table(read_config(words).config, arguments.steps))
+    _check_steps(arguments)
+    root = [] if arguments.root is None else ["--data.root", arguments.root]
+    print(step_table(read_config(["--config", arguments.config, *root]).config, arguments.steps))
 
 
-def _attention(arguments: argparse.Namespace) -> None:
+def _run_attention(arguments: argparse.Namespace) -> None:
     from benchmarks.step import attention_table
 
     print(attention_table())
+
+
+def _check_steps(arguments: argparse.Namespace) -> None:
+    if arguments.steps < 1:
+        raise DetrLiteError(f"--steps is {arguments.steps}; it must be at least 1")
 
 
 def _request(arguments: argparse.Namespace) -> "Request":
@@ -143,9 +192,9 @@ def _request(arguments: argparse.Namespace) -> "Request":
         epochs=arguments.epochs,
         seeds=arguments.seeds,
         output=arguments.output,
-        only_list=arguments.list,
+        list_only=arguments.list,
     )
 
 
-def _listed(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]

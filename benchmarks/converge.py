@@ -1,34 +1,37 @@
-"""How fast `lite` learns beside transformers' detectors: the same data and minutes for each, one table, one picture."""
+"""How fast `lite` converges beside detectors of transformers: same data and training time, one table, one figure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Literal
 
-from benchmarks.baselines import PEERS, Baseline, find_baseline, require_transformers
+from benchmarks.baselines import BASELINES, Baseline, find_baseline, require_transformers
 from benchmarks.curves import Curve
 from benchmarks.result import Result, mean_and_range
-from benchmarks.runs import Run, Start, with_seeds
-from benchmarks.study import Request, Study, finish, markdown
+from benchmarks.runs import Launcher, Run, with_seeds
+from benchmarks.study import Request, Study, markdown, write_report
 from detr_lite.build import require
 from detr_lite.config import Config
 from detr_lite.structures import DetrLiteError
 
 EVALUATIONS = 10
-"""So many points each curve has."""
+"""The number of points of each curve."""
 
-COLUMNS = ("model", "parameters", "optimiser, rate", "steps", "AP at half", "AP", "AP50", "AP75", "AP small")
+COLUMNS = (
+    *("model", "parameters", "optimiser, learning rate", "steps", "AP at half time", "AP", "AP50", "AP75"),
+    "AP small",
+)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model at one learning rate: a line of the table, if no other rate does better."""
+    """A model at one learning rate; the table shows the best candidate of each model."""
 
     name: str
     runs: tuple[Run, ...]
 
     @property
-    def rate(self) -> float:
+    def lr(self) -> float:
         return require("optim.lr", self.runs[0].config.optim.lr)
 
 
@@ -37,47 +40,51 @@ def converge(
     against: Sequence[str],
     rates: Sequence[float],
     optimizer: Literal["adamw", "muon"],
-    start: Start | None = None,
+    launch: Launcher | None = None,
 ) -> None:
-    """Make the runs that are missing; print and write the table, draw the curves.
+    """Make the missing runs; print and write the table, plot the curves.
 
     Args:
-        rates: of the peers that are worth two; the others have the last of them.
-        optimizer: of the peers; ours has that of the settings.
+        rates: learning rates of the baselines that are run with several; the others use the last one.
+        optimizer: of the baselines; `lite` uses the optimiser of the settings.
 
-    Errors: an unknown peer, no rate, no transformers, a run that fails (when the others are done).
+    Errors: an unknown baseline, no learning rate, transformers missing, a failed run (after the others are done).
     """
-    peers = {name: find_baseline(name) for name in against}
+    baselines = {name: find_baseline(name) for name in against}
     if not rates or min(rates) <= 0:
         raise DetrLiteError(f"--rates: give one learning rate or more, such as 1e-3,5e-4; got {list(rates)}")
-    if peers:
+    if baselines:
         require_transformers()
-    study = Study(request, comparable, start)
+    study = Study(request, comparable, launch)
     config = study.config
-    ours = [Candidate("lite", tuple(with_seeds(Run("lite", config), request.seeds)))]
-    groups = [ours, *(_contenders(name, peer, config, rates, optimizer, request.seeds) for name, peer in peers.items())]
-    failures = study.make([run for group in groups for contender in group for run in contender.runs])
+    lite = [Candidate("lite", tuple(with_seeds(Run("lite", config), request.seeds)))]
+    groups = [
+        lite,
+        *(_candidates(name, baseline, config, rates, optimizer, request.seeds) for name, baseline in baselines.items()),
+    ]
+    failures = study.complete([run for group in groups for candidate in group for run in candidate.runs])
     if failures is None:
         return
 
     rows, curves, notes = [], [], []
     for group in groups:
-        outcomes = {contender: study.runs.outcomes(contender.runs) for contender in group}
-        ranked = sorted((one for one in group if outcomes[one]), key=lambda one: _final(outcomes[one]), reverse=True)
-        is_ours = group is ours
-        title = "lite (ours)" if is_ours else PEERS[group[0].name].title
+        results = {candidate: study.runs.results(candidate.runs) for candidate in group}
+        finished = [candidate for candidate in group if results[candidate]]
+        ranked = sorted(finished, key=lambda candidate: _mean_ap(results[candidate]), reverse=True)
+        is_lite = group is lite
+        title = "lite (ours)" if is_lite else BASELINES[group[0].name].title
         if not ranked:
             rows.append([title, *["failed"] * (len(COLUMNS) - 1)])
             continue
-        rows.append(_row(title, ranked[0], outcomes[ranked[0]], is_ours))
-        curves.append(Curve(title, tuple(outcomes[ranked[0]]), is_ours))
-        notes += [f"{title} at {other.rate:g} had AP {_final(outcomes[other]):.3f}" for other in ranked[1:]]
-    table = "\n\n".join([markdown(COLUMNS, rows), _notes(study, peers, notes)])
-    finish(request, table, curves, f"AP on the validation images of {study.runs.name}", failures)
+        rows.append(_row(title, ranked[0], results[ranked[0]], is_lite))
+        curves.append(Curve(title, tuple(results[ranked[0]]), is_lite))
+        notes += [f"{title} with {other.lr:g}: AP {_mean_ap(results[other]):.3f}" for other in ranked[1:]]
+    table = "\n\n".join([markdown(COLUMNS, rows), _notes(study, baselines, notes)])
+    write_report(request, table, curves, f"AP on the validation images of {study.runs.name}", failures)
 
 
 def comparable(config: Config) -> Config:
-    """Settings under which models differ in nothing but themselves: `lite` on a random backbone, on one device."""
+    """Settings that leave the model as the only difference: `lite` on a random backbone, on one device."""
     return replace(
         config,
         model=replace(config.model, name="lite", pretrained=False, init_from=None, freeze_first_stage=False),
@@ -88,56 +95,59 @@ def comparable(config: Config) -> Config:
     )
 
 
-def _contenders(
-    name: str, peer: Baseline, config: Config, rates: Sequence[float], optimizer: Literal["adamw", "muon"], seeds: int
+def _candidates(
+    name: str,
+    baseline: Baseline,
+    config: Config,
+    rates: Sequence[float],
+    optimizer: Literal["adamw", "muon"],
+    seeds: int,
 ) -> list[Candidate]:
-    contenders = []
-    for rate in dict.fromkeys(rates) if peer.two_rates else rates[-1:]:
-        run = Run(
-            f"{name} at {rate:g}", replace(config, optim=replace(config.optim, optimizer=optimizer, lr=rate)), name
-        )
-        contenders.append(Candidate(name, tuple(with_seeds(run, seeds))))
-    return contenders
+    candidates = []
+    for lr in dict.fromkeys(rates) if baseline.tune_lr else rates[-1:]:
+        run = Run(f"{name} at {lr:g}", replace(config, optim=replace(config.optim, optimizer=optimizer, lr=lr)), name)
+        candidates.append(Candidate(name, tuple(with_seeds(run, seeds))))
+    return candidates
 
 
-def _final(outcomes: Sequence[Result]) -> float:
-    return sum(outcome.last.numbers["AP"] for outcome in outcomes) / len(outcomes)
+def _mean_ap(results: Sequence[Result]) -> float:
+    return sum(result.last.metrics["AP"] for result in results) / len(results)
 
 
-def _row(title: str, contender: Candidate, outcomes: Sequence[Result], is_ours: bool) -> list[str]:
-    def precision(value: float) -> str:
+def _row(title: str, candidate: Candidate, results: Sequence[Result], is_bold: bool) -> list[str]:
+    def three_digits(value: float) -> str:
         return f"{value:.3f}"
 
-    optimizer = contender.runs[0].config.optim.optimizer
+    optimizer = candidate.runs[0].config.optim.optimizer
     cells = [
         title,
-        f"{outcomes[0].parameters / 1e6:.1f} M",
-        f"{optimizer}, {contender.rate:g}",
-        mean_and_range(outcomes, lambda outcome: outcome.last.step, lambda steps: f"{steps:,.0f}"),
-        mean_and_range(outcomes, lambda outcome: outcome.at_half().numbers["AP"], precision),
+        f"{results[0].parameters / 1e6:.1f} M",
+        f"{optimizer}, {candidate.lr:g}",
+        mean_and_range(results, lambda result: result.last.step, lambda steps: f"{steps:,.0f}"),
+        mean_and_range(results, lambda result: result.at_half_time().metrics["AP"], three_digits),
         *(
-            mean_and_range(outcomes, lambda outcome, name=name: outcome.last.numbers[name], precision)  # type: ignore[misc]
+            mean_and_range(results, lambda result, name=name: result.last.metrics[name], three_digits)  # type: ignore[misc]
             for name in ("AP", "AP50", "AP75", "APs")
         ),
     ]
-    return [f"**{cell}**" for cell in cells] if is_ours else cells
+    return [f"**{cell}**" for cell in cells] if is_bold else cells
 
 
-def _notes(study: Study, peers: dict[str, Baseline], of_rates: Sequence[str]) -> str:
+def _notes(study: Study, baselines: dict[str, Baseline], other_rates: Sequence[str]) -> str:
     model = study.config.model
     notes = [
         study.conditions(),
-        f"All start from random weights, on the same backbone ({model.backbone}), whose batch norm learns; layers: "
-        f"{model.encoder_layers} of the encoder and {model.decoder_layers} of the decoder, of width {model.dim}. "
-        "Numbers are those of the last weights.",
+        f"All models start from random weights, on the same backbone ({model.backbone}) with trainable batch norm; "
+        f"{model.encoder_layers} encoder and {model.decoder_layers} decoder layers of dimension {model.dim}. "
+        "Metrics are those of the final weights.",
     ]
-    if peers:
-        several = [peer.title for peer in peers.values() if peer.levels == "pyramid"]
-        levels = f"; {', '.join(several)} on strides 8, 16 and 32, where `lite` has {list(model.strides)}"
+    if baselines:
+        pyramids = [baseline.title for baseline in baselines.values() if baseline.levels == "pyramid"]
+        levels = f"; {', '.join(pyramids)} on strides 8, 16 and 32, where `lite` has {list(model.strides)}"
         notes.append(
-            f"The others are transformers {version('transformers')}'s, with their own losses and initial weights as "
-            f"published{levels if several else ''}."
+            f"The baselines are those of transformers {version('transformers')}, with their own losses and their "
+            f"published initialisation{levels if pyramids else ''}."
         )
-    if of_rates:
-        notes.append(f"The better of the rates: {'; '.join(of_rates)}.")
+    if other_rates:
+        notes.append(f"Learning rates with lower AP: {'; '.join(other_rates)}.")
     return "\n".join(notes)

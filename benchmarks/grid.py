@@ -1,4 +1,4 @@
-"""Whether what is chosen from the data is well chosen: a run for each corner of what people bring."""
+"""Are the sizes chosen from the data good ones? One run on each of several generated datasets of different kinds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
@@ -6,92 +6,95 @@ from math import ceil
 
 from benchmarks.converge import comparable
 from benchmarks.curves import Curve
-from benchmarks.grid_data import Kind, draw_data_set, is_drawn
+from benchmarks.grid_data import DatasetSpec, generate_dataset, is_generated
 from benchmarks.result import Result, mean_and_range
-from benchmarks.runs import Run, Start, with_seeds
-from benchmarks.study import Request, Study, finish, markdown, sizes
+from benchmarks.runs import Launcher, Run, with_seeds
+from benchmarks.study import Request, Study, describe_sizes, markdown, write_report
 from detr_lite.build import require
 from detr_lite.config import Config
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable
 
-KINDS: dict[str, Kind] = {
-    "usual": Kind(images=1000, classes=8, objects=8, pixels=192),
-    "few images": Kind(images=100, classes=8, objects=8, pixels=192),
-    "many images": Kind(images=10_000, classes=8, objects=8, pixels=192),
-    "one class": Kind(images=1000, classes=1, objects=8, pixels=192),
-    "many classes": Kind(images=1000, classes=80, objects=8, pixels=192),
-    "single objects": Kind(images=1000, classes=8, objects=1, pixels=192),
-    "many objects": Kind(images=1000, classes=8, objects=150, pixels=384),
-    "small images": Kind(images=1000, classes=8, objects=8, pixels=96),
-    "large images": Kind(images=1000, classes=8, objects=8, pixels=640),
-    "few of one and small": Kind(images=100, classes=1, objects=1, pixels=96),
-    "few of many classes": Kind(images=100, classes=80, objects=8, pixels=192),
-    "many of many and large": Kind(images=1000, classes=80, objects=150, pixels=640),
+DATASETS: dict[str, DatasetSpec] = {
+    "typical": DatasetSpec(images=1000, classes=8, objects=8, pixels=192),
+    "few images": DatasetSpec(images=100, classes=8, objects=8, pixels=192),
+    "many images": DatasetSpec(images=10_000, classes=8, objects=8, pixels=192),
+    "one class": DatasetSpec(images=1000, classes=1, objects=8, pixels=192),
+    "many classes": DatasetSpec(images=1000, classes=80, objects=8, pixels=192),
+    "single objects": DatasetSpec(images=1000, classes=8, objects=1, pixels=192),
+    "many objects": DatasetSpec(images=1000, classes=8, objects=150, pixels=384),
+    "small images": DatasetSpec(images=1000, classes=8, objects=8, pixels=96),
+    "large images": DatasetSpec(images=1000, classes=8, objects=8, pixels=640),
+    "few small images of one class": DatasetSpec(images=100, classes=1, objects=1, pixels=96),
+    "few images of many classes": DatasetSpec(images=100, classes=80, objects=8, pixels=192),
+    "many objects of many classes": DatasetSpec(images=1000, classes=80, objects=150, pixels=640),
 }
-"""The usual one, then what is far from it in one respect, then in several."""
+"""A typical one, then datasets that differ from it in one respect, then in several."""
 
-COLUMNS = ("data", "images", "classes", "objects", "pixels", "chosen", "steps", "AP", "AP50")
+COLUMNS = ("dataset", "images", "classes", "objects", "pixels", "chosen sizes", "steps", "AP", "AP50")
 
 
 def grid(
     request: Request,
     steps: int,
     rows: Sequence[str] | None,
-    start: Start | None = None,
-    kinds: Mapping[str, Kind] = KINDS,
+    launch: Launcher | None = None,
+    datasets: Mapping[str, DatasetSpec] = DATASETS,
 ) -> None:
-    """Draw the data sets, make the runs that are missing; print and write the table, draw the curves.
+    """Generate the datasets, make the missing runs; print and write the table, plot the curves.
 
     Args:
-        request: its root and its number of epochs are not used.
+        request: its `root` and `epochs` are not used.
         steps: of each run, rounded up to whole epochs.
-        rows: names of data sets; by default all.
+        rows: names of datasets; by default all.
 
-    Errors: an unknown row, a run that fails (when the others are done).
+    Errors: an unknown row, a failed run (after the others are done).
     """
-    unknown = [row for row in rows or () if row not in kinds]
+    unknown = [row for row in rows or () if row not in datasets]
     if unknown:
-        raise DetrLiteError(f"--rows: there is no {unknown[0]!r}; there are: {', '.join(kinds)}")
+        raise DetrLiteError(f"--rows: there is no {unknown[0]!r}; there are: {', '.join(datasets)}")
     lines, curves, failures = [], [], []
-    for row in rows or kinds:
-        kind = kinds[row]
-        folder = request.output / "runs" / "data" / "-".join(map(str, astuple(kind)))
-        if request.only_list and not is_drawn(folder):
-            print(f"to draw    {row}: {kind}; then a run of {steps:,} steps or more")
+    for row in rows or datasets:
+        spec = datasets[row]
+        folder = request.output / "runs" / "data" / "-".join(map(str, astuple(spec)))
+        if request.list_only and not is_generated(folder):
+            print(f"missing: dataset {row!r} ({spec}) and a run of at least {steps:,} steps")
             continue
-        draw_data_set(folder, kind)
-        study = Study(replace(request, root=str(folder)), comparable, start)
-        config = _of_steps(study.config, len(study.train.images), steps)
+        generate_dataset(folder, spec)
+        study = Study(replace(request, root=str(folder)), comparable, launch)
+        config = _with_steps(study.config, len(study.train.images), steps)
         runs = with_seeds(Run(row, config), request.seeds)
-        failed = study.make(runs)
+        failed = study.complete(runs)
         if failed is None:
             continue
         failures += failed
-        outcomes = study.runs.outcomes(runs)
-        lines.append(_row(row, kind, config, outcomes))
-        if outcomes:
-            curves.append(Curve(row, tuple(outcomes), row == next(iter(kinds))))
+        results = study.runs.results(runs)
+        lines.append(_row(row, spec, config, results))
+        if results:
+            curves.append(Curve(row, tuple(results), row == next(iter(datasets))))
     if lines:
         notes = (
-            f"`{printable(request.config)}` from random weights, with the sizes that it leaves open; at least "
-            f"{steps:,} steps each; {request.seeds_in_words()}. Numbers are those of the last weights."
+            f"`{printable(request.config)}` from random weights, with sizes chosen from the data; at least "
+            f"{steps:,} steps each; {request.describe_seeds()}. Metrics are those of the final weights."
         )
-        finish(request, "\n\n".join([markdown(COLUMNS, lines), notes]), curves, "AP on validation images", failures)
+        table = "\n\n".join([markdown(COLUMNS, lines), notes])
+        write_report(request, table, curves, "AP on validation images", failures)
 
 
-def _of_steps(config: Config, images: int, steps: int) -> Config:
-    in_epoch = ceil(images / require("data.batch_size", config.data.batch_size) / config.optim.accumulate_grad_batches)
-    return replace(config, trainer=replace(config.trainer, max_epochs=ceil(steps / in_epoch), max_minutes=None))
+def _with_steps(config: Config, images: int, steps: int) -> Config:
+    batch_size = require("data.batch_size", config.data.batch_size)
+    steps_per_epoch = ceil(images / batch_size / config.optim.accumulate_grad_batches)
+    return replace(config, trainer=replace(config.trainer, max_epochs=ceil(steps / steps_per_epoch), max_minutes=None))
 
 
-def _row(row: str, kind: Kind, config: Config, outcomes: Sequence[Result]) -> list[str]:
-    cells = [row, f"{kind.images:,}", str(kind.classes), f"1 .. {kind.objects}", str(kind.pixels), sizes(config)]
-    if not outcomes:
+def _row(row: str, spec: DatasetSpec, config: Config, results: Sequence[Result]) -> list[str]:
+    cells = [row, f"{spec.images:,}", str(spec.classes), f"1 .. {spec.objects}", str(spec.pixels)]
+    cells.append(describe_sizes(config))
+    if not results:
         return [*cells, *["failed"] * 3]
     return [
         *cells,
-        mean_and_range(outcomes, lambda outcome: outcome.last.step, "{:,.0f}".format),
-        mean_and_range(outcomes, lambda outcome: outcome.last.numbers["AP"], "{:.3f}".format),
-        mean_and_range(outcomes, lambda outcome: outcome.last.numbers["AP50"], "{:.3f}".format),
+        mean_and_range(results, lambda result: result.last.step, "{:,.0f}".format),
+        mean_and_range(results, lambda result: result.last.metrics["AP"], "{:.3f}".format),
+        mean_and_range(results, lambda result: result.last.metrics["AP50"], "{:.3f}".format),
     ]

@@ -1,6 +1,6 @@
-"""Two of the same: transformers' `DetrForObjectDetection` and our `detr`, with the same random numbers in every place.
+"""transformers' `DetrForObjectDetection` and detr_lite's `detr` with the same random weights.
 
-The weights are paired here module by module, apart from `weights/`, so that neither map vouches for itself.
+The modules are paired here independently of `detr_lite.weights`, so that an error in its key mapping would be noticed.
 """
 
 import math
@@ -16,13 +16,13 @@ from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
 from detr_lite.model.detr import Detr
 
-# A network: the parts of theirs have no types, and those of ours are reached by name.
+# transformers is not typed, and submodules are reached by attribute.
 Network = Any
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of both models; by default those of the published DETR."""
+    """Sizes of both models; by default those of the published DETR."""
 
     body: str = "resnet50"
     dim: int = 256
@@ -33,22 +33,22 @@ class Sizes:
     classes: int = 91
     dropout: float = 0.0
     dilation: bool = False
-    """Of the last stage: the published "DC5" models."""
+    """Dilated last stage, as in the published "DC5" models."""
 
 
 def make_parity_models(
     sizes: Sizes, seed: int, freeze_batch_norm: bool = True, attention: Literal["sdpa", "eager"] = "sdpa"
 ) -> tuple[Network, Detr]:
-    """Theirs and ours in evaluation mode, equal in every number, none of which is at its start.
+    """The reference of transformers and detr_lite's model in evaluation mode, with equal random weights.
 
     Args:
-        freeze_batch_norm: ours has the original's fixed batch norm, or torch's, which learns.
-        attention: theirs is torch's fused one, by default like ours, or the formula, which rounds otherwise.
+        freeze_batch_norm: whether detr_lite's model has the original's frozen batch norm, or torch's trainable one.
+        attention: implementation used by transformers, fused (sdpa) as in detr_lite or eager, which rounds differently.
 
-    Errors: transformers is not installed, or there is no such body.
+    Errors: transformers is not installed, or timm has no such backbone.
     """
     with torch.random.fork_rng(devices=[]):
-        # "pretrained" says what becomes of batch norm. Weights come from elsewhere, so nothing is fetched.
+        # "pretrained" decides about frozen batch norm; with `for_checkpoint` no weights are downloaded.
         config = ModelConfig(
             name="detr",
             backbone=sizes.body,
@@ -63,19 +63,19 @@ def make_parity_models(
             dropout=sizes.dropout,
             num_queries=sizes.queries,
         )
-        ours = build_model(config, sizes.classes, for_checkpoint=True).eval()
-        theirs = _make_theirs(sizes, attention)
-    fill_with_random_values(theirs, seed)
-    copy_weights(theirs, ours)
-    return theirs, ours
+        model = build_model(config, sizes.classes, for_checkpoint=True).eval()
+        reference = _make_reference(sizes, attention)
+    fill_with_random_values(reference, seed)
+    copy_weights(reference, model)
+    return reference, model
 
 
-def _make_theirs(sizes: Sizes, attention: str) -> Network:
+def _make_reference(sizes: Sizes, attention: str) -> Network:
     require_transformers()
     from transformers import DetrConfig, DetrForObjectDetection, TimmBackboneConfig
 
     config = DetrConfig(
-        # No weights are fetched for it.
+        # A timm backbone without pretrained weights.
         backbone_config=TimmBackboneConfig(
             backbone=sizes.body, out_indices=[1, 2, 3, 4], output_stride=16 if sizes.dilation else None
         ),
@@ -88,12 +88,12 @@ def _make_theirs(sizes: Sizes, attention: str) -> Network:
         decoder_ffn_dim=sizes.feedforward_dim,
         num_queries=sizes.queries,
         num_labels=sizes.classes,
-        # The original drops in all three places; by default transformers does in the first alone.
+        # The original has dropout in all three places; transformers by default only in the first.
         dropout=sizes.dropout,
         attention_dropout=sizes.dropout,
         activation_dropout=sizes.dropout,
         auxiliary_loss=False,
-        # The paper's, appendix A.4; said here, so that no change of their defaults changes the measure.
+        # The paper's (appendix A.4), given explicitly in case the defaults of transformers change.
         class_cost=1,
         bbox_cost=5,
         giou_cost=2,
@@ -102,28 +102,27 @@ def _make_theirs(sizes: Sizes, attention: str) -> Network:
         eos_coefficient=0.1,
         attn_implementation=attention,
     )
-    theirs = DetrForObjectDetection(config)
-    # In training they drop values of the projected feature map, too. The original does not, and it is the measure.
-    theirs.model.encoder.dropout = 0.0
-    theirs.requires_grad_(True)  # the first stage, too, which it freezes
-    theirs.eval()
-    return theirs
+    reference = DetrForObjectDetection(config)
+    # transformers also has dropout on the projected feature map, unlike the original code.
+    reference.model.encoder.dropout = 0.0
+    reference.requires_grad_(True)  # including the first stage, which transformers freezes
+    reference.eval()
+    return reference
 
 
 @torch.no_grad()
 def fill_with_random_values(model: nn.Module, seed: int) -> None:
-    """Every parameter and buffer, batch norm's too, from spreads that keep signals between extinction and explosion.
+    """Fill every parameter and buffer, batch norm's too, with random values that keep activations in a usual range.
 
-    Fresh models will not do: timm starts the last scale of each residual block at zero, and behind it no convolution
-    is seen; biases at zero and scales at one hide what is forgotten or taken twice.
+    The default initialisation would hide errors: timm zero-initialises the last scale of each residual block, so that
+    its convolutions have no effect, and biases of zero and scales of one can be left out or applied twice unnoticed.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, values in _tensors(model):
         values.copy_(_draw(name, values, generator))
 
 
-# As it comes, queries would all take up the same and answer the same. They are far apart, then, look sharply, take more
-# from the image than from each other, and the heads tell small differences.
+# Without these gains all queries would attend to the same tokens and give nearly equal predictions.
 GAINS = {
     "input_projection": 2.0,
     "query_position": 3.0,
@@ -138,84 +137,84 @@ GAINS = {
 def _draw(name: str, values: Tensor, generator: torch.Generator) -> Tensor:
     kind = name.split(".")[-1]
     if values.dim() > 1:
-        gain = next((gain for place, gain in GAINS.items() if place in name), 1.0)
+        gain = next((gain for part, gain in GAINS.items() if part in name), 1.0)
         fan_in = 1 if "query_position" in name else values[0].numel()
         return gain / math.sqrt(fan_in) * torch.randn(values.shape, generator=generator)
     if kind == "weight":
         return torch.rand(values.shape, generator=generator) + 0.5
-    if kind == "running_var":  # with less, what passes a hundred layers grows beyond measure
+    if kind == "running_var":  # with smaller values activations would explode over a hundred layers
         return torch.rand(values.shape, generator=generator) + 0.7
     if kind in ("bias", "running_mean"):
         return 0.2 * torch.randn(values.shape, generator=generator)
-    raise ValueError(f"{name}: it is not known what is sane for it")
+    raise ValueError(f"{name}: there is no rule for its random values")
 
 
-def copy_weights(theirs: Network, ours: Network) -> None:
-    """Every number of theirs into its place in ours."""
+def copy_weights(reference: Network, model: Network) -> None:
+    """Copy every parameter and buffer of the reference to detr_lite's model."""
     with torch.no_grad():
-        for _, source, destination in paired_tensors(theirs, ours):
+        for _, source, destination in paired_tensors(reference, model):
             destination.copy_(source)
 
 
-def paired_tensors(theirs: Network, ours: Network) -> list[tuple[str, Tensor, Tensor]]:
-    """Our name of it, theirs and ours, of every parameter and buffer; both models are accounted for to the last one.
+def paired_tensors(reference: Network, model: Network) -> list[tuple[str, Tensor, Tensor]]:
+    """(name in `model`, tensor of `reference`, tensor of `model`) of every parameter and buffer of both models.
 
-    Errors: a tensor of either without its match, or of another shape.
+    Errors: a tensor of either model without a counterpart, or of another shape.
     """
-    names = {id(values): name for name, values in _tensors(ours)}
+    names = {id(values): name for name, values in _tensors(model)}
     pairs = []
-    for their_module, our_module in _paired_modules(theirs, ours):
-        source, destination = dict(_tensors(their_module)), dict(_tensors(our_module))
+    for hf_module, module in _paired_modules(reference, model):
+        source, destination = dict(_tensors(hf_module)), dict(_tensors(module))
         if source.keys() != destination.keys():
-            raise ValueError(f"{type(our_module).__name__}: {source.keys() ^ destination.keys()} are in one model only")
+            raise ValueError(f"{type(module).__name__}: {source.keys() ^ destination.keys()} are in one model only")
         for name, values in source.items():
             if values.shape != destination[name].shape:
                 raise ValueError(f"{name}: {tuple(values.shape)} is not {tuple(destination[name].shape)}")
             pairs.append((names[id(destination[name])], values, destination[name]))
-    for model, place in ((theirs, 1), (ours, 2)):
-        placed = {id(pair[place]) for pair in pairs}
-        missing = [name for name, values in _tensors(model) if id(values) not in placed]
+    for network, column in ((reference, 1), (model, 2)):
+        paired = {id(pair[column]) for pair in pairs}
+        missing = [name for name, values in _tensors(network) if id(values) not in paired]
         if missing:
-            raise ValueError(f"without their match: {missing}")
+            raise ValueError(f"tensors without a counterpart: {missing}")
     return pairs
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     for name, values in module.named_buffers():
-        if not name.endswith("num_batches_tracked"):  # a counter, in torch's batch norm alone
+        if not name.endswith("num_batches_tracked"):  # a counter that only torch's batch norm has
             yield name, values
 
 
-def _paired_modules(theirs: Network, ours: Network) -> Iterator[tuple[nn.Module, nn.Module]]:
-    yield theirs.model.backbone.model, ours.backbone.network
-    yield theirs.model.input_projection, ours.encoder.projections[0]
-    for their_layer, our_layer in zip(theirs.model.encoder.layers, ours.encoder.layers, strict=True):
-        yield from _paired_attention(their_layer.self_attn, our_layer.attention)
-        yield their_layer.self_attn_layer_norm, our_layer.attention_norm
-        yield from _paired_feedforward(their_layer, our_layer)
-    yield theirs.model.query_position_embeddings, ours.queries.position
-    for their_layer, our_layer in zip(theirs.model.decoder.layers, ours.decoder.layers, strict=True):
-        yield from _paired_attention(their_layer.self_attn, our_layer.self_attention)
-        yield their_layer.self_attn_layer_norm, our_layer.self_norm
-        yield from _paired_attention(their_layer.encoder_attn, our_layer.cross_attention)
-        yield their_layer.encoder_attn_layer_norm, our_layer.cross_norm
-        yield from _paired_feedforward(their_layer, our_layer)
-    yield theirs.model.decoder.layernorm, ours.decoder.norm
-    yield theirs.class_labels_classifier, ours.heads.label
-    our_linears = [module for module in ours.heads.box if isinstance(module, nn.Linear)]
-    yield from zip(theirs.bbox_predictor.layers, our_linears, strict=True)
+def _paired_modules(reference: Network, model: Network) -> Iterator[tuple[nn.Module, nn.Module]]:
+    yield reference.model.backbone.model, model.backbone.network
+    yield reference.model.input_projection, model.encoder.projections[0]
+    for hf_layer, layer in zip(reference.model.encoder.layers, model.encoder.layers, strict=True):
+        yield from _paired_attention(hf_layer.self_attn, layer.attention)
+        yield hf_layer.self_attn_layer_norm, layer.attention_norm
+        yield from _paired_feedforward(hf_layer, layer)
+    yield reference.model.query_position_embeddings, model.queries.position
+    for hf_layer, layer in zip(reference.model.decoder.layers, model.decoder.layers, strict=True):
+        yield from _paired_attention(hf_layer.self_attn, layer.self_attention)
+        yield hf_layer.self_attn_layer_norm, layer.self_norm
+        yield from _paired_attention(hf_layer.encoder_attn, layer.cross_attention)
+        yield hf_layer.encoder_attn_layer_norm, layer.cross_norm
+        yield from _paired_feedforward(hf_layer, layer)
+    yield reference.model.decoder.layernorm, model.decoder.norm
+    yield reference.class_labels_classifier, model.heads.label
+    linears = [module for module in model.heads.box if isinstance(module, nn.Linear)]
+    yield from zip(reference.bbox_predictor.layers, linears, strict=True)
 
 
-def _paired_attention(their_attention: Network, our_attention: Network) -> Iterator[tuple[nn.Module, nn.Module]]:
-    yield their_attention.q_proj, our_attention.query
-    yield their_attention.k_proj, our_attention.key
-    yield their_attention.v_proj, our_attention.value
-    yield their_attention.o_proj, our_attention.output
+def _paired_attention(hf_attention: Network, attention: Network) -> Iterator[tuple[nn.Module, nn.Module]]:
+    yield hf_attention.q_proj, attention.query
+    yield hf_attention.k_proj, attention.key
+    yield hf_attention.v_proj, attention.value
+    yield hf_attention.o_proj, attention.output
 
 
-def _paired_feedforward(their_layer: Network, our_layer: Network) -> Iterator[tuple[nn.Module, nn.Module]]:
-    widen, narrow = (module for module in our_layer.feedforward if isinstance(module, nn.Linear))
-    yield their_layer.mlp.fc1, widen
-    yield their_layer.mlp.fc2, narrow
-    yield their_layer.final_layer_norm, our_layer.feedforward_norm
+def _paired_feedforward(hf_layer: Network, layer: Network) -> Iterator[tuple[nn.Module, nn.Module]]:
+    first, second = (module for module in layer.feedforward if isinstance(module, nn.Linear))
+    yield hf_layer.mlp.fc1, first
+    yield hf_layer.mlp.fc2, second
+    yield hf_layer.final_layer_norm, layer.feedforward_norm

@@ -1,7 +1,8 @@
-"""Many runs, each in a process of its own and each made once: what is finished is kept, and only the rest is made."""
+"""The training runs of a comparison, each in its own process. Finished runs are kept; only missing ones are started."""
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from typing import IO, Any, NoReturn
 
 import torch
 
-from benchmarks.result import Result, read_result, result_of
+from benchmarks.result import Result, collect_result, read_result
 from detr_lite.build import build_model
 from detr_lite.config import Config, write_config
 from detr_lite.data.coco import CocoSplit
@@ -26,19 +27,19 @@ from detr_lite.text import printable
 from detr_lite.training.auto import choose_precision, device_type
 from detr_lite.training.state.run_folder import CHECKPOINTS
 
-PROJECT = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training."""
+    """One training run."""
 
     row: str
-    """What it is called in the table; its seeds share it."""
+    """Its row in the table; runs that differ in the seed alone share it."""
     config: Config
-    """Settings with all sizes chosen, and the length."""
-    peer: str | None = None
-    """Which model of transformers; None for ours."""
+    """Complete settings, with the training length and all sizes chosen."""
+    baseline: str | None = None
+    """The detector of transformers; None for detr_lite's model."""
 
     @property
     def title(self) -> str:
@@ -53,39 +54,39 @@ class Run:
 
 
 class RunError(DetrLiteError):
-    """A run that has ended without a result; the others are made nevertheless."""
+    """A run ended without a result; the remaining runs go on."""
 
 
-Start = Callable[[Run, Path, int], int]
-"""(run, folder, classes) -> parameters of the model; makes the run and leaves its log in the folder."""
+Launcher = Callable[[Run, Path, int], int]
+"""(run, folder, classes) -> number of parameters; trains and leaves the log of the run in the folder."""
 
 
 def with_seeds(run: Run, seeds: int) -> list[Run]:
-    """The same run with so many seeds, the first of them that of the settings."""
+    """Copies of the run with consecutive seeds, starting at the seed of its settings."""
     first = run.config.seed
     return [replace(run, config=replace(run.config, seed=first + number)) for number in range(seeds)]
 
 
 class Runs:
-    """The runs of one comparison, and what is kept of them: `results/` one small file each, `runs/` logs and curves.
+    """The runs of one comparison: `results/` has a small file for each finished run, `runs/` logs and curves.
 
-    A result is found again by all that it depends on: settings, data, machine. Nothing is kept of the run that is
-    under way when the program is stopped.
+    A result is identified by everything it depends on except the code: settings, data and machine. A run that is
+    interrupted leaves no result.
     """
 
-    def __init__(self, output: Path, train: CocoSplit, val: CocoSplit, start: Start | None = None) -> None:
+    def __init__(self, output: Path, train: CocoSplit, val: CocoSplit, launch: Launcher | None = None) -> None:
         self.output = output
         self.classes = len(train.categories)
         self.data = {
             split.name: hashlib.sha256(split.annotation_file.read_bytes()).hexdigest()[:16] for split in (train, val)
         }
         self.name = train.root.name
-        self.start = start or start_process
+        self.launch = launch or launch_process
 
-    def outcomes(self, runs: Sequence[Run]) -> list[Result]:
-        """Of those that are finished."""
+    def results(self, runs: Sequence[Run]) -> list[Result]:
+        """The results of those that are finished."""
         found = (read_result(self.result_file(run)) for run in runs)
-        return [outcome for outcome in found if outcome is not None]
+        return [result for result in found if result is not None]
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
         return [run for run in runs if read_result(self.result_file(run)) is None]
@@ -93,40 +94,45 @@ class Runs:
     def result_file(self, run: Run) -> Path:
         return self.output / "results" / f"{self._name(run)}.json"
 
-    def tell(self, runs: Sequence[Run]) -> None:
-        """Say which are finished, which are to be made, and how long that will take."""
+    def print_plan(self, runs: Sequence[Run]) -> None:
+        """Print which runs are finished, which are missing, and the estimated time of those."""
         missing = self.missing(runs)
         for run in runs:
-            print(f"{'to make' if run in missing else 'kept':<10} {printable(run.title)}, {run.length}")
-        print(f"{len(missing)} of {len(runs)} runs are to be made; time in all: {self._time_of(missing)}")
+            print(f"{'missing' if run in missing else 'finished'}: {printable(run.title)}, {run.length}")
+        print(f"{len(missing)} of {len(runs)} runs are missing; estimated total time: {self._estimate(missing)}")
 
-    def make(self, runs: Sequence[Run]) -> list[str]:
-        """Make those that are missing; gives the titles of those that have failed, and says why."""
-        now = made_with()
-        old = [made for made in self.outcomes([run for run in runs if run.peer is None]) if made.made_with != now]
-        if old:
+    def complete(self, runs: Sequence[Run]) -> list[str]:
+        """Make the missing runs. Returns the titles of runs that failed, whose reasons are printed."""
+        versions = code_versions()
+        finished = self.results([run for run in runs if run.baseline is None])
+        outdated = sum(result.versions != versions for result in finished)
+        if outdated:
             where = printable(self.output / "results")
-            print(f"note       results by other code than today's: {len(old)}; for new ones remove {where}")
+            print(
+                f"{outdated} of {len(finished)} results are from other versions of the code; "
+                f"to repeat them, delete {where}"
+            )
         failures, missing = [], self.missing(runs)
         for number, run in enumerate(missing):
-            left = self._time_of(missing[number:])
+            remaining = self._estimate(missing[number:])
             print(
-                f"[{number + 1}/{len(missing)}] {printable(run.title)}, {run.length}; time left in all: {left}",
+                f"[{number + 1}/{len(missing)}] {printable(run.title)}, {run.length}; "
+                f"estimated time remaining: {remaining}",
                 flush=True,
             )
             try:
-                outcome = self._make(run)
+                result = self._make(run)
             except RunError as error:
                 failures.append(run.title)
-                print(f"      failed: {printable(error)}", flush=True)
+                print(f"failed: {printable(error)}", flush=True)
                 continue
             except (KeyboardInterrupt, SystemExit):
-                print("stopped    nothing of this run is kept; the same command goes on with it", flush=True)
+                print("interrupted; the same command repeats this run and continues with the rest", flush=True)
                 raise
-            last = outcome.last
+            last = result.last
             print(
-                f"      AP {last.numbers['AP']:.3f}, AP50 {last.numbers['AP50']:.3f} after {last.step:,} steps; "
-                f"took {_clock(outcome.seconds)}",
+                f"AP {last.metrics['AP']:.3f}, AP50 {last.metrics['AP50']:.3f} after {last.step:,} steps, "
+                f"in {_clock(result.seconds)}",
                 flush=True,
             )
         return failures
@@ -136,73 +142,79 @@ class Runs:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         begin = time.monotonic()
-        parameters = self.start(run, folder, self.classes)
+        parameters = self.launch(run, folder, self.classes)
         try:
-            outcome = result_of(folder, parameters, time.monotonic() - begin, made_with())
+            result = collect_result(folder, parameters, time.monotonic() - begin, code_versions())
         except (OSError, ValueError) as error:
-            raise RunError(f"it has left no numbers ({error})") from error
-        outcome.write(self.result_file(run), {"row": run.row, **self._facts(run)})
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # of dozens of runs they would fill a disk
-        return outcome
+            raise RunError(f"the run has left no metrics ({error})") from error
+        result.write(self.result_file(run), {"row": run.row, **self._identity(run)})
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # those of dozens of runs would fill a disk
+        return result
 
     def _name(self, run: Run) -> str:
-        key = hashlib.sha256(json.dumps(self._facts(run), sort_keys=True).encode()).hexdigest()[:12]
-        return f"{run.peer or run.config.model.name}-{run.config.seed}-{key}"
+        digest = hashlib.sha256(json.dumps(self._identity(run), sort_keys=True).encode()).hexdigest()[:12]
+        return f"{run.baseline or run.config.model.name}-{run.config.seed}-{digest}"
 
-    def _facts(self, run: Run) -> dict[str, Any]:
-        """All that a result depends on, but for the code."""
+    def _identity(self, run: Run) -> dict[str, Any]:
+        """Everything a result depends on, except the code."""
         settings = asdict(run.config)
-        # Data that have moved are the same data.
+        # A dataset that has been moved is the same dataset.
         settings["data"]["root"] = Path(run.config.data.root).name
-        return {"peer": run.peer, "settings": settings, "data": self.data, "machine": machine(run.config)}
+        return {"baseline": run.baseline, "settings": settings, "data": self.data, "machine": machine(run.config)}
 
-    def _time_of(self, missing: Sequence[Run]) -> str:
-        """An estimate: what finished runs took beside their minutes of training, evaluations above all."""
-        known = [outcome for file in (self.output / "results").glob("*.json") if (outcome := read_result(file))]
-        beside = [max(0.0, outcome.seconds - 60 * outcome.last.minutes) for outcome in known]
+    def _estimate(self, missing: Sequence[Run]) -> str:
+        """Time of the missing runs, with what finished runs took beyond their training time (mostly evaluation)."""
+        finished = [result for file in (self.output / "results").glob("*.json") if (result := read_result(file))]
+        overheads = [max(0.0, result.seconds - 60 * result.last.minutes) for result in finished]
         total = 0.0
         for run in missing:
             minutes = run.config.trainer.max_minutes
             if minutes is not None:
-                total += 60 * minutes + (sum(beside) / len(beside) if beside else 30 + 12 * minutes)
-            elif known:
-                total += sum(outcome.seconds for outcome in known) / len(known)
+                total += 60 * minutes + (sum(overheads) / len(overheads) if overheads else 30 + 12 * minutes)
+            elif finished:
+                total += sum(result.seconds for result in finished) / len(finished)
             else:
-                return "known after the first"
+                return "unknown until the first run is finished"
         return f"about {_clock(total)}"
 
 
-def start_process(run: Run, folder: Path, classes: int) -> int:
-    """Train in a process of its own, whose words go to `log.txt` in the folder.
+def launch_process(run: Run, folder: Path, classes: int) -> int:
+    """Train in a separate process, whose output goes to `log.txt` in the folder. Returns the number of parameters.
 
-    Raises RunError with the last of them if it ends otherwise than well. When this program is stopped, so is it.
+    Raises RunError with the last line of the log if the exit code is not 0. The process is terminated when this
+    program is.
     """
     settings = folder / "settings.yaml"
     write_config(run.config, settings)
-    train = [str(PROJECT / "tools" / "train.py"), "--overwrite"]
-    program = train if run.peer is None else ["-m", "benchmarks.baseline_run", run.peer]
+    train = [str(REPOSITORY / "tools" / "train.py"), "--overwrite"]
+    program = train if run.baseline is None else ["-m", "benchmarks.baseline_run", run.baseline]
     log = folder / "log.txt"
     with log.open("wb") as output:
-        words = [sys.executable, *program, "--config", str(settings), "--run_dir", str(folder)]
-        # SIGTERM would end this program at once, and leave the other to train on alone.
-        before = signal.signal(signal.SIGTERM, _end)
+        command = [sys.executable, *program, "--config", str(settings), "--run_dir", str(folder)]
+        # By default SIGTERM would end this program without a chance to terminate the training.
+        before = signal.signal(signal.SIGTERM, _exit)
         try:
-            code = _run(words, output)
+            code = _run(command, output)
         finally:
             signal.signal(signal.SIGTERM, before)
     if code != 0:
         lines = log.read_text(errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "it has said nothing")
+        last = next((line for line in reversed(lines) if line.strip()), "no output")
         raise RunError(f"exit code {code}: {last.removeprefix('error: ')} ({log})")
-    if run.peer is not None:
+    if run.baseline is not None:
         return int(json.loads((folder / "model.json").read_text())["parameters"])
     model = build_model(run.config.model, classes, for_checkpoint=True)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _run(words: Sequence[str], output: IO[bytes]) -> int:
-    """The exit code of a program that ends with this one, if not before."""
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+def _run(command: Sequence[str], output: IO[bytes]) -> int:
+    """The exit code of a process that does not outlive this one."""
+    # `benchmarks` is not installed, and the current folder may be another one.
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+    )
     try:
         return process.wait()
     except BaseException:
@@ -211,33 +223,32 @@ def _run(words: Sequence[str], output: IO[bytes]) -> int:
         raise
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
 def machine(config: Config) -> str:
-    """What computes, and in which precision: how far a run comes in its minutes depends on it."""
+    """The device and the precision, which decide how many steps fit into a minute."""
     accelerator = config.trainer.accelerator
     kind, threads = device_type(accelerator), torch.get_num_threads()
     if kind == "cpu":
-        device = f"processor, {threads} thread{'s' if threads > 1 else ''}"
+        device = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     else:
         device = torch.cuda.get_device_name() if kind == "cuda" else kind
     return f"{device}, {choose_precision(config.trainer.precision, accelerator)}"
 
 
-def made_with() -> dict[str, str]:
-    """Versions of the libraries, and a digest of our code but for this room."""
+def code_versions() -> dict[str, str]:
+    """Versions of the libraries, and a digest of the package's source files."""
     versions = {}
     for name in ("torch", "timm", "transformers"):
         try:
             versions[name] = version(name)
-        except PackageNotFoundError:  # transformers is not needed for runs of ours
+        except PackageNotFoundError:  # only the baselines need transformers
             continue
     digest = hashlib.sha256()
-    for path in sorted((PROJECT / "detr_lite").rglob("*.py")):
-        if path.relative_to(PROJECT / "detr_lite").parts[0] != "benchmark":
-            digest.update(path.read_bytes())
+    for path in sorted((REPOSITORY / "detr_lite").rglob("*.py")):
+        digest.update(path.read_bytes())
     return {**versions, "detr_lite": digest.hexdigest()[:12]}
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: loading, forward, matching and losses, backward, optimiser, evaluation."""
+"""Time of each part of a training step (loading, forward, losses, backward, optimiser) and of evaluation."""
 
 import contextlib
 import time
@@ -24,21 +24,21 @@ from detr_lite.training.detection import make_data, read_data
 from detr_lite.training.trainer import run_optimizer
 
 BATCHES = 4
-"""Different ones, which come in turn."""
+"""Number of different batches, used in turn."""
 WARMUP = 3
-"""Steps before the clock runs: memory is taken and kernels are chosen in them."""
+"""Steps that are not timed: they allocate memory and select kernels."""
 SHAPES = ((8, 4, 90, 100, 64), (8, 4, 90, 500, 64), (8, 4, 180, 1620, 64), (8, 4, 324, 324, 32))
-"""(batch, head, query, token, channel) of attention in small runs; the last is an encoder's."""
+"""(batch, head, query, token, channel) of the attention in small runs; the last is an encoder's."""
 
 
 @dataclass
-class Shares:
-    """Seconds by part of the step, added up."""
+class Timings:
+    """Total seconds of each part of the step."""
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @contextlib.contextmanager
-    def of(self, part: str, device: torch.device) -> Iterator[None]:
+    def measure(self, part: str, device: torch.device) -> Iterator[None]:
         start = time.perf_counter()
         yield
         if device.type == "cuda":
@@ -47,53 +47,55 @@ class Shares:
 
 
 def step_table(config: Config, steps: int) -> str:
-    """Markdown: milliseconds and share of each part of a training step, and of evaluation beside it, for a config.
+    """Markdown: milliseconds and share of each part of a training step, and milliseconds of evaluation.
 
-    The model has random weights, which take as long as others. Loading is that of one process, in turn with the rest;
-    in a run, processes of its own do it meanwhile.
+    The model has random weights. Loading is timed in this process, before the steps; in a run, worker processes load
+    batches during the steps.
     """
     config, train, val = read_data(config)
     device = torch.device(device_type(config.trainer.accelerator))
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     if precision == "16-mixed":
-        raise DetrLiteError("trainer.precision is 16-mixed, whose scaling is not timed here; set bf16-mixed or 32-true")
-    half = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
+        raise DetrLiteError("trainer.precision is 16-mixed, whose loss scaling is not timed; set bf16-mixed or 32-true")
+    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
     data = make_data(config, train, val)
     size = data.batch_size
     model = build_model(config.model, len(train.categories), for_checkpoint=True).to(device)
     criterion = build_criterion(config, len(train.categories))
     optimizer = run_optimizer(model, config.optim, fused=True)
     images = CocoDetection(train, data.train_transform)
-    shares, batches = Shares(), []
+    timings, batches = Timings(), []
     for batch in range(BATCHES):
-        with shares.of("loading", device):
-            places = [(batch * size + number) % len(train.images) for number in range(size)]
-            batches.append(collate([images[Draw(place, place)] for place in places]))
-    loading = shares.seconds["loading"] / BATCHES
+        with timings.measure("loading", device):
+            indices = [(batch * size + number) % len(train.images) for number in range(size)]
+            batches.append(collate([images[Draw(index, index)] for index in indices]))
+    loading = timings.seconds["loading"] / BATCHES
     for step in range(WARMUP + steps):
         if step == WARMUP:
-            shares = Shares()
+            timings = Timings()
         _step(
             model.train(),
             criterion,
             optimizer,
             batches[step % BATCHES].to(device),
-            half,
+            autocast,
             config.optim.max_grad_norm,
-            shares,
+            timings,
         )
-    milliseconds = {"loading": 1e3 * loading} | {part: 1e3 * all / steps for part, all in shares.seconds.items()}
+    milliseconds = {"loading": 1e3 * loading} | {
+        part: 1e3 * seconds / steps for part, seconds in timings.seconds.items()
+    }
     total = sum(milliseconds.values()) - milliseconds["loading"]
 
     postprocess = build_postprocess(config.model, [category.name for category in train.categories])
     images = CocoDetection(val, data.val_transform)
-    shown = collate([images[place % len(val.images)] for place in range(size)]).to(device)
-    evaluation = Shares()
+    val_batch = collate([images[index % len(val.images)] for index in range(size)]).to(device)
+    evaluation = Timings()
     for number in range(WARMUP + 5):
         if number == WARMUP:
-            evaluation = Shares()
-        with evaluation.of("evaluation", device), half, torch.no_grad():
-            postprocess(model.eval()(shown), [target.original_size for target in shown.targets or ()])
+            evaluation = Timings()
+        with evaluation.measure("evaluation", device), autocast, torch.no_grad():
+            postprocess(model.eval()(val_batch), [target.original_size for target in val_batch.targets or ()])
     per_image = 1e3 * evaluation.seconds["evaluation"] / 5 / size
     height, width = batches[0].images.shape[2:]
     lines = [
@@ -101,8 +103,8 @@ def step_table(config: Config, steps: int) -> str:
         "| --- | --- | --- |",
     ]
     lines += [f"| {part} | {value:.0f} | {value / total:.0%} |" for part, value in milliseconds.items()]
-    lines.append(f"| the step without loading | {total:.0f} | |")
-    lines.append(f"| an image in evaluation | {per_image:.1f} | |")
+    lines.append(f"| step without loading | {total:.0f} | |")
+    lines.append(f"| evaluation of one image | {per_image:.1f} | |")
     return "\n".join(lines)
 
 
@@ -111,30 +113,30 @@ def _step(
     criterion: Criterion,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
-    half: contextlib.AbstractContextManager[object],
+    autocast: contextlib.AbstractContextManager[object],
     clip: float,
-    shares: Shares,
+    timings: Timings,
 ) -> None:
     device = batch.images.device
     assert batch.targets is not None
-    with half:
-        with shares.of("forward", device):
+    with autocast:
+        with timings.measure("forward", device):
             output = model(batch)
-        with shares.of("matching and losses", device):
+        with timings.measure("matching and losses", device):
             total = criterion(output, batch.targets).total
-    with shares.of("backward", device):
+    with timings.measure("backward", device):
         optimizer.zero_grad()
         torch.autograd.backward(total)
-    with shares.of("clipping and optimiser", device):
+    with timings.measure("clipping and optimiser", device):
         if clip:
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
 
 
 def attention_table(repeats: int = 20) -> str:
-    """Markdown: milliseconds of attention on the processor, forward and back, as torch's function and written out."""
+    """Markdown: milliseconds of attention on the CPU, forward and backward, of torch's function and of `attend`."""
     lines = [
-        "| precision | batch, heads, queries, tokens, channels | torch's | written out | ratio |",
+        "| precision | batch, heads, queries, tokens, channels | torch | detr_lite | ratio |",
         "| --- " * 5 + "|",
     ]
     for dtype in (torch.float32, torch.bfloat16):
@@ -143,23 +145,23 @@ def attention_table(repeats: int = 20) -> str:
                 torch.randn(batch, heads, *shape).to(dtype).requires_grad_()
                 for shape in ((queries, channels), (tokens, channels), (tokens, channels), (queries, tokens))
             )
-            theirs = _milliseconds(partial(F.scaled_dot_product_attention, query, key, value, attn_mask=bias), repeats)
-            ours = _milliseconds(partial(_written_out, query, key, value, bias), repeats)
+            fused = _milliseconds(partial(F.scaled_dot_product_attention, query, key, value, attn_mask=bias), repeats)
+            explicit = _milliseconds(partial(_attend, query, key, value, bias), repeats)
             sizes = ", ".join(map(str, (batch, heads, queries, tokens, channels)))
             name = str(dtype).removeprefix("torch.")
-            lines.append(f"| {name} | {sizes} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.1f} |")
+            lines.append(f"| {name} | {sizes} | {fused:.1f} | {explicit:.1f} | {fused / explicit:.1f} |")
     return "\n".join(lines)
 
 
-def _written_out(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     return attend(query, key, value, bias)[0]
 
 
 def _milliseconds(function: Callable[[], Tensor], repeats: int) -> float:
-    """Of the median call, with its gradient."""
-    taken = []
+    """The median call with its backward pass."""
+    seconds = []
     for _ in range(WARMUP + repeats):
         start = time.perf_counter()
         torch.autograd.backward(function().float().sum())
-        taken.append(time.perf_counter() - start)
-    return 1e3 * sorted(taken[WARMUP:])[repeats // 2]
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * sorted(seconds[WARMUP:])[repeats // 2]

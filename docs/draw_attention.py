@@ -11,7 +11,7 @@ from drawing.plots import draw_heads, draw_hiker, draw_layer, draw_scale
 from drawing.snippets import read_snippets, run_snippet
 
 DOCS = Path(__file__).resolve().parent
-DPI = 140  # of 8 inches: sharp where a page shows 800 pixels, and small files
+DPI = 140  # 8 inches become 1120 pixels: sharp on a page that is 800 pixels wide
 FIGURES = {
     "scale": draw_scale,
     "hiker": draw_hiker,
@@ -26,8 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--output", type=Path, default=DOCS / "images/attention", help="folder (default: docs/images/attention)")
-    add("--checkpoint", type=Path, help="a trained model; without one the detector's figures are left as they are")
-    add("--image", type=Path, help="what it looks at")
+    add("--checkpoint", type=Path, help="trained model; without one the figures of the detector stay as they are")
+    add("--image", type=Path, help="image for the figures of the detector")
     arguments = parser.parse_args()
     if (arguments.checkpoint is None) != (arguments.image is None):
         parser.error("--checkpoint and --image go together")
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def run_lesson(page: Path) -> dict[str, Any]:
-    """The variables of the page's snippets, up to those that need a trained detector."""
+    """Run the page's snippets up to the one that needs a trained detector. Returns their variables."""
     lesson: dict[str, Any] = {}
     for snippet in read_snippets(page):
         if "from_checkpoint" in snippet.code:

@@ -1,4 +1,4 @@
-"""docs/attention.md and its Chinese twin: snippets run and print what the page says, and figures can be drawn."""
+"""docs/attention.md and its Chinese translation: snippets run and print what the page says, figures can be drawn."""
 
 import re
 import sys

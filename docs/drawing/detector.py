@@ -1,4 +1,4 @@
-"""Figures of docs/attention.md in which a trained detector looks at a scene."""
+"""Figures of docs/attention.md that show the attention of a trained detector."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +13,16 @@ from detr_lite import Detector
 from detr_lite.viz.figures.figure_layout import draw_box
 from detr_lite.viz.heatmap import COLORMAP, overlay, token_heatmap
 
-SHOWN = 6
-"""So many detections of the scene."""
+NUM_DETECTIONS = 6
+"""Detections in the figure of the queries."""
 
 
 def draw_heads_of_detector(checkpoint: Path, image: Path) -> Figure:
-    """Around the best detection, where its query looks: a row for each decoder layer, the heads' mean and each head."""
+    """Cross-attention of the best detection's query: a row per decoder layer, a column for the mean and each head."""
     scene = Image.open(image).convert("RGB")
     explained = Detector.from_checkpoint(checkpoint, device="cpu").explain(scene)
-    found, maps = explained.detections, explained.attention
-    query, box_xyxy = int(found.queries[0]), found.boxes_xyxy[0].tolist()
+    detections, maps = explained.detections, explained.attention
+    query, box_xyxy = int(detections.queries[0]), detections.boxes_xyxy[0].tolist()
     layers, heads = maps.cross.shape[0], maps.cross.shape[2]
     figure = Figure(figsize=(8, 0.55 + layers * 8 / (heads + 2)))
     panels = figure.subplots(layers, heads + 2, squeeze=False)
@@ -39,37 +39,37 @@ def draw_heads_of_detector(checkpoint: Path, image: Path) -> Figure:
                      transform=line[0].transAxes)  # fmt: skip
         for axes in line:
             _zoom(axes, scene, box_xyxy)
-    _add_bar(figure)
+    _add_colorbar(figure)
     return figure
 
 
 def draw_queries_of_detector(checkpoint: Path, image: Path) -> Figure:
-    """The scene with one detection each, and below where its query looks in the last layer."""
+    """A column for each detection: its box, and below it the cross-attention of its query in the last layer."""
     scene = Image.open(image).convert("RGB")
     explained = Detector.from_checkpoint(checkpoint, device="cpu").explain(scene)
-    found, maps = explained.detections, explained.attention
+    detections, maps = explained.detections, explained.attention
     figure = Figure(figsize=(8, 3.4))
-    panels = figure.subplots(2, SHOWN, squeeze=False)
+    panels = figure.subplots(2, NUM_DETECTIONS, squeeze=False)
     figure.subplots_adjust(left=0.005, right=0.995, top=0.9, bottom=0.17, wspace=0.05, hspace=0.05)
-    for number in range(min(SHOWN, len(found))):
-        box_xyxy, query = found.boxes_xyxy[number].tolist(), int(found.queries[number])
+    for number in range(min(NUM_DETECTIONS, len(detections))):
+        box_xyxy, query = detections.boxes_xyxy[number].tolist(), int(detections.queries[number])
         heat = token_heatmap(maps.cross[-1, 0, :, query].mean(dim=0), maps)
         _show(panels[0, number], scene, box_xyxy, BLUE, "white")
         _show(panels[1, number], overlay(scene, heat), box_xyxy, "white", "black")
-        name = found.class_names[int(found.labels[number])]
-        panels[0, number].set_title(f"{name} {float(found.scores[number]):.2f}", fontsize=10, pad=3)
-    _add_bar(figure)
+        name = detections.class_names[int(detections.labels[number])]
+        panels[0, number].set_title(f"{name} {float(detections.scores[number]):.2f}", fontsize=10, pad=3)
+    _add_colorbar(figure)
     return figure
 
 
-def _show(axes: Axes, picture: Image.Image, box_xyxy: Sequence[float], color: str, rim: str) -> None:
-    axes.imshow(picture)
+def _show(axes: Axes, image: Image.Image, box_xyxy: Sequence[float], color: str, outline: str) -> None:
+    axes.imshow(image)
     axes.axis("off")
-    draw_box(axes, box_xyxy, color, rim)
+    draw_box(axes, box_xyxy, color, outline)
 
 
 def _zoom(axes: Axes, scene: Image.Image, box_xyxy: Sequence[float]) -> None:
-    """A square twice as large as the box, as far as the image reaches."""
+    """Show a square of twice the box's size, within the image."""
     x0, y0, x1, y1 = box_xyxy
     side = min(2 * max(x1 - x0, y1 - y0), *scene.size)
     left = min(max((x0 + x1 - side) / 2, 0), scene.width - side)
@@ -78,7 +78,7 @@ def _zoom(axes: Axes, scene: Image.Image, box_xyxy: Sequence[float]) -> None:
     axes.set_ylim(top + side, top)
 
 
-def _add_bar(figure: Figure) -> None:
+def _add_colorbar(figure: Figure) -> None:
     height = figure.get_figheight()
     bar = figure.add_axes((0.35, 0.27 / height, 0.3, 0.09 / height))
     figure.colorbar(ScalarMappable(cmap=COLORMAP), cax=bar, orientation="horizontal")

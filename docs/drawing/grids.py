@@ -1,4 +1,4 @@
-"""Figures of docs/attention.md that are matrices with their numbers, from the variables of its snippets."""
+"""Figures of docs/attention.md that show matrices, drawn from the variables of its snippets."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 
 def draw_words(lesson: dict[str, Any]) -> Figure:
-    """Input beside, projections above, Q, K and V where they meet; below scores, weights and output."""
+    """The input, the three projections and Q, K and V; in the row below them scores, weights and output."""
     words, x = lesson["words"], lesson["x"].tolist()
     figure = Figure(figsize=(8, 6.1))
     axes = figure.add_axes((0.005, 0.005, 0.99, 0.99))
@@ -32,7 +32,7 @@ def draw_words(lesson: dict[str, Any]) -> Figure:
 
 
 def draw_mask(lesson: dict[str, Any]) -> Figure:
-    """Scaled scores with what the causal mask forbids, and the weights that remain."""
+    """Scaled scores with a causal mask, and the resulting weights."""
     words, attn_mask = lesson["words"], lesson["attn_mask"]
     scores = lesson["q"] @ lesson["k"].T / math.sqrt(5)
     figure = Figure(figsize=(8, 2.9))
@@ -42,7 +42,7 @@ def draw_mask(lesson: dict[str, Any]) -> Figure:
     draw_grid(axes, scores.masked_fill(~attn_mask, -math.inf).tolist(), 2.2, 2.4, wide, digits=2, row_names=words,
               column_names=words, title=r"$Q K^T / \sqrt{5}$", fontsize=11)  # fmt: skip
     draw_grid(axes, lesson["causal"][0, 0].tolist(), 13.6, 2.4, wide, digits=2, row_names=words, column_names=words,
-              title="weights", most=1.0, fontsize=11)  # fmt: skip
+              title="weights", vmax=1.0, fontsize=11)  # fmt: skip
     _arrow(axes, (10.2, 5.0), (12.1, 5.0))
     axes.text(11.1, 4.8, "softmax", ha="center", va="bottom", fontsize=10, color=SOFT_INK)
     return figure

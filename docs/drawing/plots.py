@@ -1,4 +1,4 @@
-"""Figures of docs/attention.md that are curves, points and boxes, from the variables of its snippets."""
+"""Figures of docs/attention.md that show curves, points and diagrams, drawn from the variables of its snippets."""
 
 from typing import Any
 
@@ -29,15 +29,17 @@ def draw_scale(lesson: dict[str, Any]) -> Figure:
 
 
 def draw_hiker(lesson: dict[str, Any]) -> Figure:
-    """Above heights over places, with marks as large as their weight; below the weights and the kernel."""
+    """The hiker's estimate over the positions, with marks scaled by their weight; below, the weights and the kernel."""
     estimate, marks, heights = lesson["estimate"], lesson["marks"].tolist(), lesson["heights"].tolist()
     here = 3.0
     weights, height = estimate(here)
-    places = torch.linspace(0.4, 7.6, 200)
+    positions = torch.linspace(0.4, 7.6, 200)
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
 
-    above.plot(places, [float(estimate(place)[1]) for place in places], color=FAINT, linewidth=2.5, zorder=1)
+    above.plot(
+        positions, [float(estimate(position)[1]) for position in positions], color=FAINT, linewidth=2.5, zorder=1
+    )
     above.scatter(
         marks, heights, s=[25 + 900 * weight for weight in weights.tolist()], color=BLUE, alpha=0.85, zorder=2
     )
@@ -52,10 +54,10 @@ def draw_hiker(lesson: dict[str, Any]) -> Figure:
     above.set_yticks([200, 400, 600, 800, 1000])
     above.set_ylabel("m", rotation=0, labelpad=10)
 
-    curve = torch.exp(-((places - here) ** 2) / 2)
+    curve = torch.exp(-((positions - here) ** 2) / 2)
     total = float(torch.exp(-((here - lesson["marks"]) ** 2) / 2).sum())
-    below.fill_between(places, curve / total, color=ORANGE, alpha=0.25, linewidth=0)
-    below.plot(places, curve / total, color=ORANGE, linewidth=1.5)
+    below.fill_between(positions, curve / total, color=ORANGE, alpha=0.25, linewidth=0)
+    below.plot(positions, curve / total, color=ORANGE, linewidth=1.5)
     below.bar(marks, weights.tolist(), width=0.12, color=BLUE)
     below.set_ylim(0, 0.85)
     below.set_yticks([0, 0.5])
@@ -68,7 +70,7 @@ def draw_hiker(lesson: dict[str, Any]) -> Figure:
 
 
 def draw_heads(lesson: dict[str, Any]) -> Figure:
-    """For each head: the beads in its plane, and its weights."""
+    """For each head: the beads in its two channels, and its attention weights."""
     beads, weights = lesson["beads"][0].tolist(), lesson["bead_weights"][0]
     names, colors = "ABCD", [RED if bead[2] else BLUE for bead in beads]
     figure = Figure(figsize=(8, 5.2))
@@ -111,7 +113,7 @@ def draw_heads(lesson: dict[str, Any]) -> Figure:
 
 
 def draw_layer(lesson: dict[str, Any]) -> Figure:
-    """Attention and feed-forward, each with its residual and norm; drawn from the layer's own sizes."""
+    """Diagram of an encoder layer: attention and feed-forward, each with its residual connection and norm."""
     widen = lesson["layer"].feedforward[0]
     figure = Figure(figsize=(8, 2.0))
     axes = figure.add_axes((0.005, 0.02, 0.99, 0.96))

@@ -1,4 +1,4 @@
-"""The Python snippets of a page, so that a test can run them and the figures can be drawn from what they compute."""
+"""Read and run the Python snippets of a page, for the tests and for the figures drawn from their variables."""
 
 import contextlib
 import io
@@ -12,19 +12,19 @@ _BLOCK = re.compile(r"^```(?P<kind>[a-z]+)(?: (?P<mark>[a-z]+))?\n(?P<body>.*?)^
 
 @dataclass(frozen=True)
 class Snippet:
-    """A Python block of a page, and what the page says that it prints."""
+    """A Python block of a page with its expected output."""
 
     code: str
     printed: str
-    """The `text` block right after it; nothing where none follows."""
+    """The `text` block that follows it, or an empty string."""
     is_trained: bool
-    """The block is marked `text trained`: its numbers are those of one trained model, and others' differ."""
+    """The output is marked `text trained`: its numbers depend on the trained model."""
     line: int
-    """Where the code begins in the page, counted from 1."""
+    """First line of the code in the page, counted from 1."""
 
 
 def read_snippets(page: Path) -> list[Snippet]:
-    """All Python blocks of a page in their order; a `text` block belongs to the Python block before it."""
+    """All Python blocks of a page in order, each with the `text` block that follows it."""
     text = page.read_text(encoding="utf-8")
     snippets: list[Snippet] = []
     blocks = list(_BLOCK.finditer(text))
@@ -39,8 +39,8 @@ def read_snippets(page: Path) -> list[Snippet]:
 
 
 def run_snippet(snippet: Snippet, page: Path, namespace: dict[str, Any]) -> str:
-    """What it prints. The namespace goes on from snippet to snippet, as in one program."""
-    # Blank lines before it, so that an error names the line of the page.
+    """Run the snippet and return what it prints. Snippets share the namespace, as in one program."""
+    # Blank lines make errors name the line of the page.
     code = compile("\n" * (snippet.line - 1) + snippet.code, str(page), "exec")
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(code, namespace)

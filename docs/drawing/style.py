@@ -1,4 +1,4 @@
-"""What the figures of a lesson share: colours that colour-blind people tell apart, and grids of numbers."""
+"""Shared parts of the figures: a palette for colour-blind readers, and matrices with their numbers."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ INK, SOFT_INK, FAINT = "#222222", "#666666", "#CCCCCC"
 
 
 def white_to_blue() -> ListedColormap:
-    """Even steps from white to `BLUE` in Oklab, where a distance is how different two colours look."""
+    """Even steps from white to `BLUE` in Oklab, a perceptually uniform colour space."""
     to_cone = np.array(
         [
             [0.4122214708, 0.5363325363, 0.0514459929],
@@ -23,7 +23,7 @@ def white_to_blue() -> ListedColormap:
     )
     ends = np.array([[255, 255, 255], [0, 114, 178]]) / 255
     linear = np.where(ends <= 0.04045, ends / 12.92, ((ends + 0.055) / 1.055) ** 2.4)
-    # Oklab's last step is linear, so a straight line there is one between the cube roots of the cones' answers.
+    # Oklab is linear in the cube roots of the cone responses, so the interpolation may happen there.
     white, blue = np.cbrt(linear @ to_cone.T)
     cones = white + np.linspace(0, 1, 256)[:, None] * (blue - white)
     linear = (cones**3 @ np.linalg.inv(to_cone).T).clip(0, 1)
@@ -43,22 +43,22 @@ def draw_grid(
     title: str = "",
     row_names: Sequence[str] = (),
     column_names: Sequence[str] = (),
-    most: float | None = None,
+    vmax: float | None = None,
     fontsize: float = 9,
 ) -> None:
-    """A matrix as cells with their numbers, darker where larger; `left` and `top` in the axes' units, y downwards.
+    """Draw a matrix as cells with their numbers, darker for larger ones; `left` and `top` in axes units, y downwards.
 
-    What is -inf is drawn as forbidden, by hatching. `most` is the number of the darkest cell, by default the largest.
+    Cells of -inf are hatched. `vmax` is the number of the darkest cell, by default the largest.
     """
     width, height = cell
-    most = max(max(row) for row in matrix) if most is None else most
+    vmax = max(max(row) for row in matrix) if vmax is None else vmax
     for row, numbers in enumerate(matrix):
         for column, number in enumerate(numbers):
             corner = (left + column * width, top + row * height)
             if number == -np.inf:
                 axes.add_patch(Rectangle(corner, width, height, facecolor="white", edgecolor=FAINT, hatch="////"))
                 continue
-            shade = min(max(number / most, 0), 1)
+            shade = min(max(number / vmax, 0), 1)
             color = COLORMAP(shade)
             axes.add_patch(Rectangle(corner, width, height, facecolor=color, edgecolor=FAINT))
             axes.text(
@@ -80,14 +80,14 @@ def draw_grid(
 
 
 def _readable_on(color: Sequence[float]) -> str:
-    """Whichever of dark and white has the higher contrast (WCAG's relative luminance)."""
+    """The text colour, dark or white, with the higher contrast (WCAG's relative luminance)."""
     linear = [channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in color[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return INK if luminance > 0.2 else "white"
 
 
 def canvas(axes: Axes, width: float, height: float) -> None:
-    """Axes without any marks, in units of their own, y downwards."""
+    """Hide ticks and spines; units from 0 to width and height, y downwards."""
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_aspect("equal")
@@ -95,6 +95,6 @@ def canvas(axes: Axes, width: float, height: float) -> None:
 
 
 def bare(axes: Axes) -> None:
-    """Axes with only the two lines that carry numbers."""
+    """Hide the top and right spines."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from benchmarks.hf_reference import hf_reference_losses, hf_reference_matches, hf_reference_outputs, random_batch
-from benchmarks.parity import gradient_differences, our_matches
+from benchmarks.parity import detr_lite_matches, gradient_differences
 from benchmarks.parity_models import Sizes, make_parity_models
 
 from detr_lite.build import build_criterion
@@ -42,7 +42,7 @@ def test_loss_and_matches_of_the_same_predictions(objects, layers):
         assert_same_losses(losses, expected)
         (expected if is_reference else losses).total.backward()
         gradients.append([leaf.grad for leaf in leaves])
-    pairs = our_matches(DetrOutput(logits, boxes), batch.targets)
+    pairs = detr_lite_matches(DetrOutput(logits, boxes), batch.targets)
     assert pairs == hf_reference_matches(reference, DetrOutput(logits, boxes), batch.targets)
     assert len(pairs) == layers * sum(min(count, 12) for count in objects)
     for gradient, expected in zip(*gradients, strict=True):
@@ -68,7 +68,7 @@ def assert_gradients_agree(reference, detr, batch) -> None:
     expected, output = hf_reference_outputs(reference, batch), detr(batch)
     expected_losses = hf_reference_losses(reference, expected, batch.targets)
     losses = official_criterion(detr.heads.label.out_features - 1)(output, batch.targets)
-    assert our_matches(output, batch.targets) == hf_reference_matches(reference, expected, batch.targets)
+    assert detr_lite_matches(output, batch.targets) == hf_reference_matches(reference, expected, batch.targets)
     assert_same_losses(losses, expected_losses)
     expected_losses.total.backward()
     losses.total.backward()

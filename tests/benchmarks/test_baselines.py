@@ -1,0 +1,275 @@
+"""The baselines from transformers: initialisation, inputs, losses, predictions and training."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from benchmarks import baseline_run
+from benchmarks.baseline_model import BaselineModel, BaselineOutput, baseline_criterion
+from benchmarks.baseline_run import baseline_sizes, exclude_class_layers, train_baseline
+from benchmarks.baselines import BASELINES, BaselineSizes, build_network, find_baseline
+from benchmarks.hf_reference import random_batch
+from torch import nn
+
+from detr_lite.config import Invocation
+from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.structures import Batch, DetrLiteError, Target
+from detr_lite.training.optim import make_optimizer, parameter_groups
+
+CLASSES = 9
+TINY = BaselineSizes(
+    backbone="resnet10t",
+    stride=16,
+    classes=CLASSES,
+    queries=6,
+    dim=32,
+    heads=2,
+    encoder_layers=1,
+    decoder_layers=2,
+    feedforward_dim=32,
+    dropout=0.0,
+)
+every_baseline = pytest.mark.parametrize("name", BASELINES)
+
+
+def make(name: str) -> BaselineModel:
+    torch.manual_seed(0)
+    return BaselineModel(BASELINES[name], TINY)
+
+
+def batch_of(objects: list[int]) -> Batch:
+    sides = [(64, 64), (48, 60), (64, 40)][: len(objects)]
+    return random_batch(sides, objects, CLASSES, torch.Generator().manual_seed(1))
+
+
+@every_baseline
+def test_all_weights_are_trainable_and_no_residual_branch_is_zero(name):
+    model = make(name)
+    assert not [module for module in model.modules() if "Frozen" in type(module).__name__]
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) > 10
+    for norm in norms:
+        assert torch.equal(norm.weight, torch.ones_like(norm.weight))
+    frozen = [name.split(".")[-1] for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert frozen == (["reg_scale", "up"] if name == "d_fine" else [])  # constants of its box distributions
+
+
+@every_baseline
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_updates_all_weights(name, optimizer):
+    model = make(name)
+    model.train()
+    groups = parameter_groups(model, 1e-3, 1.0, 0.0, decay_all=False, optimizer=optimizer)
+    stepper = make_optimizer(exclude_class_layers(groups, model.class_weights), fused=False, name=optimizer)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for _ in range(2):  # weights before a zero-initialised layer change in the second step
+        batch = batch_of([2, 0, 3])
+        losses = baseline_criterion(model(batch), batch.targets)
+        assert losses.total.isfinite()
+        assert list(losses.parts) == ["class", "l1", "giou"]
+        stepper.zero_grad()
+        losses.total.backward()
+        stepper.step()
+    unchanged = {name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])}
+    # In DETR and Conditional DETR all queries have the same content before the first layer.
+    unchanged = {name for name in unchanged if "decoder.layers.0.self_attn" not in name}
+    assert {name.split(".")[-1] for name in unchanged} <= {"reg_scale", "up", "bias"}, unchanged
+
+
+@every_baseline
+def test_images_without_objects_give_a_finite_loss(name):
+    model = make(name)
+    losses = model.train()(batch_of([0, 0])).losses
+    assert losses.total.isfinite()
+    losses.total.backward()
+
+
+@every_baseline
+def test_heads_and_losses_run_in_float32(name):
+    model, batch = make(name), batch_of([1, 2])
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model.train()(batch).losses
+        output = model.eval()(batch)
+    assert output.losses is None
+    assert output.logits.shape == (1, 2, TINY.queries, CLASSES + (name == "detr"))
+    for tensor in (output.logits, output.boxes_cxcywh, losses.total, *losses.parts.values()):
+        assert tensor.dtype == torch.float32
+
+
+def test_queries_of_detr_are_initialised_as_published():
+    # With transformers' standard deviation of 0.02 all queries would be nearly alike.
+    assert build_network(BASELINES["detr"], TINY).model.query_position_embeddings.weight.std() > 0.8
+
+
+@pytest.mark.parametrize("name", ["rtdetr_v2", "d_fine", "deformable_detr", "conditional_detr"])
+def test_class_probabilities_are_initialised_to_the_prior(name):
+    network = build_network(BASELINES[name], TINY)
+    heads = network.class_embed if hasattr(network, "class_embed") else [network.class_labels_classifier]
+    if name in ("rtdetr_v2", "d_fine"):
+        heads = [*heads, network.model.enc_score_head]
+    assert len(heads) >= 1
+    for head in heads:
+        torch.testing.assert_close(head.bias.sigmoid(), torch.full((CLASSES,), 0.01))
+
+
+@pytest.mark.parametrize("name", ["rtdetr_v2", "d_fine"])
+def test_encoder_boxes_are_initialised_to_their_anchors(name):
+    assert not build_network(BASELINES[name], TINY).model.enc_bbox_head.layers[-1].weight.any()
+
+
+@pytest.mark.parametrize("name", ["rtdetr_v2", "d_fine", "deformable_detr"])
+def test_sampling_offsets_are_initialised_as_published(name):
+    attention = build_network(BASELINES[name], TINY).model.decoder.layers[0].encoder_attn
+    assert not attention.sampling_offsets.weight.any()
+    assert attention.sampling_offsets.bias.any()
+
+
+def test_boxes_of_deformable_detr_start_with_an_eighth_of_the_image():
+    model = make("deformable_detr").eval()
+    output = model(batch_of([1, 1]))
+    torch.testing.assert_close(
+        output.boxes_cxcywh[..., 2:], torch.full((1, 2, TINY.queries, 2), 0.1192), atol=1e-3, rtol=0
+    )
+
+
+@every_baseline
+def test_muon_does_not_update_classification_layers(name):
+    model = make(name)
+    groups = parameter_groups(model, 1e-3, 1.0, 0.1, decay_all=False, optimizer="muon")
+    divided = exclude_class_layers(groups, model.class_weights)
+    muon_ids = {id(parameter) for group in divided if group["use_muon"] for parameter in group["params"]}
+    assert muon_ids
+    # Found by shape, independently of names: no other matrix here has as many rows.
+    rows = {CLASSES, CLASSES + 1}
+    class_weights = [parameter for parameter in model.parameters() if parameter.ndim == 2 and len(parameter) in rows]
+    assert class_weights
+    assert not any(id(parameter) in muon_ids for parameter in class_weights)
+    both = [[id(parameter) for group in some for parameter in group["params"]] for some in (groups, divided)]
+    assert sorted(both[0]) == sorted(both[1])
+
+
+@every_baseline
+def test_a_deep_copy_shares_no_weights(name):
+    """EMA makes such a copy."""
+    model, batch = make(name).eval(), batch_of([1, 1])
+    before, copied = model(batch), copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.zero_()
+    assert not model(batch).logits.any()
+    torch.testing.assert_close(copied(batch).logits, before.logits)
+    torch.testing.assert_close(copied(batch).boxes_cxcywh, before.boxes_cxcywh)
+
+
+class Recorder(nn.Module):
+    """Replaces the network: records its inputs and predicts one box."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = object()
+
+    def forward(self, pixel_values, pixel_mask, labels):
+        self.images, self.mask, self.labels = pixel_values, pixel_mask, labels
+
+        class Output:
+            logits = torch.zeros(len(pixel_values), 1, CLASSES)
+            pred_boxes = torch.tensor([0.25, 0.25, 0.25, 0.5]).expand(len(pixel_values), 1, 4)
+            loss = torch.tensor(1.0)
+            loss_dict = {"loss_bbox": torch.tensor(2.0)}  # noqa: RUF012 - an output of one call
+
+        return Output()
+
+
+def padded_batch() -> Batch:
+    target = Target(torch.tensor([[0.5, 0.5, 0.5, 0.5]]), torch.tensor([3]), 7, (96, 50))
+    return Batch.from_images([torch.ones(3, 48, 25), torch.ones(3, 20, 50)], [target, target])
+
+
+def test_rtdetr_gets_sides_divisible_by_32_and_boxes_relative_to_the_padded_image():
+    model = make("rtdetr_v2")
+    model.network = Recorder()
+    output = model.train()(padded_batch())
+    assert model.network.images.shape == (2, 3, 64, 64)
+    assert model.network.mask.sum((1, 2)).tolist() == [48 * 25, 20 * 50]
+    scales = [[25 / 64, 48 / 64], [50 / 64, 20 / 64]]  # width, height
+    for (width, height), label, boxes in zip(scales, model.network.labels, output.boxes_cxcywh[0], strict=True):
+        assert label["class_labels"].tolist() == [3]
+        torch.testing.assert_close(label["boxes"], 0.5 * torch.tensor([[width, height, width, height]]))
+        unpadded = torch.tensor([[0.25 / width, 0.25 / height, 0.25 / width, 0.5 / height]])
+        torch.testing.assert_close(boxes, unpadded)
+    assert output.losses.total == 1.0
+    assert output.losses.parts["l1"].tolist() == [2.0]
+
+
+def test_detr_gets_the_batch_unchanged():
+    model = make("detr")
+    model.network = Recorder()
+    output = model.train()(padded_batch())
+    assert model.network.images.shape == (2, 3, 48, 50)
+    assert model.network.labels[1]["boxes"].tolist() == [[0.5, 0.5, 0.5, 0.5]]
+    assert output.boxes_cxcywh[0, 0, 0].tolist() == [0.25, 0.25, 0.25, 0.5]
+    model.eval()(padded_batch())
+    assert model.network.labels is None
+
+
+@every_baseline
+def test_detections_are_those_of_transformers(name):
+    """The same outputs, postprocessed by the image processor of each model."""
+    import transformers
+
+    processor = {
+        "rtdetr_v2": transformers.RTDetrImageProcessor,
+        "d_fine": transformers.RTDetrImageProcessor,
+        "deformable_detr": transformers.DeformableDetrImageProcessor,
+        "conditional_detr": transformers.ConditionalDetrImageProcessor,
+        "detr": transformers.DetrImageProcessor,
+    }[name]()
+    generator = torch.Generator().manual_seed(3)
+    baseline = BASELINES[name]
+    output = BaselineOutput(
+        logits=torch.randn(1, 2, 20, CLASSES + (name == "detr"), generator=generator),
+        boxes_cxcywh=0.3 + 0.2 * torch.rand(1, 2, 20, 4, generator=generator),
+    )
+    sizes = [(50, 80), (120, 60)]
+
+    class Outputs:
+        logits, pred_boxes = output.logits[0], output.boxes_cxcywh[0]
+
+    expected = processor.post_process_object_detection(Outputs(), threshold=0.0, target_sizes=torch.tensor(sizes))
+    found = Postprocess(baseline.activation, [str(label) for label in range(CLASSES)])(output, sizes)
+    for reference, detections in zip(expected, found, strict=True):
+        order = reference["scores"].argsort(descending=True)  # transformers' DETR does not sort
+        count = len(order)
+        assert count in (20, 100)
+        torch.testing.assert_close(detections.scores[:count], reference["scores"][order])
+        assert torch.equal(detections.labels[:count], reference["labels"][order])
+        torch.testing.assert_close(detections.boxes_xyxy[:count], reference["boxes"][order], atol=1e-3, rtol=0)
+
+
+def test_a_run_leaves_its_log(tiny_config, tiny_data, tmp_path):
+    config = replace(tiny_config, optim=replace(tiny_config.optim, optimizer="muon", lr=1e-3, ema_decay=0.9))
+    invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
+    train_baseline(BASELINES["conditional_detr"], invocation, tmp_path / "run")
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {"config.yaml", "metrics.csv", "curves.png", "model.json"}
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert rows[0].startswith("step,epoch,minutes,lr,loss,")
+    assert sum(row.split(",")[-1] != "" for row in rows[1:]) == 2  # evaluations
+
+
+def test_sizes_are_those_of_the_settings(tiny_config):
+    sizes = baseline_sizes(tiny_config, 3)
+    assert (sizes.dim, sizes.queries, sizes.stride, sizes.classes) == (32, 6, 16, 3)
+
+
+def test_an_unknown_baseline_is_refused():
+    with pytest.raises(DetrLiteError, match=r"'yolo' is not one of rtdetr_v2, d_fine"):
+        find_baseline("yolo")
+
+
+def test_a_missing_run_dir_is_refused(monkeypatch, tiny_file):
+    monkeypatch.setattr("sys.argv", ["baseline_run", "detr", "--config", str(tiny_file)])
+    with pytest.raises(DetrLiteError, match="--run_dir is missing"):
+        baseline_run.main()
