@@ -36,6 +36,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     uri = page.file.src_uri
     if uri.startswith("source/"):
         return markdown
+    markdown = re.sub(r"^```text \w+$", "```text", markdown, flags=re.MULTILINE)  # a second word is for the tests alone
     folder = posixpath.dirname(_repository_path(uri))
     return LINK.sub(lambda match: _site_link(match.group(0), folder, uri), markdown)
 
