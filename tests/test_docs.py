@@ -88,11 +88,15 @@ def test_every_page_is_in_the_index() -> None:
 def test_commands_and_their_options_exist() -> None:
     commands = [found for text in TEXT.values() for words in command_lines(text) if (found := tool_and_options(words))]
     assert len(commands) > 30
-    assert sorted((tool, option) for tool, given in commands for option in given if option not in options_of(tool)) == []
+    assert (
+        sorted((tool, option) for tool, given in commands for option in given if option not in options_of(tool)) == []
+    )
 
 
 def test_an_option_that_does_not_exist_is_found() -> None:
-    ((tool, options),) = filter(None, map(tool_and_options, command_lines("```sh\npython tools/train.py --seeed 1\n```\n")))
+    ((tool, options),) = filter(
+        None, map(tool_and_options, command_lines("```sh\npython tools/train.py --seeed 1\n```\n"))
+    )
     assert tool == "train"
     assert options == ["--seeed"]
     assert "--seed" in options_of("train")
@@ -115,7 +119,9 @@ def test_settings_exist() -> None:
 
 def test_files_and_objects_exist() -> None:
     code = [name for text in TEXT.values() for name in re.findall(r"`([^`\s]+)`", text)]
-    files = {name for name in code if re.fullmatch(r"(?:detr_lite|benchmarks|tools|tests|configs|docs)/[\w./]+\.\w+", name)}
+    files = {
+        name for name in code if re.fullmatch(r"(?:detr_lite|benchmarks|tools|tests|configs|docs)/[\w./]+\.\w+", name)
+    }
     objects = {name for name in code if re.fullmatch(r"detr_lite(?:\.\w+)+", name)}
     assert len(files) > 80
     assert sorted(name for name in files if not (PROJECT / name).is_file()) == []
