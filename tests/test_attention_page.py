@@ -1,4 +1,4 @@
-"""docs/attention.md and its Chinese translation: snippets run and print what the page says, figures can be drawn."""
+"""docs/attention.md and its Chinese translation: snippets print what the page says, and the figures can be drawn."""
 
 import re
 import sys
@@ -27,10 +27,10 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def differs(printed: str, page: str, is_trained: bool = False) -> str | None:
-    """What about a snippet's output is not as the page has it; None if it is.
+    """How a snippet's output differs from the page, or None.
 
-    Whole numbers are equal, decimals to one unit of the last digit shown; of a trained model's output only the form
-    is compared.
+    Integers must be equal, decimals within one unit of the last digit shown. Of a trained model's output only the
+    words are compared, without numbers and class names.
     """
     if is_trained:
         printed, page = (re.sub(r"\b(" + "|".join(SHAPES) + r")\b", "SHAPE", text) for text in (printed, page))
@@ -54,7 +54,7 @@ def tables(page: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what `make train` leaves, of random weights: the checkpoint and a scene of the same size."""
+    """A folder with the files of `make train` that the page uses: a checkpoint of random weights, and a scene."""
     folder = tmp_path_factory.mktemp("project")
     config = read_config(["--config", "coco_small.yaml", "--model.num_queries", "50"]).config
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def lesson() -> dict[str, Any]:
     return run_lesson(ENGLISH)
 
 
-def test_every_snippet_prints_what_the_page_says(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snippets_print_what_the_page_shows(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     namespace: dict[str, Any] = {}
     wrong = []
@@ -103,7 +103,7 @@ def test_every_snippet_prints_what_the_page_says(project: Path, monkeypatch: pyt
         ("layer 0: 85%\nlayer 1: 84%", "layer 0: 85%", True),
     ],
 )
-def test_a_page_that_says_something_else_is_noticed(printed: str, page: str, is_trained: bool) -> None:
+def test_different_output_is_reported(printed: str, page: str, is_trained: bool) -> None:
     assert differs(printed, page, is_trained)
 
 
@@ -111,11 +111,11 @@ def test_a_page_that_says_something_else_is_noticed(printed: str, page: str, is_
     ("printed", "page", "is_trained"),
     [("0.124 -0.5", "0.125  -0.5", False), ("(4, 5)\n", "(4, 5)", False), ("ring 0.13, 5%", "star 0.88, 73%", True)],
 )
-def test_rounding_spaces_and_other_weights_are_not(printed: str, page: str, is_trained: bool) -> None:
+def test_rounding_whitespace_and_other_weights_are_accepted(printed: str, page: str, is_trained: bool) -> None:
     assert differs(printed, page, is_trained) is None
 
 
-def test_snippets_are_read_with_what_they_print(tmp_path: Path) -> None:
+def test_snippets_are_read_with_their_output(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "a\n\n```python\nb = 1\n```\n\n```sh\nls\n```\n\n```python\nprint(b + 1)\n```\n\n```text trained\n2\n```\n"
@@ -150,12 +150,12 @@ def test_both_languages_have_the_same_snippets_figures_commands_and_numbers() ->
     assert min(len(part) for part in english.values()) >= 1
 
 
-def test_the_pages_name_each_other_in_their_first_lines() -> None:
+def test_the_pages_link_to_each_other_in_their_first_lines() -> None:
     for page, other in ((ENGLISH, CHINESE), (CHINESE, ENGLISH)):
         assert f"({other.name})" in "".join(page.read_text(encoding="utf-8").splitlines()[:4])
 
 
-def test_the_hikers_table_is_right() -> None:
+def test_the_table_of_the_hiker_is_correct() -> None:
     rows = [row for row in tables(ENGLISH) if row[0].endswith(" km")]
     marks, heights, distances, nearness, weights, shares = (
         np.array([float(NUMBER.findall(cell)[0]) for cell in column]) for column in zip(*rows, strict=True)
@@ -171,8 +171,8 @@ def test_the_hikers_table_is_right() -> None:
     )
 
 
-def test_the_table_of_love_is_right(lesson: dict[str, Any]) -> None:
-    """Every row of the calculation on paper, computed anew."""
+def test_the_table_of_the_four_words_is_correct(lesson: dict[str, Any]) -> None:
+    """Every row of the calculation by hand, computed again."""
     start = next(index for index, row in enumerate(tables(ENGLISH)) if row[1:] == lesson["words"])
     rows = tables(ENGLISH)[start : start + 8]
     query = lesson["q"][1]
@@ -191,7 +191,7 @@ def test_the_table_of_love_is_right(lesson: dict[str, Any]) -> None:
     assert torch.equal(numbers(7), lesson["v"])
 
 
-def test_the_command_draws_every_figure_that_the_pages_show(
+def test_the_command_draws_every_figure_of_the_page(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import draw_attention
@@ -202,9 +202,9 @@ def test_the_command_draws_every_figure_that_the_pages_show(
     shown = re.findall(r"\]\((images/attention/[^)]+)\)", ENGLISH.read_text(encoding="utf-8"))
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(Path(figure).name for figure in shown)
     for figure in shown:
-        kept = DOCS / figure
-        assert kept.stat().st_size < 150_000, figure
-        with Image.open(kept) as picture, Image.open(tmp_path / kept.name) as drawn:
+        committed = DOCS / figure
+        assert committed.stat().st_size < 150_000, figure
+        with Image.open(committed) as picture, Image.open(tmp_path / committed.name) as drawn:
             assert picture.size == drawn.size
             assert picture.width >= 800
 
@@ -228,7 +228,7 @@ def numbers_in(figure: Figure) -> list[str]:
         ("mask", []),
     ],
 )
-def test_grids_show_the_numbers_of_the_lesson(
+def test_grids_show_the_numbers_of_the_snippets(
     figure: str, matrices: list[tuple[str, int]], lesson: dict[str, Any]
 ) -> None:
     from draw_attention import FIGURES
@@ -246,7 +246,7 @@ def test_grids_show_the_numbers_of_the_lesson(
     assert numbers_in(FIGURES[figure](lesson)) == expected
 
 
-def test_colours_go_evenly_from_white_to_blue() -> None:
+def test_the_color_map_is_perceptually_uniform_from_white_to_blue() -> None:
     colors = np.array(white_to_blue().colors)
     blue = np.array([int(BLUE[start : start + 2], 16) for start in (1, 3, 5)]) / 255
     np.testing.assert_allclose(colors[[0, -1]], [[1, 1, 1], blue], atol=0.01)
@@ -255,7 +255,7 @@ def test_colours_go_evenly_from_white_to_blue() -> None:
         0.7152,
         0.0722,
     ]
-    lightness = 116 * np.cbrt(luminance) - 16  # CIELAB's, which is another formula than the one that made them
+    lightness = 116 * np.cbrt(luminance) - 16  # CIELAB, not the formula that made them
     steps = -np.diff(lightness)
     assert steps.min() > 0.7 * steps.mean()
     assert steps.max() < 1.3 * steps.mean()
