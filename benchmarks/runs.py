@@ -19,12 +19,14 @@ import torch
 
 from benchmarks.result import Result, read_result, result_of
 from detr_lite.build import build_model
-from detr_lite.config import PROJECT, Config, write_config
+from detr_lite.config import Config, write_config
 from detr_lite.data.coco import CocoSplit
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable
 from detr_lite.training.hardware import choose_precision, device_type
 from detr_lite.training.state.run_folder import CHECKPOINTS
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,9 @@
-"""A small, readable DETR."""
+"""A small, readable DETR: object detection with attention maps to look at."""
 
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
-# Before torch is loaded: its threads that wait shall spin for a moment only, then sleep. On a processor shared with
-# data loading or other programs, threads that spin on keep the very one waiting that they wait for: a small step took
-# 70 times as long. Sleeping at once costs a sixth of the speed on an idle machine; this costs none.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+__version__ = "0.1.0"
 
 logging.getLogger("detr_lite").addHandler(logging.NullHandler())  # silent as a library; the commands configure it
 
@@ -17,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """What applications use, loaded when it is first asked for: a plain import stays light."""
+    """Public names, imported on first use: `import detr_lite` alone imports no torch."""
     if name == "Detector":
         from detr_lite.detector import Detector
 

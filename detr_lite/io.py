@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePath
 from typing import IO
 
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 PART = ".part"
 """Ends the names of files that are being written."""

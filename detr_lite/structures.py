@@ -7,9 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-
-class DetrLiteError(Exception):
-    """An error that the user can fix. The commands print it as one line and exit with status 2."""
+from detr_lite.errors import DetrLiteError as DetrLiteError
 
 
 @dataclass(frozen=True)

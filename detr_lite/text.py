@@ -1,30 +1,33 @@
-"""Words for people out of text that somebody else wrote: in one line, and steering no terminal."""
+"""Text for messages: names and values from files made safe to print, long lists cut short, commands to paste."""
 
 import re
 import reprlib
+import shlex
+import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 120
 
 STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, line ends, turns of the reading direction, and halves of characters, which cannot be printed."""
+"""Control characters, line separators, bidirectional overrides, and lone surrogates, which cannot be encoded."""
 
 
 def printable(text: object) -> str:
-    """The text with all that steers a terminal written out: an escape character as \\x1b."""
+    """The text with all control characters escaped, so that it cannot steer a terminal: ESC as \\x1b."""
     return STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def reason_of(error: BaseException) -> str:
-    """What an exception says, or its name: one short line without a full stop, for a place within a message."""
+    """An exception's message, or its name if it has none: one short line without a full stop."""
     text = str(error).strip().rstrip(".") or type(error).__name__
     return printable(textwrap.shorten(text, 160, placeholder=" ..."))
 
 
 def shown(value: object) -> str:
-    """A value from a file, quoted so that it stays on one line, shortened if it is very long."""
+    """The repr of a value from a file, shortened if it is very long; always one line."""
     return _brief.repr(value)
 
 
@@ -32,3 +35,16 @@ def shorten_list(values: Sequence[object], limit: int = 5) -> str:
     """The first `limit` values for a message: "1, 2, 3 and 40 more"."""
     rest = len(values) - limit
     return ", ".join(map(str, values[:limit])) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def command_line(command: str = "") -> str:
+    """How to call a command the way this program was called, for messages to paste.
+
+    "python tools/train.py" from a checkout, "python -m detr_lite train", or else "detr-lite train".
+    """
+    called = Path(sys.argv[0])
+    if called.suffix == ".py" and called.parent.name == "tools":
+        script = called.with_name("import_checkpoint.py" if command == "import" else f"{command}.py")
+        return f"python {shlex.quote(str(script))}"
+    is_module = called.name == "__main__.py" and called.parent.name == "detr_lite"
+    return f"{'python -m detr_lite' if is_module else 'detr-lite'} {command}".rstrip()

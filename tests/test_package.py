@@ -1,4 +1,4 @@
-"""The package as a whole: the floors of the house, and what an import costs."""
+"""The package as a whole: its layers, and what an import costs and changes."""
 
 import subprocess
 import sys
@@ -31,20 +31,24 @@ def test_every_module_has_a_layer() -> None:
     assert modules - {"detr_lite.__init__"} == named
 
 
-@pytest.mark.parametrize("module", ["detr_lite"])
-def test_the_package_itself_loads_nothing_heavy(module: str) -> None:
+@pytest.mark.parametrize("module", ["detr_lite", "detr_lite.config", "detr_lite.cli.main"])
+def test_imports_no_torch(module: str) -> None:
+    """Mistakes on a command line are reported before anything slow is imported."""
     code = f"import sys, {module}; print([name for name in ('torch', 'timm', 'lightning') if name in sys.modules])"
     assert run(sys.executable, "-c", code).stdout == "[]\n"
 
 
-def test_settings_load_neither_lightning_nor_timm() -> None:
-    """`tools/train.py` tells a slip in the settings before anything slow is loaded."""
-    code = "import sys, detr_lite.config; print([name for name in ('timm', 'lightning') if name in sys.modules])"
-    assert run(sys.executable, "-c", code).stdout == "[]\n"
+@pytest.mark.parametrize("module", ["detr_lite.detector", "detr_lite.training.run"])
+def test_imports_change_no_environment_variable(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for those that torch and Lightning set."""
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    code = f"import os, torch, lightning; before = dict(os.environ); import {module}; print(dict(os.environ) == before)"
+    assert run(sys.executable, "-c", code).stdout == "True\n"
 
 
-def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch) -> None:
-    code = "import detr_lite, os; print(os.environ['GOMP_SPINCOUNT'])"
+def test_commands_limit_the_spinning_of_threads_unless_the_user_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import os; from detr_lite.cli.command import run_command\n"
+    code = f"{program}run_command(lambda: print(os.environ['GOMP_SPINCOUNT']))"
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     assert run(sys.executable, "-c", code).stdout == "20000\n"
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")

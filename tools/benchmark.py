@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is n
 
 from benchmarks.cli import add_ablate, add_converge, add_grid, add_speed
 
-from detr_lite.cli.command import ToolParser, run_command
+from detr_lite.cli.command import CommandParser, run_command
 
 ORACLE = """Holds `--model.name detr` against transformers' DetrForObjectDetection: both get the same random numbers in
 every weight, batch norm's statistics too, and the same padded batches of random images and objects. Prints a markdown
@@ -19,7 +19,7 @@ weights are fetched."""
 
 
 def main() -> None:
-    parser = ToolParser(description="Measures, as tables for docs/.", allow_abbrev=False)
+    parser = CommandParser(description="Measures, as tables for docs/.", allow_abbrev=False)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     summary = "differences between detr and transformers' DETR"
     oracle = kinds.add_parser("oracle", help=summary, description=ORACLE, allow_abbrev=False)

@@ -1,10 +1,10 @@
 #!/bin/bash
-# Trains on a cluster with SLURM, one process for each GPU. When its time is over it goes on in a new job by itself.
+# Trains on a SLURM cluster, one process per GPU. When the time limit is reached, the job is requeued and resumes.
 #
 #   sbatch tools/slurm.sh RUN_DIR --config coco_detr_r50.yaml [SETTINGS ...]
 #
-# Submit it from the project's folder. Copy it and change these lines to what your cluster has; what each is good for
-# stands in docs/several_processes.md.
+# Submit it from the folder of the checkout. Copy it and adapt these lines to your cluster; docs/several_processes.md
+# explains each.
 
 #SBATCH --job-name=detr_lite
 #SBATCH --nodes=1
@@ -25,13 +25,13 @@ if [ -e "$run_dir/config.yaml" ]; then
     words+=(--resume)
 fi
 
-# Since SLURM 22.05 srun does not take this from sbatch.
+# Since SLURM 22.05 srun does not inherit this from sbatch.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
 code=0
 srun --kill-on-bad-exit=1 --wait=0 "${PYTHON:-.venv/bin/python}" tools/train.py "${words[@]}" || code=$?
 
-# The run was told to stop, and has kept all that it had done. A job that was cancelled is not running any more.
+# 143: the run was stopped by SIGTERM and has saved a checkpoint. A cancelled job is no longer RUNNING.
 if [ "$code" -eq 143 ] && [ "$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T)" = RUNNING ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi

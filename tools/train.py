@@ -1,22 +1,11 @@
 """Train a detector: python tools/train.py --config coco_small.yaml"""
 
 import sys
+from pathlib import Path
 
-from detr_lite.cli.command import run_command
-from detr_lite.config import read_config
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-
-def main() -> None:
-    invocation = read_config(sys.argv[1:])  # before the slow imports, so that a slip is told at once
-    if invocation.replay is not None:
-        from detr_lite.training.checks.replay import replay
-
-        replay(invocation.replay)
-        return
-    from detr_lite.training.run import train
-
-    train(invocation)
-
+from detr_lite.cli.main import main
 
 if __name__ == "__main__":
-    run_command(main)
+    main("train")

@@ -1,6 +1,10 @@
-"""How a command ends when something is wrong: one line for what the user can mend, exit code 2, no traceback."""
+"""What all commands share: their parser, logging, and how they end.
+
+A fault that the user can correct is one line on stderr and exit code 2, without a traceback.
+"""
 
 import argparse
+import difflib
 import errno
 import io
 import logging
@@ -11,27 +15,39 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import printable
 
 
-class ToolParser(argparse.ArgumentParser):
-    """argparse that tells a wrong command line in one line, without repeating the usage."""
+class CommandParser(argparse.ArgumentParser):
+    """An argparse parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: "):
+            word = message.split()[2].split("=")[0]
+            near = difflib.get_close_matches(word, self._option_string_actions, n=1, cutoff=0.6)
+            message += f"; did you mean {near[0]}?" if near else ""
         raise DetrLiteError(f"{message}; see --help")
 
 
 class _Handler(logging.Handler):
-    """Writes to whatever `sys.stdout` is at the moment, above a progress bar if there is one."""
+    """Writes to the current `sys.stdout`, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record))
         sys.stdout.flush()
 
 
+class _Formatter(logging.Formatter):
+    """The message alone, after "warning: " if it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        return f"warning: {message}" if record.levelno >= logging.WARNING else message
+
+
 def configure_logging() -> None:
-    """Show what the package logs, on stdout; of several processes only the first one speaks."""
+    """Show what the package logs on stdout; of several processes, only rank 0 does."""
     logger = logging.getLogger("detr_lite")
     logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _Handler)]
     handler = _Handler()
@@ -41,19 +57,16 @@ def configure_logging() -> None:
     logger.setLevel(logging.INFO if rank == "0" else logging.CRITICAL)
 
 
-class _Formatter(logging.Formatter):
-    """The message alone; a warning says that it is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        return f"warning: {message}" if record.levelno >= logging.WARNING else message
-
-
 def run_command(main: Callable[[], None]) -> None:
-    """Run a tool's main function and turn its end into an exit code: 0, 2 for a user's fault, 130 for Ctrl-C, 141 for
-    a reader of what is printed who has gone."""
+    """Run a command and turn its end into an exit code.
+
+    0; 2 for a fault that the user can correct; 130 for Ctrl-C; 141 if the reader of stdout has closed it.
+    """
+    # Threads that wait for others spin for a moment, then sleep. Where data loading or other programs share the CPU,
+    # spinning threads delay the one they wait for (a small step took 70 times as long); sleeping at once is slower too.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # read once, when torch is imported
     configure_logging()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # files and classes may have names in letters that the terminal lacks
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and classes may not be encodable in the terminal
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
@@ -61,23 +74,23 @@ def run_command(main: Callable[[], None]) -> None:
     except DetrLiteError as error:
         _refuse(one_line(error))
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
-            sys.exit(141)  # as the shell has it for what SIGPIPE ends
+        if isinstance(error, BrokenPipeError) and _is_closed(sys.stdout):
+            sys.exit(141)  # as the shell reports SIGPIPE
         if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
             _refuse(f"{error.strerror}; make room on the disk")
         if error.filename is None:
             raise
-        # A folder that may not be written, a full disk: theirs to mend, and found only in the act.
+        # Such as a folder without write permission: the user's to correct, and found only when writing.
         _refuse(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
 
 
-def _is_unread(stream: TextIO) -> bool:
-    """Whether whoever read along has seen enough, as `head` does. What is still to be written then goes nowhere."""
+def _is_closed(stream: TextIO) -> bool:
+    """Whether the reader has closed the pipe, as `head` does; what is still to be written is then discarded."""
     try:
-        print(file=stream, flush=True)  # to flush alone would not tell: what failed before is no longer there
+        print(file=stream, flush=True)  # flushing alone is not enough: what failed before is no longer buffered
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return True
@@ -85,7 +98,7 @@ def _is_unread(stream: TextIO) -> bool:
 
 
 def one_line(error: DetrLiteError) -> str:
-    """The message itself: an error in a loading process arrives wrapped in that process's traceback."""
+    """The message alone: an error in a data loading process arrives inside that process's traceback."""
     text = str(error).strip() or "unknown"
     if "\nTraceback (most recent call last)" in text or "\nOriginal Traceback" in text:
         text = text.splitlines()[-1].removeprefix(f"{DetrLiteError.__module__}.{DetrLiteError.__qualname__}: ")

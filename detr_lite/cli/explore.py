@@ -1,21 +1,17 @@
-"""A page in which a user looks at the attention behind the detections in images of their own."""
+"""`detr-lite visualize --explore`: one page that shows the attention behind the detections in a user's images."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.data.annotations import listed
-from detr_lite.data.ground_truth import GroundTruth
-from detr_lite.data.image_sources import ImageFile, find_images, read_batches
-from detr_lite.detector import Detector, check_threshold
-from detr_lite.io import atomic_write
-from detr_lite.structures import AttentionSelection, DetrLiteError
-from detr_lite.text import printable
-from detr_lite.viz.explorer.page import explorer_page
-from detr_lite.viz.explorer.scene import PackedScene, pack_scene
+from detr_lite.errors import DetrLiteError
+from detr_lite.text import printable, shorten_list
+
+logger = logging.getLogger(__name__)
 
 MEGABYTE = 1_000_000
 LARGE = 50
-"""Megabytes of a page from which on browsers take their time."""
+"""Megabytes of a page from which on browsers load it slowly."""
 
 
 def explore(
@@ -30,18 +26,26 @@ def explore(
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Write one HTML file with all the images, what was found in them, and where the queries and tokens looked.
+    """Write one HTML file with all images, their detections, and the attention of queries and tokens.
 
     Args:
         source: files, folders and patterns, as in `find_images`.
         page: the file, or a folder, which gets `explorer.html`.
         truth: a COCO annotation file, in which images are looked up by file name.
-        layer, heads, threshold: what the page shows at first: the layer's number or "last", the head's number, or
+        layer, heads, threshold: what the page shows at first: the layer's number or "last"; the head's number, or
             "mean" or "all" for the mean.
-        budget: most megabytes for each image; what has no room is left out, and said.
+        budget: most megabytes per image; what exceeds it is left out, and logged.
 
-    Errors: a wrong argument, before anything is written; images that cannot be read, when all others are done.
+    Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
+    from detr_lite.data.ground_truth import GroundTruth  # these import torch, as --help does not
+    from detr_lite.data.image_sources import ImageFile, find_images, read_batches
+    from detr_lite.detector import Detector, check_threshold
+    from detr_lite.io import atomic_write
+    from detr_lite.structures import AttentionSelection
+    from detr_lite.viz.explorer.page import explorer_page
+    from detr_lite.viz.explorer.scene import PackedScene, pack_scene
+
     check_threshold(threshold)
     first_layer, first_head = _number("--layer", layer, ("last",)), _number("--heads", heads, ("mean", "all"))
     if budget <= 0:
@@ -57,14 +61,14 @@ def explore(
     scenes: list[PackedScene] = []
     unreadable: list[ImageFile] = []
     unlisted: list[ImageFile] = []
-    for ((file, image),) in read_batches(images, 1, unreadable, "looking"):
+    for ((file, image),) in read_batches(images, 1, unreadable, "explaining"):
         explained = detector.explain(image, AttentionSelection(encoder_mean=True))  # all that the page shows
-        for what, number, count in (
+        for option, number, count in (
             ("--layer", first_layer, len(explained.attention.cross)),
             ("--heads", first_head, explained.attention.cross.shape[2]),
         ):
             if number is not None and number >= count:
-                raise DetrLiteError(f"{what} is {number}; this model has 0 to {count - 1}")
+                raise DetrLiteError(f"{option} is {number}; this model has 0 to {count - 1}")
         true = None if truths is None else truths.of(file.path)
         if truths is not None and true is None:
             unlisted.append(file)
@@ -72,23 +76,23 @@ def explore(
             file.name.as_posix(), image, explained.detections, explained.attention, true, int(budget * MEGABYTE)
         )
         if scene.left_out:
-            print(f"left out   {printable(file.path)}: {'; '.join(scene.left_out)}")
+            logger.warning("%s: left out for --budget: %s", printable(file.path), "; ".join(scene.left_out))
         scenes.append(scene)
     if scenes:
         text = explorer_page(scenes, detector.class_names, threshold, first_layer, first_head).encode()
         atomic_write(page, lambda opened: opened.write(text))
         if unlisted:
-            which = listed([file.path for file in unlisted], most=3)
-            print(f"note       {truth} lists {len(scenes) - len(unlisted)} of {len(scenes)} images (not {which})")
+            files = printable(shorten_list([file.path for file in unlisted], 3))
+            logger.warning("%s lists %d of %d images (not %s)", truth, len(scenes) - len(unlisted), len(scenes), files)
         size = len(text) / MEGABYTE
-        print(f"written    {page}: {len(scenes):,} image{'s' if len(scenes) != 1 else ''}, {size:.2f} MB")
         if size > LARGE:
-            print("note       browsers open a page of this size slowly; give fewer images, or a smaller --budget")
+            logger.warning("browsers load a page of this size slowly; give fewer images, or a smaller --budget")
+        print(f"wrote {page}: {len(scenes):,} image{'s' if len(scenes) != 1 else ''}, {size:.2f} MB")
     if unreadable:
-        named = listed([file.path for file in unreadable], most=3)
+        files = shorten_list([file.path for file in unreadable], 3)
         rest = f"the other {len(scenes):,} are in {page}" if scenes else "nothing is written"
         raise DetrLiteError(
-            f"{len(unreadable):,} of {len(images):,} files could not be read as images ({named}); {rest}"
+            f"{len(unreadable):,} of {len(images):,} files could not be read as images ({files}); {rest}"
         )
 
 
@@ -97,11 +101,11 @@ def page_file(page: Path) -> Path:
     return page if page.suffix.lower() in (".html", ".htm") else page / "explorer.html"
 
 
-def _number(what: str, given: str, words: tuple[str, ...]) -> int | None:
+def _number(option: str, given: str, words: tuple[str, ...]) -> int | None:
     """None for one of the words."""
     if given in words:
         return None
     if not given.isdecimal():
         allowed = " or ".join(f'"{word}"' for word in words)
-        raise DetrLiteError(f"{what} is {given!r}; for a page it must be {allowed} or one number, counted from 0")
+        raise DetrLiteError(f"{option} is {given!r}; for a page it must be {allowed} or one number, counted from 0")
     return int(given)

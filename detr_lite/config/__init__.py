@@ -1,26 +1,21 @@
-"""Settings: frozen dataclasses with one default each, and how a file and a command line become one."""
+"""Settings of a run: frozen dataclasses, and how a settings file and a command line fill them."""
 
+from detr_lite.config.invocation import Invocation, read_config
+from detr_lite.config.parsing import config_from_dict, config_to_dict, write_config
+from detr_lite.config.presets import available_presets, data_root, find_config
 from detr_lite.config.schema import (
     DEFAULT_ROOT,
-    PROJECT,
     SECTIONS,
     Config,
     DataConfig,
-    Invocation,
     LossConfig,
     ModelConfig,
     OptimConfig,
     TrainerConfig,
-    config_from_dict,
-    config_to_dict,
-    find_config,
-    read_config,
-    write_config,
 )
 
 __all__ = [
     "DEFAULT_ROOT",
-    "PROJECT",
     "SECTIONS",
     "Config",
     "DataConfig",
@@ -29,8 +24,10 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "TrainerConfig",
+    "available_presets",
     "config_from_dict",
     "config_to_dict",
+    "data_root",
     "find_config",
     "read_config",
     "write_config",

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from detr_lite.build import build_criterion, require
-from detr_lite.config import DEFAULT_ROOT, PROJECT
+from detr_lite.config import data_root
 from detr_lite.data.coco import CocoSplit, read_split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
@@ -117,11 +117,6 @@ def _attention_of(
     is_known = optim.lr is not None and optim.optimizer is not None  # which it is not of other people's weights
     rate = Rate(require("optim.lr", optim.lr), default_lr(description.config)) if is_known else None
     return numbers, None if collapse is None else f"{collapse}; {against_collapse(rate)}"
-
-
-def data_root(root: str) -> Path:
-    """The folder that a setting means: the default data set lives in the project, others where the path says."""
-    return PROJECT / DEFAULT_ROOT if root == DEFAULT_ROOT else Path(root)
 
 
 def run_of(checkpoint: Path) -> Path:

@@ -9,14 +9,14 @@ import lightning as L
 from torch import nn
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, require
-from detr_lite.config import DEFAULT_ROOT, Config, Invocation, config_to_dict, write_config
+from detr_lite.config import DEFAULT_ROOT, Config, Invocation, config_to_dict, data_root, write_config
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.data.synthetic.coco_small import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.detector import Detector
 from detr_lite.model.backbone import normalisation_of
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import printable
+from detr_lite.text import command_line, printable
 from detr_lite.training.auto import choose_sizes, keep_choices
 from detr_lite.training.callbacks.attention_logger import AttentionLogger
 from detr_lite.training.checks.nan_guard import NaNGuard
@@ -25,7 +25,7 @@ from detr_lite.training.datamodule import DetectionData, allow_open_files, defau
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.launch import ProcessSupervisor, only_rank_0_prints
 from detr_lite.training.distributed.signals import Stopped, StopSignals, outliving_pipes
-from detr_lite.training.evaluate import data_root, evaluate_checkpoint, run_of
+from detr_lite.training.evaluate import evaluate_checkpoint, run_of
 from detr_lite.training.hardware import choose_precision
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.module import DetectionModule
@@ -127,7 +127,7 @@ def _train(invocation: Invocation, signals: StopSignals, companions: ProcessSupe
         if isinstance(ending, Stopped) and trainer.is_global_zero:
             step = max(trainer.global_step, 0 if resumed is None else resumed.step)
             where = shlex.quote(str(folder))
-            again = f"python tools/train.py --config {where}/config.yaml --run_dir {where} --resume"
+            again = f"{command_line('train')} --config {where}/config.yaml --run_dir {where} --resume"
             print(f"stopped    after step {step:,}; go on with: {again}", flush=True)
         elif ending.code == 1:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from ending

@@ -16,7 +16,7 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
-from detr_lite.text import reason_of, shown
+from detr_lite.text import command_line, reason_of, shown
 from detr_lite.weights.files import is_state, read_json, read_safetensors, read_torch
 
 KEY = "detr_lite"
@@ -126,7 +126,7 @@ def find_exported(path: Path) -> Path | None:
 
 
 def is_exported(path: Path) -> bool:
-    """Whether `tools/export.py` wrote it; other people's weights may have a .json of their own beside them.
+    """Whether `detr-lite export` wrote it; other people's weights may have a .json of their own beside them.
 
     Errors: a .json beside it that is none.
     """
@@ -143,7 +143,7 @@ def _read_exported(path: Path) -> dict[str, Any]:
     if not beside.is_file():
         raise DetrLiteError(
             f"{file}: {beside.name} is not beside it, which says what the weights are; if they are other people's, "
-            "tools/import_checkpoint.py makes a checkpoint of them"
+            f"{command_line('import')} makes a checkpoint of them"
         )
     return {**read_json(beside), "state_dict": read_safetensors(file)}
 

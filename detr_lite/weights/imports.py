@@ -11,6 +11,7 @@ from detr_lite.build import build_model
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import command_line
 from detr_lite.weights.arch_info import ORIGINAL, RESNETS, SIZES, ArchInfo, arch_info_from_weights, describe
 from detr_lite.weights.checkpoint import KEY, Description, is_exported, load_model, write_checkpoint
 from detr_lite.weights.files import is_state, read_safetensors, read_torch, refuse_existing
@@ -48,7 +49,7 @@ def convert_checkpoint(
 ) -> None:
     """Write a checkpoint of any kind as one of ours, and print what it was."""
     if output.suffix == ".safetensors":
-        raise DetrLiteError(f"{output}: name a .ckpt file; tools/export.py makes .safetensors of it")
+        raise DetrLiteError(f"{output}: name a .ckpt file; {command_line('export')} makes .safetensors of it")
     refuse_existing(output, overwrite)
     imported = read_foreign(source, dc5, heads)
     write_checkpoint(output, imported.model, imported.description)
@@ -64,7 +65,7 @@ def read_foreign(
     for no class.
 
     Args:
-        path: a file, or a folder of `transformers` or of `tools/export.py`.
+        path: a file, or a folder of `transformers` or of `detr-lite export`.
         dc5, heads: what weights do not tell, for files that do not say it either.
         otherwise: what is assumed of the two where nobody says them; by default no, and 8.
 
@@ -99,7 +100,7 @@ def _open(path: Path) -> tuple[Any, Path | None]:
     if path.is_dir() and not (path / "config.json").is_file():
         raise DetrLiteError(
             "a folder without config.json, as transformers writes it, or a .safetensors with its .json, as "
-            "tools/export.py does"
+            "detr-lite export does"
         )
     file = find_weights(path) if path.is_dir() else path
     config = file.parent / "config.json"

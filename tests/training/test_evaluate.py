@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_convert, generalized_box_iou
 
 from detr_lite.build import build_model, build_resize
-from detr_lite.config import DEFAULT_ROOT, PROJECT, Config
+from detr_lite.config import Config
 from detr_lite.data.coco import read_split
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.model.detr import Detr
@@ -177,12 +177,6 @@ def test_labels_go_to_ids_by_name(tiny_data: Path) -> None:
 def test_where_results_go_by_default(tmp_path: Path) -> None:
     assert evaluate.run_of(tmp_path / "runs/x/checkpoints/best.ckpt") == tmp_path / "runs/x"
     assert evaluate.run_of(tmp_path / "somewhere/best.ckpt") == tmp_path / "somewhere"
-
-
-def test_the_default_data_set_lives_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert evaluate.data_root(DEFAULT_ROOT) == PROJECT / "datasets" / "coco_small"
-    assert evaluate.data_root("datasets/mine") == Path("datasets/mine")
 
 
 ATTENTION_FILES = sorted([*FILES, "attention.json", "attention.png"])

@@ -17,10 +17,12 @@ import ranks
 import torch
 from runs import rows_of
 
-from detr_lite.config import PROJECT, Config
+from detr_lite.config import Config
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import loggers
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 pytest.importorskip("tensorboard")
 wandb = pytest.importorskip("wandb")

@@ -59,7 +59,7 @@ def test_a_bad_image_stops_the_run_and_leaves_everything_as_it_was(
     )
     assert f"; images {listed}, of which the answers for " in message  # batch norm spoils the other image too
     assert "; the update was not applied; " in message
-    assert f"the batch is in {file}, look at it with: python tools/train.py --replay {file}; " in message
+    assert f"the batch is in {file}, look at it with: detr-lite train --replay {file}; " in message
     assert message.endswith("usual remedies: a new run with a lower --optim.lr than 0.0015")
     assert run.trainer.global_step == 2
     assert len(run.snapshots.taken) == 3

@@ -121,7 +121,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     told = capfd.readouterr()
     assert f"{signal.Signals(signum).name}: stopping after this step" in told.err
-    assert f"go on with: python tools/train.py --config {parts}/config.yaml --run_dir {parts} --resume" in told.out
+    assert f"go on with: detr-lite train --config {parts}/config.yaml --run_dir {parts} --resume" in told.out
     assert checkpoint_of(parts)["global_step"] == step
 
     run.train(invocation(config=config, run_dir=parts, resume="last"))

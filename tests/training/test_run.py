@@ -229,13 +229,13 @@ def test_the_default_data_are_drawn_on_first_use_only(
         drawn.append(root)
         shutil.copytree(tiny_data, root)
 
-    monkeypatch.setattr("detr_lite.training.evaluate.PROJECT", tmp_path)
+    monkeypatch.setenv("DETR_LITE_DATA", str(tmp_path))
     monkeypatch.setattr(run, "make_coco_small", draw)
     config = Config()
     for _ in range(2):
         _, train_split, val_split = run.read_data(config)
         assert (len(train_split.images), len(val_split.images)) == (8, 5)
-    assert drawn == [tmp_path / "datasets/coco_small"]
+    assert drawn == [tmp_path / "coco_small"]
     with pytest.raises(DetrLiteError, match="no such data folder"):
         run.read_data(replace(config, data=replace(config.data, root=str(tmp_path / "elsewhere"))))
     assert len(drawn) == 1

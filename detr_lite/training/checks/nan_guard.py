@@ -16,7 +16,7 @@ from torch import distributed as dist
 
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import Batch, DetrLiteError, Target
-from detr_lite.text import reason_of
+from detr_lite.text import command_line, reason_of
 from detr_lite.training.checks.nan_capture import FOLDER, CapturedBatch, NaNCapture
 from detr_lite.training.schedule import step_seed
 from detr_lite.weights.checkpoint import Description
@@ -240,7 +240,8 @@ def _describe(
         which = "all" if account.broken_ids == account.image_ids else _listed(account.broken_ids)
         images += f", of which the answers for {which} are not finite"
     if isinstance(kept, Path):
-        where = f"the batch is in {kept}, look at it with: python tools/train.py --replay {shlex.quote(str(kept))}"
+        again = f"{command_line('train')} --replay {shlex.quote(str(kept))}"
+        where = f"the batch is in {kept}, look at it with: {again}"
     else:
         where = f"the batch could not be put aside: {kept}"
     # A resumed run keeps its rate, and would stop here again.

@@ -1,4 +1,4 @@
-"""The tools on bad input: one line that says what to do, exit code 2, no traceback, and no run folder left behind."""
+"""Commands on wrong input: one line that says what to do, exit code 2, no traceback, and no run folder."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_train_on_a_gpu_that_is_not_there(train_refusal: Callable[..., str]) -> 
 
 def test_train_without_the_settings_file(train_refusal: Callable[..., str], tmp_path: Path) -> None:
     message = train_refusal(config="coco_smal.yaml")
-    assert "coco_smal.yaml: no such file; there are " in message
+    assert "coco_smal.yaml: no such file; presets are " in message
     assert " coco_small.yaml" in message
     assert "no such file" in train_refusal(config=tmp_path / "none.yaml")
 
@@ -183,8 +183,9 @@ def test_train_where_the_run_folder_is_a_file(refusal: Callable[..., str], tiny_
         (["--checkpoint", "CHECKPOINT", "--data.root", "nowhere"], ["nowhere: no such data folder"]),
         (["--checkpoint", "CHECKPOINT", "--batch_size", "0"], ["--batch_size is 0; it must be at least 1"]),
         (["--checkpoint", "CHECKPOINT", "--num_workers", "-1"], ["--workers is -1; it must be at least 0"]),
+        (["--checkpoint", "CHECKPOINT", "--workers", "2"], ["did you mean --num_workers?"]),
         (["--checkpoint", "CHECKPOINT", "--batch_size", "x"], ["argument --batch_size: invalid int value: 'x'"]),
-        (["--checkpoint", "CHECKPOINT", "--spilt", "val"], ["unrecognized arguments: --spilt val"]),
+        (["--checkpoint", "CHECKPOINT", "--spilt", "val"], ["arguments: --spilt val; did you mean --split?"]),
     ],
 )
 def test_evaluate_on_a_wrong_command_line(
@@ -248,7 +249,7 @@ def test_help_ends_well(run_tool: Callable[..., Any], tool: str) -> None:
 
 def test_tools_are_short() -> None:
     for path in (PROJECT / "tools").glob("*.py"):
-        assert len(path.read_text().splitlines()) < 60, path
+        assert len(path.read_text().splitlines()) < (60 if path.stem == "benchmark" else 15), path
 
 
 def start(name: str, *words: object, **options: Any) -> subprocess.Popen[str]:

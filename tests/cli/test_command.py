@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from detr_lite.cli.command import ToolParser, one_line, run_command
-from detr_lite.config import PROJECT
+from detr_lite.cli.command import CommandParser, one_line, run_command
 from detr_lite.structures import DetrLiteError
 
 
@@ -70,7 +69,7 @@ def test_the_message_of_a_loading_process_is_found_in_its_traceback() -> None:
 
 
 def test_a_wrong_command_line_is_one_line() -> None:
-    parser = ToolParser(prog="tool")
+    parser = CommandParser(prog="tool")
     parser.add_argument("--count", type=int, required=True)
     with pytest.raises(DetrLiteError, match=r"^argument --count: invalid int value: 'x'; see --help$"):
         parser.parse_args(["--count", "x"])
@@ -81,7 +80,7 @@ def test_a_wrong_command_line_is_one_line() -> None:
 def test_a_reader_who_has_seen_enough_ends_a_tool_without_a_word():
     program = "from detr_lite.cli.command import run_command\nrun_command(lambda: print('a line\\n' * 100_000))"
     words = [sys.executable, "-c", program]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT) as tool:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tool:
         assert tool.stdout.readline() == b"a line\n"
         tool.stdout.close()
         assert tool.stderr.read() == b""

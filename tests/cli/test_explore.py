@@ -1,4 +1,4 @@
-"""tools/visualize.py --explore: one page of all images, where it is written, and what is refused before that."""
+"""`visualize --explore`: one page of all images, where it is written, and what is refused before that."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def test_a_page_of_all_images(run_tool: Tool, checkpoint: Path, photos: Path, ti
     ended = run_tool("visualize", *words, "--explore", page)
     assert (ended.code, ended.err) == (0, ""), ended
     size = page.stat().st_size / 1e6
-    assert ended.out.splitlines()[-1] == f"written    {page}: 2 images, {size:.2f} MB"
+    assert ended.out.splitlines()[-1] == f"wrote {page}: 2 images, {size:.2f} MB"
     facts = facts_in(page)
     assert [scene["name"] for scene in facts["scenes"]] == ["000.png", "sub/003.png"]
     assert (facts["threshold"], facts["layer"], facts["head"]) == (0.3, None, None)
@@ -74,7 +74,7 @@ def test_where_the_page_is_written(
     assert [path.name for path in out.iterdir()] == [written]
 
 
-def test_a_page_that_is_there_stays_unless_told(
+def test_an_existing_page_stays_without_overwrite(
     run_tool: Tool, refusal: Callable[..., str], checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
@@ -95,8 +95,8 @@ def test_a_page_that_is_there_stays_unless_told(
         ([], "the following arguments are required: --output"),
         (["--output", "out", "--truth", "a.json"], "--truth needs --explore"),
         (["--output", "out", "--budget", "3"], "--budget needs --explore"),
-        (["--explore", "p.html", "--points", "3,4"], "--points does not go with --explore"),
-        (["--explore", "p.html", "--figure", "query_boxes"], "--figure does not go with --explore"),
+        (["--explore", "p.html", "--points", "3,4"], "--points cannot be combined with --explore"),
+        (["--explore", "p.html", "--figure", "query_boxes"], "--figure cannot be combined with --explore"),
         (["--explore", "p.html", "--heads", "0,1"], "--heads is '0,1'; for a page it must be"),
         (["--explore", "p.html", "--layer", "first"], "--layer is 'first'; for a page it must be"),
         (["--explore", "p.html", "--layer", "2"], "--layer is 2; this model has 0 to 1"),
@@ -138,7 +138,7 @@ def test_what_is_left_out_and_what_truth_does_not_list_is_said(
     words = ("--source", photos, "--explore", tmp_path / "p.html", "--budget", 0.2, "--truth", truth)
     ended = run_tool("visualize", "--checkpoint", checkpoint, *words)
     assert (ended.code, ended.err) == (0, "")
-    assert f"left out   {photos}/other.png: " in ended.out
+    assert f"warning: {photos}/other.png: left out for --budget: " in ended.out
     assert "of 6 queries" in ended.out
     assert f"lists 1 of 2 images (not {photos}/other.png)" in ended.out
     assert facts_in(tmp_path / "p.html")["scenes"][0]["truth"] is None

@@ -1,4 +1,4 @@
-"""Settings: what wins over what, what is refused and in which words, and that every setting has its sentence."""
+"""The command line of training: precedence, what is refused and in which words, and the help of every setting."""
 
 import dataclasses
 import re
@@ -19,7 +19,11 @@ from detr_lite.config import (
     read_config,
     write_config,
 )
+from detr_lite.config.parsing import SettingsParser
+from detr_lite.config.renamed import RENAMED
 from detr_lite.structures import DetrLiteError
+
+SETTINGS = {f"{name}.{field.name}" for name, section in SECTIONS.items() for field in dataclasses.fields(section)}
 
 
 @pytest.fixture
@@ -141,8 +145,8 @@ def test_a_missing_file_lists_what_exists() -> None:
         ("--model.dim=", ["model.dim: expected int, got nothing"]),
         ("--model.dim null", ["model.dim: expected int, got"]),
         ("--model.strides 16", ["model.strides: expected a list such as [8, 16, 32], got 16"]),
-        ("--model.strides [16,8]", ["model.strides is [16, 8]", "ascending"]),
-        ("--model.strides [8,20]", ["model.strides is [8, 20]", "multiple"]),
+        ("--model.strides [16,8]", ["model.strides is [16, 8]", "ascending multiples"]),
+        ("--model.strides [8,20]", ["model.strides is [8, 20]", "ascending multiples"]),
         ("--model.strides []", ["model.strides is []"]),
         ("--model.strides [0,8]", ["model.strides is [0, 8]"]),
         ("--optim.ema_decay 1", ["optim.ema_decay is 1.0", "less than 1"]),
@@ -156,17 +160,17 @@ def test_a_missing_file_lists_what_exists() -> None:
         ("--model.query_dedup_iou 1.1", ["model.query_dedup_iou is 1.1", "at most 1"]),
         ("--model.query_dedup_iou=-0.1", ["model.query_dedup_iou is -0.1", "at least 0"]),
         ("--optim.lr_hold 2", ["optim.lr_hold is 2", "at most 1"]),
-        ("--model.dim 98", ["model.dim is 98", "divide by 4"]),
-        ("--model.dim 96 --model.heads 5", ["model.dim is 96", "model.heads, 5"]),
+        ("--model.dim 98", ["model.dim is 98", "divisible by 4"]),
+        ("--model.dim 96 --model.heads 5", ["model.dim is 96", "model.heads (5)"]),
         ("--seed -1", ["seed is -1"]),
         ("--seed 4294967296", ["seed is 4294967296"]),
         ("--resume --overwrite", ["--resume or --overwrite, not both"]),
         ("--run_dir", ["--run_dir: expected one argument"]),
-        ("--data x.yaml", ["--data is the heading of settings; did you mean data.root?"]),
-        ("--data={root:x}", ["is the heading of settings"]),
+        ("--data x.yaml", ["--data is a section of settings; did you mean data.root?"]),
+        ("--data={root:x}", ["is a section of settings"]),
     ],
 )
-def test_a_wrong_command_line_is_told_in_the_users_words(settings, words: str, parts: list[str]) -> None:
+def test_a_wrong_command_line_is_one_line_in_plain_words(settings, words: str, parts: list[str]) -> None:
     message = refused([*settings(""), *words.split()])
     for part in parts:
         assert part in message
@@ -188,10 +192,41 @@ def test_a_wrong_command_line_is_told_in_the_users_words(settings, words: str, p
         ("run_dir: x\n", ["mine.yaml, line 1: run_dir is not a setting"]),
     ],
 )
-def test_a_wrong_file_is_told_with_its_line(settings, text: str, parts: list[str]) -> None:
+def test_a_wrong_file_is_refused_with_its_line(settings, text: str, parts: list[str]) -> None:
     message = refused(settings(text))
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_setting_is_refused_with_its_new_name(settings, old: str, new: str) -> None:
+    assert refused([*settings(""), f"--{old}", "1"]).startswith(f"--{old} is now --{new}")
+    assert refused([f"--{old}=1"]).startswith(f"--{old} is now --{new}")
+    assert f"mine.yaml, line 2: {old} is now {new}" in refused(settings(f"seed: 1\n{old}: 1\n"))
+    if "." in old:
+        section, name = old.split(".")
+        assert f"mine.yaml, line 3: {old} is now {new}" in refused(settings(f"seed: 1\n{section}:\n  {name}: 1\n"))
+        assert new in SETTINGS
+        assert old not in SETTINGS
+
+
+def test_an_old_value_is_refused_with_its_new_name(settings) -> None:
+    line = "model.edges is now model.box_head (values: regression for numbers, fdr for distributions)"
+    assert refused(settings("model: {edges: numbers}\n")).endswith(f"line 1: {line}")
+
+
+def test_each_word_is_parsed_once(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    read = SettingsParser.read
+
+    def count(self, words, base=None):
+        parsed.extend(words)
+        return read(self, words, base)
+
+    monkeypatch.setattr(SettingsParser, "read", count)
+    words = [*settings("data: {batch_size: 3}\nseed: 5\n"), "--seed", "6"]
+    assert read_config(words).config.seed == 6
+    assert parsed == ["--data.batch_size=3", "--seed=5", *words]
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -256,7 +291,7 @@ def test_settings_through_a_dict_and_back() -> None:
 
 
 @pytest.mark.parametrize("change", ["lack", "unknown", "section", "type"])
-def test_settings_of_another_version_are_told(change: str) -> None:
+def test_settings_of_another_version_are_refused(change: str) -> None:
     settings = config_to_dict(Config())
     if change == "lack":
         del settings["seed"]

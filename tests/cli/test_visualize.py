@@ -1,4 +1,4 @@
-"""tools/visualize.py: a figure for each image, of the layer and the heads that are asked for."""
+"""`visualize`: a figure for each image, of the chosen layer and heads."""
 
 import shutil
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_lite.cli import visualize as module
+from detr_lite.cli import figures as module
 from detr_lite.detector import Detector
 from detr_lite.viz.figures.attention import attention_figure
 from detr_lite.viz.figures.query_boxes import query_boxes_figure
@@ -66,7 +66,7 @@ def test_a_figure_for_each_image(
     ended = visualize("--source", photos, "--threshold", 0.05)
     assert (ended.code, ended.err) == (0, ""), ended
     assert files_in(tmp_path / "out") == ["a.jpg.png", "a.png", "sub/a.png"]
-    assert "written    3 figures to" in ended.out
+    assert "wrote 3 figures to" in ended.out
     detector = Detector.from_checkpoint(checkpoint, "cpu")
     for name, (found, _, figure) in zip(("a.jpg", "a.png", "sub/a.png"), figures, strict=True):
         expected = detector(photos / name).above(0.05)
@@ -82,13 +82,15 @@ def test_a_figure_for_each_image(
             assert np.asarray(picture.convert("L")).std() > 5
 
 
-def test_best_guesses_where_nothing_reaches_the_threshold(visualize: Tool, figures: list[Any], photos: Path) -> None:
+def test_highest_scoring_predictions_where_nothing_reaches_the_threshold(
+    visualize: Tool, figures: list[Any], photos: Path
+) -> None:
     ended = visualize("--source", photos, "--threshold", 1)
     assert (ended.code, ended.err) == (0, "")
     assert f"no score reaches 1 in 3 of 3 images ({photos}/a.jpg, {photos}/a.png, {photos}/sub/a.png)" in ended.out
-    assert "best guesses are shown" in ended.out
+    assert "their highest-scoring predictions are shown" in ended.out
     for _, _, figure in figures:
-        assert figure.get_suptitle().endswith("\nbest guesses: no score reaches 1")
+        assert figure.get_suptitle().endswith("\nno score reaches 1")
         assert len(titles_of(figure)) == 4 * module.GUESSES
 
 
@@ -102,7 +104,7 @@ def test_best_guesses_where_nothing_reaches_the_threshold(visualize: Tool, figur
         (["--layer", "last"], ["mean of heads", "head 0", "head 1"]),
     ],
 )
-def test_the_layer_and_heads_that_are_asked_for(
+def test_the_chosen_layer_and_heads(
     visualize: Tool, figures: list[Any], photos: Path, words: list[str], panels: list[str]
 ) -> None:
     ended = visualize("--source", photos / "a.png", "--threshold", 1, *words)
@@ -128,12 +130,12 @@ def test_the_layer_and_heads_that_are_asked_for(
         (["--points", "3,4"], "--points does not belong to --figure queries; give it with --figure points"),
         (["--figure", "query_boxes", "--heads", "0"], "give it with --figure queries or layers or points"),
         (["--figure", "layers", "--layer", "0"], "--layer does not belong to --figure layers"),
-        (["--figure", "points", "--points", "3;4"], "--points '3;4' is no point; give x,y in pixels"),
+        (["--figure", "points", "--points", "3;4"], "--points '3;4' is not a point; give x,y in pixels"),
         (["--figure", "points", "--points", "30,400"], "a.jpg: point 30,400 lies outside the image of"),
-        (["--figure", "layers", "--detection", "-1"], "--detection is -1; it must be a number, counted from 0"),
+        (["--figure", "layers", "--detection", "-1"], "--detection is -1; it must be at least 0"),
         (
             ["--figure", "layers", "--detection", "99", "--threshold", "1"],
-            "there is no --detection 99; there are 18 guesses",
+            "there is no --detection 99: there are 18 predictions",
         ),
         (["--source", "nowhere"], "--source nowhere: no such file or folder"),
         (["--checkpoint", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
@@ -151,7 +153,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(visualize: Tool, p
     (photos / "b.png").write_text("no image")
     ended = visualize("--source", photos)
     assert ended.code == 2
-    assert f"skipped    {photos}/b.png: not readable as an image" in ended.out
+    assert f"{photos}/b.png: not readable as an image" in ended.out
     assert ended.err.startswith(f"error: 1 of 4 files could not be read as images ({photos}/b.png); the results of")
     assert files_in(tmp_path / "out") == ["a.jpg.png", "a.png", "sub/a.png"]
 
@@ -170,7 +172,7 @@ def test_a_second_time_into_the_same_folder(
 def test_many_detections_make_a_figure_that_can_be_saved(
     visualize: Tool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_PIXELS", 600)
+    monkeypatch.setattr(module, "MAX_PIXELS", 600)
     assert visualize("--source", photos / "a.png", "--threshold", 0).code == 0
     with Image.open(tmp_path / "out" / "a.png") as picture:
         assert picture.height <= 601
@@ -190,8 +192,8 @@ def test_other_figures_of_each_image(
     visualize: Tool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], panels: int | None
 ) -> None:
     drawn: list[Any] = []
-    save = module.save
-    monkeypatch.setattr(module, "save", lambda figure, path: (drawn.append(figure), save(figure, path)))
+    save = module.save_figure
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path)))
     ended = visualize("--source", photos, "--threshold", 0, *words)
     assert (ended.code, ended.err) == (0, ""), ended
     assert files_in(tmp_path / "out") == ["a.jpg.png", "a.png", "sub/a.png"]
@@ -222,7 +224,7 @@ def test_query_boxes_are_one_figure_of_all_images(
     ended = visualize("--source", photos, "--figure", "query_boxes", "--threshold", 0.3)
     assert ended.code == 2
     assert files_in(tmp_path / "out") == ["query_boxes.png"]
-    assert "written    1 figure to" in ended.out
+    assert "wrote 1 figure to" in ended.out
     (boxes,) = drawn
     assert boxes.images == 3
     detector = Detector.from_checkpoint(checkpoint, "cpu")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_lite.config.settings_file import Setting, read_settings_file
+from detr_lite.config.parsing import Setting, read_settings_file
 from detr_lite.structures import DetrLiteError
 
 
@@ -65,11 +65,11 @@ def test_a_list_is_written_in_one_way(tmp_path: Path, written: str) -> None:
         ("a: \0\n", "not plain YAML"),
     ],
 )
-def test_what_is_no_settings_file_is_told_with_its_line(tmp_path: Path, text: str, part: str) -> None:
+def test_an_invalid_settings_file_is_refused_with_its_line(tmp_path: Path, text: str, part: str) -> None:
     assert part in refused(tmp_path, text)
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(DetrLiteError, match="not a readable text file"):

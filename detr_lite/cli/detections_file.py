@@ -1,0 +1,54 @@
+"""What `detr-lite predict` writes: detections.json, and annotated images."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from PIL import Image
+
+from detr_lite.evaluation.coco_map import coco_results
+from detr_lite.io import atomic_write
+from detr_lite.structures import Category, Detections
+
+
+class DetectionsFile:
+    """A COCO annotation file whose annotations also have a score and a category name.
+
+    Boxes are [x, y, width, height] in pixels of the upright image; category ids are those of the training data.
+    """
+
+    def __init__(self, categories: Sequence[Category]) -> None:
+        self.categories = categories
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+
+    def add(self, name: PurePath, image: Image.Image, detections: Detections) -> None:
+        image_id = len(self.images) + 1
+        self.images.append({"id": image_id, "file_name": name.as_posix(), "width": image.width, "height": image.height})
+        entries = coco_results(detections, image_id, [category.id for category in self.categories])
+        for entry, label in zip(entries, detections.labels.tolist(), strict=True):
+            _, _, width, height = entry["bbox"]
+            more = {"category_name": self.categories[label].name, "area": round(width * height, 3), "iscrowd": 0}
+            self.annotations.append({"id": len(self.annotations) + 1, **entry, **more})
+
+    def summary(self) -> str:
+        """Such as "3 cat, 1 dog in 2 of 5 images"."""
+        counts = Counter(annotation["category_name"] for annotation in self.annotations)
+        objects = ", ".join(f"{count:,} {name}" for name, count in counts.most_common()) or "nothing"
+        images = len({annotation["image_id"] for annotation in self.annotations})
+        return f"{objects} in {f'{images:,} of ' if images else ''}{len(self.images):,} images"
+
+    def save(self, path: Path) -> None:
+        categories = [{"id": category.id, "name": category.name} for category in self.categories]
+        content = {"images": self.images, "annotations": self.annotations, "categories": categories}
+        atomic_write(path, lambda file: file.write(json.dumps(content).encode()))
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """As JPEG if the name ends in .jpg or .jpeg, else as PNG."""
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        atomic_write(path, lambda file: image.save(file, "JPEG", quality=92))
+    else:  # full compression takes seconds for a photograph, which is hardly smaller for it
+        atomic_write(path, lambda file: image.save(file, "PNG", compress_level=3))

@@ -1,0 +1,26 @@
+"""`detr-lite evaluate`: the COCO metrics of a checkpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detr_lite.cli.command import CommandParser
+from detr_lite.text import command_line
+
+DESCRIPTION = """Prints the 12 COCO metrics of a checkpoint and AP by class, and writes them as metrics.json and
+per_class.csv, with detections.json (COCO results format) and pr_curves.png."""
+
+
+def main(words: Sequence[str]) -> None:
+    parser = CommandParser(prog=command_line("evaluate"), description=DESCRIPTION, allow_abbrev=False)
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="checkpoint, such as RUN/checkpoints/best.ckpt")
+    add("--data.root", dest="root", type=Path, help="a dataset in COCO format (default: the one of training)")
+    add("--split", default="val", help="split of the dataset (default: val)")
+    add("--output", type=Path, help="folder for the results (default: RUN/evaluation, whose files are replaced)")
+    add("--batch_size", type=int, help="images per batch (default: as in training)")
+    add("--num_workers", type=int, help="data loading processes (default: one per two cores, at most 8)")
+    add("--attention", action="store_true", help="also measure the attention: attention.json, attention.png")
+    arguments = parser.parse_args(words)
+    from detr_lite.training.evaluate import evaluate_checkpoint  # imports torch, which --help need not wait for
+
+    evaluate_checkpoint(**vars(arguments))

@@ -1,0 +1,134 @@
+"""The figures of `detr-lite visualize`: one per image, or one of the boxes that each query predicts over all images."""
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from detr_lite.data.image_sources import ImageFile, read_batches
+from detr_lite.detector import Detector
+from detr_lite.errors import DetrLiteError
+from detr_lite.io import atomic_write
+from detr_lite.structures import AttentionSelection, Detections
+from detr_lite.text import printable, shorten_list
+from detr_lite.viz.figures.attention import Heads, attention_figure
+from detr_lite.viz.figures.layers import layers_figure
+from detr_lite.viz.figures.points import Point, points_figure
+from detr_lite.viz.figures.query_boxes import QueryBoxes, query_boxes_figure
+
+logger = logging.getLogger(__name__)
+
+GUESSES = 3
+"""Predictions shown of an image in which no score reaches the threshold."""
+
+DPI, MAX_PIXELS = 180, 60_000
+"""Of a figure, and of its height: matplotlib draws at most 65,535."""
+
+_SELECTION = {
+    "queries": AttentionSelection(encoder_layers=()),
+    "layers": AttentionSelection(encoder_layers=()),
+    "points": AttentionSelection(layers=()),
+    "query_boxes": AttentionSelection(layers=(), encoder_layers=()),
+}
+"""The attention that each figure needs."""
+
+
+@dataclass(frozen=True)
+class FigureRequest:
+    """Which figure to draw of each image, and its options."""
+
+    kind: str
+    threshold: float
+    layer: int | None
+    heads: Heads
+    detection: int
+    points: tuple[Point, ...] | None
+    """None: the centers of the highest-scoring detections."""
+
+
+def draw_images(
+    detector: Detector,
+    figure_of: dict[ImageFile, PurePath],
+    output: Path,
+    request: FigureRequest,
+    unreadable: list[ImageFile],
+) -> int:
+    """Write a figure for each readable image; returns their number."""
+    guessed: list[ImageFile] = []
+    images = tuple(figure_of)
+    for ((file, image),) in read_batches(images, 1, unreadable, "drawing"):
+        try:
+            figure, is_guess = draw_image(detector, image, request)
+        except DetrLiteError as error:
+            raise DetrLiteError(f"{file.path}: {error}") from error
+        save_figure(figure, output / figure_of[file])
+        if is_guess:
+            guessed.append(file)
+    drawn = len(images) - len(unreadable)
+    if guessed:
+        files = printable(shorten_list([file.path for file in guessed], 3))
+        logger.info(
+            "no score reaches %g in %s of %s images (%s): their highest-scoring predictions are shown",
+            request.threshold, f"{len(guessed):,}", f"{drawn:,}", files,
+        )  # fmt: skip
+    return drawn
+
+
+def draw_image(detector: Detector, image: Image.Image, request: FigureRequest) -> tuple[Figure, bool]:
+    """The figure, and whether it shows predictions below the threshold, as none reaches it."""
+    explained = detector.explain(image, _SELECTION[request.kind])
+    maps, heads = explained.attention, request.heads
+    detections, most, note = explained.detections.above(request.threshold), None, ""
+    if len(detections) == 0:
+        detections, most, note = explained.detections, GUESSES, f"no score reaches {request.threshold:g}"
+    is_guess = bool(note)
+    if request.kind == "layers":
+        if request.detection and request.detection >= len(detections):
+            which = "predictions" if is_guess else f"detections of a score of at least {request.threshold:g}"
+            remedy = "" if is_guess else "; lower --threshold for more"
+            raise DetrLiteError(
+                f"there is no --detection {request.detection}: there are {len(detections)} {which}, counted from 0"
+                f"{remedy}"
+            )
+        figure = layers_figure(
+            image, detections, maps, request.detection, heads=heads, boxes_cxcywh=explained.boxes_cxcywh, note=note
+        )
+        return figure, is_guess
+    if request.kind == "points":
+        if request.points is not None:
+            return points_figure(image, request.points, maps, heads=heads), False
+        note = "points: centers of the highest-scoring detections" + (f"; {note}" if note else "")
+        return points_figure(image, centers(detections)[:GUESSES], maps, heads=heads, note=note), is_guess
+    return attention_figure(
+        image, detections, maps, max_detections=most, layer=request.layer, heads=heads, note=note
+    ), is_guess
+
+
+def draw_query_boxes(
+    detector: Detector, images: Sequence[ImageFile], path: Path, threshold: float, unreadable: list[ImageFile]
+) -> int:
+    """Write one figure of the boxes that each query predicts over all readable images; returns how many figures."""
+    query_boxes = QueryBoxes()
+    for ((_, image),) in read_batches(images, 1, unreadable, "predicting"):
+        explained = detector.explain(image, _SELECTION["query_boxes"])
+        detections = explained.detections.above(threshold)
+        query_boxes.add(explained.boxes_cxcywh[-1, 0], image.size, detections.queries)
+    if query_boxes.images == 0:
+        return 0
+    save_figure(query_boxes_figure(query_boxes, note=f"detected: score of at least {threshold:g}"), path)
+    return 1
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    dpi = min(DPI, MAX_PIXELS / figure.get_figheight())
+    atomic_write(path, functools.partial(figure.savefig, format="png", dpi=dpi))
+
+
+def centers(detections: Detections) -> list[Point]:
+    """Centers of the boxes in pixels, each once: a query may be detected as several classes."""
+    middles = ((detections.boxes_xyxy[:, :2] + detections.boxes_xyxy[:, 2:]) / 2).tolist()
+    return list(dict.fromkeys((x, y) for x, y in middles))

@@ -1,0 +1,8 @@
+"""The exception for faults that the user can correct; apart from `structures`, which imports torch."""
+
+
+class DetrLiteError(Exception):
+    """A fault that the user can correct: one line with what is wrong, where, and the remedy.
+
+    The commands print it and exit with 2.
+    """
