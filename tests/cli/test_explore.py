@@ -29,8 +29,8 @@ def photos(tiny_data: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def facts_in(page: Path) -> Any:
-    found = re.search(r'id="facts">(.*?)</script>', page.read_text(), re.DOTALL)
+def metadata_in(page: Path) -> Any:
+    found = re.search(r'id="metadata">(.*?)</script>', page.read_text(), re.DOTALL)
     assert found
     return json.loads(found[1])
 
@@ -42,16 +42,16 @@ def test_a_page_of_all_images(run_tool: Tool, checkpoint: Path, photos: Path, ti
     assert (ended.code, ended.err) == (0, ""), ended
     size = page.stat().st_size / 1e6
     assert ended.out.splitlines()[-1] == f"wrote {page}: 2 images, {size:.2f} MB"
-    facts = facts_in(page)
-    assert [scene["name"] for scene in facts["scenes"]] == ["000.png", "sub/003.png"]
-    assert (facts["threshold"], facts["layer"], facts["head"]) == (0.3, None, None)
-    for scene, name in zip(facts["scenes"], ("000.png", "sub/003.png"), strict=True):
+    metadata = metadata_in(page)
+    assert [scene["name"] for scene in metadata["scenes"]] == ["000.png", "sub/003.png"]
+    assert (metadata["threshold"], metadata["layer"], metadata["head"]) == (0.3, None, None)
+    for scene, name in zip(metadata["scenes"], ("000.png", "sub/003.png"), strict=True):
         expected = Detector.from_checkpoint(checkpoint, "cpu")(photos / name)
-        assert scene["found"]["queries"] == expected.queries.tolist()
-        assert scene["found"]["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-3)
+        assert scene["detections"]["queries"] == expected.queries.tolist()
+        assert scene["detections"]["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-3)
         assert (scene["layers"], scene["heads"], scene["leftOut"]) == (2, 2, [])
-    assert facts["scenes"][0]["truth"] == {"boxes": [[4, 4, 25, 20]], "names": ["red thing"]}
-    assert len(facts["scenes"][1]["truth"]["boxes"]) == 2
+    assert metadata["scenes"][0]["truth"] == {"boxes": [[4, 4, 25, 20]], "names": ["red thing"]}
+    assert len(metadata["scenes"][1]["truth"]["boxes"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_an_existing_page_stays_without_overwrite(
     assert refusal(*words) == f"{page} exists already; name another file, or give --overwrite"
     assert page.read_text() == "mine"
     assert run_tool(*words, "--overwrite", "--layer", 0, "--heads", 1).code == 0
-    assert (facts_in(page)["layer"], facts_in(page)["head"]) == (0, 1)
+    assert (metadata_in(page)["layer"], metadata_in(page)["head"]) == (0, 1)
     (tmp_path / "folder.html").mkdir()
     assert "folder.html exists already; name a file" in refusal(*words[:-1], tmp_path / "folder.html", "--overwrite")
 
@@ -127,7 +127,7 @@ def test_what_is_no_image_is_named_and_the_others_are_in_the_page(
     page = tmp_path / "page.html"
     message = refusal("visualize", "--checkpoint", checkpoint, "--source", photos, "--explore", page)
     assert message.endswith(f"could not be read as images ({photos}/broken.jpg); the other 2 are in {page}")
-    assert len(facts_in(page)["scenes"]) == 2
+    assert len(metadata_in(page)["scenes"]) == 2
 
 
 def test_what_is_left_out_and_what_truth_does_not_list_is_said(
@@ -139,6 +139,10 @@ def test_what_is_left_out_and_what_truth_does_not_list_is_said(
     ended = run_tool("visualize", "--checkpoint", checkpoint, *words)
     assert (ended.code, ended.err) == (0, "")
     assert f"warning: {photos}/other.png: left out for --budget: " in ended.out
+<<<<<<< HEAD
     assert "of 6 queries looked" in ended.out
+=======
+    assert "of 6 queries" in ended.out
+>>>>>>> h-viz
     assert f"lists 1 of 2 images (not {photos}/other.png)" in ended.out
-    assert facts_in(tmp_path / "p.html")["scenes"][0]["truth"] is None
+    assert metadata_in(tmp_path / "p.html")["scenes"][0]["truth"] is None

@@ -88,7 +88,7 @@ def test_names_are_not_typeset_with_tex(checkpoint: Path, tiny_data: Path) -> No
     image = Image.open(tiny_data / "val" / "000.png")
     explained = Detector.from_checkpoint(checkpoint, "cpu").explain(image)
     with matplotlib.rc_context({"text.usetex": True}):
-        figure = attention_figure(image, explained.detections, explained.attention, most=1)
+        figure = attention_figure(image, explained.detections, explained.attention, max_detections=1)
     assert not any(axes.title.get_usetex() for axes in figure.axes if axes.images)
 
 

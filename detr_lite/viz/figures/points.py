@@ -51,7 +51,7 @@ def points_figure(
     layers = maps.encoder.shape[0]
     if layers == 0:
         raise DetrLiteError(
-            "there is no encoder self-attention to draw: the model has no encoder layers (--model.encoder_layers 0), or "
+            "there is no encoder self-attention to draw: the model has no encoder layers (--model.encoder_layers 0) or "
             "none was selected"
         )
     selected = select_heads(heads, maps.encoder.shape[2])
