@@ -27,7 +27,7 @@ slow: setup
 	$(PYTEST) -m stress --durations=15
 
 docs: setup
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	$(BIN)/mkdocs build --strict --site-dir build/site
 
 layers: setup
 	$(BIN)/lint-imports

@@ -15,7 +15,7 @@ from detr_lite.build import build_criterion, build_model, build_postprocess
 from detr_lite.config import Config
 from detr_lite.data.coco import CocoDetection
 from detr_lite.data.collate import collate
-from detr_lite.data.sampler import Draw
+from detr_lite.data.sampler import SeededIndex
 from detr_lite.loss.criterion import Criterion
 from detr_lite.model.attention import attend
 from detr_lite.structures import Batch, DetrLiteError
@@ -68,7 +68,7 @@ def step_table(config: Config, steps: int) -> str:
     for batch in range(BATCHES):
         with timings.measure("loading", device):
             indices = [(batch * size + number) % len(train.images) for number in range(size)]
-            batches.append(collate([images[Draw(index, index)] for index in indices]))
+            batches.append(collate([images[SeededIndex(index, index)] for index in indices]))
     loading = timings.seconds["loading"] / BATCHES
     for step in range(WARMUP + steps):
         if step == WARMUP:

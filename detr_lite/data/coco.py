@@ -17,7 +17,7 @@ from detr_lite.box_ops import xyxy_to_cxcywh
 from detr_lite.data.annotations import Objects, check_images, read_categories, read_content, read_objects
 from detr_lite.data.images import load_image
 from detr_lite.data.layouts import drop_placeholder, find_annotation_file, find_images, layouts_of
-from detr_lite.data.sampler import Draw
+from detr_lite.data.sampler import SeededIndex
 from detr_lite.structures import Category, DetrLiteError, Target
 from detr_lite.text import printable, shorten_list
 
@@ -160,7 +160,7 @@ class PackedRecords(Sequence[ImageRecord]):
 class CocoDetection(torch.utils.data.Dataset[tuple[Tensor, Target]]):
     """The images of a split with their objects, transformed by one of `detr_lite.data.transforms`.
 
-    A `Draw` also seeds the random parts of the transform.
+    A `SeededIndex` also seeds the random parts of the transform.
     """
 
     def __init__(self, split: CocoSplit, transform: Callable[..., Any]) -> None:
@@ -171,8 +171,8 @@ class CocoDetection(torch.utils.data.Dataset[tuple[Tensor, Target]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int | Draw) -> tuple[Float[Tensor, "3 height width"], Target]:
-        if not isinstance(index, Draw):
+    def __getitem__(self, index: int | SeededIndex) -> tuple[Float[Tensor, "3 height width"], Target]:
+        if not isinstance(index, SeededIndex):
             return self._load(index)
         with torch.random.fork_rng(devices=[]):  # leaves the random numbers of the main process unchanged
             torch.default_generator.manual_seed(index.seed)

@@ -13,14 +13,14 @@ CHUNK_BATCHES = 32
 """Batches whose images are sorted together. More would save padding, but put the same images together more often."""
 
 
-class Draw(NamedTuple):
+class SeededIndex(NamedTuple):
     """The index of an image in the dataset, and the seed of its augmentation."""
 
     image: int
     seed: int
 
 
-def mixed_seed(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """A seed from several numbers, such as a run's seed, an epoch and an index; close numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
@@ -98,7 +98,7 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
         return batches
 
 
-class SeededBatches(torch.utils.data.Sampler[list[Draw]]):
+class SeededBatchSampler(torch.utils.data.Sampler[list[SeededIndex]]):
     """The batches of a `BucketedBatchSampler`, each image with the seed of its augmentation.
 
     The seed depends only on (seed, epoch, image), neither on the worker nor on earlier images, so that a resumed run
@@ -110,14 +110,14 @@ class SeededBatches(torch.utils.data.Sampler[list[Draw]]):
         self._start = (0, 0)
 
     @property
-    def sampler(self) -> "SeededBatches":
+    def sampler(self) -> "SeededBatchSampler":
         """Itself, as in `BucketedBatchSampler`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
         self.batches.set_epoch(epoch)
 
-    def enter(self, epoch: int, batch: int) -> None:
+    def start_at(self, epoch: int, batch: int) -> None:
         """Continue with this epoch, skipping the batches before `batch`; later epochs are complete."""
         self._start = (epoch, batch)
         self.set_epoch(epoch)
@@ -126,8 +126,8 @@ class SeededBatches(torch.utils.data.Sampler[list[Draw]]):
         """Batches of a complete epoch."""
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SeededIndex]]:
         epoch = self.batches.epoch
         first = self._start[1] if self._start[0] == epoch else 0
         for batch in islice(self.batches, first, None):
-            yield [Draw(index, mixed_seed(self.batches.seed, epoch, index)) for index in batch]
+            yield [SeededIndex(index, derive_seed(self.batches.seed, epoch, index)) for index in batch]

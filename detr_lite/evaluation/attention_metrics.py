@@ -114,7 +114,7 @@ class AttentionMeter:
         self._sums: Tensor | None = None
         self._apart: list[Tensor] = []
 
-    def add(
+    def update(
         self,
         maps: AttentionMaps,
         image: Int[Tensor, " pair"],
@@ -160,7 +160,7 @@ class AttentionMeter:
             self._areas += torch.stack([values.double().sum() for values in areas]).cpu()
         self._objects += len(query)
 
-    def numbers(self) -> AttentionMetrics:
+    def compute(self) -> AttentionMetrics:
         """The means over all objects so far."""
         sums = torch.zeros(len(MEASURES), 0, 1) if self._sums is None else self._sums
         measured = dict(zip(MEASURES, sums / self._objects, strict=True))  # of tensors, 0 / 0 is NaN

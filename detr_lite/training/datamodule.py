@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from detr_lite.cores import usable_cores
 from detr_lite.data.coco import CocoDetection, CocoSplit
 from detr_lite.data.collate import collate
-from detr_lite.data.sampler import BucketedBatchSampler, SeededBatches
+from detr_lite.data.sampler import BucketedBatchSampler, SeededBatchSampler
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch
 from detr_lite.training.distributed.signals import reset_worker_signals
@@ -51,7 +51,7 @@ def make_loader(
     dataset: Dataset[Batch] = CocoDetection(split, transform)  # type: ignore[assignment]
     return DataLoader(
         dataset,
-        batch_sampler=SeededBatches(batches) if shuffle else batches,
+        batch_sampler=SeededBatchSampler(batches) if shuffle else batches,
         collate_fn=collate,
         num_workers=num_workers,
         worker_init_fn=reset_worker_signals,
@@ -99,15 +99,15 @@ class DetectionData(L.LightningDataModule):
         loader = self._loader(self.train, self.train_transform, shuffle=True)
         if self.trainer:
             # Lightning sets the epoch too, but only after the workers of a resumed run have started to load.
-            assert isinstance(loader.batch_sampler, SeededBatches)
-            loader.batch_sampler.enter(*epoch_and_batch(self.trainer))
+            assert isinstance(loader.batch_sampler, SeededBatchSampler)
+            loader.batch_sampler.start_at(*epoch_and_batch(self.trainer))
         return loader
 
     def training_batch(self, epoch: int, index: int, rank: int, world_size: int) -> Batch:
         """One batch of one rank, exactly as in training."""
         loader = self._loader(self.train, self.train_transform, shuffle=True, ranks=(rank, world_size))
-        assert isinstance(loader.batch_sampler, SeededBatches)
-        loader.batch_sampler.enter(epoch, index)
+        assert isinstance(loader.batch_sampler, SeededBatchSampler)
+        loader.batch_sampler.start_at(epoch, index)
         images: Any = loader.dataset
         return collate([images[draw] for draw in next(iter(loader.batch_sampler))])
 

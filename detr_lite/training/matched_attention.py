@@ -67,8 +67,8 @@ def measure_attention(
     meter = AttentionMeter()
     for batch in tqdm(batches, desc="attention", unit="batch", leave=False, disable=None):
         matched = match_attention(model, cost, batch.to(device))
-        meter.add(matched.maps, matched.image, matched.query, matched.boxes_cxcywh)
-    return meter.numbers()
+        meter.update(matched.maps, matched.image, matched.query, matched.boxes_cxcywh)
+    return meter.compute()
 
 
 def relabel(split: CocoSplit, categories: Sequence[Category]) -> CocoSplit:

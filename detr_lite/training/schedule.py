@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch import Callback
 
-from detr_lite.data.sampler import mixed_seed
+from detr_lite.data.sampler import derive_seed
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.lightning_internals import epoch_and_batch, mark_evaluation_pending, set_evaluation_due
 
@@ -162,7 +162,7 @@ class LRSchedule(Callback):
 
 def step_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
     """Seed of torch's generator in a step (dropout, denoising queries), so that the step can be repeated."""
-    return mixed_seed(seed, epoch, batch, rank)
+    return derive_seed(seed, epoch, batch, rank)
 
 
 class StepSeed(Callback):

@@ -139,10 +139,6 @@ def test_what_is_left_out_and_what_truth_does_not_list_is_said(
     ended = run_tool("visualize", "--checkpoint", checkpoint, *words)
     assert (ended.code, ended.err) == (0, "")
     assert f"warning: {photos}/other.png: left out for --budget: " in ended.out
-<<<<<<< HEAD
-    assert "of 6 queries looked" in ended.out
-=======
     assert "of 6 queries" in ended.out
->>>>>>> h-viz
     assert f"lists 1 of 2 images (not {photos}/other.png)" in ended.out
     assert metadata_in(tmp_path / "p.html")["scenes"][0]["truth"] is None

@@ -41,8 +41,8 @@ def measured(
     image = [0] * len(boxes_xyxy) if image is None else image
     query = list(range(len(boxes_xyxy))) if query is None else query
     meter = AttentionMeter()
-    meter.add(maps, torch.tensor(image, dtype=torch.long), torch.tensor(query, dtype=torch.long), boxes_cxcywh)
-    return meter.numbers()
+    meter.update(maps, torch.tensor(image, dtype=torch.long), torch.tensor(query, dtype=torch.long), boxes_cxcywh)
+    return meter.compute()
 
 
 def row(*weights: float) -> Tensor:
@@ -202,12 +202,12 @@ def test_metrics_do_not_depend_on_how_images_are_batched() -> None:
     image, query = torch.randint(0, 3, (count,), generator=random), torch.randint(0, 40, (count,), generator=random)
     boxes_cxcywh = torch.rand(count, 4, generator=random) * 0.4 + 0.3
     whole, parts = AttentionMeter(), AttentionMeter()
-    whole.add(maps, image, query, boxes_cxcywh)
+    whole.update(maps, image, query, boxes_cxcywh)
     for number in range(3):
         one = maps_of(cross[:, number : number + 1], ((3, 4),))
         mine = image == number
-        parts.add(one, torch.zeros_like(image[mine]), query[mine], boxes_cxcywh[mine])
-    first, second = whole.numbers(), parts.numbers()
+        parts.update(one, torch.zeros_like(image[mine]), query[mine], boxes_cxcywh[mine])
+    first, second = whole.compute(), parts.compute()
     assert first.objects == second.objects == count
     for name in (*MEASURES, "apart"):
         torch.testing.assert_close(getattr(first, name), getattr(second, name))
@@ -238,7 +238,7 @@ def test_an_image_without_objects_changes_no_mean(objects: int) -> None:
 
 
 def test_metrics_without_any_batch_are_none() -> None:
-    assert AttentionMeter().numbers().as_dict() == {
+    assert AttentionMeter().compute().as_dict() == {
         "objects": 0, "box_area": None, "edges_area": None, "even_entropy": None, "layers": []}  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detr_lite.data.coco import read_split
-from detr_lite.data.sampler import SeededBatches
+from detr_lite.data.sampler import SeededBatchSampler
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.training.datamodule import DetectionData, default_workers, make_loader
 
@@ -61,7 +61,7 @@ def test_the_module_shuffles_training_images_only(tiny_data: Path) -> None:
     transform = evaluation_transform(RESIZE)
     train, val = read_split(tiny_data, "train"), read_split(tiny_data, "val")
     data = DetectionData(train, val, transform, transform, RESIZE, batch_size=2, num_workers=0, seed=0)
-    assert isinstance(data.train_dataloader().batch_sampler, SeededBatches)
+    assert isinstance(data.train_dataloader().batch_sampler, SeededBatchSampler)
     assert not data.val_dataloader().batch_sampler.shuffle
     assert sorted(image_ids(data.val_dataloader())) == list(range(10, 15))
 

@@ -49,5 +49,5 @@ def test_each_panel_has_a_line_for_each_head_their_mean_and_uniform_attention(
 
 
 def test_no_objects(drawn: list[Figure], tmp_path: Path) -> None:
-    plot_attention_curves(AttentionMeter().numbers(), tmp_path / "curves.png")
+    plot_attention_curves(AttentionMeter().compute(), tmp_path / "curves.png")
     assert [axes.texts[0].get_text() for axes in drawn[0].axes] == ["no objects"] * 4

@@ -147,10 +147,10 @@ class AttentionLogger(Callback):
             for index in self.measured:
                 batch = collate([self.images[index]])
                 matched = match_attention(model, self.cost, batch.to(pl_module.device))
-                meter.add(matched.maps, matched.image, matched.query, matched.boxes_cxcywh)
+                meter.update(matched.maps, matched.image, matched.query, matched.boxes_cxcywh)
                 if index in self.drawn:
                     pictures.append(self._picture(self.images.images[index], matched))
-        self._measurement = meter.numbers(), pictures
+        self._measurement = meter.compute(), pictures
 
     def _picture(self, record: ImageRecord, matched: MatchedAttention) -> ImageAttention:
         """Of the image's largest objects, the same ones each time."""
@@ -226,9 +226,9 @@ def _seen_object(matched: MatchedAttention, pair: int) -> ObjectAttention:
     maps, image = matched.maps, int(matched.image[pair])
     weights = maps.cross[-1, image, :, matched.query[pair]].mean(0)
     meter, one = AttentionMeter(), slice(pair, pair + 1)
-    meter.add(maps, matched.image[one], matched.query[one], matched.boxes_cxcywh[one])
+    meter.update(maps, matched.image[one], matched.query[one], matched.boxes_cxcywh[one])
     heat = token_heatmap(weights, maps, image)
-    return ObjectAttention(heat, finest_span(maps, image), float(meter.numbers().inside[-1, -1]))
+    return ObjectAttention(heat, finest_span(maps, image), float(meter.compute().inside[-1, -1]))
 
 
 def _row_of(numbers: AttentionMetrics) -> dict[str, float | int]:
