@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 from detr_lite.cli.command import configure_logging
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig, write_config
 
+pytest.register_assert_rewrite("tests.helpers")
 configure_logging()  # as every command does, so that tests see on stdout what users see
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from detr_lite import io
-from detr_lite.cli.predict import save_picture
+from detr_lite.cli.detections_file import save_image
 from detr_lite.io import PART, atomic_write, backup_file, remove_parts
 from detr_lite.structures import DetrLiteError
 
@@ -117,8 +117,8 @@ def flushed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     [
         (lambda path: atomic_write(path, lambda file: file.write(b"content")), 2),  # the file and its folder
         (lambda path: atomic_write(path, lambda file: file.write(b"content"), durable=False), 0),
-        (lambda path: save_picture(Image.new("RGB", (8, 8)), path.with_suffix(".png")), 0),
-        (lambda path: save_picture(Image.new("RGB", (8, 8)), path.with_suffix(".jpg")), 0),
+        (lambda path: save_image(Image.new("RGB", (8, 8)), path.with_suffix(".png")), 0),
+        (lambda path: save_image(Image.new("RGB", (8, 8)), path.with_suffix(".jpg")), 0),
     ],
     ids=["checkpoint", "not durable", "PNG", "JPEG"],
 )

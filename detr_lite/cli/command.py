@@ -53,8 +53,9 @@ def configure_logging() -> None:
     handler = _Handler()
     handler.setFormatter(_Formatter())
     logger.addHandler(handler)
-    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
-    logger.setLevel(logging.INFO if rank == "0" else logging.CRITICAL)
+    # Whoever started the processes (torchrun, SLURM, Lightning) has set some of these; all are 0 on rank 0 alone.
+    is_rank_0 = all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
+    logger.setLevel(logging.INFO if is_rank_0 else logging.CRITICAL)
 
 
 def run_command(main: Callable[[], None]) -> None:

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from benchmarks import baseline_run
 from benchmarks.baseline_model import BaselineModel, BaselineOutput, baseline_criterion
 from benchmarks.baseline_run import baseline_sizes, exclude_class_layers, train_baseline
 from benchmarks.baselines import BASELINES, BaselineSizes, build_network, find_baseline
 from benchmarks.hf_reference import random_batch
-from torch import nn
-
 from detr_lite.config import Invocation
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.structures import Batch, DetrLiteError, Target

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from benchmarks.grid import DATASETS, grid
-from benchmarks.grid_data import DatasetSpec, generate_dataset
-from benchmarks.study import Request
-from fake_runs import FakeLauncher
 from PIL import Image
 from torchvision.ops import box_iou
 
+from benchmarks.grid import DATASETS, grid
+from benchmarks.grid_data import DatasetSpec, generate_dataset
+from benchmarks.study import Request
 from detr_lite.data.coco import read_split
 from detr_lite.structures import DetrLiteError
+from tests.helpers.fake_runs import FakeLauncher
 
 CROWDED = DatasetSpec(images=6, classes=80, objects=40, pixels=96)
 SMALL = {"typical": DatasetSpec(6, 8, 3, 64), "one": DatasetSpec(5, 1, 1, 48)}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from benchmarks import parity
 from benchmarks.parity import Differences, compare, gradient_differences, parity_table
 from benchmarks.parity_models import Sizes, copy_weights, make_parity_models
-from torch import nn
-
 from detr_lite.structures import DetrLiteError
 
 SMALL = Sizes("resnet18", dim=64, heads=4, layers=2, feedforward_dim=96, queries=12, classes=5)

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from benchmarks.ablate import CHANGES, ablate, apply_change
 from benchmarks.converge import converge
 from benchmarks.curves import Curve, plot_curves, spread_apart
 from benchmarks.runs import RunError
 from benchmarks.study import Request, Study, markdown
-from fake_runs import FakeLauncher, make_result
-from PIL import Image
-
 from detr_lite.structures import DetrLiteError
+from tests.helpers.fake_runs import FakeLauncher, make_result
 
 PRECISIONS = {"rtdetr_v2": {1e-3: 0.31, 5e-4: 0.36}, "detr": {5e-4: 0.1}}
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from benchmarks.hf_reference import hf_reference_losses, hf_reference_outputs, random_batch
-from benchmarks.parity_models import Sizes, make_parity_models
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.hf_reference import hf_reference_losses, hf_reference_outputs, random_batch
+from benchmarks.parity_models import Sizes, make_parity_models
 from detr_lite.loss import official_criterion
 from detr_lite.structures import Batch, DetrOutput
 

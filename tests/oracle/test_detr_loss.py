@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+
 from benchmarks.hf_reference import hf_reference_losses, hf_reference_matches, hf_reference_outputs, random_batch
 from benchmarks.parity import detr_lite_matches, gradient_differences
 from benchmarks.parity_models import Sizes, make_parity_models
-
 from detr_lite.build import build_criterion
 from detr_lite.config import Config, ModelConfig
 from detr_lite.loss import Losses, official_criterion

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from benchmarks.hf_reference import random_batch
 from torch import nn
 from torchvision.ops import generalized_box_iou
 from transformers import ConditionalDetrConfig, DabDetrConfig
@@ -16,6 +15,7 @@ from transformers.models.dab_detr.modeling_dab_detr import (
     inverse_sigmoid,
 )
 
+from benchmarks.hf_reference import random_batch
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou_and_giou
 from detr_lite.loss.matcher import MatchingCost, match
 from detr_lite.loss.targets import pad_targets

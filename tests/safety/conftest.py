@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from payloads import WORDS
+
+from tests.helpers.payloads import WORDS
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ import pytest
 import timm
 import torch
 from lightning.pytorch.core import saving
-from payloads import WORDS, Payload
 
 from detr_lite.weights.checkpoint import FORMAT, KEY
+from tests.helpers.payloads import WORDS, Payload
 
 PROJECT = Path(__file__).resolve().parents[2]
 Tool = Callable[..., Any]
@@ -230,5 +230,5 @@ def test_resuming_removes_no_file_that_a_checkpoint_names(
     path = untrusted(change, source="last")
     more = ["--trainer.max_epochs", 62, "--trainer.num_evaluations", 62, "--optim.lr", "4e-3"]
     message = refusal(*words("resume", path), *more)
-    assert message.startswith(f"{path}: it names ")
+    assert message.startswith(f"{path}: its best checkpoint ")
     assert message.endswith("as the best before, which is not in its own folder")

@@ -13,11 +13,11 @@ from typing import Any
 import matplotlib
 import pytest
 from matplotlib.figure import Figure
-from payloads import rename_categories
 from PIL import Image
 
 from detr_lite.text import STEERS
 from detr_lite.viz.curves import plot_training_curves
+from tests.helpers.payloads import rename_categories
 
 Tool = Callable[..., Any]
 
@@ -137,7 +137,7 @@ def test_a_category_that_cannot_be_printed_is_refused(
 ) -> None:  # fmt: skip
     others = {"lone surrogate": "a\ud800", "very long": "a" * 100_000}
     names = ["blue thing", {**CONTROL, **others}[what], "green thing"]
-    reason = "is longer than 1,000 letters" if what == "very long" else "holds control characters"
+    reason = "is longer than 1,000 characters" if what == "very long" else "contains control characters"
     root = edit_annotations("train", rename_categories(names))
     refused = [
         refusal("train", "--config", tiny_file, "--data.root", root),

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ranks
 
 from detr_lite.config import Config, Invocation
 from detr_lite.training import run
+from tests.helpers import ranks
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from detr_lite.config import Config, Invocation
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.structures import Batch, Detections, DetrLiteError
+from detr_lite.build import build_postprocess
 from detr_lite.training import run
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.detection import read_data
@@ -157,7 +158,7 @@ def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(
         *(val, val, *2 * (evaluation_transform(description.resize, description.mean, description.std),)),
         *(description.resize, 2, 0, 0),
     )
-    postprocess = run.build_postprocess(config.model, [category.name for category in val.categories])
+    postprocess = build_postprocess(config.model, [category.name for category in val.categories])
     again = detect(model, postprocess, data.val_dataloader(), torch.device("cpu"))
     assert again.keys() == found[step].keys()
     for image, detections in again.items():

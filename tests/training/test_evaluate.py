@@ -336,7 +336,7 @@ def test_attention_of_a_model_with_an_unknown_learning_rate(
     torch.save(content, checkpoint)
     assert attention_of(checkpoint, tmp_path / "sound")["collapse"] is None
     monkeypatch.setattr(evaluate, "find_attention_collapse", lambda *_: "all alike")
-    expected = f"all alike; {evaluate.against_collapse(None)}"
+    expected = f"all alike; {evaluate.collapse_advice(None)}"
     assert attention_of(checkpoint, tmp_path / "collapsed")["collapse"] == expected
 
 

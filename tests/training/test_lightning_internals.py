@@ -14,9 +14,9 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
-from toy import BATCHES, Toy
 
 from detr_lite.training import lightning_internals as internals
+from tests.helpers.toy_module import BATCHES, Toy
 
 
 class At(L.Callback):

@@ -13,14 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import ranks
 import torch
-from runs import rows_of
 
 from detr_lite.config import Config
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import loggers
+from tests.helpers import ranks
+from tests.helpers.run_files import rows_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 

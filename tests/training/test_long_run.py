@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-import faults
 import pytest
-from runs import rows_of
 
 from detr_lite.config import Config, Invocation
+from tests.helpers import fault_injection
+from tests.helpers.run_files import rows_of
 
 STEPS = 600
 
@@ -59,7 +59,7 @@ def test_memory_and_open_files_do_not_grow(tiny_config: Config, tmp_path: Path) 
         optim=replace(tiny_config.optim, ema_decay=0.99),
         trainer=replace(tiny_config.trainer, max_epochs=STEPS // 4, num_evaluations=5, checkpoint_minutes=0.05),
     )
-    process = faults.start(Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False))
+    process = fault_injection.start(Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False))
     samples: list[Sample] = []
     assert process.pid is not None
     while process.is_alive():

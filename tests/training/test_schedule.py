@@ -11,11 +11,11 @@ from unittest.mock import MagicMock
 import lightning as L
 import pytest
 import torch
-from toy import BATCHES, Toy, run
 
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.optim import lr_factor
 from detr_lite.training.schedule import LRSchedule, StepSeed, TrainingProgress
+from tests.helpers.toy_module import BATCHES, Toy, run
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from explorer_checks import ATTENTION, NASTY, OTHER
-from made_up_attention import NAMES, found, maps, picture, truth
 
 from detr_lite.structures import Detections
 from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.explorer.scene import pack_scene
+from tests.helpers.explorer_checks import ATTENTION, NASTY, OTHER
+from tests.helpers.fake_attention import NAMES, found, maps, picture, truth
 
 
 @pytest.fixture(scope="module")

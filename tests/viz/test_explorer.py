@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up_attention import NAMES, found, maps, picture, truth
 from PIL import Image
 
 from detr_lite.build import build_model
@@ -23,6 +22,7 @@ from detr_lite.structures import Batch, Detections
 from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.explorer.quantize import quantize_rows
 from detr_lite.viz.explorer.scene import pack_scene
+from tests.helpers.fake_attention import NAMES, found, maps, picture, truth
 
 PROJECT = Path(__file__).resolve().parents[2]
 

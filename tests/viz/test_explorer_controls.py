@@ -2,7 +2,18 @@
 
 import numpy as np
 import pytest
-from explorer_checks import ATTENTION, OTHER, assert_cross, assert_drawn, assert_encoder, at, heatmap_of, state, wait
+
+from tests.helpers.explorer_checks import (
+    ATTENTION,
+    OTHER,
+    assert_cross,
+    assert_drawn,
+    assert_encoder,
+    at,
+    heatmap_of,
+    state,
+    wait,
+)
 
 
 def test_sliders(visit):

@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 import pytest
-from explorer_checks import (
+
+from tests.helpers.explorer_checks import (
     ATTENTION,
     assert_cross,
     assert_drawn,

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from PIL import Image
-from sheets import assert_legible, panels_of
 from test_attention_figure import attention_maps, brightest, detections, marked_maps
 
 from detr_lite.structures import DetrLiteError
 from detr_lite.viz.figures.layers import layers_figure
+from tests.helpers.figure_checks import assert_legible, panels_of
 
 IMAGE = Image.new("RGB", (160, 80))
 

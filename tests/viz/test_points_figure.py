@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sheets import assert_legible, panels_of
 from test_attention_figure import padding_of, whole_spans
 
 from detr_lite.structures import AttentionMaps, Batch, DetrLiteError
 from detr_lite.viz.figures.points import point_token, points_figure, token_box
+from tests.helpers.figure_checks import assert_legible, panels_of
 
 SIZE = (400, 300)
 

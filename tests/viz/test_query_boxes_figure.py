@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from sheets import assert_legible
 
 from detr_lite.structures import DetrLiteError
 from detr_lite.viz.figures.query_boxes import BOX_KINDS, QueryBoxes, box_kinds, query_boxes_figure
+from tests.helpers.figure_checks import assert_legible
 
 SMALL, WIDE, TALL = range(3)
 

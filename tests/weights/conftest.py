@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import OriginalDetr, original_detr, save_pth, transformers_detr
 
 from detr_lite.structures import Batch
+from tests.helpers.reference_models import OriginalDetr, original_detr, save_pth, transformers_detr
 
 BATCHES = {
     "one image": [(64, 96)],

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import OriginalDetr
 from PIL import Image
 from safetensors import safe_open
 
@@ -22,6 +21,7 @@ from detr_lite.weights import import_checkpoint
 from detr_lite.weights.checkpoint import Description, load_model, write_checkpoint
 from detr_lite.weights.export import export_checkpoint
 from detr_lite.weights.imports import load_any_checkpoint
+from tests.helpers.reference_models import OriginalDetr
 
 CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"))
 

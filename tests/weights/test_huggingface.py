@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import assert_predicts_as_transformers, transformers_detr
 from torch import Tensor
 
 from detr_lite.data.coco_names import COCO_NAMES
@@ -16,6 +15,7 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch, Category, DetrLiteError
 from detr_lite.weights import import_checkpoint
 from detr_lite.weights.imports import load_any_checkpoint
+from tests.helpers.reference_models import assert_predicts_as_transformers, transformers_detr
 
 pytestmark = pytest.mark.slow
 

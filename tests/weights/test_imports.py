@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import OriginalDetr, assert_predicts_as_the_original
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from detr_lite.structures import Batch, DetrLiteError
 from detr_lite.weights import import_checkpoint
 from detr_lite.weights.checkpoint import load_model, read_checkpoint
 from detr_lite.weights.imports import load_any_checkpoint
+from tests.helpers.reference_models import OriginalDetr, assert_predicts_as_the_original
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import original_detr, save_pth, transformers_detr
 from torch import nn
 
 from detr_lite.build import build_model
@@ -20,6 +19,7 @@ from detr_lite.structures import Category, DetrLiteError
 from detr_lite.weights import init
 from detr_lite.weights.checkpoint import KEY, Description
 from detr_lite.weights.init import initial_model
+from tests.helpers.reference_models import original_detr, save_pth, transformers_detr
 
 CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"), Category(90, "green thing"))
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ranks
 import torch
 from PIL import Image
-from runs import checkpoint_of, files_in, weights_of
 
 from detr_lite.build import build_criterion
 from detr_lite.config import Config, Invocation
@@ -24,6 +22,8 @@ from detr_lite.training.matched_attention import measure_attention
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.viz.figures.attention_frames import ImageAttention, ObjectAttention, animate, attention_frame
 from detr_lite.weights.checkpoint import load_model
+from tests.helpers import ranks
+from tests.helpers.run_files import checkpoint_of, files_in, weights_of
 
 pytestmark = pytest.mark.usefixtures("no_finish")
 

@@ -11,7 +11,6 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from runs import rows_of
 from torch import Tensor
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
@@ -34,6 +33,7 @@ from detr_lite.training.lightning_internals import NEVER
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
 from detr_lite.training.schedule import LRSchedule, TrainingProgress
+from tests.helpers.run_files import rows_of
 
 IMAGES, CLASSES, SIDE = 30, 3, 100
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import Toy, run
 
 from detr_lite.data.coco import CocoSplit
 from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics
 from detr_lite.training.schedule import TrainingProgress
+from tests.helpers.toy_module import Toy, run
 
 NO_IMAGES = CocoSplit(Path(), "", Path(), Path(), (), (), {"images": [], "annotations": [], "categories": []}, ())
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from guarded import Run, answers_at, guarded_run, ids_of, spoil, with_nan
 from PIL import Image
 from torch import nn
 
@@ -19,6 +18,7 @@ from detr_lite.training.checks import nan_capture
 from detr_lite.training.checks.nan_capture import FOLDER, NaNCapture, record_activations, replay
 from detr_lite.weights.checkpoint import KEY
 from detr_lite.weights.files import read_torch
+from tests.helpers.guarded_run import Run, answers_at, guarded_run, ids_of, spoil, with_nan
 
 NOT_FINITE = {"inf", "-inf", "nan"}
 
@@ -253,7 +253,7 @@ def test_the_tool_needs_no_settings_and_takes_none(make_run, tmp_path, run_tool)
     assert ended.code == 0, ended.err
     assert "heads.label.0" in ended.out
     assert read_config([f"--replay={tmp_path}/x.pt"]).replay == tmp_path / "x.pt"
-    with pytest.raises(DetrLiteError, match=r"^--replay takes all from its file; leave out --config, --resume$"):
+    with pytest.raises(DetrLiteError, match=r"^--replay takes all settings from its file; leave out --config, --resume$"):
         read_config(["--replay", "x.pt", "--resume", "--config=coco_small.yaml"])
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from guarded import Run, answers_at, guarded_run, ids_of, spoil, with_nan
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -24,6 +23,7 @@ from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import step_seed
 from detr_lite.weights.checkpoint import KEY, Description
 from detr_lite.weights.files import read_torch
+from tests.helpers.guarded_run import Run, answers_at, guarded_run, ids_of, spoil, with_nan
 
 
 @pytest.fixture

@@ -216,5 +216,5 @@ def test_images_with_many_classes_come_first(split: CocoSplit) -> None:
 def test_it_goes_with_a_new_run_only(tiny_file: Path) -> None:
     assert read_config(["--config", str(tiny_file), "--overfit_check"]).overfit_check
     assert not read_config(["--config", str(tiny_file)]).overfit_check
-    with pytest.raises(DetrLiteError, match="goes with a new run"):
+    with pytest.raises(DetrLiteError, match="is for new runs"):
         read_config(["--config", str(tiny_file), "--overfit_check", "--resume"])

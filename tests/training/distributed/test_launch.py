@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ranks
-from launches import PROJECT, SCONTROL, SQUEUE, SRUN, TRAIN, Forked, Launched, is_running
-from runs import checkpoint_of, files_in, rows_of
 
 from detr_lite.config import read_config
 from detr_lite.data.coco import read_split
 from detr_lite.data.sampler import BucketedBatchSampler
 from detr_lite.data.transforms import ResizeRule
+from tests.helpers import ranks
+from tests.helpers.launches import PROJECT, SCONTROL, SQUEUE, SRUN, TRAIN, Forked, Launched, is_running
+from tests.helpers.run_files import checkpoint_of, files_in, rows_of
 
 TWO = ("--data.batch_size", 2, "--trainer.devices", 2)
 ENDLESS = (*TWO, "--data.num_workers", 1, "--trainer.max_epochs", 10_000)

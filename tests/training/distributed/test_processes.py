@@ -6,10 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import faults
 import pytest
-import ranks
-from runs import assert_same_end, checkpoint_of, files_in, rows_of
 
 from detr_lite.config import Config, Invocation
 from detr_lite.structures import DetrLiteError
@@ -17,6 +14,8 @@ from detr_lite.training import run
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.distributed.launch import LOST
 from detr_lite.training.module import DetectionModule
+from tests.helpers import fault_injection, ranks
+from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in, rows_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -155,7 +154,7 @@ def test_with_another_number_of_processes_the_interrupted_epoch_starts_again(
     assert checkpoint_of(two)["detr_lite_run"]["world_size"] == 1
 
     alone = ranks.InStep(0, 6, ranks.be_terminated)
-    process = faults.FORKS.Process(
+    process = fault_injection.FORKS.Process(
         target=ranks.train, args=(Invocation(config, "tiny", one, resume=None, overwrite=False), [alone])
     )
     process.start()
@@ -207,7 +206,7 @@ def test_an_error_of_one_process_is_reported_by_it_and_ends_the_other(
 def test_a_process_that_is_killed_ends_the_others(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
 ) -> None:
-    both = start_two(together(tiny_config, epochs=10_000), tmp_path / "run", ranks.InStep(0, 2, faults.die))
+    both = start_two(together(tiny_config, epochs=10_000), tmp_path / "run", ranks.InStep(0, 2, fault_injection.die))
     assert both.codes() == [-signal.SIGKILL, LOST]
     assert both.err[1] == ""
 

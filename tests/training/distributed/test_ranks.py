@@ -7,7 +7,6 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-import ranks
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -22,6 +21,7 @@ from detr_lite.structures import Batch, Target
 from detr_lite.training.datamodule import make_loader
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.module import DetectionModule
+from tests.helpers import ranks
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -7,16 +7,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import faults
 import pytest
-import ranks
-from launches import is_running, wait_for
-from runs import checkpoint_of
 
 from detr_lite.config import Config, Invocation
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.distributed import launch
 from detr_lite.training.distributed.launch import LOST, MAIN, ProcessSupervisor
+from tests.helpers import fault_injection, ranks
+from tests.helpers.launches import is_running, wait_for
+from tests.helpers.run_files import checkpoint_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -49,7 +48,7 @@ def hang(command: str | None, err: Path) -> None:
 def test_a_process_that_hangs_ends_when_it_cannot_continue(
     tmp_path: Path, command: str | None, code: int, message: str
 ) -> None:
-    process = faults.FORKS.Process(target=hang, args=(command, tmp_path / "err"))
+    process = fault_injection.FORKS.Process(target=hang, args=(command, tmp_path / "err"))
     process.start()
     process.join(20)
     process.kill()
@@ -124,13 +123,13 @@ def be_torchrun(invocation: Invocation, place: Path) -> None:
     else:
         (place / "pid").write_text(str(pid))
         wait_for((place / "run/metrics.csv").exists, 50)
-        faults.die()
+        fault_injection.die()
 
 
 def test_without_torchrun_a_run_stops_with_a_checkpoint(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_config, trainer=replace(tiny_config.trainer, max_epochs=10_000))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
-    process = faults.FORKS.Process(target=be_torchrun, args=(invocation, tmp_path))
+    process = fault_injection.FORKS.Process(target=be_torchrun, args=(invocation, tmp_path))
     process.start()
     process.join(50)
     assert process.exitcode == -signal.SIGKILL

@@ -13,20 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import faults
 import pytest
 import torch
-from runs import assert_same_end, checkpoint_of, files_in, rows_of
 
 from detr_lite.config import Config, Invocation
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
 from detr_lite.training.state.run_folder import RunLock, take_folder
+from tests.helpers import fault_injection
+from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in, rows_of
 
 PROJECT = Path(__file__).resolve().parents[3]
 
 
-def random_moments(count: int) -> list[faults.Moment]:
+def random_moments(count: int) -> list[fault_injection.Moment]:
     """Moments in a run of 8 steps, 3 evaluations and a checkpoint after each step; the same ones each time."""
     generator = random.Random(5)
     most = {"training step": 16, "evaluation step": 9, "evaluation": 3, "row of the log": 5}
@@ -51,7 +51,7 @@ def eager(tiny_config: Config) -> Config:
 @pytest.fixture(scope="module")
 def uninterrupted(eager: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    process = faults.start(Invocation(eager, "tiny", folder, resume=None, overwrite=False))
+    process = fault_injection.start(Invocation(eager, "tiny", folder, resume=None, overwrite=False))
     process.join(120)
     assert process.exitcode == 0
     return folder
@@ -60,17 +60,17 @@ def uninterrupted(eager: Config, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", random_moments(10), ids=lambda moment: f"{moment[0]} {moment[1]} {moment[2]}")
 def test_a_killed_run_resumes_where_it_was(
-    eager: Config, uninterrupted: Path, tmp_path: Path, moment: faults.Moment
+    eager: Config, uninterrupted: Path, tmp_path: Path, moment: fault_injection.Moment
 ) -> None:
     """Wherever it is killed, also while it writes a checkpoint, the resumed run ends like an uninterrupted one."""
     invocation = Invocation(eager, "tiny", tmp_path / "run", resume=None, overwrite=False)
-    process = faults.start(invocation, faults.die, moment)
+    process = fault_injection.start(invocation, fault_injection.die, moment)
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
     if moment != ("fsync", 1, 0):  # while the very first one is written
         assert checkpoint_of(tmp_path / "run")["global_step"] <= 8  # there is one, and it can be read
     # At once, while loading processes of the killed run may still be running.
-    process = faults.start(replace(invocation, resume="last"))
+    process = fault_injection.start(replace(invocation, resume="last"))
     process.join(120)
     assert process.exitcode == 0
     assert_same_end(tmp_path / "run", uninterrupted)
@@ -93,7 +93,7 @@ def busy_run(tiny_config: Config, tmp_path: Path) -> Iterator[tuple[Any, Invocat
     """A run with a loading process that sleeps in its second step."""
     config = replace(tiny_config, data=replace(tiny_config.data, num_workers=1))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
-    process = faults.start(invocation, sleep_long, ("training step", 2, 0))
+    process = fault_injection.start(invocation, sleep_long, ("training step", 2, 0))
     wait_for(lambda: (tmp_path / "run/metrics.csv").exists() and rows_of(tmp_path / "run"))
     yield process, invocation
     process.kill()

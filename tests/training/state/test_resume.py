@@ -13,7 +13,6 @@ from unittest.mock import MagicMock
 import lightning as L
 import pytest
 import torch
-from runs import assert_same_end, checkpoint_of, files_in, rows_of, timeless_rows_of, weights_of
 
 from detr_lite.config import Config, Invocation
 from detr_lite.data.coco import read_split
@@ -24,6 +23,7 @@ from detr_lite.training.module import DetectionModule
 from detr_lite.training.state.resume import DataFingerprint, DescribeCheckpoint, find_resume_point
 from detr_lite.training.state.run_folder import RUN_FILES, choose_folder
 from detr_lite.weights.checkpoint import KEY, Description
+from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in, rows_of, timeless_rows_of, weights_of
 
 STEPS = 16
 EVALUATED = 3
@@ -150,7 +150,7 @@ def test_a_checkpoint_in_an_evaluation_has_weights_and_ema_in_their_places(
     for name in ("state_dict", "current_model_state"):
         for key, value in expected[name].items():
             assert torch.equal(value, actual[name][key]), (name, key)
-    assert any(not torch.equal(value, ours["current_model_state"][key]) for key, value in ours["state_dict"].items())
+    assert any(not torch.equal(value, actual["current_model_state"][key]) for key, value in actual["state_dict"].items())
 
 
 @pytest.mark.usefixtures("no_finish")

@@ -10,10 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import faults
-import ranks
-
 from detr_lite.config import read_config
+from tests.helpers import fault_injection, ranks
 
 PROJECT = Path(__file__).resolve().parents[2]
 TRAIN = PROJECT / "tools/train.py"
@@ -107,7 +105,7 @@ class Forked(Launched):
 
     def __init__(self, place: Path, *words: object) -> None:
         self._files = _files_in(place)
-        self._process = faults.FORKS.Process(target=_train, args=(self._files, list(map(str, words))))
+        self._process = fault_injection.FORKS.Process(target=_train, args=(self._files, list(map(str, words))))
         self._process.start()
 
     def code(self, seconds: float = 60) -> int:

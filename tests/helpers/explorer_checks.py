@@ -3,7 +3,8 @@
 import re
 
 import numpy as np
-from made_up_attention import maps
+
+from tests.helpers.fake_attention import maps
 
 NASTY = "</script><img src=x onerror=window.hurt=1>"
 ATTENTION = maps()

@@ -14,7 +14,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import faults
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed as dist
@@ -25,6 +24,7 @@ from detr_lite.training import run
 from detr_lite.training.callbacks import metrics
 from detr_lite.training.distributed import launch as launching
 from detr_lite.training.module import DetectionModule
+from tests.helpers import fault_injection
 
 Prepare = Callable[[int], object]
 """Called in a process, with its rank, before it trains."""
@@ -69,7 +69,7 @@ def start(place: Path, world_size: int, function: Callable[..., object], *words:
         path.touch()
     port = _free_port()
     started = [
-        faults.FORKS.Process(target=enter, args=(rank, world_size, port, outputs[rank], function, words))
+        fault_injection.FORKS.Process(target=enter, args=(rank, world_size, port, outputs[rank], function, words))
         for rank in range(world_size)
     ]
     for process in started:
