@@ -82,7 +82,7 @@ def test_a_checkpoint_with_code_anywhere_is_refused(
 ) -> None:
     path = untrusted(lambda content: content.update({place: {"x": Payload(made)}}), source="last")
     for way in ("predict", "resume"):
-        assert "it may ask to run code, so it is not opened" in refusal(*words(way, path))
+        assert "it could execute code, so it is not loaded" in refusal(*words(way, path))
     assert not made.exists()
 
 
@@ -231,4 +231,4 @@ def test_resuming_removes_no_file_that_a_checkpoint_names(
     more = ["--trainer.max_epochs", 62, "--trainer.num_evaluations", 62, "--optim.lr", "4e-3"]
     message = refusal(*words("resume", path), *more)
     assert message.startswith(f"{path}: its best checkpoint ")
-    assert message.endswith("as the best before, which is not in its own folder")
+    assert message.endswith("is not in the folder of its checkpoints")

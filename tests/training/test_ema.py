@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from detr_lite.build import build_postprocess
 from detr_lite.config import Config, Invocation
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.structures import Batch, Detections, DetrLiteError
-from detr_lite.build import build_postprocess
 from detr_lite.training import run
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.detection import read_data

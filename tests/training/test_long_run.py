@@ -49,7 +49,7 @@ def sample(pid: int, folder: Path) -> Sample | None:
         return None
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_memory_and_open_files_do_not_grow(tiny_config: Config, tmp_path: Path) -> None:
     """Over 600 steps with a loading process, many epochs, evaluations and checkpoints."""

@@ -40,7 +40,7 @@ def write_one_batch(root: Path) -> None:
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("name", "steps", "model", "optim"),
     [

@@ -137,7 +137,9 @@ def test_an_option_that_contradicts_the_file_is_an_error(pth: Path) -> None:
 def test_heads_that_do_not_divide_dim_are_an_error(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> None:
     path = tmp_path / "hub.pth"
     torch.save({"model": original[0].state_dict()}, path)
-    with pytest.raises(DetrLiteError, match=r"hub.pth: model.dim is 32; it must be divisible by 4 and by model.heads \(5\)"):
+    with pytest.raises(
+        DetrLiteError, match=r"hub.pth: model.dim is 32; it must be divisible by 4 and by model.heads \(5\)"
+    ):
         load_any_checkpoint(path, heads=5)
 
 

@@ -253,7 +253,9 @@ def test_the_tool_needs_no_settings_and_takes_none(make_run, tmp_path, run_tool)
     assert ended.code == 0, ended.err
     assert "heads.label.0" in ended.out
     assert read_config([f"--replay={tmp_path}/x.pt"]).replay == tmp_path / "x.pt"
-    with pytest.raises(DetrLiteError, match=r"^--replay takes all settings from its file; leave out --config, --resume$"):
+    with pytest.raises(
+        DetrLiteError, match=r"^--replay takes all settings from its file; leave out --config, --resume$"
+    ):
         read_config(["--replay", "x.pt", "--resume", "--config=coco_small.yaml"])
 
 

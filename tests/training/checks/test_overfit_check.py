@@ -57,7 +57,7 @@ def error_of(config: Config, split: CocoSplit, *given: Any, seconds: float = 5.0
     return message
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("name", ["lite", "detr"])
 def test_it_passes_on_good_data_and_changes_nothing(name, tiny_config: Config, split: CocoSplit, capsys) -> None:
     config = replace(tiny_config, model=ModelConfig(name=name, pretrained=False, num_queries=12))
@@ -80,7 +80,7 @@ def test_frozen_weights_are_named(tiny_config: Config, split: CocoSplit) -> None
     assert "all weights of the model are frozen" in error_of(tiny_config, split, module, data)
 
 
-@pytest.mark.slow  # it needs time for as many steps as allow a conclusion
+@pytest.mark.stress  # it needs time for as many steps as allow a conclusion
 def test_a_model_that_does_not_learn_is_named(tiny_config: Config, split: CocoSplit, monkeypatch) -> None:
     monkeypatch.setitem(module_under_test.RATES, "lite", 0.0)
     assert "the loss does not fall" in error_of(tiny_config, split, seconds=10.0)
@@ -133,7 +133,7 @@ def with_objects(record: Any, count: int) -> Any:
     return replace(record, boxes_xyxy=boxes_xyxy, labels=np.zeros(count, dtype=np.int64))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_labels_at_random_are_named(edit_annotations: Callable[..., Path], tiny_config: Config) -> None:
     """The same image under many names, its three objects alike, and their classes drawn."""
     ids = (7, 3, 90)

@@ -150,7 +150,9 @@ def test_a_checkpoint_in_an_evaluation_has_weights_and_ema_in_their_places(
     for name in ("state_dict", "current_model_state"):
         for key, value in expected[name].items():
             assert torch.equal(value, actual[name][key]), (name, key)
-    assert any(not torch.equal(value, actual["current_model_state"][key]) for key, value in actual["state_dict"].items())
+    assert any(
+        not torch.equal(value, actual["current_model_state"][key]) for key, value in actual["state_dict"].items()
+    )
 
 
 @pytest.mark.usefixtures("no_finish")
