@@ -93,7 +93,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
     "image id": (lambda content: content["annotations"][3].update(image_id=9), ["annotation 4", "image_id 9"]),
     "box not finite": (lambda content: content["annotations"][0].update(bbox=[1, 2, math.nan, 4]), ["annotation 1"]),
     "repeated id": (lambda content: content["annotations"][1].update(id=1), ["annotation id 1 is listed twice"]),
-    "leaves the root": (lambda content: content["images"][0].update(file_name="../val/000.png"), ["outside of the image"]),
+    "leaves the root": (lambda content: content["images"][0].update(file_name="../val/000.png"), ["is outside of"]),
     "missing image": (lambda content: content["images"][0].update(file_name="no.png"), ["no.png", "missing"]),
 }  # fmt: skip
 
