@@ -66,7 +66,7 @@ def train_baseline(baseline: Baseline, invocation: Invocation, folder: Path) -> 
         postprocess=build_postprocess(config.model, names, baseline.activation),
         val=val,
         make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),
-        clip=config.optim.max_grad_norm,
+        max_grad_norm=config.optim.max_grad_norm,
     )
     _trainer(config, precision, folder).fit(module, make_data(config, train, val))
 

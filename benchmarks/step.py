@@ -114,7 +114,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     autocast: contextlib.AbstractContextManager[object],
-    clip: float,
+    max_grad_norm: float,
     timings: Timings,
 ) -> None:
     device = batch.images.device
@@ -128,8 +128,8 @@ def _step(
         optimizer.zero_grad()
         torch.autograd.backward(total)
     with timings.measure("clipping and optimiser", device):
-        if clip:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if max_grad_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
         optimizer.step()
 
 

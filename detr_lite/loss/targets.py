@@ -24,11 +24,11 @@ class PaddedTargets:
 
 def pad_targets(targets: Sequence[Target]) -> PaddedTargets:
     counts = tuple(len(target.labels) for target in targets)
-    slots = max(1, *counts)
+    max_objects = max(1, *counts)
     device = targets[0].boxes_cxcywh.device
-    boxes_cxcywh = torch.full((len(targets), slots, 4), 0.5, device=device)
-    labels = torch.zeros(len(targets), slots, dtype=torch.long, device=device)
-    is_real = torch.zeros(len(targets), slots, dtype=torch.bool, device=device)
+    boxes_cxcywh = torch.full((len(targets), max_objects, 4), 0.5, device=device)
+    labels = torch.zeros(len(targets), max_objects, dtype=torch.long, device=device)
+    is_real = torch.zeros(len(targets), max_objects, dtype=torch.bool, device=device)
     for image, (target, count) in enumerate(zip(targets, counts, strict=True)):
         boxes_cxcywh[image, :count] = target.boxes_cxcywh
         labels[image, :count] = target.labels

@@ -46,22 +46,22 @@ def make_denoising_queries(
         label_noise: probability that a label is drawn at random.
     """
     copies = 2 if contrastive else 1
-    slots = max(1, min(max_queries // copies, max(len(target.labels) for target in targets)))
-    groups = max(1, max_queries // (copies * slots))
+    group_size = max(1, min(max_queries // copies, max(len(target.labels) for target in targets)))
+    groups = max(1, max_queries // (copies * group_size))
     device = targets[0].boxes_cxcywh.device
-    boxes_cxcywh = torch.full((len(targets), slots, 4), 0.5, device=device)
-    labels = torch.zeros(len(targets), slots, dtype=torch.long, device=device)
-    objects = torch.arange(slots, device=device).repeat(len(targets), 1)
-    is_real = torch.zeros(len(targets), slots, dtype=torch.bool, device=device)
+    boxes_cxcywh = torch.full((len(targets), group_size, 4), 0.5, device=device)
+    labels = torch.zeros(len(targets), group_size, dtype=torch.long, device=device)
+    objects = torch.arange(group_size, device=device).repeat(len(targets), 1)
+    is_real = torch.zeros(len(targets), group_size, dtype=torch.bool, device=device)
     for image, target in enumerate(targets):
-        if len(target.labels) > slots:
-            objects[image] = torch.randperm(len(target.labels), device=device)[:slots]
+        if len(target.labels) > group_size:
+            objects[image] = torch.randperm(len(target.labels), device=device)[:group_size]
         chosen = objects[image, : len(target.labels)]
         boxes_cxcywh[image, : len(chosen)] = target.boxes_cxcywh[chosen]
         labels[image, : len(chosen)] = target.labels[chosen]
         is_real[image, : len(chosen)] = True
 
-    is_near = torch.ones(copies, slots, dtype=torch.bool, device=device)
+    is_near = torch.ones(copies, group_size, dtype=torch.bool, device=device)
     is_near[1:] = False
     is_near = is_near.flatten().repeat(len(targets), groups)
     repeats = copies * groups

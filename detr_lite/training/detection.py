@@ -106,7 +106,7 @@ def detection_task(
         postprocess=build_postprocess(config.model, [category.name for category in description.categories]),
         val=val,
         make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
-        clip=config.optim.max_grad_norm,
+        max_grad_norm=config.optim.max_grad_norm,
         guard=guard,
     )
     rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config))

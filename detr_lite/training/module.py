@@ -20,7 +20,7 @@ class DetectionModule(L.LightningModule):
 
     Args:
         val: the validation split, whose ground truth the detections are evaluated on.
-        clip: largest norm of the gradients; 0 for no clipping.
+        max_grad_norm: largest norm of the gradients; 0 for no clipping.
         guard: checks each step before it is applied.
     """
 
@@ -31,7 +31,7 @@ class DetectionModule(L.LightningModule):
         postprocess: Postprocess,
         val: CocoSplit,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-        clip: float,
+        max_grad_norm: float,
         guard: NaNGuard | None = None,
     ) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class DetectionModule(L.LightningModule):
         self.postprocess = postprocess
         self.val = val
         self.make_optimizer = make_optimizer
-        self.clip = clip
+        self.max_grad_norm = max_grad_norm
         self.guard = guard
         self.detections: dict[int, Detections] = {}
         """Of this rank in the current evaluation, by image id."""
@@ -83,8 +83,8 @@ class DetectionModule(L.LightningModule):
         # Lightning's own clipping refuses fused optimizers under autocast, even without a gradient scaler.
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        if self.clip:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip, norm)
+        if self.max_grad_norm:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_grad_norm, norm)
         if self.guard is not None:
             self.guard.before_update(self.trainer, optimizer, norm)
 

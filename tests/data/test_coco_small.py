@@ -25,7 +25,7 @@ SPLITS = ("train", "val")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("datasets") / "coco_small"
-    make_coco_small(root, seed=SEED, train_images=COUNTS["train"], val_images=COUNTS["val"], workers=1)
+    make_coco_small(root, seed=SEED, train_images=COUNTS["train"], val_images=COUNTS["val"], num_workers=1)
     return root
 
 
@@ -125,12 +125,14 @@ def test_annotation_files_have_every_field_of_coco(root):
 
 
 def test_same_seed_gives_the_same_bytes_with_any_number_of_processes(root, tmp_path):
-    make_coco_small(tmp_path / "again", seed=SEED, train_images=COUNTS["train"], val_images=COUNTS["val"], workers=3)
+    make_coco_small(
+        tmp_path / "again", seed=SEED, train_images=COUNTS["train"], val_images=COUNTS["val"], num_workers=3
+    )
     assert all_bytes(tmp_path / "again") == all_bytes(root)
 
 
 def test_another_seed_gives_other_images(root, tmp_path):
-    make_coco_small(tmp_path / "other", seed=SEED + 1, train_images=3, val_images=1, workers=1)
+    make_coco_small(tmp_path / "other", seed=SEED + 1, train_images=3, val_images=1, num_workers=1)
     for path, content in all_bytes(tmp_path / "other").items():
         assert content != (root / path).read_bytes()
 
@@ -161,14 +163,14 @@ def test_an_interruption_leaves_no_files(tmp_path, monkeypatch, workers):
 
     monkeypatch.setattr(coco_small, "_with_progress", interrupt_after_the_first)
     with pytest.raises(KeyboardInterrupt):
-        make_coco_small(tmp_path / "set", train_images=200, val_images=1, workers=workers)
+        make_coco_small(tmp_path / "set", train_images=200, val_images=1, num_workers=workers)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_process_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(coco_small.sys, "executable", "false")
     with pytest.raises(DetrLiteError, match="a drawing process ended with code 1"):
-        make_coco_small(tmp_path / "set", train_images=2, val_images=1, workers=2)
+        make_coco_small(tmp_path / "set", train_images=2, val_images=1, num_workers=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -210,7 +212,7 @@ def test_a_script_needs_no_main_guard(tmp_path):
         "from pathlib import Path\n"
         "from detr_lite.data.synthetic.coco_small import make_coco_small\n"
         "print('once')\n"
-        "make_coco_small(Path('set'), train_images=4, val_images=2, workers=2)\n"
+        "make_coco_small(Path('set'), train_images=4, val_images=2, num_workers=2)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(coco_small.__file__).parents[3])}
     ran = subprocess.run(

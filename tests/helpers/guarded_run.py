@@ -76,7 +76,7 @@ def guarded_run(
     accumulate: int = 1,
     fused: bool = True,
     optimizer: OptimizerName = "muon",
-    clip: float = 1.0,
+    max_grad_norm: float = 1.0,
     limit_val_batches: float = 0,
     **settings: Any,
 ) -> Run:
@@ -85,7 +85,7 @@ def guarded_run(
         config,
         data=replace(config.data, batch_size=2),
         model=replace(config.model, dropout=0.1),  # so that there is more to draw than noisy queries
-        optim=replace(config.optim, max_grad_norm=clip),
+        optim=replace(config.optim, max_grad_norm=max_grad_norm),
     )
     train, val = (read_split(Path(config.data.root), split) for split in ("train", "val"))
     transform = evaluation_transform(RESIZE, MEAN, STD)
@@ -101,7 +101,7 @@ def guarded_run(
         make_optimizer=lambda model: make_optimizer(
             parameter_groups(model, 1e-3, 1.0, 1e-4, decay_all=False, optimizer=optimizer), fused, optimizer
         ),
-        clip=config.optim.max_grad_norm,
+        max_grad_norm=config.optim.max_grad_norm,
         guard=guard,
     )
     average = MovingAverage(0.9, 3)

@@ -26,7 +26,9 @@ RESIZE = ResizeRule("longest", 64)
 def make_module(tiny_config: Config, tiny_data: Path) -> Callable[..., DetectionModule]:
     """A module of `tiny_config`. `steps` gets the norm of the gradients that each step of the optimiser took."""
 
-    def make(clip: float, fused: bool = True, steps: list[float] | None = None, lr: float = 1e-3) -> DetectionModule:
+    def make(
+        max_grad_norm: float, fused: bool = True, steps: list[float] | None = None, lr: float = 1e-3
+    ) -> DetectionModule:
         val = read_split(tiny_data, "val")
 
         def optimizer(model: nn.Module) -> torch.optim.Optimizer:
@@ -42,7 +44,7 @@ def make_module(tiny_config: Config, tiny_data: Path) -> Callable[..., Detection
             postprocess=build_postprocess(tiny_config.model, [category.name for category in val.categories]),
             val=val,
             make_optimizer=optimizer,
-            clip=clip,
+            max_grad_norm=max_grad_norm,
         )
 
     return make
@@ -78,8 +80,8 @@ def test_gradients_are_clipped(
 ) -> None:
     clipped: list[float] = []
     free: list[float] = []
-    fit(make_module(clip=0.01, fused=fused, steps=clipped), tiny_data, precision=precision)
-    fit(make_module(clip=0.0, fused=fused, steps=free), tiny_data, precision=precision)
+    fit(make_module(max_grad_norm=0.01, fused=fused, steps=clipped), tiny_data, precision=precision)
+    fit(make_module(max_grad_norm=0.0, fused=fused, steps=free), tiny_data, precision=precision)
     assert len(clipped) == len(free) == 4
     assert clipped == pytest.approx([0.01] * 4, rel=1e-3)
     assert min(free) > 0.1
@@ -87,12 +89,12 @@ def test_gradients_are_clipped(
 
 def test_accumulated_batches_make_one_step(make_module: Callable[..., DetectionModule], tiny_data: Path) -> None:
     steps: list[float] = []
-    trainer = fit(make_module(clip=1.0, steps=steps), tiny_data, accumulate_grad_batches=3)
+    trainer = fit(make_module(max_grad_norm=1.0, steps=steps), tiny_data, accumulate_grad_batches=3)
     assert len(steps) == trainer.global_step == 2  # of three batches, and of the one that is left
 
 
 def test_the_loss_and_its_parts_are_logged(make_module: Callable[..., DetectionModule], tiny_data: Path) -> None:
-    metrics = fit(make_module(clip=1.0), tiny_data, precision="32-true").callback_metrics
+    metrics = fit(make_module(max_grad_norm=1.0), tiny_data, precision="32-true").callback_metrics
     assert {"loss", "loss_class", "loss_l1", "loss_giou", "loss_token_class", "loss_denoising_l1"} <= set(metrics)
     assert all(torch.isfinite(value) for value in metrics.values())
 
@@ -101,7 +103,7 @@ def test_the_loss_and_its_parts_are_logged(make_module: Callable[..., DetectionM
 def test_a_batch_trains_every_parameter_however_many_objects_it_has(
     make_module: Callable[..., DetectionModule], objects: list[int]
 ) -> None:
-    module = make_module(clip=1.0)
+    module = make_module(max_grad_norm=1.0)
     module.log_dict = lambda *_, **__: None
     targets = [
         Target(torch.rand(count, 4) * 0.2 + 0.3, torch.randint(0, 3, (count,)), image, (64, 64))
@@ -114,7 +116,7 @@ def test_a_batch_trains_every_parameter_however_many_objects_it_has(
 
 
 def test_an_image_that_two_ranks_saw_counts_once(make_module: Callable[..., DetectionModule], tiny_data: Path) -> None:
-    module = make_module(clip=1.0).eval()
+    module = make_module(max_grad_norm=1.0).eval()
     logged: dict[str, Tensor] = {}
     module.log_dict = lambda numbers, **_: logged.update(numbers)
     loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, num_workers=0)
@@ -132,7 +134,7 @@ def test_detections_of_all_ranks_are_gathered(
     make_module: Callable[..., DetectionModule], tiny_data: Path, tmp_path: Path
 ) -> None:
     """With a group of one: what is exchanged is the same."""
-    module = make_module(clip=1.0).eval()
+    module = make_module(max_grad_norm=1.0).eval()
     logged: list[dict[str, Tensor]] = []
     module.log_dict = lambda numbers, **_: logged.append(numbers)
     loader = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, 2, num_workers=0)
@@ -153,7 +155,7 @@ def test_detections_of_all_ranks_are_gathered(
 
 def test_a_perfect_answer_scores_one(make_module: Callable[..., DetectionModule], tiny_data: Path) -> None:
     """From labels to the data set's own ids, and from relative boxes to its pixels."""
-    module = make_module(clip=1.0)
+    module = make_module(max_grad_norm=1.0)
     logged: dict[str, Tensor] = {}
     module.log_dict = lambda numbers, **_: logged.update(numbers)
 

@@ -37,7 +37,7 @@ LICENSE = {
 
 
 def make_coco_small(
-    root: Path, seed: int = 0, train_images: int = 2000, val_images: int = 300, workers: int | None = None
+    root: Path, seed: int = 0, train_images: int = 2000, val_images: int = 300, num_workers: int | None = None
 ) -> None:
     """Generate the dataset in `root`, which must be missing or empty.
 
@@ -45,7 +45,7 @@ def make_coco_small(
     when it is complete, so `root` is never incomplete, and of two processes that generate it at once the first wins.
 
     Args:
-        workers: number of processes; by default one per usable core.
+        num_workers: number of processes; by default one per usable core.
 
     Raises `DetrLiteError` if `root` is not empty or cannot be written.
     """
@@ -55,7 +55,7 @@ def make_coco_small(
             f"{root} exists and is not an empty folder: remove it, or choose another folder for the data"
         )
     total = train_images + val_images
-    processes = workers or max(1, min(usable_cores(), total // IMAGES_WORTH_A_PROCESS))
+    processes = num_workers or max(1, min(usable_cores(), total // IMAGES_WORTH_A_PROCESS))
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as unfinished:

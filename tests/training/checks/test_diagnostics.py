@@ -304,7 +304,7 @@ def run(config: Config, epochs: int, every_steps: int = 1) -> TrainingDiagnostic
         postprocess=build_postprocess(config.model, [category.name for category in train.categories]),
         val=val,
         make_optimizer=lambda model: make_optimizer(groups(model), fused=False),
-        clip=optim.max_grad_norm,
+        max_grad_norm=optim.max_grad_norm,
     )
     progress = TrainingProgress(epochs, None, 3)
     factor = partial(lr_factor, schedule="constant", lr_hold=1.0, warmup_steps=optim.warmup_steps)

@@ -149,7 +149,7 @@ def test_with_accumulation_the_bad_batch_is_named_whichever_it_is(
 
 
 def test_infinite_gradients_of_a_finite_loss_stop_the_run(make_run, tmp_path) -> None:
-    run = make_run(accumulate=2, clip=0.0)
+    run = make_run(accumulate=2, max_grad_norm=0.0)
     answers_at(run.module, 3, lambda output: replace(output, logits=_Explodes.apply(output.logits)))
     message = run.stops()
     assert message.startswith("step 2: the gradients are not finite (norm nan; the loss is: class ")

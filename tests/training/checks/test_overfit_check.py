@@ -35,7 +35,7 @@ def parts(config: Config, split: CocoSplit) -> tuple[DetectionModule, DetectionD
         postprocess=build_postprocess(config.model, [category.name for category in split.categories]),
         val=split,
         make_optimizer=lambda model: torch.optim.SGD(model.parameters(), 1.0),
-        clip=1.0,
+        max_grad_norm=1.0,
     )
     resize = build_resize(config.data)
     transform = evaluation_transform(resize)

@@ -109,7 +109,9 @@ def test_gradients_of_two_ranks_are_those_of_one_with_all_images(
 def measure(checkpoint: Path, root: Path, rank: int, world_size: int) -> dict[str, Tensor]:
     """COCO metrics as validation logs them."""
     detector, val = Detector.from_checkpoint(checkpoint, device="cpu"), read_split(root, "val")
-    module = DetectionModule(detector.model, MagicMock(), detector.postprocess, val, MagicMock(), clip=0.0).eval()
+    module = DetectionModule(
+        detector.model, MagicMock(), detector.postprocess, val, MagicMock(), max_grad_norm=0.0
+    ).eval()
     logged: dict[str, Tensor] = {}
     module.log_dict = lambda numbers, **_: logged.update(numbers)  # type: ignore[method-assign]
     loader = make_loader(val, detector.transform, detector.description.resize, 2, 0, rank=rank, world_size=world_size)
