@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -23,7 +22,7 @@ from detr_lite.build import build_model
 from detr_lite.config import Config, write_config
 from detr_lite.data.coco import CocoSplit
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import printable
+from detr_lite.text import format_duration, printable
 from detr_lite.training.auto import choose_precision, device_type
 from detr_lite.training.state.run_folder import CHECKPOINTS
 
@@ -132,7 +131,7 @@ class Runs:
             last = result.last
             print(
                 f"AP {last.metrics['AP']:.3f}, AP50 {last.metrics['AP50']:.3f} after {last.step:,} steps, "
-                f"in {_clock(result.seconds)}",
+                f"in {format_duration(result.seconds)}",
                 flush=True,
             )
         return failures
@@ -175,7 +174,7 @@ class Runs:
                 total += sum(result.seconds for result in finished) / len(finished)
             else:
                 return "unknown until the first run is finished"
-        return f"about {_clock(total)}"
+        return f"about {format_duration(total)}"
 
 
 def launch_process(run: Run, folder: Path, classes: int) -> int:
@@ -250,7 +249,3 @@ def code_versions() -> dict[str, str]:
     for path in sorted((REPOSITORY / "detr_lite").rglob("*.py")):
         digest.update(path.read_bytes())
     return {**versions, "detr_lite": digest.hexdigest()[:12]}
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(max(0.0, seconds))))

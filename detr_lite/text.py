@@ -1,5 +1,6 @@
 """Text for messages: names and values from files made safe to print, long lists cut short, commands to paste."""
 
+import math
 import re
 import reprlib
 import shlex
@@ -48,3 +49,12 @@ def command_line(command: str = "") -> str:
         return f"python {shlex.quote(str(script))}"
     is_module = called.name == "__main__.py" and called.parent.name == "detr_lite"
     return f"{'python -m detr_lite' if is_module else 'detr-lite'} {command}".rstrip()
+
+
+def format_duration(seconds: float) -> str:
+    """Minutes and seconds, or hours too: "1:05", "2:00:10"; "?:??" if the number is not finite."""
+    if not math.isfinite(seconds):
+        return "?:??"
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -191,7 +191,7 @@ def choose_image_size(data: DataConfig, train: CocoSplit, stride: int) -> tuple[
 
 def _wanted_size(train: CocoSplit, sides: np.ndarray, stride: int) -> tuple[int | None, str]:
     """The size, a multiple of 32, at which that class spans `TOKENS_ACROSS` tokens, and why; None without objects."""
-    extents = np.concatenate([_extents(image.boxes_xyxy) for image in train.images])
+    extents = np.concatenate([box_extents(image.boxes_xyxy) for image in train.images])
     counts = [len(image.labels) for image in train.images]
     # Objects of less than a pixel are faulty annotations, which no size makes visible.
     is_visible = extents >= 1
@@ -208,8 +208,8 @@ def _wanted_size(train: CocoSplit, sides: np.ndarray, stride: int) -> tuple[int 
     )
 
 
-def _extents(boxes_xyxy: Float32[np.ndarray, "object 4"]) -> Float32[np.ndarray, " object"]:
-    """Side of the square of the same area."""
+def box_extents(boxes_xyxy: Float32[np.ndarray, "object 4"]) -> Float32[np.ndarray, " object"]:
+    """Square root of each box's area, in the unit of the boxes."""
     widths, heights = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).T
     extents: np.ndarray = np.sqrt(widths * heights)
     return extents

@@ -151,7 +151,7 @@ def test_the_plan_lists_finished_and_missing_runs(runs, config, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "finished: lite, seed 0, 1 min",
         "missing: detr at 0.001, seed 0, 1 min",
-        "1 of 2 runs are missing; estimated total time: about 0:01:30",
+        "1 of 2 runs are missing; estimated total time: about 1:30",
     ]
     assert len(runs.launch.launched) == 1
     epochs = replace(config, trainer=replace(config.trainer, max_epochs=2, max_minutes=None))

@@ -103,7 +103,7 @@ def test_list_trains_nothing(request_for, capsys, tmp_path):
         "missing: d_fine at 0.001, seed 0, 4 min",
         "missing: d_fine at 0.0005, seed 0, 4 min",
     ]
-    assert lines[-1].startswith("3 of 3 runs are missing; estimated total time: about 0:1")
+    assert lines[-1].startswith("3 of 3 runs are missing; estimated total time: about 1")
 
 
 def test_the_table_of_changes(request_for, tmp_path, capsys):
@@ -219,7 +219,7 @@ def test_the_command_lists_the_runs(run_tool, tiny_file, tmp_path):
     arguments = ["--config", tiny_file, "--list", "--output", tmp_path / "out"]
     ended = run_tool("benchmark", "converge", "--against", "detr", *arguments)
     assert ended.code == 0, ended.err
-    assert "2 of 2 runs are missing; estimated total time: about 0:2" in ended.out
+    assert "2 of 2 runs are missing; estimated total time: about 2" in ended.out
     ended = run_tool("benchmark", "ablate", "--rows", "EMA 0.998, no denoising", *arguments)
     assert ended.code == 0, ended.err
     assert "missing: EMA 0.998, seed 0, 3 min" in ended.out

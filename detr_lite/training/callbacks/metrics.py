@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.io import atomic_write
+from detr_lite.text import format_duration
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.viz.curves import plot_training_curves
 
@@ -144,7 +145,8 @@ class ProgressReporter(ProgressBar):
         self.best = max(self.best, self.latest)
         if trainer.is_global_zero:
             ap50 = float(trainer.callback_metrics["AP50"])
-            line = f"{_clock(self.progress.seconds)}  step {trainer.global_step}: AP {self.latest:.3f}, AP50 {ap50:.3f}"
+            duration = format_duration(self.progress.seconds)
+            line = f"{duration}  step {trainer.global_step}: AP {self.latest:.3f}, AP50 {ap50:.3f}"
             logger.info(line)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -169,7 +171,7 @@ class ProgressReporter(ProgressBar):
         scores = "" if self.best < 0 else f"  AP {self.latest:.3f} (best {self.best:.3f})"
         return (
             f"epoch {trainer.current_epoch} step {trainer.global_step}  loss {losses.get('loss', math.nan):.2f} "
-            f"({parts}){scores}  {_clock(self.progress.seconds_left)} left"
+            f"({parts}){scores}  {format_duration(self.progress.seconds_left)} left"
         )
 
     def _show(self, text: str) -> None:
@@ -178,11 +180,3 @@ class ProgressReporter(ProgressBar):
         else:
             self.bar.n = self.progress.fraction
             self.bar.set_description_str(text)
-
-
-def _clock(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "?:??"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

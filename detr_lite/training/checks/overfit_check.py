@@ -22,7 +22,7 @@ from detr_lite.data.collate import collate
 from detr_lite.evaluation.coco_map import BOXES_FIT
 from detr_lite.structures import Batch, Detections, DetrLiteError
 from detr_lite.text import printable, shorten_list
-from detr_lite.training.auto import TOKENS_ACROSS
+from detr_lite.training.auto import TOKENS_ACROSS, box_extents
 from detr_lite.training.checks.prediction_stats import ClassStats, DetectionStats, best_by_query, detection_stats
 from detr_lite.training.datamodule import DetectionData
 from detr_lite.training.module import DetectionModule
@@ -270,11 +270,9 @@ def _refuse_loss(batch: Batch, not_finite: Sequence[int], step: int) -> None:
 
 
 def _extents(record: ImageRecord, data: DetectionData) -> Float[np.ndarray, " object"]:
-    """Square root of each box's area, in pixels of the model's input."""
+    """In pixels of the model's input."""
     height, _ = data.resize.target_size(record.height, record.width)
-    sides = (record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2]) * (height / record.height)
-    extents: np.ndarray = np.sqrt(sides.prod(axis=1))
-    return extents
+    return box_extents(record.boxes_xyxy) * (height / record.height)
 
 
 def _resize_advice(
