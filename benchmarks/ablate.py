@@ -81,7 +81,7 @@ def ablate(
 def apply_change(study: Study, arguments: Sequence[str]) -> Config:
     """The default settings with the arguments applied. Sizes chosen from the data stay, so that one thing changes.
 
-    The learning rate is chosen again, as each optimiser has its own.
+    The learning rate is chosen again, as each optimizer has its own.
     """
     config = read_config([*study.request.arguments(), *arguments], program="benchmark.py").config
     config = keep_choices(config, study.config, ("data", "model"))

@@ -1,4 +1,4 @@
-"""Initialise the detectors of transformers as their published code does.
+"""Initialize the detectors of transformers as their published code does.
 
 transformers draws nearly all weights from a narrow normal distribution (standard deviation 0.01 or 0.02), even the
 scales of batch norm in RT-DETRv2, which should be one. That is harmless where pretrained weights are loaded afterwards,
@@ -18,7 +18,7 @@ PRIOR = 0.01
 
 
 def init_as_published(network: Any) -> None:
-    """torch's default initialisation for the layers, Xavier for the matrices of DETR and Conditional DETR, then the
+    """torch's default initialization for the layers, Xavier for the matrices of DETR and Conditional DETR, then the
     special cases: offsets of deformable attention, gates and heads, most of which transformers implements.
     """
     for module in network.modules():

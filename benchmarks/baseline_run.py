@@ -2,7 +2,7 @@
 
 python -m benchmarks.baseline_run d_fine --config FILE --run_dir FOLDER
 
-Data, sizes, schedule, optimiser and evaluation are those of detr_lite, from the same settings. The run folder holds
+Data, sizes, schedule, optimizer and evaluation are those of detr_lite, from the same settings. The run folder holds
 `config.yaml`, `metrics.csv`, `curves.png` and `model.json`, but no checkpoint.
 """
 

@@ -132,7 +132,7 @@ def require_transformers() -> None:
 
 
 def build_network(baseline: Baseline, sizes: BaselineSizes) -> Network:
-    """The detector of transformers on detr_lite's backbone, initialised as published.
+    """The detector of transformers on detr_lite's backbone, initialized as published.
 
     The backbone that transformers builds is a placeholder with the same channels: transformers freezes its batch norm,
     and in some models its first stage, which hardly trains from random weights.

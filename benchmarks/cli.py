@@ -33,7 +33,7 @@ of several generated datasets: 100 to 10,000 images, 1 to 80 classes, 1 to 150 o
 Prints a markdown table of the choices and the AP, and plots AP over the run. Finished runs are kept: the same command
 continues after an interruption. The datasets are listed in benchmarks/grid.py and written to --output."""
 
-STEP = """Times loading, forward pass, matching and losses, backward pass and optimiser of training steps on the dataset
+STEP = """Times loading, forward pass, matching and losses, backward pass and optimizer of training steps on the dataset
 of the settings, and the evaluation of an image, as a markdown table. The machine should be otherwise idle."""
 
 ATTENTION = """Times torch's fused attention and the explicit attention of detr_lite, forward and backward with a

@@ -18,7 +18,7 @@ EVALUATIONS = 10
 """The number of points of each curve."""
 
 COLUMNS = (
-    *("model", "parameters", "optimiser, learning rate", "steps", "AP at half time", "AP", "AP50", "AP75"),
+    *("model", "parameters", "optimizer, learning rate", "steps", "AP at half time", "AP", "AP50", "AP75"),
     "AP small",
 )
 
@@ -46,7 +46,7 @@ def converge(
 
     Args:
         rates: learning rates of the baselines that are run with several; the others use the last one.
-        optimizer: of the baselines; `lite` uses the optimiser of the settings.
+        optimizer: of the baselines; `lite` uses the optimizer of the settings.
 
     Errors: an unknown baseline, no learning rate, transformers missing, a failed run (after the others are done).
     """
@@ -146,7 +146,7 @@ def _notes(study: Study, baselines: dict[str, Baseline], other_rates: Sequence[s
         levels = f"; {', '.join(pyramids)} on strides 8, 16 and 32, where `lite` has {list(model.strides)}"
         notes.append(
             f"The baselines are those of transformers {version('transformers')}, with their own losses and their "
-            f"published initialisation{levels if pyramids else ''}."
+            f"published initialization{levels if pyramids else ''}."
         )
     if other_rates:
         notes.append(f"Learning rates with lower AP: {'; '.join(other_rates)}.")

@@ -34,7 +34,7 @@ def plot_curves(curves: Sequence[Curve], title: str, x_axis: Literal["minutes", 
     for curve in curves:
         x, values = _points(curve, x_axis)
         color = "black" if curve.is_highlighted else [channel / 255 * 0.85 for channel in class_color(others)]
-        # There are eight distinct colours; more curves need different line styles.
+        # There are eight distinct colors; more curves need different line styles.
         linestyle = "-" if curve.is_highlighted else LINES[others // 8 % len(LINES)]
         others += not curve.is_highlighted
         mean = values.mean(axis=0)
@@ -74,7 +74,7 @@ def spread_apart(
 ) -> Float[np.ndarray, " name"]:
     """Positions near the wanted ones, in the same order, at least `spacing` apart, and within `low` and `high`.
 
-    Names that would overlap form a block, centred on the mean of their wanted positions.
+    Names that would overlap form a block, centerd on the mean of their wanted positions.
     """
     order = np.argsort(wanted, kind="stable")
     blocks: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""Generated datasets of coloured shapes: any number of images, classes, objects per image and pixels."""
+"""Generated datasets of colored shapes: any number of images, classes, objects per image and pixels."""
 
 import json
 from colorsys import hsv_to_rgb
@@ -113,7 +113,7 @@ def _draw(
 
 
 def _color(label: int, classes: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    """A saturated colour, unlike the grey background; from the range of hues of the class, if it has one."""
+    """A saturated color, unlike the grey background; from the range of hues of the class, if it has one."""
     hues = -(-classes // len(SHAPES))
     hue = rng.random() if hues == 1 else (label // len(SHAPES) + rng.uniform(-0.2, 0.2)) / hues
     red, green, blue = (round(255 * part) for part in hsv_to_rgb(hue % 1, rng.uniform(0.8, 1), rng.uniform(0.7, 1)))

@@ -1,6 +1,6 @@
 """Predictions, losses and matches of transformers' DETR, layer by layer, in the types of detr_lite.
 
-With `auxiliary_loss` transformers passes the *normalised* state of each decoder layer to the next one, and normalises
+With `auxiliary_loss` transformers passes the *normalized* state of each decoder layer to the next one, and normalizes
 the last one twice. In the original (arXiv 2005.12872 and its code) the norm is applied before the heads only. To follow
 the original, `auxiliary_loss` is off, and the norm and the heads are applied here to each layer's state.
 """

@@ -114,7 +114,7 @@ def _make_reference(sizes: Sizes, attention: str) -> Network:
 def fill_with_random_values(model: nn.Module, seed: int) -> None:
     """Fill every parameter and buffer, batch norm's too, with random values that keep activations in a usual range.
 
-    The default initialisation would hide errors: timm zero-initialises the last scale of each residual block, so that
+    The default initialization would hide errors: timm zero-initializes the last scale of each residual block, so that
     its convolutions have no effect, and biases of zero and scales of one can be left out or applied twice unnoticed.
     """
     generator = torch.Generator().manual_seed(seed)

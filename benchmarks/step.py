@@ -1,4 +1,4 @@
-"""Time of each part of a training step (loading, forward, losses, backward, optimiser) and of evaluation."""
+"""Time of each part of a training step (loading, forward, losses, backward, optimizer) and of evaluation."""
 
 import contextlib
 import time
@@ -127,7 +127,7 @@ def _step(
     with timings.measure("backward", device):
         optimizer.zero_grad()
         torch.autograd.backward(total)
-    with timings.measure("clipping and optimiser", device):
+    with timings.measure("clipping and optimizer", device):
         if max_grad_norm:
             nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Box formats and overlaps. Formats: xyxy two corners, cxcywh centre and size, xywh corner and size as in COCO."""
+"""Box formats and overlaps. Formats: xyxy two corners, cxcywh center and size, xywh corner and size as in COCO."""
 
 import torch
 from jaxtyping import Float

@@ -37,7 +37,7 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
     )
     sizes = (config.dim, config.decoder_layers, config.heads, config.feedforward_dim, config.dropout)
 
-    def encoder(position: SinePosition | CenterSinePosition, normalise_projection: bool) -> Encoder:
+    def encoder(position: SinePosition | CenterSinePosition, normalize_projection: bool) -> Encoder:
         return Encoder(
             channels=backbone.channels,
             strides=backbone.strides,
@@ -47,20 +47,20 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
             feedforward_dim=config.feedforward_dim,
             dropout=config.dropout,
             position=position,
-            normalise_projection=normalise_projection,
+            normalize_projection=normalize_projection,
         )
 
     if config.name == "detr":
         return Detr(
             backbone=backbone,
-            encoder=encoder(SinePosition(config.dim), normalise_projection=False),
+            encoder=encoder(SinePosition(config.dim), normalize_projection=False),
             queries=LearnedQueries(require("model.num_queries", config.num_queries), config.dim),
             decoder=DetrDecoder(*sizes),
             heads=DetrHeads(config.dim, classes),
         )
     return Detr(
         backbone=backbone,
-        encoder=encoder(CenterSinePosition(config.dim), normalise_projection=True),
+        encoder=encoder(CenterSinePosition(config.dim), normalize_projection=True),
         queries=AnchorQueries(
             require("model.num_queries", config.num_queries),
             config.dim,

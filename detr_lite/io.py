@@ -127,7 +127,7 @@ def backup_file(path: Path, backup: Path) -> None:
 
 def remove_parts(folder: Path) -> None:
     """Remove temporary files that killed programs left behind, but none that a program is still writing."""
-    for part in folder.glob(f".*{PART}"):
+    for part in folder.glob(f".{'[0-9a-f]' * 16}{PART}"):
         if not _is_being_written(part):
             part.unlink(missing_ok=True)
 
@@ -143,8 +143,10 @@ def _is_being_written(part: Path) -> bool:
             return not lock_descriptor(file.fileno(), blocking=False)
     except FileNotFoundError:  # finished in the meantime, or a link to nothing
         return False
-    except OSError:  # a file system without locks
-        return time.time() - part.stat().st_mtime < ABANDONED_SECONDS
+    except OSError:  # a file system without locks, or a file that is not ours to open
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - part.stat().st_mtime < ABANDONED_SECONDS
+        return False
 
 
 def _sync_folder(folder: Path) -> None:
@@ -152,7 +154,8 @@ def _sync_folder(folder: Path) -> None:
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            with contextlib.suppress(OSError):  # some network file systems cannot flush a folder
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

@@ -41,7 +41,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised images, padded at the right and at the bottom to a common size."""
+    """Normalized images, padded at the right and at the bottom to a common size."""
 
     images: Float[Tensor, "batch 3 height width"]
     is_padding: Bool[Tensor, "batch height width"]
@@ -49,7 +49,7 @@ class Batch:
 
     @staticmethod
     def from_images(images: Sequence[Float[Tensor, "3 _ _"]], targets: Sequence[Target] | None = None) -> "Batch":
-        """Pad a list of normalised (3 height width) images to the largest height and width, without rounding."""
+        """Pad a list of normalized (3 height width) images to the largest height and width, without rounding."""
         if not images:
             raise ValueError("a batch needs at least one image")
         height, width = (max(image.shape[side] for image in images) for side in (1, 2))
@@ -76,7 +76,7 @@ class TokenPredictions:
     logits: Float[Tensor, "batch token class"]
     boxes_cxcywh: Float[Tensor, "batch token 4"]
     centers: Float[Tensor, "batch token 2"]
-    """(x, y) of each token's centre, relative to the unpadded image."""
+    """(x, y) of each token's center, relative to the unpadded image."""
     sizes: Float[Tensor, "batch token 2"]
     """(width, height) of the patch that each token covers, relative to the unpadded image."""
     is_padding: Bool[Tensor, "batch token"]

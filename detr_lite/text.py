@@ -44,8 +44,8 @@ def command_line(command: str = "") -> str:
     "python tools/train.py" from a checkout, "python -m detr_lite train", or else "detr-lite train".
     """
     called = Path(sys.argv[0])
-    if called.suffix == ".py" and called.parent.name == "tools":
-        script = called.with_name("import_checkpoint.py" if command == "import" else f"{command}.py")
+    script = called.with_name("import_checkpoint.py" if command == "import" else f"{command}.py")
+    if called.absolute().parent.name == "tools" and (script.is_file() or not command):
         return f"python {shlex.quote(str(script))}"
     is_module = called.name == "__main__.py" and called.parent.name == "detr_lite"
     return f"{'python -m detr_lite' if is_module else 'detr-lite'} {command}".rstrip()

@@ -21,7 +21,7 @@ from detr_lite.build import build_criterion, build_model, build_resize
 from detr_lite.config import Config, Invocation, config_to_dict, read_config
 from detr_lite.data.transforms import MEAN, STD, ResizeRule
 from detr_lite.loss.criterion import official_criterion
-from detr_lite.model.backbone import normalisation_of
+from detr_lite.model.backbone import normalization_of
 from detr_lite.model.detr import Detr
 from detr_lite.model.frozen import FrozenBatchNorm
 from detr_lite.structures import Batch, Target
@@ -107,12 +107,12 @@ def test_the_loss_is_the_published_one() -> None:
     assert build_criterion(config, classes=91) == official_criterion(91)
 
 
-def test_normalisation_and_image_size() -> None:
+def test_normalization_and_image_size() -> None:
     for name in NAMES:
         config = settings(name)
-        assert normalisation_of(config.model.backbone) == (MEAN, STD)
+        assert normalization_of(config.model.backbone) == (MEAN, STD)
         assert build_resize(config.data) == ResizeRule("shortest", 800, 1333)
-        assert config.data.augmentation == "detr"  # see tests/data/test_original_augmentation.py
+        assert config.data.augmentation == "detr"  # see tests/data/test_detr_augmentation.py
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from typing import NoReturn, TextIO
 from tqdm import tqdm
 
 from detr_lite.errors import DetrLiteError
+from detr_lite.ranks import is_first_process
 from detr_lite.text import printable
 
 
@@ -42,20 +43,18 @@ class _Formatter(logging.Formatter):
     """The message alone, after "warning: " if it is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
+        message = "\n".join(map(printable, record.getMessage().split("\n")))
         return f"warning: {message}" if record.levelno >= logging.WARNING else message
 
 
-def configure_logging() -> None:
-    """Show what the package logs on stdout; of several processes, only rank 0 does."""
+def configure_logging(rank_0_only: bool = False) -> None:
+    """Show what the package logs on stdout; with `rank_0_only`, of several processes of one run only the first does."""
     logger = logging.getLogger("detr_lite")
     logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _Handler)]
     handler = _Handler()
     handler.setFormatter(_Formatter())
     logger.addHandler(handler)
-    # Whoever started the processes (torchrun, SLURM, Lightning) has set some of these; all are 0 on rank 0 alone.
-    is_rank_0 = all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
-    logger.setLevel(logging.INFO if is_rank_0 else logging.CRITICAL)
+    logger.setLevel(logging.CRITICAL if rank_0_only and not is_first_process() else logging.INFO)
 
 
 def run_command(main: Callable[[], None]) -> None:

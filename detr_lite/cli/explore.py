@@ -39,7 +39,7 @@ def explore(
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
     from detr_lite.data.ground_truth import GroundTruth  # these import torch, as --help does not
-    from detr_lite.data.image_sources import ImageFile, find_images, read_batches
+    from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
     from detr_lite.detector import Detector, check_threshold
     from detr_lite.io import atomic_write
     from detr_lite.structures import AttentionSelection
@@ -88,12 +88,7 @@ def explore(
         if size > LARGE:
             logger.warning("browsers load a page of this size slowly; give fewer images, or a smaller --budget")
         print(f"wrote {page}: {len(scenes):,} image{'s' if len(scenes) != 1 else ''}, {size:.2f} MB")
-    if unreadable:
-        files = shorten_list([file.path for file in unreadable], 3)
-        rest = f"the other {len(scenes):,} are in {page}" if scenes else "nothing is written"
-        raise DetrLiteError(
-            f"{len(unreadable):,} of {len(images):,} files could not be read as images ({files}); {rest}"
-        )
+    refuse_unreadable(unreadable, len(images), page)
 
 
 def page_file(page: Path) -> Path:

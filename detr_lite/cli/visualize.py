@@ -47,6 +47,8 @@ def main(words: Sequence[str]) -> None:
     page = given.pop("explore", None)
     if page in (None, True) and "output" not in given:
         parser.error("the following arguments are required: --output")
+    if page not in (None, True) and "output" in given:
+        parser.error("give --output or --explore PAGE.html, not both")
     for name in ("truth", "budget") if page is None else ("figure", "detection", "points"):
         if name in given:
             parser.error(f"--{name} {'needs' if page is None else 'cannot be combined with'} --explore")

@@ -18,7 +18,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from detr_lite.config.renamed import renaming_of
 from detr_lite.config.schema import SECTIONS, Config
 from detr_lite.errors import DetrLiteError
-from detr_lite.text import reason_of, shown
+from detr_lite.io import atomic_write
+from detr_lite.text import reason_of, shorten_list, shown
 
 _NULL = "tag:yaml.org,2002:null"
 
@@ -111,6 +112,12 @@ def config_from_dict(settings: Mapping[str, Any]) -> Config:
     Errors: a setting that this version does not have, or that is missing; a value of another type.
     """
     try:
+        given = {f"{section}.{name}" for section in SECTIONS for name in settings[section]}
+        known = {f"{section}.{name}" for section, kind in SECTIONS.items() for name in get_type_hints(kind)}
+        differences = [f"unknown: {shorten_list(sorted(given - known))}"] * bool(given - known)
+        differences += [f"missing: {shorten_list(sorted(known - given))}"] * bool(known - given)
+        if differences:
+            raise DetrLiteError(f"the settings were written by another version of detr_lite ({'; '.join(differences)})")
         config = config_of(settings)
     except (TypeError, KeyError, AttributeError) as error:
         raise DetrLiteError(f"the settings were written by another version of detr_lite ({error})") from error
@@ -138,9 +145,8 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 def write_config(config: Config, path: Path) -> None:
     """Write the settings as a file for `--config`; an old file stays whole if this fails."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-    part.replace(path)
+    text = yaml.safe_dump(asdict(config), sort_keys=False)
+    atomic_write(path, lambda file: file.write(text.encode()))
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -7,7 +7,7 @@ from detr_lite.config.schema import DEFAULT_ROOT
 from detr_lite.errors import DetrLiteError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-PRESETS = next((path for path in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if path.is_dir()), Path("configs"))
+PRESETS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 """`configs/` of the installed package, or of the checkout."""
 
 
@@ -36,4 +36,4 @@ def data_root(root: str) -> Path:
     if root != DEFAULT_ROOT:
         return Path(root)
     datasets, name = DEFAULT_ROOT.split("/")
-    return Path(os.environ.get("DETR_LITE_DATA") or datasets) / name
+    return Path(os.environ.get("DETR_LITE_DATA") or datasets).expanduser() / name

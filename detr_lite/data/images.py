@@ -103,7 +103,7 @@ def _from_array(pixels: np.ndarray, what: str) -> Image.Image:
         if not (low >= -1e-3 and high <= 1 + 1e-3):  # negated, so that NaN is refused as well
             raise DetrLiteError(
                 f"{what} has values from {low:.4g} to {high:.4g}: a float image has 0 .. 1; "
-                "give uint8, or undo the normalisation (the detector normalises by itself)"
+                "give uint8, or undo the normalization (the detector normalizes by itself)"
             )
         pixels = (pixels.clip(0, 1) * 255).round()
     elif kind == ("u", 2):

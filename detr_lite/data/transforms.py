@@ -1,4 +1,4 @@
-"""Resizing, augmentation and normalisation of images and boxes, with torchvision's transforms v2.
+"""Resizing, augmentation and normalization of images and boxes, with torchvision's transforms v2.
 
 A transform maps a Pillow image, `tv_tensors.BoundingBoxes` and labels to three plain tensors. The evaluation transforms
 also accept an image alone.
@@ -112,11 +112,11 @@ class RandomSizeCrop(torch.nn.Module):
         return _randint(min(self.min_size, image_side), min(self.max_size, image_side))
 
 
-class Normalise(v2.Transform):  # type: ignore[misc]
+class Normalize(v2.Transform):  # type: ignore[misc]
     """uint8 to float32 of mean 0 and standard deviation 1, optionally with random contrast and brightness.
 
     With a `jitter` above 0, contrast is drawn from 1 ± jitter and brightness from ± jitter / 2 (of white), per image.
-    Both are folded into the normalisation, so they cost no time, and values are not clipped to black and white.
+    Both are folded into the normalization, so they cost no time, and values are not clipped to black and white.
     """
 
     _transformed_types = (tv_tensors.Image,)
@@ -140,8 +140,8 @@ class Normalise(v2.Transform):  # type: ignore[misc]
 
 
 def evaluation_transform(resize: ResizeRule, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> v2.Compose:
-    """Resize and normalise, without augmentation."""
-    return v2.Compose([v2.ToImage(), ResizeByRule(resize), Normalise(mean, std), v2.ToPureTensor()])
+    """Resize and normalize, without augmentation."""
+    return v2.Compose([v2.ToImage(), ResizeByRule(resize), Normalize(mean, std), v2.ToPureTensor()])
 
 
 def training_transform(
@@ -163,7 +163,7 @@ def training_transform(
                 v2.ToImage(),
                 ResizeByRule(resize),
                 v2.RandomHorizontalFlip(),
-                Normalise(mean, std, jitter=0.2),
+                Normalize(mean, std, jitter=0.2),
                 v2.ToPureTensor(),
             ]
         )
@@ -189,7 +189,7 @@ def training_transform(
             v2.ToImage(),
             v2.RandomHorizontalFlip(),
             v2.RandomChoice([random_resize, random_zoom]),
-            Normalise(mean, std),
+            Normalize(mean, std),
             v2.ToPureTensor(),
         ]
     )

@@ -206,7 +206,7 @@ def peaks(
 ) -> Float[Tensor, "pair layer head 2"]:
     """(x, y) of the most attention per area, summed over levels, relative to the unpadded image.
 
-    It is the centre of a patch of the finest level; the first one of several equal maxima.
+    It is the center of a patch of the finest level; the first one of several equal maxima.
     """
     areas = (patches_xyxy[..., 2:] - patches_xyxy[..., :2]).prod(-1)
     density = torch.where(areas > 0, 1 / areas.clamp(min=1e-12), 0.0)[:, None, None] * weights
@@ -237,7 +237,7 @@ def _apart(maps: AttentionMaps) -> Float[Tensor, "layer batch"]:
 
 
 def _scaled(factor: float, like: Tensor) -> Tensor:
-    """Factors that scale a (cx, cy, width, height) box about its centre."""
+    """Factors that scale a (cx, cy, width, height) box about its center."""
     return like.new_tensor([1, 1, factor, factor])
 
 

@@ -149,7 +149,7 @@ class LiteCriterion:
         edges = output.edges
         if edges is not None:
             first = len(logits) - len(edges.logits)
-            # Pairs of earlier layers get weight 0; to select the others would synchronise with the device.
+            # Pairs of earlier layers get weight 0; to select the others would synchronize with the device.
             layer = (matches.layer - first).clamp(min=0)
             edge_loss = edge_distribution_loss(
                 edges.logits[layer, matches.image, matches.query].float(),
@@ -232,7 +232,7 @@ def _sum_by_layer(values: Float[Tensor, " pair"], matches: Matches, layers: int)
 
 
 def _scalar(value: float | int, like: Tensor) -> Float[Tensor, ""]:
-    """A number on the device of `like`; `torch.full`, as copying it would synchronise."""
+    """A number on the device of `like`; `torch.full`, as copying it would synchronize."""
     return torch.full((), float(value), device=like.device)
 
 

@@ -25,7 +25,7 @@ class Matches:
     query: Int[Tensor, " pair"]
     object: Int[Tensor, " pair"]
     not_finite: tuple[int, ...] = ()
-    """Indices of the images with a cost that is not finite, known without synchronising with the device."""
+    """Indices of the images with a cost that is not finite, known without synchronizing with the device."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def token_candidates(
     is_padding: Bool[Tensor, "batch token"],
     targets: PaddedTargets,
 ) -> Bool[Tensor, "batch token object"]:
-    """Tokens whose centre lies in an object's box, or whose patch contains the centre of a box smaller than a patch."""
+    """Tokens whose center lies in an object's box, or whose patch contains the center of a box smaller than a patch."""
     distance = (centers[:, :, None] - targets.boxes_cxcywh[:, None, :, :2]).abs()
     reach = torch.maximum(targets.boxes_cxcywh[:, None, :, 2:], sizes[:, :, None]) / 2
     return (distance <= reach).all(-1) & targets.is_real[:, None] & ~is_padding[..., None]

@@ -19,7 +19,7 @@ class PaddedTargets:
     is_real: Bool[Tensor, "batch object"]
     """False: padding."""
     counts: tuple[int, ...]
-    """Number of objects of each image, known without synchronising with the device."""
+    """Number of objects of each image, known without synchronizing with the device."""
 
 
 def pad_targets(targets: Sequence[Target]) -> PaddedTargets:

@@ -99,7 +99,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
         self.output = nn.Linear(dim, dim)
-        # torch initialises the three input projections as one (3 dim, dim) matrix, whose standard deviation this is.
+        # torch initializes the three input projections as one (3 dim, dim) matrix, whose standard deviation this is.
         for projection, gain in (
             (self.query, 0.5**0.5),
             (self.key, 0.5**0.5),

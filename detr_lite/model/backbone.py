@@ -33,7 +33,7 @@ class Backbone(nn.Module):
     Args:
         name: of a timm model, with or without the tag of its pretrained weights.
         strides: of the maps, in pixels, the finest first.
-        freeze_batch_norm: only with pretrained weights; frozen random batch norm does not normalise.
+        freeze_batch_norm: only with pretrained weights; frozen random batch norm does not normalize.
         dilation: dilate the last stage instead of striding it (DETR-DC5, section 4.1). Its map has the stride of the
             stage before it.
         freeze_first_stage: freeze the stem and the first stage of a ResNet, as DETR does.
@@ -104,7 +104,7 @@ class Backbone(nn.Module):
         ]
 
 
-def normalisation_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def normalization_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of RGB in 0..1 with which a timm network was trained."""
     pretrained = timm.models.get_pretrained_cfg(name if _has_weights(name) else name.split(".")[0])
     if pretrained is None:
@@ -269,7 +269,7 @@ def _pad(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Tensor
 def _reset_zero_init_residuals(network: nn.Module) -> None:
     """Set zero or tiny initial scales of residual branches to one.
 
-    timm initialises the last norm of a residual block, or its layer scale, so that the block starts as the identity.
+    timm initializes the last norm of a residual block, or its layer scale, so that the block starts as the identity.
     That helps very deep networks; in a short run it keeps the other weights of the block from learning.
     """
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)

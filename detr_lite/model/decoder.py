@@ -36,7 +36,7 @@ class QueryPosition:
     embed: Float[Tensor, "batch query dim"]
     """Added to the queries and keys of self-attention, and in `detr` to the queries of cross-attention."""
     query_sine: Float[Tensor, "batch query dim"] | None = None
-    """Scaled sine embedding of the anchor's centre: the position part of the query in conditional cross-attention."""
+    """Scaled sine embedding of the anchor's center: the position part of the query in conditional cross-attention."""
     bias: Float[Tensor, "batch head query token"] | None = None
     """Added to the scores of cross-attention."""
     pair_bias: Float[Tensor, "batch head query other_query"] | None = None
@@ -145,7 +145,7 @@ class DetrDecoder(nn.Module):
 class AnchorDecoder(nn.Module):
     """Queries with anchor boxes that each layer refines (DAB-DETR, arXiv 2201.12329, section 4).
 
-    The sine embedding of the anchor's centre is scaled by a function of the query (Conditional DETR, arXiv 2108.06152,
+    The sine embedding of the anchor's center is scaled by a function of the query (Conditional DETR, arXiv 2108.06152,
     eq. 3), and cross-attention is biased by each token's position relative to the box (Plain-DETR, arXiv 2308.01904).
 
     Args:

@@ -34,7 +34,7 @@ def make_denoising_queries(
     box_noise: float = 0.4,
     label_noise: float = 0.2,
 ) -> DenoisingQueries:
-    """Shift centres within the box, scale sizes and flip labels (DN-DETR, arXiv 2203.01305, section 4.2).
+    """Shift centers within the box, scale sizes and flip labels (DN-DETR, arXiv 2203.01305, section 4.2).
 
     There are as many groups as fit in `max_queries`, at least one of one object. From an image with more objects than
     that a random subset is taken. A batch without objects gets padding, so that every parameter has a gradient.

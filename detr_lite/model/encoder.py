@@ -23,7 +23,7 @@ class EncoderOutput:
     """Keys and values of cross-attention."""
     position: Float[Tensor, "batch token dim"]
     centers: Float[Tensor, "batch token 2"]
-    """(x, y) of each token's centre, relative to the unpadded image (above 1 in the padding)."""
+    """(x, y) of each token's center, relative to the unpadded image (above 1 in the padding)."""
     sizes: Float[Tensor, "batch token 2"]
     """(width, height) of the patch that each token covers, relative to the unpadded image."""
     is_padding: Bool[Tensor, "batch token"]
@@ -89,7 +89,7 @@ class Encoder(nn.Module):
 
     Args:
         channels, strides: of the backbone's maps, the finest first.
-        normalise_projection: layer norm after the input projection. Without, tokens and padding are as in DETR.
+        normalize_projection: layer norm after the input projection. Without, tokens and padding are as in DETR.
     """
 
     def __init__(
@@ -102,15 +102,15 @@ class Encoder(nn.Module):
         feedforward_dim: int,
         dropout: float,
         position: SinePosition | CenterSinePosition,
-        normalise_projection: bool,
+        normalize_projection: bool,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.heads = heads
-        self.is_original = not normalise_projection
+        self.is_original = not normalize_projection
         self.projections = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channel, dim, kernel_size=1), TokenNorm(dim))
-            if normalise_projection
+            if normalize_projection
             else nn.Conv2d(channel, dim, kernel_size=1)
             for channel in channels
         )
@@ -196,7 +196,7 @@ class TopDownNeck(nn.Module):
 
 @dataclass(frozen=True)
 class _TokenGeometry:
-    """Centres, sizes and padding of the tokens of one level."""
+    """Centers, sizes and padding of the tokens of one level."""
 
     centers: Float[Tensor, "batch height width 2"]
     sizes: Float[Tensor, "batch height width 2"]

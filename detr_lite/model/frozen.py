@@ -32,8 +32,8 @@ class FrozenBatchNorm(nn.Module):
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
         # Half-precision features are scaled in float32 and rounded once.
-        normalised = (features * scale[:, None, None] + shift[:, None, None]).to(features.dtype)
-        return self.act(self.drop(normalised))  # type: ignore[no-any-return]
+        normalized = (features * scale[:, None, None] + shift[:, None, None]).to(features.dtype)
+        return self.act(self.drop(normalized))  # type: ignore[no-any-return]
 
 
 def freeze_batch_norms(module: nn.Module) -> None:

@@ -30,7 +30,7 @@ def sine_embed(
 
 
 class SinePosition(nn.Module):
-    """DETR's positions: normalised cumulative sum over unpadded tokens; y first, then x."""
+    """DETR's positions: normalized cumulative sum over unpadded tokens; y first, then x."""
 
     def __init__(self, dim: int, temperature: float = 10000.0) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class SinePosition(nn.Module):
 
 
 class CenterSinePosition(nn.Module):
-    """Positions of the tokens' centres in the coordinates of boxes, for dot products with embeddings of anchors."""
+    """Positions of the tokens' centers in the coordinates of boxes, for dot products with embeddings of anchors."""
 
     def __init__(self, dim: int, temperature: float = 20.0) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class BoxRelativeBias(nn.Module):
     The axes are computed separately and added, so that the cost grows with height + width instead of their product
     (Plain-DETR, arXiv 2308.01904, section 4.1). Padding, at the right and bottom, gets minus infinity.
 
-    At initialisation each head attends to another side of the box: with four heads right, bottom, left, top.
+    At initialization each head attends to another side of the box: with four heads right, bottom, left, top.
     """
 
     masks_padding = True
@@ -110,7 +110,7 @@ class AxisBias(nn.Module):
     (Plain-DETR, eq. 4) in tokens, scaled so that eight tokens are 1.
 
     Args:
-        middles: initial mean of each head's Gaussian, in box sizes from the box's centre.
+        middles: initial mean of each head's Gaussian, in box sizes from the box's center.
     """
 
     masks_padding = True
@@ -153,7 +153,7 @@ class BoxPairBias(nn.Module):
     def __init__(self, heads: int, hidden: int = 16) -> None:
         super().__init__()
         self.network = nn.Sequential(nn.Linear(6, hidden), nn.ReLU(), nn.Linear(hidden, heads))
-        # At initialisation queries attend to those whose boxes overlap their own.
+        # At initialization queries attend to those whose boxes overlap their own.
         self.overlap = nn.Parameter(torch.full((heads,), 4.0))
 
     def forward(

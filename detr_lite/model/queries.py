@@ -98,7 +98,7 @@ class AnchorQueries(nn.Module):
         return self._with_denoising(queries, targets, self.denoising_embed)
 
     def propose(self, encoded: EncoderOutput) -> TokenPredictions:
-        """A class and a box for every token; boxes start at the token's centre, four tokens wide and high.
+        """A class and a box for every token; boxes start at the token's center, four tokens wide and high.
 
         At most 0.9 of the image, as the gradient of the sigmoid vanishes near 1.
         """

@@ -11,7 +11,7 @@ from detr_lite.config import DEFAULT_ROOT, Config, data_root
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.data.synthetic.coco_small import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
-from detr_lite.model.backbone import normalisation_of
+from detr_lite.model.backbone import normalization_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import shorten_list
 from detr_lite.training.auto import choose_sizes, default_lr
@@ -63,7 +63,7 @@ def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
 
 def make_data(config: Config, train: CocoSplit, val: CocoSplit) -> DetectionData:
     """The batches of a run whose open settings have been chosen."""
-    resize, (mean, std) = build_resize(config.data), normalisation_of(config.model.backbone)
+    resize, (mean, std) = build_resize(config.data), normalization_of(config.model.backbone)
     return DetectionData(
         train=train,
         val=val,

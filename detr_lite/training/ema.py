@@ -12,7 +12,7 @@ from detr_lite.training.lightning_internals import set_average_model
 
 
 def decay_at(step: int, decay: float, tau: int) -> float:
-    """Weight of the old average at optimiser step 1, 2, ...: small at first, to forget the random initial weights.
+    """Weight of the old average at optimizer step 1, 2, ...: small at first, to forget the random initial weights.
 
     As in `ModelEMA` of YOLOv5 and RT-DETR.
     """
@@ -35,7 +35,7 @@ class ModelEMA(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        # Not torch's own, which moves `n_averaged` between CPU and GPU and so synchronises at every step.
+        # Not torch's own, which moves `n_averaged` between CPU and GPU and so synchronizes at every step.
         step = int(self.n_averaged)
         averages = [*self.module.parameters(), *self.module.buffers()]
         pairs = list(zip(averages, [*model.parameters(), *model.buffers()], strict=True))
@@ -49,7 +49,7 @@ class ModelEMA(AveragedModel):
 
 
 class MovingAverage(WeightAveraging):
-    """Lightning's callback: updates the EMA after each optimiser step, evaluates it and saves it.
+    """Lightning's callback: updates the EMA after each optimizer step, evaluates it and saves it.
 
     A checkpoint's `state_dict` holds the averaged weights, which are those of the trained model. `current_model_state`
     holds the weights that training continues from, and `averaging_state` the number of updates.

@@ -45,7 +45,7 @@ def completed_epochs(checkpoint: dict[str, Any]) -> int:
 
 
 def rewind_to_epoch_start(checkpoint: dict[str, Any]) -> bool:
-    """Change a checkpoint saved within an epoch into one of that epoch's start; optimiser steps stay counted.
+    """Change a checkpoint saved within an epoch into one of that epoch's start; optimizer steps stay counted.
 
     Returns whether it was saved within an epoch.
     """

@@ -38,7 +38,7 @@ def make_logger(kind: str, folder: Path, resumed_step: int | None = None) -> Log
         return None
     if not RequirementCache(REQUIREMENTS[kind]):
         raise DetrLiteError(
-            f"trainer.logger is {kind}, which needs {REQUIREMENTS[kind]}; install it with: pip install -e '.[loggers]'"
+            f"trainer.logger {kind} needs a package that is not installed: pip install '{REQUIREMENTS[kind]}'"
         )
     if kind == "tensorboard":
         purge_step = None if resumed_step is None else resumed_step + 1

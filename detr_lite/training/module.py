@@ -50,7 +50,7 @@ class DetectionModule(L.LightningModule):
         losses = self.criterion(self.model(batch), batch.targets)
         if self.guard is not None:
             self.guard.record(self.trainer, index, batch.targets, losses)
-        # Tensors, not numbers, which would synchronise with the device at every step; of each part the last layer's.
+        # Tensors, not numbers, which would synchronize with the device at every step; of each part the last layer's.
         parts = {f"loss_{name}": part[-1].detach() for name, part in losses.parts.items()}
         # Loggers get them from `MetricsFile`, so that all logs have the same steps.
         self.log_dict({"loss": losses.total.detach(), **parts}, batch_size=len(batch.targets), logger=False)

@@ -120,7 +120,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _step_device(parameter: Tensor, group: dict[str, Any]) -> torch.device:
-    """The fused kernel reads the step count on the device; without it, reading it there would synchronise."""
+    """The fused kernel reads the step count on the device; without it, reading it there would synchronize."""
     return parameter.device if group["fused"] else torch.device("cpu")
 
 

@@ -1,4 +1,4 @@
-"""Parameter groups, the optimiser and the learning-rate schedule."""
+"""Parameter groups, the optimizer and the learning-rate schedule."""
 
 import math
 from typing import Any, Literal
@@ -23,7 +23,7 @@ def parameter_groups(
     decay_all: bool,
     optimizer: OptimizerName = "adamw",
 ) -> list[dict[str, Any]]:
-    """Parameter groups by learning rate (backbone, rest), by weight decay, and for "muon" by optimiser.
+    """Parameter groups by learning rate (backbone, rest), by weight decay, and for "muon" by optimizer.
 
     Norms and biases are decayed only with `decay_all`. AdamW updates the matrices of a pretrained backbone, which is
     one with a `backbone_lr_factor` below 1: Muon's orthogonal steps would soon undo its pretraining.

@@ -12,7 +12,7 @@ from detr_lite.build import build_resize
 from detr_lite.config import Config, Invocation, config_to_dict, data_root, write_config
 from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
 from detr_lite.detector import Detector
-from detr_lite.model.backbone import normalisation_of
+from detr_lite.model.backbone import normalization_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import command_line, printable
 from detr_lite.training.auto import choose_precision, keep_choices
@@ -38,7 +38,7 @@ from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, run_
 from detr_lite.training.trainer import Task, build_callbacks, build_trainer, count_processes, silence_lightning
 from detr_lite.weights.checkpoint import Description
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 THRESHOLD = 0.4
 """Score from which a detection is drawn in a run's pictures."""
@@ -76,7 +76,7 @@ class Assembled:
 
     task: Task
     trainer: L.Trainer
-    logger: Logger | None
+    run_logger: Logger | None
 
 
 def train(invocation: Invocation) -> None:
@@ -118,7 +118,7 @@ def resolve(invocation: Invocation) -> Resolved:
 def describe(resolved: Resolved) -> Described:
     """The description that goes into each checkpoint, compared with that of the checkpoint to resume from."""
     config, resumed, train_split = resolved.config, resolved.resumed, resolved.train
-    mean, std = normalisation_of(config.model.backbone)
+    mean, std = normalization_of(config.model.backbone)
     description = Description(config, train_split.categories, build_resize(config.data), mean, std)
     fingerprint = DataFingerprint.of(train_split, resolved.val, resolved.world_size)
     if resumed is None:
@@ -152,29 +152,29 @@ def assemble(
     )
     last = PeriodicCheckpoint(folder / CHECKPOINTS, config.trainer.checkpoint_minutes, progress, signals, control_group)
     last.starts_elsewhere = resumed is not None and not (resolved.in_own_folder and resumed.path.name == LAST)
-    logger = make_logger(config.trainer.logger, folder, None if resumed is None else resumed.step)
+    run_logger = make_logger(config.trainer.logger, folder, None if resumed is None else resumed.step)
     callbacks = build_callbacks(config, folder, task, progress, supervisor, described.callback, last)
-    return Assembled(task, build_trainer(config, resolved.precision, folder, callbacks, logger), logger)
+    return Assembled(task, build_trainer(config, resolved.precision, folder, callbacks, run_logger), run_logger)
 
 
 def fit_and_finish(resolved: Resolved, described: Described, assembled: Assembled) -> None:
     """Train in the run folder, which this process holds until the end, then evaluate and draw."""
     invocation, config, folder, resumed = resolved.invocation, resolved.config, resolved.folder, resolved.resumed
-    task, trainer, logger = assembled.task, assembled.trainer, assembled.logger
+    task, trainer, run_logger = assembled.task, assembled.trainer, assembled.run_logger
     lock = None
-    if is_rank_0():
-        if invocation.overfit_check:
-            task.overfit_check(trainer.strategy.root_device)
-        # Everything that can be refused has been: only now may an old run be removed.
-        lock = take_folder(folder, invocation.overwrite, is_new=invocation.resume is None)
-        write_config(config, folder / "config.yaml")
-        if resumed is not None and resolved.in_own_folder and resumed.path.name != LAST:
-            # It is damaged or discarded, and must not become previous.ckpt.
-            (folder / CHECKPOINTS / LAST).unlink(missing_ok=True)
-        _log_start(resolved, described, assembled)
-        if logger is not None:
-            start_logger(logger, config_to_dict(config))
     try:
+        if is_rank_0():
+            if invocation.overfit_check:
+                task.overfit_check(trainer.strategy.root_device)
+            # All settings, data and hardware have been checked: only now may an old run be removed.
+            lock = take_folder(folder, invocation.overwrite, is_new=invocation.resume is None)
+            write_config(config, folder / "config.yaml")
+            if resumed is not None and resolved.in_own_folder and resumed.path.name != LAST:
+                # It is damaged or discarded, and must not become previous.ckpt.
+                (folder / CHECKPOINTS / LAST).unlink(missing_ok=True)
+            _log_start(resolved, described, assembled)
+            if run_logger is not None:
+                start_logger(run_logger, config_to_dict(config))
         trainer.fit(task.module, task.data, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
         if trainer.is_global_zero:
             finish(folder, config)
@@ -183,13 +183,13 @@ def fit_and_finish(resolved: Resolved, described: Described, assembled: Assemble
             step = max(trainer.global_step, 0 if resumed is None else resumed.step)
             where = shlex.quote(str(folder))
             command = f"{command_line('train')} --config {where}/config.yaml --run_dir {where} --resume"
-            log.info(f"stopped after step {step:,}; resume with: {command}")
+            logger.info(f"stopped after step {step:,}; resume with: {command}")
         elif ending.code == 1:  # Lightning's exit code for Ctrl-C
             raise KeyboardInterrupt from ending
         raise
     finally:
-        if logger is not None:
-            stop_logger(logger)
+        if run_logger is not None:
+            stop_logger(run_logger)
         if lock is not None:
             lock.release()
 
@@ -198,7 +198,7 @@ def finish(folder: Path, config: Config) -> None:
     """Evaluate the best checkpoint, draw pictures, and say where everything is."""
     best = folder / CHECKPOINTS / BEST
     if not best.is_file():  # of a finished run, removed since
-        log.warning(f"{best} does not exist; {LAST} is evaluated instead")
+        logger.warning(f"{best} does not exist; {LAST} is evaluated instead")
         best = folder / CHECKPOINTS / LAST
     evaluate_checkpoint(
         best, output=folder / "evaluation", batch_size=config.data.batch_size, num_workers=config.data.num_workers
@@ -207,8 +207,8 @@ def finish(folder: Path, config: Config) -> None:
     split = read_split(data_root(detector.description.config.data.root), "val")
     images = CocoDetection(split, detector.transform)
     draw_pictures(detector.model, detector.postprocess, images, folder, THRESHOLD)
-    log.info(f"see {folder}/curves.png, samples.png, attention.png, evaluation/pr_curves.png")
-    log.info(f"the trained model is {best}")
+    logger.info(f"see {folder}/curves.png, samples.png, attention.png, evaluation/pr_curves.png")
+    logger.info(f"the trained model is {best}")
 
 
 def _refuse_lost_start(resolved: Resolved) -> None:
@@ -239,21 +239,21 @@ def _log_start(resolved: Resolved, described: Described, assembled: Assembled) -
     millions = sum(parameter.numel() for parameter in parameters) / 1e6
     frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad) / 1e6
     weights = "given" if config.model.init_from else "pretrained" if config.model.pretrained else "random"
-    log.info(
+    logger.info(
         f"training {config.model.name} on {config.model.backbone} ({weights} weights): {millions:.1f} M parameters"
         f"{f' ({frozen:.1f} M of them frozen)' if frozen else ''}, precision {assembled.trainer.precision}"
     )
     for note in task.notes:
-        log.info(f"initial weights: {note}")
+        logger.info(f"initial weights: {note}")
     size, accumulated, processes = config.data.batch_size, config.optim.accumulate_grad_batches, resolved.world_size
     if size is not None and processes * accumulated > 1:
         factors = [f"{processes} processes"] * (processes > 1) + [f"{accumulated} accumulated"] * (accumulated > 1)
-        log.info(f"effective batch size {processes * accumulated * size:,} ({' x '.join([*factors, str(size)])})")
+        logger.info(f"effective batch size {processes * accumulated * size:,} ({' x '.join([*factors, str(size)])})")
     for change in described.changes:
-        log.info(f"changed since the checkpoint: {printable(change)}")
+        logger.info(f"changed since the checkpoint: {printable(change)}")
     if task.monitor is None:
         stopping = "" if config.trainer.patience is None else ", and --trainer.patience has no effect"
-        log.warning(
+        logger.warning(
             f"{resolved.val.annotation_file}: has no objects, so there is no AP: {BEST} will be the checkpoint of the "
             f"last evaluation{stopping}"
         )

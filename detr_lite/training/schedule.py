@@ -14,7 +14,7 @@ from detr_lite.training.lightning_internals import epoch_and_batch, mark_evaluat
 
 
 def is_step(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether the optimiser makes a step with this batch, so that no gradients are left accumulated."""
+    """Whether the optimizer makes a step with this batch, so that no gradients are left accumulated."""
     done = batch_idx + 1
     return done % trainer.accumulate_grad_batches == 0 or done >= trainer.num_training_batches
 

@@ -19,7 +19,7 @@ from detr_lite.weights.official import OfficialKeyMapping
 
 Format = Literal["safetensors", "official"]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def export_checkpoint(checkpoint: Path, output: Path, format: Format = "safetensors", overwrite: bool = False) -> None:
@@ -41,12 +41,12 @@ def export_checkpoint(checkpoint: Path, output: Path, format: Format = "safetens
     else:
         write_official(output, model, description)
         config, rows = description.config.model, len(description.categories) + 1
-        log.info(f"the file does not contain DC5 ({'yes' if config.dilation else 'no'}) and heads ({config.heads})")
-        log.info(
+        logger.info(f"the file does not contain DC5 ({'yes' if config.dilation else 'no'}) and heads ({config.heads})")
+        logger.info(
             f"the class layer has {rows} rows, without names of classes; in the original's code set num_classes = "
             f"{rows - 1}"
         )
-    log.info(f"wrote {' and '.join(map(str, files))}")
+    logger.info(f"wrote {' and '.join(map(str, files))}")
 
 
 def write_safetensors(path: Path, model: Detr, description: Description) -> None:

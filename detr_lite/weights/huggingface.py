@@ -29,7 +29,7 @@ REQUIRED = {
     "position_embedding_type": "sine",
     "activation_function": "relu",
     "num_channels": 3,
-    "auxiliary_loss": False,  # with it their decoder also normalises between layers
+    "auxiliary_loss": False,  # with it their decoder also normalizes between layers
 }
 REQUIRED_OF_RESNET = {"hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False}
 """Settings that weights do not show, and the only values that `detr` supports."""
@@ -133,9 +133,9 @@ def arch_info_from_config(path: Path) -> ArchInfo:
 
 
 def preprocessing_from_config(path: Path) -> ArchInfo:
-    """Resize rule and normalisation from the preprocessor_config.json beside the weights, where given.
+    """Resize rule and normalization from the preprocessor_config.json beside the weights, where given.
 
-    Errors: a normalisation that is not three numbers.
+    Errors: a normalization that is not three numbers.
     """
     settings = read_json(path)
     size = settings.get("size")

@@ -20,7 +20,7 @@ from detr_lite.weights.huggingface import arch_info_from_config, find_weights, k
 from detr_lite.weights.key_mapping import KeyMapping, State, differences
 from detr_lite.weights.official import OfficialKeyMapping, arch_info_from_arguments
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def convert_checkpoint(
     imported = load_any_checkpoint(source, dc5, heads)
     write_checkpoint(output, imported.model, imported.description)
     for note in imported.notes:
-        log.info(note)
-    log.info(f"wrote {output}")
+        logger.info(note)
+    logger.info(f"wrote {output}")
 
 
 def load_any_checkpoint(
@@ -69,7 +69,7 @@ def load_any_checkpoint(
     The model computes what it does in its own program; unused rows of the class layer are kept.
 
     Args:
-        path: a file, or a folder of `transformers` or of `tools/export.py`.
+        path: a file, or a folder of `transformers`, or one that `detr-lite export` wrote.
         dc5, heads: whether the last stage is dilated and the number of attention heads, which weights do not show.
         defaults: dilation and number of heads if neither the caller nor the file says them.
 

@@ -56,7 +56,7 @@ def initial_model(description: Description) -> tuple[Detr, list[str]]:
         extra.append(f"settings that differ: {', '.join(differences)}")
     copied, *others = result.summary()
     notes = [f"from {printable(config.init_from)}: {copied}", *source.notes, *others, *extra]
-    return model, [*notes, *_normalisation_notes(source, description)]
+    return model, [*notes, *_normalization_notes(source, description)]
 
 
 def _frozen_at_random(config: ModelConfig) -> list[str]:
@@ -87,12 +87,12 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _normalisation_notes(source: ImportedModel, description: Description) -> list[str]:
-    """The run normalises pixels as its backbone was pretrained, whatever the checkpoint was trained with."""
+def _normalization_notes(source: ImportedModel, description: Description) -> list[str]:
+    """The run normalizes pixels as its backbone was pretrained, whatever the checkpoint was trained with."""
     old, new = source.description, description
     if (old.mean, old.std) == (new.mean, new.std):
         return []
     return [
-        f"pixels are normalised with mean {new.mean} and standard deviation {new.std} of {new.config.model.backbone}; "
+        f"pixels are normalized with mean {new.mean} and standard deviation {new.std} of {new.config.model.backbone}; "
         f"the checkpoint was trained with {old.mean} and {old.std}"
     ]

@@ -65,13 +65,13 @@ class TransferResult:
         """Lines that list what was copied, newly initialized and not used; every tensor is counted."""
         lines = [f"{len(self.copied)} tensors copied"]
         if self.by_class:
-            lines.append(f"class rows: {self._classes()}; in {summarise(self.by_class, self.state)}")
+            lines.append(f"class rows: {self._classes()}; in {summarize(self.by_class, self.state)}")
         if self.by_query:
             lines.append(f"queries: {self._queries()}")
         if self.initialized:
-            lines.append(f"newly initialized: {summarise(self.initialized, self.state)}")
+            lines.append(f"newly initialized: {summarize(self.initialized, self.state)}")
         if self.unused:
-            lines.append(f"not used: {summarise(self.unused, self.source_names)}")
+            lines.append(f"not used: {summarize(self.unused, self.source_names)}")
         return lines
 
     def _classes(self) -> str:
@@ -143,15 +143,15 @@ def transfer(source: ModelWeights, target: ModelWeights) -> TransferResult:
 def match_names(source: Sequence[str], target: Sequence[str]) -> dict[int, int]:
     """Row of the target -> row of the source with the same name; the rest is matched ignoring case."""
     rows: dict[int, int] = {}
-    normalisations: tuple[Callable[[str], str], ...] = (str, str.casefold)
-    for normalise in normalisations:
+    normalizations: tuple[Callable[[str], str], ...] = (str, str.casefold)
+    for normalize in normalizations:
         free: dict[str, int] = {}
         for row, name in enumerate(source):
             if row not in rows.values():
-                free.setdefault(normalise(name), row)
+                free.setdefault(normalize(name), row)
         for row, name in enumerate(target):
-            if row not in rows and normalise(name) in free:
-                rows[row] = free.pop(normalise(name))
+            if row not in rows and normalize(name) in free:
+                rows[row] = free.pop(normalize(name))
     return rows
 
 
@@ -160,7 +160,7 @@ def architecture_of(backbone: str) -> str:
     return backbone.split(".")[0]
 
 
-def summarise(names: Iterable[str], all_names: Iterable[str]) -> str:
+def summarize(names: Iterable[str], all_names: Iterable[str]) -> str:
     """A short list of tensors, with modules in place of all of their tensors: "backbone.network.layer4 (12 tensors)".
 
     The same part of numbered modules is one entry: "decoder.layers.3-5 (78 tensors)".

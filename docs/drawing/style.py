@@ -1,4 +1,4 @@
-"""Shared parts of the figures: a palette for colour-blind readers, and matrices with their numbers."""
+"""Shared parts of the figures: a palette for color-blind readers, and matrices with their numbers."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ INK, SOFT_INK, FAINT = "#222222", "#666666", "#CCCCCC"
 
 
 def white_to_blue() -> ListedColormap:
-    """Even steps from white to `BLUE` in Oklab, a perceptually uniform colour space."""
+    """Even steps from white to `BLUE` in Oklab, a perceptually uniform color space."""
     to_cone = np.array(
         [
             [0.4122214708, 0.5363325363, 0.0514459929],
@@ -80,7 +80,7 @@ def draw_grid(
 
 
 def _readable_on(color: Sequence[float]) -> str:
-    """The text colour, dark or white, with the higher contrast (WCAG's relative luminance)."""
+    """The text color, dark or white, with the higher contrast (WCAG's relative luminance)."""
     linear = [channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in color[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return INK if luminance > 0.2 else "white"

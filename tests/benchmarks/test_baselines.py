@@ -1,4 +1,4 @@
-"""The baselines from transformers: initialisation, inputs, losses, predictions and training."""
+"""The baselines from transformers: initialization, inputs, losses, predictions and training."""
 
 import copy
 from dataclasses import replace
@@ -63,7 +63,7 @@ def test_training_updates_all_weights(name, optimizer):
     groups = parameter_groups(model, 1e-3, 1.0, 0.0, decay_all=False, optimizer=optimizer)
     stepper = make_optimizer(exclude_class_layers(groups, model.class_weights), fused=False, name=optimizer)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    for _ in range(2):  # weights before a zero-initialised layer change in the second step
+    for _ in range(2):  # weights before a zero-initialized layer change in the second step
         batch = batch_of([2, 0, 3])
         losses = baseline_criterion(model(batch), batch.targets)
         assert losses.total.isfinite()
@@ -97,13 +97,13 @@ def test_heads_and_losses_run_in_float32(name):
         assert tensor.dtype == torch.float32
 
 
-def test_queries_of_detr_are_initialised_as_published():
+def test_queries_of_detr_are_initialized_as_published():
     # With transformers' standard deviation of 0.02 all queries would be nearly alike.
     assert build_network(BASELINES["detr"], TINY).model.query_position_embeddings.weight.std() > 0.8
 
 
 @pytest.mark.parametrize("name", ["rtdetr_v2", "d_fine", "deformable_detr", "conditional_detr"])
-def test_class_probabilities_are_initialised_to_the_prior(name):
+def test_class_probabilities_are_initialized_to_the_prior(name):
     network = build_network(BASELINES[name], TINY)
     heads = network.class_embed if hasattr(network, "class_embed") else [network.class_labels_classifier]
     if name in ("rtdetr_v2", "d_fine"):
@@ -114,12 +114,12 @@ def test_class_probabilities_are_initialised_to_the_prior(name):
 
 
 @pytest.mark.parametrize("name", ["rtdetr_v2", "d_fine"])
-def test_encoder_boxes_are_initialised_to_their_anchors(name):
+def test_encoder_boxes_are_initialized_to_their_anchors(name):
     assert not build_network(BASELINES[name], TINY).model.enc_bbox_head.layers[-1].weight.any()
 
 
 @pytest.mark.parametrize("name", ["rtdetr_v2", "d_fine", "deformable_detr"])
-def test_sampling_offsets_are_initialised_as_published(name):
+def test_sampling_offsets_are_initialized_as_published(name):
     attention = build_network(BASELINES[name], TINY).model.decoder.layers[0].encoder_attn
     assert not attention.sampling_offsets.weight.any()
     assert attention.sampling_offsets.bias.any()

@@ -42,7 +42,7 @@ def test_boxes_enclose_the_objects(tmp_path):
         pixels = np.asarray(Image.open(image.path).convert("HSV")).astype(int)
         rows, columns = np.nonzero(pixels[..., 1] > 150)  # the background is grey
         extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        np.testing.assert_allclose(image.boxes_xyxy[0], extent, atol=3)  # JPEG stores colour at half resolution
+        np.testing.assert_allclose(image.boxes_xyxy[0], extent, atol=3)  # JPEG stores color at half resolution
 
 
 def test_generation_is_deterministic_and_keeps_existing_files(tmp_path):

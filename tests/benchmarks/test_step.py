@@ -14,7 +14,7 @@ def test_the_parts_of_a_step_add_up(run_tool: Callable[..., Any], tiny_file: Pat
     ended = run_tool("benchmark", "step", "--config", tiny_file, "--steps", 2)
     assert ended.code == 0, ended.err
     rows = dict(re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \|", ended.out, flags=re.MULTILINE))
-    parts = ["forward", "matching and losses", "backward", "clipping and optimiser"]
+    parts = ["forward", "matching and losses", "backward", "clipping and optimizer"]
     assert list(rows) == ["loading", *parts, "step without loading", "evaluation of one image"]
     total = float(rows["step without loading"])
     assert abs(sum(float(rows[part]) for part in parts) - total) <= 3  # each is rounded to a millisecond

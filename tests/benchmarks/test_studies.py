@@ -48,7 +48,7 @@ def test_the_table_of_convergence(request_for, capsys, tmp_path):
     assert table in capsys.readouterr().out
     lines = table.splitlines()
     assert lines[:5] == [
-        "| model | parameters | optimiser, learning rate | steps | AP at half time | AP | AP50 | AP75 | AP small |",
+        "| model | parameters | optimizer, learning rate | steps | AP at half time | AP | AP50 | AP75 | AP small |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| **lite (ours)** | **1.5 M** | **muon, 0.0015** | **400** "
         "| **0.200** | **0.400** | **0.800** | **0.200** | **-** |",

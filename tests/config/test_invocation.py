@@ -296,7 +296,7 @@ def test_settings_of_another_version_are_refused(change: str) -> None:
     if change == "lack":
         del settings["seed"]
     elif change == "unknown":
-        settings["model"]["colour"] = "red"
+        settings["model"]["color"] = "red"
     elif change == "section":
         settings["model"] = None
     else:

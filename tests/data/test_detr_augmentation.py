@@ -29,7 +29,7 @@ BOXES_XYXY = (
     (0.96, 0.00, 1.00, 0.05),
     (0.00, 0.95, 0.04, 1.00),
     (0.96, 0.95, 1.00, 1.00),
-    (0.40, 0.35, 0.60, 0.70),  # in the centre
+    (0.40, 0.35, 0.60, 0.70),  # in the center
     (0.05, 0.20, 0.35, 0.45),  # on the left
     (0.00, 0.10, 1.00, 0.90),  # across the image
 )
@@ -82,7 +82,7 @@ STATISTICS: dict[str, Callable[[Sample], float]] = {
 
 def of_the_transform(size: tuple[int, int], count: int) -> list[Sample]:
     transform = training_transform("detr", ResizeRule("shortest", 800, LONGEST))
-    geometry = v2.Compose(transform.transforms[:-2])  # without normalisation, as only sizes and boxes matter
+    geometry = v2.Compose(transform.transforms[:-2])  # without normalization, as only sizes and boxes matter
     height, width = size
     boxes_xyxy = torch.tensor(BOXES_XYXY) * torch.tensor([width, height, width, height])
     boxes = tv_tensors.BoundingBoxes(boxes_xyxy, format="XYXY", canvas_size=size)

@@ -190,7 +190,7 @@ def test_a_truncated_pillow_image(tmp_path: Path) -> None:
         (TENSOR[:2], ["a tensor (2, 5, 7) of uint8"]),
         (torch.zeros(3, 0, 4), ["a tensor (3, 0, 4) of float32"]),
         (TENSOR.long(), ["a tensor (3, 5, 7) of int64"]),
-        (TENSOR / 255 - 0.5, ["values from -0.5", "the detector normalises by itself"]),
+        (TENSOR / 255 - 0.5, ["values from -0.5", "the detector normalizes by itself"]),
     ],
 )
 def test_anything_else_is_refused(given: Any, parts: list[str]) -> None:

@@ -77,13 +77,13 @@ def test_objects_have_contrast_with_their_surroundings():
     assert min(distances) < 1.6 * LEAST_CONTRAST, "some objects are faint"
 
 
-def test_colour_and_texture_do_not_depend_on_the_category():
+def test_color_and_texture_do_not_depend_on_the_category():
     scene = next(scene for scene in (draw_scene(0, "train", i) for i in range(20)) if len(scene.objects) > 3)
     renamed = replace(scene, objects=tuple(replace(shape, category="any") for shape in scene.objects))
     np.testing.assert_array_equal(paint(scene, np.random.default_rng(0)), paint(renamed, np.random.default_rng(0)))
 
 
-def test_mean_colours_do_not_differ_between_categories(images):
+def test_mean_colors_do_not_differ_between_categories(images):
     colors = {name: [] for name in CATEGORY_IDS}
     for image in images:
         for shape, mask in zip(image.scene.objects, visible_masks(image.scene), strict=True):

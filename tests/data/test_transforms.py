@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from detr_lite.data.transforms import (
     MEAN,
     STD,
-    Normalise,
+    Normalize,
     RandomSizeCrop,
     ResizeRule,
     evaluation_transform,
@@ -224,10 +224,10 @@ def test_light_varies_contrast_and_brightness_within_bounds() -> None:
     assert abs(torch.corrcoef(torch.stack([contrast, brightness]))[0, 1]) < 0.2
 
 
-def test_normalise_does_not_change_its_input() -> None:
+def test_normalize_does_not_change_its_input() -> None:
     image = tv_tensors.Image(torch.rand(3, 4, 5))
     before = image.clone()
-    Normalise(MEAN, STD)(image)
+    Normalize(MEAN, STD)(image)
     torch.testing.assert_close(image, before, rtol=0, atol=0)
 
 

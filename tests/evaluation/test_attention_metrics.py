@@ -56,7 +56,7 @@ def test_metrics_computed_by_hand() -> None:
     assert metrics.objects == 1
     assert metrics.box_area == pytest.approx(0.25)
     assert metrics.inside[0, 0].item() == pytest.approx(0.4 / 2 + 0.2 / 2)
-    assert metrics.pointing[0, 0].item() == 1  # the first token's centre, (0.25, 0.25), is on the box's edge
+    assert metrics.pointing[0, 0].item() == 1  # the first token's center, (0.25, 0.25), is on the box's edge
     entropy = -(0.4 * math.log(0.4) + 0.3 * math.log(0.3) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1))
     assert metrics.entropy[0, 0].item() == pytest.approx(entropy)
     assert metrics.entropy_share[0, 0].item() == pytest.approx(entropy / math.log(4))
@@ -67,7 +67,7 @@ def test_the_band_around_the_edges_computed_by_hand() -> None:
     """The box is the middle square of 0.4; its band goes from 0.25 to 0.75 outside and from 0.35 to 0.65 within."""
     assert BAND == 0.25
     cross = torch.zeros(1, 1, 1, 1, 400)
-    cross[..., 10 * 20 + 10] = 0.5  # the centre: in the box, not in the band
+    cross[..., 10 * 20 + 10] = 0.5  # the center: in the box, not in the band
     cross[..., 10 * 20 + 5] = 0.3  # from 0.25 to 0.3 at the left: in the band, not in the box
     cross[..., 10 * 20 + 6] = 0.15  # in both
     cross[..., 0] = 0.05
@@ -144,7 +144,7 @@ def by_pixels(
     def total(a: float, b: float, c: float, d: float) -> float:
         return sum(heat[y, x] for y in range(height) for x in range(width) if a <= x + 0.5 < c and b <= y + 0.5 < d)
 
-    # The maximum is a whole patch; its centre is the mean of its pixels.
+    # The maximum is a whole patch; its center is the mean of its pixels.
     top = np.argwhere(heat >= heat.max() * (1 - 1e-9)).mean(0) + 0.5
     return {
         "inside": total(x0, y0, x1, y1),
@@ -174,7 +174,7 @@ def test_metrics_equal_a_loop_over_pixels(seed: int) -> None:
     spans = [[[width / s, height / s] for s in strides] for width, height in sizes]
     maps = maps_of(torch.tensor(cross), tuple(grids), spans, torch.tensor(is_padding))
 
-    # Sides are multiples of 8, so that the band's edges lie between pixels; no edge lies on a patch's centre.
+    # Sides are multiples of 8, so that the band's edges lie between pixels; no edge lies on a patch's center.
     boxes = [(4, 4, 20, 20), (12, 8, 44, 24), (1, 1, 25, 33), (7, 3, 15, 11)]
     image, query = [0, 0, 1, 1], [int(q) for q in random.integers(0, 5, 4)]
     relative = [[a / sizes[i][0], b / sizes[i][1], c / sizes[i][0], d / sizes[i][1]] for i, (a, b, c, d) in

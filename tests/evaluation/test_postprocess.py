@@ -112,7 +112,7 @@ class CountTransfers(TorchDispatchMode):
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_one_device_to_host_transfer(activation):
     classes = 2 + (activation == "softmax")
-    # Fake tensors have a device but no values: whatever would synchronise raises.
+    # Fake tensors have a device but no values: whatever would synchronize raises.
     with FakeTensorMode(), CountTransfers() as transfers:
         output = DetrOutput(
             torch.empty(3, 4, 30, classes, device="cuda", dtype=torch.bfloat16),

@@ -31,7 +31,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 
 class Snapshots(Callback):
-    """What each batch found: weights, the optimiser's state and the average; and how many batches there were."""
+    """What each batch found: weights, the optimizer's state and the average; and how many batches there were."""
 
     def __init__(self, average: MovingAverage) -> None:
         self.average = average

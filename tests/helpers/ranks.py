@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed as dist
 
-from detr_lite.cli.command import run_command
+from detr_lite.cli.command import configure_logging, run_command
 from detr_lite.config import Invocation
 from detr_lite.training import run
 from detr_lite.training.callbacks import metrics
@@ -84,7 +84,12 @@ def train(invocation: Invocation, prepare: Sequence[Prepare] = ()) -> None:
     metrics.plot_training_curves = lambda *_: None  # type: ignore[attr-defined]
     for each in prepare:
         each(rank_zero_only.rank)
-    run_command(lambda: run.train(invocation))
+    run_command(lambda: _train_as_the_command(invocation))
+
+
+def _train_as_the_command(invocation: Invocation) -> None:
+    configure_logging(rank_0_only=True)
+    run.train(invocation)
 
 
 @dataclass(frozen=True)

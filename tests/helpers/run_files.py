@@ -30,7 +30,7 @@ def weights_of(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 
 def assert_same_end(folder: Path, expected: Path) -> None:
-    """Weights, averaged and not, optimiser, and log of two runs agree."""
+    """Weights, averaged and not, optimizer, and log of two runs agree."""
     ours, theirs = checkpoint_of(folder), checkpoint_of(expected)
     assert ours["global_step"] == theirs["global_step"]
     states = [name for name in ("state_dict", "current_model_state") if name in theirs]

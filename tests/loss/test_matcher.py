@@ -114,7 +114,7 @@ def test_no_object_is_assigned_more_tokens_than_per_object(per_object):
         assert chosen[is_assigned[image]].all()
 
 
-def test_candidates_have_their_centre_in_the_box_or_contain_its_centre():
+def test_candidates_have_their_center_in_the_box_or_contain_its_center():
     centers = torch.tensor([[[0.125, 0.5], [0.375, 0.5], [0.625, 0.5], [0.875, 0.5]]])
     sizes = torch.full((1, 4, 2), 0.25)
     is_padding = torch.tensor([[False, False, False, True]])
@@ -133,8 +133,8 @@ def test_candidates_of_two_levels():
     sizes = torch.tensor([[[0.5, 0.5]] * 4 + [[1.0, 1.0]]])
     boxes = torch.tensor(
         [
-            [0.5, 0.25, 0.6, 0.4],  # contains the centres of the upper two tokens and of the coarser one
-            [0.3, 0.8, 0.1, 0.1],  # smaller than a token: its centre lies in one of each level
+            [0.5, 0.25, 0.6, 0.4],  # contains the centers of the upper two tokens and of the coarser one
+            [0.3, 0.8, 0.1, 0.1],  # smaller than a token: its center lies in one of each level
             [0.5, 0.5, 1.0, 1.0],
         ]
     )

@@ -3,7 +3,7 @@ import timm
 import torch
 from torch import nn
 
-from detr_lite.model.backbone import Backbone, normalisation_of
+from detr_lite.model.backbone import Backbone, normalization_of
 from detr_lite.model.frozen import FrozenBatchNorm
 from detr_lite.structures import DetrLiteError
 
@@ -151,9 +151,9 @@ def test_random_layer_norms_on_residual_branches_start_at_one():
     assert all(norm.weight.all() for norm in norms)
 
 
-def test_normalisation_is_that_of_the_pretrained_weights():
-    assert normalisation_of("resnet50.tv_in1k") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert normalisation_of("vit_tiny_patch16_224")[0] == (0.5, 0.5, 0.5)
-    assert normalisation_of("vit_small_patch16_dinov3") == normalisation_of("resnet50.tv_in1k")
-    assert normalisation_of("vit_small_patch14_dinov2.lvd142m") == normalisation_of("resnet50.tv_in1k")
-    assert normalisation_of("eva02_tiny_patch14_336.mim_in22k_ft_in1k")[0] == (0.48145466, 0.4578275, 0.40821073)
+def test_normalization_is_that_of_the_pretrained_weights():
+    assert normalization_of("resnet50.tv_in1k") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert normalization_of("vit_tiny_patch16_224")[0] == (0.5, 0.5, 0.5)
+    assert normalization_of("vit_small_patch16_dinov3") == normalization_of("resnet50.tv_in1k")
+    assert normalization_of("vit_small_patch14_dinov2.lvd142m") == normalization_of("resnet50.tv_in1k")
+    assert normalization_of("eva02_tiny_patch14_336.mim_in22k_ft_in1k")[0] == (0.48145466, 0.4578275, 0.40821073)

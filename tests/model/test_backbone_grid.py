@@ -113,7 +113,7 @@ def test_pixels_change_the_token_of_their_patch(name, strides):
 
 @grid_of(CONVOLUTIONAL)
 def test_tokens_of_convolutions_are_near_their_pixels(name, strides):
-    """A strided convolution is centred on its first pixel, so its tokens are shifted by half a token."""
+    """A strided convolution is centerd on its first pixel, so its tokens are shifted by half a token."""
     torch.manual_seed(0)
     dots = torch.stack([torch.randint(3, 198, (16,)), torch.randint(3, 147, (16,))], dim=1)
     for tokens, stride in zip(

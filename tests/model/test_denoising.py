@@ -47,7 +47,7 @@ def test_without_noise_they_are_the_objects():
 
 
 def test_noise_by_hand(monkeypatch):
-    """Centres move by a share of half the size, then sizes scale; boxes are clipped to the image (DN-DETR, 4.2)."""
+    """Centers move by a share of half the size, then sizes scale; boxes are clipped to the image (DN-DETR, 4.2)."""
     truth = Target(torch.tensor([[0.5, 0.4, 0.2, 0.1], [0.05, 0.5, 0.1, 0.2]]), torch.tensor([2, 0]), 1, (10, 10))
     centers = [[1.0, 0.0], [0.0, 0.5], [0.5, 0.75], [0.5, 0.5]]  # 1 is right or down, 0 left or up
     sizes = [[0.5, 1.0], [0.5, 0.0], [0.0, 0.5], [0.5, 0.5]]  # 1 is larger, 0 smaller

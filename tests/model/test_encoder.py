@@ -42,13 +42,13 @@ def test_a_token_that_covers_only_padding_is_padding(height, image, stride):
     is_padding = torch.zeros(1, height, stride, dtype=torch.bool)
     is_padding[:, image:] = True
     for is_lite in (True, False):
-        encoder = Encoder((4,), (stride,), 32, 0, 4, 32, 0.0, CenterSinePosition(32), normalise_projection=is_lite)
+        encoder = Encoder((4,), (stride,), 32, 0, 4, 32, 0.0, CenterSinePosition(32), normalize_projection=is_lite)
         real = (~encoder([torch.randn(1, 4, rows, 1)], is_padding).is_padding).sum().item()
         assert real == (image // stride if is_lite else image // stride + 1)
 
 
 def test_tokens_of_all_levels_share_the_coordinates_of_the_image():
-    encoder = Encoder((4, 8), (8, 16), 32, 1, 4, 32, 0.0, CenterSinePosition(32), normalise_projection=True)
+    encoder = Encoder((4, 8), (8, 16), 32, 1, 4, 32, 0.0, CenterSinePosition(32), normalize_projection=True)
     is_padding = torch.zeros(2, 48, 64, dtype=torch.bool)
     is_padding[1, 32:], is_padding[1, :, 48:] = True, True
     encoded = encoder([torch.randn(2, 4, 6, 8), torch.randn(2, 8, 3, 4)], is_padding)

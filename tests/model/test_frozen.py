@@ -66,8 +66,8 @@ def test_in_float32_it_is_the_originals_to_the_last_bit(memory_format: torch.mem
 def test_half_precision_features_are_rounded_once(dtype: torch.dtype) -> None:
     """As accurate as `F.batch_norm`: every number is the exact one, rounded to the features' dtype."""
     norm, features = random_norm(), torch.randn(2, 64, 9, 7).to(dtype)
-    normalised = FrozenBatchNorm(norm)(features)
-    assert normalised.dtype == dtype
+    normalized = FrozenBatchNorm(norm)(features)
+    assert normalized.dtype == dtype
     exact = original_formula(norm.double(), features.double())
 
     def rms_error(values: Tensor) -> float:
@@ -75,8 +75,8 @@ def test_half_precision_features_are_rounded_once(dtype: torch.dtype) -> None:
 
     norm.float()
     expected = F.batch_norm(features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-    assert rms_error(normalised) == pytest.approx(rms_error(exact.to(dtype)), rel=0.01)
-    assert rms_error(normalised) == pytest.approx(rms_error(expected), rel=0.01)
+    assert rms_error(normalized) == pytest.approx(rms_error(exact.to(dtype)), rel=0.01)
+    assert rms_error(normalized) == pytest.approx(rms_error(expected), rel=0.01)
 
 
 def test_under_autocast_features_stay_in_bfloat16() -> None:

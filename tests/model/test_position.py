@@ -86,7 +86,7 @@ def test_padding_gets_minus_infinity_except_for_the_first_token():
     assert (bias[2].isfinite().sum((-2, -1)) == 1).all()
 
 
-def test_heads_attend_to_the_sides_of_the_box_at_initialisation():
+def test_heads_attend_to_the_sides_of_the_box_at_initialization():
     bias = BoxRelativeBias(heads=4)
     for axis in (bias.horizontal, bias.vertical):
         for parameter in axis.network.parameters():
@@ -141,7 +141,7 @@ def test_pair_bias_by_hand(queries):
         torch.testing.assert_close(result[image, :, query, other], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_queries_attend_to_overlapping_ones_at_initialisation():
+def test_queries_attend_to_overlapping_ones_at_initialization():
     bias = BoxPairBias(heads=4)
     boxes_cxcywh = torch.tensor([[[0.3, 0.3, 0.2, 0.2], [0.31, 0.3, 0.2, 0.2], [0.8, 0.8, 0.2, 0.2]]])
     result = bias(boxes_cxcywh, torch.tensor([[0.5, 0.5, 0.5]]))

@@ -34,7 +34,7 @@ def test_the_decay_rises_from_zero_to_its_full_value() -> None:
 
 
 class Toy(L.LightningModule):
-    """A layer with batch norm; records the weights after each optimiser step."""
+    """A layer with batch norm; records the weights after each optimizer step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Toy(L.LightningModule):
 
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 14), (2, 8)])
-def test_the_average_is_updated_once_per_optimiser_step(accumulate: int, steps: int) -> None:
+def test_the_average_is_updated_once_per_optimizer_step(accumulate: int, steps: int) -> None:
     module, average = Toy(), MovingAverage(EMA, TAU)
     data = TensorDataset(torch.randn(14, 3, generator=torch.Generator().manual_seed(1)))
     trainer = L.Trainer(

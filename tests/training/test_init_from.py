@@ -146,7 +146,7 @@ def test_another_width_is_refused(refusal: Callable[..., str], source: Callable[
 def test_a_frozen_first_stage_stays_as_it_was(
     run_tool: Callable[..., Any], tiny_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Also over a resumed run; its parameters are in the checkpoint, and none are in the optimiser."""
+    """Also over a resumed run; its parameters are in the checkpoint, and none are in the optimizer."""
     folder = tmp_path / "run"
     words = ("train", "--config", tiny_file, "--run_dir", folder, "--model.freeze_first_stage", "true")
     ended = run_tool(*words, *TINY, *STILL)

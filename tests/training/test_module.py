@@ -24,7 +24,7 @@ RESIZE = ResizeRule("longest", 64)
 
 @pytest.fixture
 def make_module(tiny_config: Config, tiny_data: Path) -> Callable[..., DetectionModule]:
-    """A module of `tiny_config`. `steps` gets the norm of the gradients that each step of the optimiser took."""
+    """A module of `tiny_config`. `steps` gets the norm of the gradients that each step of the optimizer took."""
 
     def make(
         max_grad_norm: float, fused: bool = True, steps: list[float] | None = None, lr: float = 1e-3

@@ -1,4 +1,4 @@
-"""Parameter groups, the optimiser and the learning-rate schedule."""
+"""Parameter groups, the optimizer and the learning-rate schedule."""
 
 import math
 

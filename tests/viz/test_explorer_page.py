@@ -95,7 +95,7 @@ def test_the_number_under_the_cursor_is_the_weight(visit, smooth):
 
 
 def test_the_canvas_is_colored_by_the_weights(visit):
-    """Sharp-edged: the pixel in each token's middle has inferno's colour for its share of the peak."""
+    """Sharp-edged: the pixel in each token's middle has inferno's color for its share of the peak."""
     import matplotlib
 
     page = visit("#query=1&layer=0&head=1&level=0&smooth=0")
@@ -109,7 +109,7 @@ def test_the_canvas_is_colored_by_the_weights(visit):
     )
     share = (weights / weights.max()).flatten()[:70].numpy()
     np.testing.assert_allclose(np.array(pixels)[:, 3] / 255, 0.94 * np.sqrt(share), atol=0.06)
-    visible = share > 0.1  # a canvas keeps colours multiplied by opacity, so faint ones are coarse
+    visible = share > 0.1  # a canvas keeps colors multiplied by opacity, so faint ones are coarse
     colors = matplotlib.colormaps["inferno"](share)[visible, :3]
     np.testing.assert_allclose(np.array(pixels)[visible, :3] / 255, colors, atol=0.03)
     ticks = page.locator(".ticks").inner_text().split("\n")

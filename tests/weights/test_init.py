@@ -100,7 +100,7 @@ def test_the_backbone_of_a_checkpoint_is_not_downloaded(
 def test_missing_weights_of_the_backbone_are_timms(
     tiny_config: Config, save: Any, downloaded: list[str], change: dict[str, Any], what: str, pretrained: bool
 ) -> None:
-    """Frozen batch norm with random statistics would not normalise."""
+    """Frozen batch norm with random statistics would not normalize."""
     path, given = save()
     model, lines = initial_model(described(tiny_config, init_from=path, pretrained=pretrained, **change))
     assert downloaded == ([change.get("backbone", "resnet10t")] if pretrained else [])
@@ -124,11 +124,11 @@ def test_notes_list_settings_that_differ(tiny_config: Config, save: Any) -> None
         assert not any(line.startswith("settings that differ") for line in lines)
 
 
-def test_notes_name_another_normalisation(tiny_config: Config, save: Any) -> None:
+def test_notes_name_another_normalization(tiny_config: Config, save: Any) -> None:
     path, _ = save()
     description = replace(described(tiny_config, init_from=path), mean=(0.5, 0.5, 0.5))
     _, lines = initial_model(description)
-    assert lines[-1].startswith("pixels are normalised with mean (0.5, 0.5, 0.5)")
+    assert lines[-1].startswith("pixels are normalized with mean (0.5, 0.5, 0.5)")
     assert str(MEAN) in lines[-1]
 
 
@@ -171,7 +171,7 @@ def test_notes_warn_of_a_frozen_first_stage_with_random_weights(
 
 
 @pytest.mark.parametrize("kind", ["original", "transformers"])
-def test_external_weights_initialise_a_model_with_other_classes(tiny_config: Config, tmp_path: Path, kind: str) -> None:
+def test_external_weights_initialize_a_model_with_other_classes(tiny_config: Config, tmp_path: Path, kind: str) -> None:
     """The original's label of a COCO category is its id; unused rows are not copied."""
     if kind == "original":
         original, arguments = original_detr()

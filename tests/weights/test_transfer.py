@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
-from detr_lite.weights.transfer import COUNTER, ModelWeights, TransferResult, match_names, summarise, transfer
+from detr_lite.weights.transfer import COUNTER, ModelWeights, TransferResult, match_names, summarize, transfer
 
 SMALL = ModelConfig(
     backbone="resnet10t",
@@ -234,17 +234,17 @@ def test_match_names(old: list[str], new: list[str], rows: dict[int, int]) -> No
     assert match_names(old, new) == rows
 
 
-def test_complete_modules_are_summarised() -> None:
+def test_complete_modules_are_summarized() -> None:
     names = [f"a.{layer}.{part}.{kind}" for layer in (0, 1, 2) for part in ("x", "y") for kind in ("weight", "bias")]
-    assert summarise(names, names) == "a (12 tensors)"
-    assert summarise(names[:4], names) == "a.0 (4 tensors)"
-    assert summarise(names[:8], names) == "a.0-1 (8 tensors)"
-    assert summarise(names[:4] + names[8:], names) == "a.0,2 (8 tensors)"
-    assert summarise([name for name in names if ".x." in name], names) == "a.0-2.x (6 tensors)"
-    assert summarise(["a.0.x.weight"], names) == "a.0.x.weight"
-    assert summarise(["a.0.x.weight", "a.1.x.weight"], names) == "a.0-1.x.weight (2 tensors)"
-    assert summarise(["b.c.weight"], [*names, "b.c.weight"]) == "b (1 tensor)"
-    assert summarise(["b.c.weight"], [*names, "b.c.weight", f"b.c.{COUNTER}"]) == "b (1 tensor)"
-    assert summarise(
+    assert summarize(names, names) == "a (12 tensors)"
+    assert summarize(names[:4], names) == "a.0 (4 tensors)"
+    assert summarize(names[:8], names) == "a.0-1 (8 tensors)"
+    assert summarize(names[:4] + names[8:], names) == "a.0,2 (8 tensors)"
+    assert summarize([name for name in names if ".x." in name], names) == "a.0-2.x (6 tensors)"
+    assert summarize(["a.0.x.weight"], names) == "a.0.x.weight"
+    assert summarize(["a.0.x.weight", "a.1.x.weight"], names) == "a.0-1.x.weight (2 tensors)"
+    assert summarize(["b.c.weight"], [*names, "b.c.weight"]) == "b (1 tensor)"
+    assert summarize(["b.c.weight"], [*names, "b.c.weight", f"b.c.{COUNTER}"]) == "b (1 tensor)"
+    assert summarize(
         ["b.0.c.1.weight", "b.0.c.2.weight", "a.0.x.bias"], [*names, "b.0.c.1.weight", "b.0.c.2.weight"]
     ) == ("b (2 tensors), a.0.x.bias")

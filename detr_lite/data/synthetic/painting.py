@@ -1,4 +1,4 @@
-"""Renders a scene to pixels: colours and textures that do not depend on the category, then blur and noise."""
+"""Renders a scene to pixels: colors and textures that do not depend on the category, then blur and noise."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ Pattern = Float[np.ndarray, "height width"]
 Canvas = Float[np.ndarray, "height width 3"]
 
 LEAST_CONTRAST = 100.0
-"""Least distance in RGB (0 to 255 each) between an object's colour and four fifths of the pixels around it."""
+"""Least distance in RGB (0 to 255 each) between an object's color and four fifths of the pixels around it."""
 LEAST_DISTRACTOR_CONTRAST = 24.0
 MAX_TEXTURE = 18.0
 """Amplitude of a stamp's texture: about a sixth of the least contrast, or stripes would break up the shape."""
@@ -68,7 +68,7 @@ def _surroundings(canvas: Canvas, stamp: Stamp) -> Float[np.ndarray, "pixel 3"]:
 def _contrasting_color(
     pixels: Float[np.ndarray, "pixel 3"], least_contrast: float, rng: np.random.Generator
 ) -> Float[np.ndarray, " 3"]:
-    """A random colour that differs enough from the surrounding pixels; for one stamp in ten only just enough."""
+    """A random color that differs enough from the surrounding pixels; for one stamp in ten only just enough."""
     is_faint = rng.random() < 0.1
     candidates = rng.uniform(0, 255, (24, 3))
     if is_faint:

@@ -147,7 +147,7 @@ def _regular(corners: int) -> Points:
 def _fill(
     points: Points, shift: Float[np.ndarray, " 2"] | None = None, hole: float | None = None, margin: int = 2
 ) -> Alpha:
-    """A filled polygon, given in pixels around the origin, at the centre of a new canvas."""
+    """A filled polygon, given in pixels around the origin, at the center of a new canvas."""
     half = np.ceil(np.abs(points).max(0)).astype(int) + margin
     canvas = Image.new("L", tuple((2 * half * SUPERSAMPLING).tolist()))
     brush = ImageDraw.Draw(canvas)

@@ -146,7 +146,8 @@ class ProgressReporter(ProgressBar):
         if trainer.is_global_zero:
             ap50 = float(trainer.callback_metrics["AP50"])
             duration = format_duration(self.progress.seconds)
-            line = f"{duration}  step {trainer.global_step}: AP {self.latest:.3f}, AP50 {ap50:.3f}"
+            scores = f"AP {self.latest:.3f}, AP50 {ap50:.3f}" if self.latest >= 0 else "no AP without objects"
+            line = f"{duration}  step {trainer.global_step}: {scores}"
             logger.info(line)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

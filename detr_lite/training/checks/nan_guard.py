@@ -85,14 +85,14 @@ class NaNGuard(Callback):
     All ranks stop at the same step without further communication: the criterion's all-reduce makes the loss of all
     ranks NaN as soon as one of them is not finite, and gradients are the same on all ranks.
 
-    On the CPU each step is checked at once. On a GPU that would synchronise in each step: there the fused optimizer, or
+    On the CPU each step is checked at once. On a GPU that would synchronize in each step: there the fused optimizer, or
     the gradient scaler of 16 bits, skips the update, and the result is read one step later, before another update, or
     in `check`.
 
     Args:
         folder: of the run.
         rebuild: loads the batch again that is captured; batches are not kept in memory for it.
-        is_late: whether steps are checked one step later; by default where checking at once would synchronise.
+        is_late: whether steps are checked one step later; by default where checking at once would synchronize.
     """
 
     def __init__(self, folder: Path, description: Description, rebuild: Rebuild, is_late: bool | None = None) -> None:
@@ -112,7 +112,7 @@ class NaNGuard(Callback):
         self._records.append(StepRecord(trainer.current_epoch, index, ids, detached))
 
     def before_update(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
-        """To be called when the gradients of a step are complete, before the optimiser applies them.
+        """To be called when the gradients of a step are complete, before the optimizer applies them.
 
         Args:
             norm: of all gradients.

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed as dist
 
+from detr_lite.ranks import is_first_process
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.lightning_internals import take_child_processes
 
@@ -33,7 +34,7 @@ NOTICE = 20.0
 
 def is_rank_0() -> bool:
     """Whether this process is rank 0, also before there is a trainer."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+    return is_first_process() and not getattr(rank_zero_only, "rank", 0)
 
 
 @dataclass(frozen=True)

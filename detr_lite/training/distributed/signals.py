@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
+from detr_lite.training.distributed.launch import is_rank_0
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -57,7 +57,7 @@ class StopSignals:
         if not self.is_training:
             raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
         again = "; Ctrl-C once more ends at once" if number == signal.SIGINT else ""
-        if not getattr(rank_zero_only, "rank", 0):  # all ranks stop, one message is enough
+        if is_rank_0():  # all ranks stop, one message is enough
             # Not through Python's stderr, which the signal may have interrupted; its reader may have ended already.
             with contextlib.suppress(OSError):
                 os.write(2, f"\n{signal.Signals(number).name}: stopping after this step{again}\n".encode())

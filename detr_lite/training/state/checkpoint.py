@@ -34,7 +34,7 @@ class PeriodicCheckpoint(Checkpoint):
     The one before it is kept as `previous.ckpt`. On a signal the run ends with `Stopped` once the checkpoint is
     written, or at once if there is one of this very step, as during an evaluation.
 
-    All processes save and stop after the same step. Within an epoch that is always an optimiser step, as accumulated
+    All processes save and stop after the same step. Within an epoch that is always an optimizer step, as accumulated
     gradients are not part of a checkpoint.
 
     Args:

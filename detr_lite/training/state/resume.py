@@ -19,6 +19,7 @@ from detr_lite.training.lightning_internals import (
     move_best_checkpoint,
     rewind_to_epoch_start,
 )
+from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
 from detr_lite.weights.checkpoint import KEY, Description, describe_checkpoint, read_checkpoint
 
@@ -58,7 +59,7 @@ class ResumePoint:
     path: Path
     description: Description
     step: int
-    """Completed optimiser steps."""
+    """Completed optimizer steps."""
     epochs: int
     """Completed epochs."""
     fingerprint: DataFingerprint
@@ -140,7 +141,7 @@ def check_unchanged(point: ResumePoint, now: Description, fingerprint: DataFinge
     Returns a line for each change, and whether an epoch that was interrupted has to start again because its remaining
     batches are no longer the same.
 
-    Errors: other categories; a changed setting that weights or optimiser state depend on.
+    Errors: other categories; a changed setting that weights or optimizer state depend on.
     """
     path, saved = point.path, point.description
     if saved.categories != now.categories:
@@ -172,7 +173,7 @@ def check_unchanged(point: ResumePoint, now: Description, fingerprint: DataFinge
 def _restart_epoch(checkpoint: dict[str, Any]) -> None:
     """Set the loops of a checkpoint saved within an epoch back to its start; the step count stays."""
     if rewind_to_epoch_start(checkpoint):
-        checkpoint["callbacks"].get("TrainingProgress", {})["is_pending"] = False
+        checkpoint["callbacks"][TrainingProgress.__qualname__]["is_pending"] = False
 
 
 def _read(path: Path) -> ResumePoint:
@@ -183,7 +184,7 @@ def _read(path: Path) -> ResumePoint:
         step, saved = int(content["global_step"]), content[RUN_KEY]
         epochs = completed_epochs(content)
         if not content["optimizer_states"] or not isinstance(content["callbacks"], dict):
-            raise ValueError("no state of the optimiser or of the callbacks")
+            raise ValueError("no state of the optimizer or of the callbacks")
         fingerprint = DataFingerprint(str(saved["train"]), str(saved["val"]), int(saved["world_size"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DetrLiteError(

@@ -72,7 +72,7 @@ def test_each_evaluation_has_its_row_and_picture_and_all_are_joined(config: Conf
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_training_knows_nothing_of_it(config: Config, tmp_path: Path, ema: float) -> None:
-    """Bit for bit: weights, average, optimiser, with random dropout and noisy queries on the way."""
+    """Bit for bit: weights, average, optimizer, with random dropout and noisy queries on the way."""
     config = replace(config, optim=replace(config.optim, ema_decay=ema))
     train(config, tmp_path / "with")
     train(with_trainer(config, attention_every_n_epochs=None), tmp_path / "without")

@@ -108,7 +108,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
     signum: int,
     step: int,
 ) -> None:
-    """With the same data order, augmentation, noise, dropout, EMA, optimiser state, schedule and metrics.csv."""
+    """With the same data order, augmentation, noise, dropout, EMA, optimizer state, schedule and metrics.csv."""
     uninterrupted, resumed = uninterrupted_run(**settings), tmp_path / "resumed"
     config = small(tiny_config, **settings)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
