@@ -85,6 +85,7 @@ def test_every_page_is_in_the_index() -> None:
     assert [page.name for page in sorted((PROJECT / "docs").glob("*.md")) if page.name not in index] == []
 
 
+@pytest.mark.slow
 def test_commands_and_their_options_exist() -> None:
     commands = [found for text in TEXT.values() for words in command_lines(text) if (found := tool_and_options(words))]
     assert len(commands) > 30

@@ -18,6 +18,7 @@ from pycocotools.cocoeval import COCOeval
 
 from detr_lite.box_ops import xyxy_to_xywh
 from detr_lite.evaluation.coco_ids import renumber
+from detr_lite.io import atomic_write
 from detr_lite.structures import Category, Detections, DetrLiteError
 from detr_lite.text import shorten_list
 
@@ -168,14 +169,15 @@ def write_per_class_csv(path: Path, evaluation: CocoEvaluation) -> None:
     A name that a spreadsheet would evaluate as a formula, such as =1+1, gets an apostrophe in front, which spreadsheets
     do not show.
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("category_id", "category", "objects", "AP", "AP50", "AR100"))
-        for result in evaluation.per_class:
-            category = result.category
-            is_formula = unicodedata.normalize("NFKC", category.name).startswith(("=", "+", "-", "@"))
-            name = f"'{category.name}" if is_formula else category.name
-            writer.writerow((category.id, name, result.objects, result.AP, result.AP50, result.AR100))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(("category_id", "category", "objects", "AP", "AP50", "AR100"))
+    for result in evaluation.per_class:
+        category = result.category
+        is_formula = unicodedata.normalize("NFKC", category.name).startswith(("=", "+", "-", "@"))
+        name = f"'{category.name}" if is_formula else category.name
+        writer.writerow((category.id, name, result.objects, result.AP, result.AP50, result.AR100))
+    atomic_write(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def explain_zero(

@@ -1,5 +1,6 @@
 """Sample pictures of a run: ground truth beside predictions, and the attention of the queries."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from detr_lite.data.coco import CocoDetection
 from detr_lite.data.collate import collate
 from detr_lite.data.images import load_image
 from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.io import atomic_write
 from detr_lite.structures import AttentionSelection, Detections, Target
 from detr_lite.viz.draw import samples_sheet
 from detr_lite.viz.figures.attention import attention_figure
@@ -38,9 +40,11 @@ def draw_pictures(
         if figure is None or (len(detections) and not has_detections):
             has_detections = len(detections) > 0
             figure = attention_figure(picture, detections if has_detections else predictions, output.attention)
-    samples_sheet(items, threshold).save(folder / "samples.png")
+    sheet = samples_sheet(items, threshold)
+    atomic_write(folder / "samples.png", lambda file: sheet.save(file, "PNG"), durable=False)
     assert figure is not None, "a split has at least one image"
-    figure.savefig(folder / "attention.png", dpi=150)
+    save = functools.partial(figure.savefig, format="png", dpi=150)
+    atomic_write(folder / "attention.png", save, durable=False)
 
 
 def _ground_truth(target: Target, class_names: Sequence[str]) -> Detections:

@@ -62,7 +62,9 @@ def build_callbacks(
     """All callbacks of a run. Lightning calls them in this order at each event."""
     optim, patience = config.optim, config.trainer.patience
     average = [MovingAverage(optim.ema_decay, optim.ema_tau)] if optim.ema_decay else []
-    stopping = [EarlyStopping(patience, progress)] if patience is not None and task.monitor is not None else []
+    stopping = (
+        [EarlyStopping(task.monitor, patience, progress)] if patience is not None and task.monitor is not None else []
+    )
     best = ModelCheckpoint(
         dirpath=last.folder,
         filename=Path(BEST).stem,

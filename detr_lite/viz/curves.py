@@ -4,6 +4,7 @@ Drawn on `Figure` objects, not with pyplot, which has global state and keeps eve
 """
 
 import csv
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from detr_lite.evaluation.coco_map import CocoEvaluation
+from detr_lite.io import atomic_write
 from detr_lite.viz.draw import LITERAL, class_color, display_name
 
 _DPI = 150
@@ -37,7 +39,7 @@ def plot_training_curves(metrics_csv: Path, output: Path) -> None:
         if not axes.lines:
             axes.text(0.5, 0.5, f"no {name} logged", ha="center", va="center", transform=axes.transAxes, color="gray")
             axes.set(xticks=(), yticks=())
-    figure.savefig(output, dpi=_DPI)
+    atomic_write(output, functools.partial(figure.savefig, format="png", dpi=_DPI), durable=False)
 
 
 def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
@@ -71,7 +73,7 @@ def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
         axes.text(0.5, 0.5, "no objects in the ground truth", ha="center", va="center", color="gray")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="Precision and recall (COCO)")
     axes.grid(alpha=0.25)
-    figure.savefig(output, dpi=_DPI)
+    atomic_write(output, functools.partial(figure.savefig, format="png", dpi=_DPI), durable=False)
 
 
 def _read_columns(metrics_csv: Path) -> Columns:

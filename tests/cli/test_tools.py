@@ -264,6 +264,7 @@ def test_as_a_program_from_another_folder(tmp_path: Path) -> None:
     assert err == "error: --modle.name is not a setting; did you mean model.name?; see --help\n"
 
 
+@pytest.mark.slow
 def test_as_a_program_on_what_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "some.ckpt"
     path.write_bytes(pickle.dumps({"weights": 1}, protocol=4))

@@ -174,6 +174,7 @@ def samples(request: pytest.FixtureRequest) -> tuple[tuple[int, int], list[Sampl
     return size, of_the_transform(size, NUM_SAMPLES)
 
 
+@pytest.mark.slow
 def test_sizes_and_boxes_are_distributed_as_published(samples: Any) -> None:
     size, actual = samples
     found = distances(actual, of_the_rule(size, SIMULATED))

@@ -96,6 +96,7 @@ def test_mean_colors_do_not_differ_between_categories(images):
     assert f_ratio.max() < 3.5
 
 
+@pytest.mark.slow
 def test_rotation_is_uniform(scenes):
     """A square rotated by t fills 1 / (1 + |sin 2t|) of its box; for uniform t the median is 0.586."""
     squares = [shape for shape, _ in objects_of(scenes["train"] + scenes["val"]) if shape.category == "square"]

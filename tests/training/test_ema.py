@@ -166,6 +166,7 @@ def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(
         torch.testing.assert_close(detections.boxes_xyxy, found[step][image].boxes_xyxy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accumulate", "epochs_first"), [(1, 2), (3, 2), (1, 4)])
 def test_a_resumed_run_continues_from_the_weights_and_the_average(
     config: Config, train: Callable[..., None], tmp_path: Path, accumulate: int, epochs_first: int

@@ -79,6 +79,7 @@ def test_tensorboard_has_what_the_metrics_file_has(train: Callable[..., Path]) -
     assert shown == list(METRICS)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_shows_no_step_twice(train: Callable[..., Path]) -> None:
     folder = train("--trainer.max_epochs", 4)
     earlier = shutil.copy(folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "earlier.ckpt")
@@ -243,6 +244,7 @@ def test_wandb_online_without_a_login_ends_at_once(program: Callable[..., Any], 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_log_one_ema_and_one_early_stop(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
 ) -> None:

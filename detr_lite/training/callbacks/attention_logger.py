@@ -195,7 +195,7 @@ class AttentionLogger(Callback):
             )
             frame = attention_frame(pictures, title)
             path = self.folder / FRAMES / f"step-{step:06}.png"
-            atomic_write(path, lambda file: frame.save(file, "PNG"))
+            atomic_write(path, lambda file: frame.save(file, "PNG"), durable=False)
 
     @contextmanager
     def _log_expected(self) -> Iterator[None]:

@@ -252,13 +252,13 @@ class TrainingDiagnostics(Callback):
 
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Stops when `evaluations` in a row have not raised the best AP.
+    """Stops when `evaluations` in a row have not raised the best value of the metric `monitor`.
 
     To be called after `TrainingProgress`, which decides first whether a resumed run is over.
     """
 
-    def __init__(self, evaluations: int, progress: TrainingProgress) -> None:
-        super().__init__(monitor="AP", mode="max", patience=evaluations, check_on_train_epoch_end=False)
+    def __init__(self, monitor: str, evaluations: int, progress: TrainingProgress) -> None:
+        super().__init__(monitor=monitor, mode="max", patience=evaluations, check_on_train_epoch_end=False)
         self.progress = progress
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -270,7 +270,7 @@ class EarlyStopping(callbacks.EarlyStopping):
         if self.wait_count >= self.patience and not self.progress.is_over and trainer.is_global_zero:
             evaluations = f"{self.wait_count} evaluations in a row have" if self.wait_count > 1 else "1 evaluation has"
             best = f"{float(self.best_score):.3f} (--trainer.patience {self.patience})"
-            logger.info(f"stopped early: {evaluations} not raised the best AP, {best}")
+            logger.info(f"stopped early: {evaluations} not raised the best {self.monitor}, {best}")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Lightning's would restore the patience of the checkpoint; a resumed run may be given another.

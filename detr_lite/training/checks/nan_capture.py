@@ -283,7 +283,7 @@ def _draw(batch: Batch, description: Description, path: Path) -> None:
         caption, marked = f"image {target.image_id}", draw_boxes(large, large_xyxy, target.labels, names)
         rows.append((_captioned(large, caption), _captioned(marked, caption)))
     sheet = side_by_side(rows, ("model input", "with ground truth"))
-    atomic_write(path, lambda file: sheet.save(file, format="PNG"))
+    atomic_write(path, lambda file: sheet.save(file, format="PNG"), durable=False)
 
 
 def _captioned(image: Image.Image, text: str) -> Image.Image:

@@ -1,5 +1,6 @@
 """Attention metrics over the decoder layers, as a PNG file."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
+from detr_lite.io import atomic_write
 
 _DPI = 150
 _HEAD_COLORS = matplotlib.colormaps["viridis"]
@@ -45,7 +47,7 @@ def plot_attention_curves(metrics: AttentionMetrics, output: Path) -> None:
         figure.suptitle(f"Cross-attention of the queries matched to {metrics.objects:,} objects", fontsize=12)
         lines = [line for line in panels.flat[0].lines if line.get_label() in _line_names(metrics)]
         figure.legend(lines, _line_names(metrics), loc="outside lower center", ncols=min(9, len(lines)), frameon=False)
-    figure.savefig(output, dpi=_DPI)
+    atomic_write(output, functools.partial(figure.savefig, format="png", dpi=_DPI), durable=False)
 
 
 def _line_names(metrics: AttentionMetrics) -> list[str]:

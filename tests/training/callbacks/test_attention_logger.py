@@ -70,6 +70,7 @@ def test_each_evaluation_has_its_row_and_picture_and_all_are_joined(config: Conf
     assert animation.size == sizes.pop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_training_knows_nothing_of_it(config: Config, tmp_path: Path, ema: float) -> None:
     """Bit for bit: weights, average, optimizer, with random dropout and noisy queries on the way."""
@@ -106,6 +107,7 @@ def test_it_looks_with_the_weights_that_are_evaluated(config: Config, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_it(config: Config, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(config, whole)
@@ -138,6 +140,7 @@ def test_evaluations_that_come_too_soon_are_passed_over(config: Config, tmp_path
     assert [row["step"] for row in rows_of(tmp_path)] == ["0", "4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "error"),
     [
@@ -256,6 +259,7 @@ def test_frames_become_one_moving_picture_in_their_order(tmp_path: Path, count: 
             assert color == pytest.approx((80 * number, 200 - 80 * number, 40), abs=12)  # which loses a little
 
 
+@pytest.mark.slow
 def test_of_two_processes_the_first_one_looks_and_nobody_waits(
     start_two: Callable[..., ranks.Ranks], config: Config, tmp_path: Path
 ) -> None:

@@ -56,7 +56,7 @@ def run(
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[progress, EarlyStopping(patience, progress), last],
+        callbacks=[progress, EarlyStopping("AP", patience, progress), last],
     )
     path = folder / "last.ckpt" if resume else None
     trainer.fit(module, values, DataLoader(TensorDataset(torch.ones(1, 1))), ckpt_path=path, weights_only=True)
@@ -131,6 +131,7 @@ def test_stopped_in_the_middle_of_an_epoch_it_can_go_on_to_the_end(tmp_path: Pat
     assert module.evaluated == 11
 
 
+@pytest.mark.slow
 def test_the_tool_stops_early_and_ends_as_ever(run_tool: Callable[..., Any], tiny_file: Path, tmp_path: Path) -> None:
     words = ("--trainer.max_epochs", 8, "--trainer.num_evaluations", 8, "--trainer.patience", 2, "--optim.lr", 0)
     ended = run_tool("train", "--config", tiny_file, "--run_dir", tmp_path / "run", *words)

@@ -31,6 +31,7 @@ def together(config: Config, epochs: int = 2, name: str = "lite", **model: Any) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -70,6 +71,7 @@ def uninterrupted_run(tiny_config: Config, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rank", "step"), [(0, 1), (1, 3), (1, 5)])
 def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does(
     start_two: Callable[..., ranks.Ranks],
@@ -138,6 +140,7 @@ def assert_ends(lines: list[str], *ends: str) -> None:
     assert all(map(str.endswith, lines, ends)), lines
 
 
+@pytest.mark.slow
 def test_with_another_number_of_processes_the_interrupted_epoch_starts_again(
     start_two: Callable[..., ranks.Ranks],
     tiny_config: Config,
@@ -175,6 +178,7 @@ def raise_bug() -> None:
     raise KeyError("a bug")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(
     ("action", "code", "line"), [(raise_user_error, 2, "error: image 7 is damaged"), (raise_bug, 1, "KeyErr")]

@@ -85,6 +85,7 @@ def save_gradients(config: Config, counts: Sequence[Sequence[int]], folder: Path
     torch.save(gradients_of(DistributedDataParallel(ModelWithLoss(config)), batch), folder / f"{rank}.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lite", "detr"])
 @pytest.mark.parametrize("counts", [[(5, 0), (1, 1)], [(0, 0), (2, 4)]], ids=["unequal", "one rank without objects"])
 def test_gradients_of_two_ranks_are_those_of_one_with_all_images(

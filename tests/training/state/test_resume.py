@@ -81,6 +81,7 @@ def uninterrupted_run(
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_finish")
 @pytest.mark.parametrize(
     ("settings", "call", "signum", "step"),
@@ -155,6 +156,7 @@ def test_a_checkpoint_in_an_evaluation_has_weights_and_ema_in_their_places(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_finish")
 def test_a_run_can_be_resumed_from_its_best_checkpoint(
     uninterrupted_run: Callable[..., Path], invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path
@@ -200,6 +202,7 @@ def stopped_run(
     return tmp_path / "stopped"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 1000, -1])
 def test_a_damaged_last_checkpoint_falls_back_to_the_previous_one(
     uninterrupted_run: Callable[..., Path],
