@@ -1,4 +1,4 @@
-"""The exception for faults that the user can correct; apart from `structures`, which imports torch."""
+"""The exception for errors that the user can fix; apart from `structures`, which imports torch."""
 
 
 class DetrLiteError(Exception):

@@ -38,14 +38,18 @@ def shorten_list(values: Sequence[object], limit: int = 5) -> str:
     return ", ".join(map(str, values[:limit])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+TOOLS = ("train", "evaluate", "predict", "visualize", "export", "import_checkpoint", "benchmark")
+"""Names of the scripts in `tools/`."""
+
+
 def command_line(command: str = "") -> str:
     """How to call a command the way this program was called, for messages to paste.
 
     "python tools/train.py" from a checkout, "python -m detr_lite train", or else "detr-lite train".
     """
     called = Path(sys.argv[0])
-    script = called.with_name("import_checkpoint.py" if command == "import" else f"{command}.py")
-    if called.absolute().parent.name == "tools" and (script.is_file() or not command):
+    if called.stem in TOOLS and called.absolute().parent.name == "tools":
+        script = called.with_name("import_checkpoint.py" if command == "import" else f"{command}.py")
         return f"python {shlex.quote(str(script))}"
     is_module = called.name == "__main__.py" and called.parent.name == "detr_lite"
     return f"{'python -m detr_lite' if is_module else 'detr-lite'} {command}".rstrip()

@@ -16,6 +16,9 @@ from detr_lite.cli.detections_file import save_image
 from detr_lite.io import PART, atomic_write, backup_file, remove_parts
 from detr_lite.structures import DetrLiteError
 
+NEW, OLD = "0123456789abcdef", "fedcba9876543210"
+"""Names of temporary files."""
+
 
 def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
@@ -49,9 +52,15 @@ def test_two_hosts_with_the_same_process_id_write_into_one_folder(tmp_path: Path
     assert names_in(tmp_path) == {"a", "b"}
 
 
+def test_hidden_files_of_other_programs_stay(tmp_path: Path) -> None:
+    (tmp_path / f".download{PART}").write_text("half")
+    remove_parts(tmp_path)
+    assert names_in(tmp_path) == {f".download{PART}"}
+
+
 def test_leftovers_are_removed_but_no_file_that_is_being_written(tmp_path: Path) -> None:
-    (tmp_path / f".0123{PART}").write_text("half")
-    (tmp_path / f".link{PART}").symlink_to(tmp_path / "nowhere")
+    (tmp_path / f".{OLD}{PART}").write_text("half")
+    (tmp_path / f".{NEW}{PART}").symlink_to(tmp_path / "nowhere")
 
     def clean_up(file: IO[bytes]) -> None:
         file.write(b"content")
@@ -68,12 +77,12 @@ def test_without_locks_only_old_leftovers_are_removed(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(io, "lock_descriptor", fail)
-    for name in ("new", "old"):
+    for name in (NEW, OLD):
         (tmp_path / f".{name}{PART}").write_text("half")
     hours_ago = time.time() - 2 * io.ABANDONED_SECONDS
-    os.utime(tmp_path / f".old{PART}", (hours_ago, hours_ago))
+    os.utime(tmp_path / f".{OLD}{PART}", (hours_ago, hours_ago))
     remove_parts(tmp_path)
-    assert names_in(tmp_path) == {f".new{PART}"}
+    assert names_in(tmp_path) == {f".{NEW}{PART}"}
     atomic_write(tmp_path / "a", lambda file: file.write(b"content"))
     assert (tmp_path / "a").read_text() == "content"
 

@@ -17,7 +17,15 @@ def test_a_long_list_says_how_many_more_there_are(count: int, expected: str) -> 
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3599, "59:59"), (7210, "2:00:10"), (-1, "0:00"), (math.inf, "?:??")],
+    [
+        (0.0, "0:00"),
+        (59.4, "0:59"),
+        (59.6, "1:00"),
+        (3599.0, "59:59"),
+        (7210.0, "2:00:10"),
+        (-1.0, "0:00"),
+        (math.inf, "?:??"),
+    ],
 )
 def test_durations(seconds: float, expected: str) -> None:
     assert format_duration(seconds) == expected

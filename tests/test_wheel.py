@@ -39,8 +39,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(PROJECT / name, source)
     for name in ("detr_lite", "configs", "benchmarks"):
         shutil.copytree(PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    old = source / "build" / "lib" / "detr_lite" / "left_behind.py"  # by a build before a module was renamed
+    old.parent.mkdir(parents=True)
+    old.touch()
     run(*PIP, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", folder, source)
     (wheel,) = folder.glob("*.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if "left_behind" in name]
     return wheel
 
 

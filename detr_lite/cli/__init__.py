@@ -1,1 +1,1 @@
-"""The commands: `main.py` is the door, and each command a module with its options and its work."""
+"""The commands: `main.py` dispatches to one module per command, which has its options and its work."""

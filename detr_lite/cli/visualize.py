@@ -46,7 +46,7 @@ def main(words: Sequence[str]) -> None:
     given: dict[str, Any] = {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
     page = given.pop("explore", None)
     if page in (None, True) and "output" not in given:
-        parser.error("the following arguments are required: --output")
+        parser.error("give --output" if page is None else "give --explore PAGE.html, or --output")
     if page not in (None, True) and "output" in given:
         parser.error("give --output or --explore PAGE.html, not both")
     for name in ("truth", "budget") if page is None else ("figure", "detection", "points"):

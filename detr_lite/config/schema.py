@@ -20,7 +20,7 @@ class DataConfig:
     batch_size: int | None = None
     """Images per device and step; by default 2 or 4 on the CPU, and 4 to 16, growing with the dataset, elsewhere."""
     image_size: int | None = None
-    """Pixels of the side that resize names; by default chosen from the sizes of the training images and objects."""
+    """Pixels of the side that resize scales; by default chosen from the sizes of the training images and objects."""
     resize: Literal["longest", "fit", "shortest"] | None = None
     """"longest": scale down to this longer side; "fit": also scale up; "shortest": as usual for COCO, scale to this
     shorter side, the longer one at most 5/3 of it. By default "longest", or "fit" if objects would be too small."""

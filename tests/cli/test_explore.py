@@ -61,7 +61,6 @@ def test_a_page_of_all_images(run_tool: Tool, checkpoint: Path, photos: Path, ti
         (["--explore", "OUT"], "explorer.html"),
         (["--explore", "--output", "OUT"], "explorer.html"),
         (["--explore", "--output", "OUT/b.html"], "b.html"),
-        (["--explore", "OUT/a.html", "--output", "elsewhere"], "a.html"),
     ],
 )
 def test_where_the_page_is_written(
@@ -91,10 +90,11 @@ def test_an_existing_page_stays_without_overwrite(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--explore"], "the following arguments are required: --output"),
-        ([], "the following arguments are required: --output"),
+        (["--explore"], "give --explore PAGE.html, or --output"),
+        ([], "give --output"),
         (["--output", "out", "--truth", "a.json"], "--truth needs --explore"),
         (["--output", "out", "--budget", "3"], "--budget needs --explore"),
+        (["--explore", "p.html", "--output", "elsewhere"], "give --output or --explore PAGE.html, not both"),
         (["--explore", "p.html", "--points", "3,4"], "--points cannot be combined with --explore"),
         (["--explore", "p.html", "--figure", "query_boxes"], "--figure cannot be combined with --explore"),
         (["--explore", "p.html", "--heads", "0,1"], "--heads is '0,1'; for a page it must be"),
@@ -126,7 +126,9 @@ def test_what_is_no_image_is_named_and_the_others_are_in_the_page(
     (photos / "broken.jpg").write_bytes(b"no image")
     page = tmp_path / "page.html"
     message = refusal("visualize", "--checkpoint", checkpoint, "--source", photos, "--explore", page)
-    assert message.endswith(f"could not be read as images ({photos}/broken.jpg); the other 2 are in {page}")
+    assert message.endswith(
+        f"could not be read as images ({photos}/broken.jpg); the results of the other 2 are in {page}"
+    )
     assert len(metadata_in(page)["scenes"]) == 2
 
 

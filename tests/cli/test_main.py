@@ -88,6 +88,7 @@ def test_every_command_has_a_script_in_tools_that_does_the_same() -> None:
         ("/usr/local/bin/detr-lite", "detr-lite import"),
         ("tools/train.py", "python tools/import_checkpoint.py"),
         ("/my project/tools/train.py", "python '/my project/tools/import_checkpoint.py'"),
+        ("/project/tools/another.py", "detr-lite import"),
         ("/site-packages/detr_lite/__main__.py", "python -m detr_lite import"),
         ("/site-packages/pytest/__main__.py", "detr-lite import"),
         ("-c", "detr-lite import"),

@@ -93,6 +93,7 @@ def test_a_resumed_run_shows_no_step_twice(train: Callable[..., Path]) -> None:
     assert len(list((folder / "tensorboard").glob("events*"))) == 3
 
 
+@pytest.mark.slow
 def test_overwriting_removes_the_earlier_logs_and_nothing_else(train: Callable[..., Path]) -> None:
     folder = train("--trainer.max_epochs", 6)
     mine = [folder / "tensorboard" / "notes.txt", folder / "wandb" / "notes.txt", folder / "wandb" / "mine" / "a.txt"]

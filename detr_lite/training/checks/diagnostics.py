@@ -180,7 +180,7 @@ class TrainingDiagnostics(Callback):
         if is_zero and self.progress.is_over and step < LATE_STEPS and not self.reported:
             length = "max_minutes" if self.progress.max_seconds is not None else "max_epochs"
             logger.warning(
-                f"AP is close to 0 after {step:,} steps, and training from random weights takes some hundreds; "
+                f"AP is close to 0 after {step:,} steps; training from random weights takes several hundred: "
                 f"give more --trainer.{length}"
             )
         # A wrong learning rate shows in the predictions too: one warning is enough.

@@ -126,6 +126,7 @@ def test_a_resumed_run_goes_on_with_it(config: Config, tmp_path: Path) -> None:
         assert first.tobytes() == second.tobytes()
 
 
+@pytest.mark.slow
 def test_a_new_run_in_the_folder_begins_anew(config: Config, tmp_path: Path) -> None:
     train(config, tmp_path)
     train(with_trainer(config, max_epochs=1, num_evaluations=1), tmp_path, overwrite=True)
@@ -202,6 +203,7 @@ def test_data_without_objects_are_measured_as_none_and_not_drawn(
     assert not (tmp_path / "run/attention.webp").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lite", "detr"])
 def test_more_objects_than_queries(config: Config, tmp_path: Path, name: Any) -> None:
     """Of an image of two objects one has no query, and its panel says so."""

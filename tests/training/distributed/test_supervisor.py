@@ -40,6 +40,7 @@ def hang(command: str | None, err: Path) -> None:
         time.sleep(50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [("exit 2", 2, ""), ("kill -KILL $$", 1, f"error: {KILLED}\n"), (None, 1, "")],

@@ -170,12 +170,22 @@ def test_without_locks_in_the_file_system_there_is_only_a_warning(
     assert capsys.readouterr().out == expected
 
 
+LEFT = "0123456789abcdef"
+"""What names a temporary file: any 16 hexadecimal digits."""
+
+
 def test_half_written_files_of_killed_runs_are_removed(tmp_path: Path) -> None:
-    for name in (".1.part", "checkpoints/.17.part", "evaluation/.17.part", "checkpoints/mine.part"):
+    for name in (
+        f".{LEFT}.part",
+        f"checkpoints/.{LEFT}.part",
+        f"evaluation/.{LEFT}.part",
+        "checkpoints/mine.part",
+        ".other.part",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("half")
     take_folder(tmp_path, overwrite=False).release()
-    assert files_in(tmp_path) == {"checkpoints/mine.part"}
+    assert files_in(tmp_path) == {"checkpoints/mine.part", ".other.part"}
 
 
 @pytest.fixture

@@ -171,6 +171,7 @@ def test_a_run_can_be_resumed_from_its_best_checkpoint(
     assert steps == [row["step"] for row in timeless_rows_of(uninterrupted) if int(row["step"]) > 6]
 
 
+@pytest.mark.slow
 def test_a_missing_best_checkpoint_is_replaced_by_the_next(
     run_tool: Callable[..., Any], finished_run: Path, tmp_path: Path
 ) -> None:
