@@ -9,5 +9,6 @@ from detr_lite.structures import Batch, Target
 
 
 def collate(samples: Sequence[tuple[Float[Tensor, "3 _ _"], Target]]) -> Batch:
+    """Pad normalized images (3 height width) of any sizes to the largest height and width among them."""
     images, targets = zip(*samples, strict=True)
     return Batch.from_images(images, targets)

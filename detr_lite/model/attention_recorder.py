@@ -40,9 +40,11 @@ class AttentionRecorder:
         self._by_layer: dict[int, Tensor] = {}
 
     def needs(self, layer: int) -> bool:
+        """Whether this layer must compute its weights at all."""
         return layer in self.layers
 
     def add(self, layer: int, weights: Float[Tensor, "batch head row token"]) -> None:
+        """Keep what is selected of one layer's weights; the rest is freed with the tensor."""
         if not self.is_complete:
             weights = weights[:, self.heads][:, :, self.rows]
         self._by_layer[layer] = weights.mean(1, keepdim=True) if self.mean else weights

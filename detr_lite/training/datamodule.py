@@ -39,7 +39,13 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader[Batch]:
-    """Batches of images of similar shape."""
+    """Batches of images of similar shape.
+
+    Args:
+        resize: as in `transform`; it gives the sizes that the images will have.
+        shuffle: draw the order, and the random numbers of each image's augmentation, from `seed`, epoch and index.
+        rank, world_size: which share of each step's images to load.
+    """
     batches = BucketedBatchSampler(
         sizes=[resize.target_size(image.height, image.width) for image in split.images],
         batch_size=batch_size,
