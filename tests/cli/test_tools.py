@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,11 +153,9 @@ def test_train_without_the_backbones_weights(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    start = time.monotonic()
     message = train_refusal("--model.pretrained", "true")
     assert "pretrained weights of resnet10t" in message
     assert "--model.pretrained false" in message
-    assert time.monotonic() - start < 10
 
 
 @pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="may write everywhere")

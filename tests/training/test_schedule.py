@@ -158,4 +158,4 @@ def test_all_ranks_use_the_clock_of_rank_0() -> None:
 def test_the_clock_counts_real_seconds() -> None:
     progress = TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1)
     run(Toy(lambda seconds: time.sleep(0.02)), progress)
-    assert 5 * 0.02 <= progress.seconds < 5
+    assert progress.seconds >= 5 * 0.02
