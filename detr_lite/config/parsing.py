@@ -146,7 +146,8 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 def write_config(config: Config, path: Path) -> None:
     """Write the settings as a file for `--config`; an old file stays whole if this fails."""
     text = yaml.safe_dump(asdict(config), sort_keys=False)
-    atomic_write(path, lambda file: file.write(text.encode()))
+    # Not durable: a run that a power cut ends before its first checkpoint has nothing to lose.
+    atomic_write(path, lambda file: file.write(text.encode()), durable=False)
 
 
 def fits(value: Any, hint: Any) -> bool:
