@@ -73,7 +73,8 @@ def test_memory_and_open_files_do_not_grow(tiny_config: Config, tmp_path: Path) 
     late = [taken for taken in samples if taken.step >= 3 * STEPS / 4]
     assert min(len(early), len(late)) >= 10
     # Medians, as an evaluation briefly needs more, and each tensor on its way from a worker is an open file.
-    # Were the batch of each step kept, it would be 15 MB and 900 files more.
-    for what, growth in (("main", 8), ("worker", 4), ("files", 12)):
+    # Were the batch of each step kept, it would be 15 MB and 900 files more. A forked worker also copies pages of its
+    # parent as it touches them (13 MB were seen), so what it keeps shows in its open files.
+    for what, growth in (("main", 8), ("worker", 40), ("files", 12)):
         before, after = (median(getattr(taken, what) for taken in part) for part in (early, late))
         assert after <= before + growth, f"{what}: {before:.1f}, then {after:.1f}"
