@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from detr_lite.errors import DetrLiteError as DetrLiteError
@@ -25,6 +26,7 @@ class Target:
     boxes_cxcywh: Float[Tensor, "object 4"]
     labels: Int[Tensor, " object"]
     image_id: int
+    """The image's place in its split."""
     original_size: tuple[int, int]
     """(height, width) of the file, in pixels."""
 
@@ -203,3 +205,29 @@ class Detections:
     def above(self, threshold: float) -> "Detections":
         """The detections whose score is at least `threshold`."""
         return self[self.scores >= threshold]
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """The true objects of many images as arrays, for evaluation. Boxes are in pixels of the original images."""
+
+    num_images: int
+    image_index: Int64[np.ndarray, " object"]
+    """0 .. num_images - 1."""
+    labels: Int64[np.ndarray, " object"]
+    """Contiguous, 0 .. classes - 1."""
+    boxes_xywh: Float64[np.ndarray, "object 4"]
+    areas: Float64[np.ndarray, " object"]
+    """By which COCO's metrics call an object small, medium or large: that of its outline where there is one."""
+    is_crowd: Bool[np.ndarray, " object"]
+    """Regions in which detections are neither right nor wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionArrays:
+    """The detections in many images as arrays, for evaluation. Boxes are in pixels of the original images."""
+
+    image_index: Int64[np.ndarray, " detection"]
+    labels: Int64[np.ndarray, " detection"]
+    boxes_xywh: Float64[np.ndarray, "detection 4"]
+    scores: Float64[np.ndarray, " detection"]

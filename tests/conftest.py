@@ -1,9 +1,11 @@
 """What many tests start from: a data set of a few drawn images, settings for a model of a moment, and the tools."""
 
 import json
+import os
 import runpy
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from detr_lite.cli.command import configure_logging
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig, write_config
 
 pytest.register_assert_rewrite("tests.helpers")
+_CACHE = tempfile.TemporaryDirectory(prefix="detr_lite_cache_")  # removed when the process ends
+os.environ["DETR_LITE_CACHE"] = _CACHE.name
 configure_logging()  # as every command does, so that tests see on stdout what users see
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -1,0 +1,158 @@
+"""From a dataset folder in any known format to checked splits."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detr_lite.data.cache import cache_file, file_stamps, load_cached, save_cached
+from detr_lite.data.checks import check_annotations
+from detr_lite.data.formats.recognize import Source, find_source
+from detr_lite.data.garbage import refuse_garbage
+from detr_lite.data.image_check import check_images
+from detr_lite.data.records import PackedStrings, RawSplit, Split, make_split, split_arrays, split_from_arrays
+from detr_lite.data.report import OnFault, SplitReport, raise_refused
+from detr_lite.structures import DetrLiteError
+from detr_lite.text import shorten_list
+
+logger = logging.getLogger(__name__)
+
+VAL_SHARE = 0.2
+"""Share of the training images that become the validation split of a dataset without one."""
+
+Orientation = str
+""""upright" or "stored"."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a dataset is to be read."""
+
+    on_fault: OnFault = "repair"
+    orientation: Orientation = "upright"
+    """Of images whose EXIF orientation the sizes in the annotations do not settle."""
+
+
+def read_split(root: Path, split: str, reading: Reading | None = None) -> Split:
+    """One split; raises `DetrLiteError` with everything that forbids using it."""
+    return read_dataset(root, (split,), reading)[split]
+
+
+def read_dataset(
+    root: Path, splits: Sequence[str] = ("train", "val"), reading: Reading | None = None
+) -> dict[str, Split]:
+    """Read and check splits of a dataset in any known format: annotations, and every image file.
+
+    The result is cached by the size and time of all files, so that a second call takes a moment.
+
+    Raises `DetrLiteError` with everything that forbids using the dataset, in all splits at once.
+    """
+    examined = examine(root, splits, reading or Reading())
+    raise_refused(split.report for split in examined.values())
+    return examined
+
+
+def examine(root: Path, splits: Sequence[str], reading: Reading) -> dict[str, Split]:
+    """As `read_dataset`, but what forbids using a split stays in its report.
+
+    Raises `DetrLiteError` for files that cannot be read as any known format.
+    """
+    source = find_source(root)
+    examined: dict[str, Split] = {}
+    errors: list[str] = []
+    for split in splits:
+        try:
+            examined[split] = _cached_split(source, split, reading)
+        except DetrLiteError as error:
+            errors.append(str(error))
+    if errors:
+        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
+    return examined
+
+
+def join_categories(train: Split, val: Split) -> Split:
+    """The validation split under the labels of training, joined by name.
+
+    Classes that only one of the two lists are no fault; objects of a class that training does not list are refused in
+    the split's report.
+    """
+    known = {category.name for category in train.categories}
+    used = np.unique(val.ground_truth.labels[~val.ground_truth.is_crowd])
+    unknown = [val.categories[label].name for label in used if val.categories[label].name not in known]
+    if unknown:
+        val.report.refuse(
+            "unknown_class",
+            f"has objects of classes that {train.report.source} does not list ({shorten_list(unknown)}); add these "
+            "classes to training, or take their objects out",
+        )
+        return val
+    return val.with_categories(train.categories)
+
+
+def _cached_split(source: Source, split: str, reading: Reading) -> Split:
+    """The split from the cache if none of its files has changed since, else read and checked."""
+    name, is_share = _stored_name(source, split)
+    file = cache_file("split", source.root.resolve(), split, is_share, reading.on_fault, reading.orientation)
+    cached = load_cached(file)
+    files = [str(path) for path in source.files(name)]
+    if cached is not None:
+        arrays, facts = cached
+        paths = PackedStrings([])
+        paths.bytes, paths.ends = arrays.pop("all_path_bytes"), arrays.pop("all_path_ends")
+        if facts.pop("files") == files and np.array_equal(arrays.pop("stamps"), file_stamps([*files, *paths])):
+            return split_from_arrays(arrays, facts)
+    logger.info(f"reading and checking {source.splits[name]} ({source.format}), split {split}")
+    report = SplitReport(_shown_source(source, name), reading.on_fault)
+    raw = source.read(name, report)
+    if is_share:
+        raw = _share(raw, report, split)
+    all_paths = PackedStrings(raw.paths)
+    checked = check_images(raw, report, reading.orientation)
+    refuse_garbage(checked, report)
+    checked = check_annotations(checked, report, is_training=split == "train")
+    result = make_split(source.root, split, source.splits[name], source.format, checked, report)
+    arrays, facts = split_arrays(result)
+    stored: dict[str, np.ndarray] = {"all_path_bytes": all_paths.bytes, "all_path_ends": all_paths.ends}
+    stamps = file_stamps([*files, *raw.paths])
+    save_cached(file, {**arrays, **stored, "stamps": stamps}, {**facts, "files": files})
+    return result
+
+
+def _stored_name(source: Source, split: str) -> tuple[str, bool]:
+    """The split of the source that this split is read from, and whether it is a share of it."""
+    is_without_val = "train" in source.splits and "val" not in source.splits
+    if split in ("train", "val") and is_without_val:
+        return "train", True
+    if split in source.splits:
+        return split, False
+    raise DetrLiteError(
+        f"{source.root} ({source.format}): has no split {split}; it has {shorten_list(list(source.splits))}"
+    )
+
+
+def _share(raw: RawSplit, report: SplitReport, split: str) -> RawSplit:
+    """The part of a dataset without a validation split that is trained on, or held out for validation.
+
+    An image's part depends on its name alone, so that it stays where it is when images are added.
+    """
+    if len(raw.names) < 2:
+        raise DetrLiteError(f"{report.source}: has one image and no validation split; add another image or a split")
+    ranks = np.argsort([hashlib.sha256(name.encode(errors="replace")).hexdigest() for name in raw.names])
+    is_val = np.zeros(len(raw.names), dtype=bool)
+    is_val[ranks[: max(1, round(VAL_SHARE * len(ranks)))]] = True
+    report.note(
+        "no_validation_split",
+        f"there is no validation split: {int(is_val.sum()):,} of {len(ranks):,} images, chosen by a hash of their "
+        "names, are held out of training for it",
+    )
+    keep = is_val if split == "val" else ~is_val
+    report.totals["image"] = int(keep.sum()) + report.skipped["image"]
+    return raw.keep_images(keep)
+
+
+def _shown_source(source: Source, name: str) -> str:
+    path = source.splits[name]
+    return str(path.relative_to(source.root)) if path.is_relative_to(source.root) else str(path)

@@ -1,0 +1,269 @@
+"""A split of a dataset as arrays: as a format's reader found it, and as training and evaluation use it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
+
+from detr_lite.data.report import SplitReport
+from detr_lite.structures import Category, GroundTruth
+from detr_lite.text import printable
+
+ImageId = int | str
+
+
+@dataclass(frozen=True, eq=False)
+class RawSplit:
+    """A split as its format's reader found it: every value has its type, but none has been judged.
+
+    The checks of `detr_lite.data.checks` and `detr_lite.data.image_check` return a corrected copy.
+    """
+
+    categories: tuple[Category, ...]
+    """Under the dataset's own ids; a label is an index here."""
+    image_ids: list[ImageId]
+    """The dataset's own; formats without ids number the images from 1."""
+    names: list[str]
+    """How messages call each image: its path relative to the dataset folder, or `file_name`."""
+    paths: list[str]
+    """The file of each image; it need not exist."""
+    sizes_wh: Float64[np.ndarray, "image 2"]
+    """Width and height as the annotations say; NaN where they do not."""
+    image_index: Int64[np.ndarray, " annotation"]
+    labels: Int64[np.ndarray, " annotation"]
+    boxes_xywh: Float64[np.ndarray, "annotation 4"]
+    """In pixels; NaN where there is no box that could be read."""
+    areas: Float64[np.ndarray, " annotation"]
+    """Of the objects, as the annotations say; NaN where they do not."""
+    is_crowd: Bool[np.ndarray, " annotation"]
+    origin: Int64[np.ndarray, " annotation"]
+    """The number of each annotation in the file, counted from 0."""
+    name_annotation: Callable[[int], str]
+    """How messages call the annotation of this `origin`, such as "annotation 17" or "labels/a.txt line 3"."""
+
+    def name_of(self, annotation: int) -> str:
+        """How messages call the annotation at this place in the arrays."""
+        return self.name_annotation(int(self.origin[annotation]))
+
+    def keep_annotations(self, keep: Bool[np.ndarray, " annotation"]) -> "RawSplit":
+        columns = ("image_index", "labels", "boxes_xywh", "areas", "is_crowd", "origin")
+        return replace(self, **{column: getattr(self, column)[keep] for column in columns})
+
+    def keep_images(self, keep: Bool[np.ndarray, " image"]) -> "RawSplit":
+        """Without some images and all their annotations."""
+        if keep.all():
+            return self
+        kept = self.keep_annotations(keep[self.image_index])
+        places = np.flatnonzero(keep).tolist()
+        return replace(
+            kept,
+            image_ids=[self.image_ids[place] for place in places],
+            names=[self.names[place] for place in places],
+            paths=[self.paths[place] for place in places],
+            sizes_wh=self.sizes_wh[keep],
+            image_index=(np.cumsum(keep) - 1)[kept.image_index],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """One image with its training objects: no `iscrowd` regions, boxes clipped to the image and with an area."""
+
+    index: int
+    """In the split's arrays; `Target.image_id`."""
+    path: Path
+    width: int
+    height: int
+    boxes_xyxy: Float32[np.ndarray, "object 4"]
+    """In pixels."""
+    labels: Int64[np.ndarray, " object"]
+    """Contiguous, 0 .. classes - 1."""
+
+
+class PackedStrings(Sequence[str]):
+    """Strings in one array, whose memory forked data loading workers share with the main process.
+
+    Of Python strings every worker would end up with its own copy, because reading one writes its reference count.
+    """
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
+        self.ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        self.bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self.bytes[self.ends[place] : self.ends[place + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecords(Sequence[ImageRecord]):
+    """The images of a split with their training objects, in arrays; a record is made when it is asked for."""
+
+    paths: PackedStrings
+    sizes_wh: Int32[np.ndarray, "image 2"]
+    boxes_xyxy: Float32[np.ndarray, "object 4"]
+    """In the order of the images."""
+    labels: Int64[np.ndarray, " object"]
+    ends: Int64[np.ndarray, " ends"]
+    """The objects of image i are those from `ends[i]` up to `ends[i + 1]`."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def counts(self) -> Int64[np.ndarray, " image"]:
+        """Training objects of each image."""
+        return np.diff(self.ends)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ImageRecord, ...]: ...
+    def __getitem__(self, index: int | slice) -> ImageRecord | tuple[ImageRecord, ...]:
+        if isinstance(index, slice):
+            return tuple(self[place] for place in range(*index.indices(len(self))))
+        place = range(len(self))[index]
+        width, height = self.sizes_wh[place].tolist()
+        objects = slice(self.ends[place], self.ends[place + 1])
+        return ImageRecord(
+            place, Path(self.paths[place]), width, height, self.boxes_xyxy[objects], self.labels[objects]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split ("train", "val", "test") of a dataset, checked."""
+
+    root: Path
+    name: str
+    source: Path
+    """The annotation file, or the folder of annotation files."""
+    format: str
+    """Such as "COCO" or "YOLO"."""
+    categories: tuple[Category, ...]
+    """Under the dataset's own ids; an object's label is the index here."""
+    images: ImageRecords
+    """With the objects to train on."""
+    image_ids: tuple[ImageId, ...]
+    """The dataset's own id of each image, for files that go out."""
+    ground_truth: GroundTruth
+    """The objects to evaluate on: boxes as the annotations have them, not clipped, and crowd regions too."""
+    report: SplitReport
+
+    @cached_property
+    def has_objects(self) -> bool:
+        """Whether there is an object to find, without which there is no AP."""
+        return not bool(self.ground_truth.is_crowd.all())
+
+    def with_categories(self, categories: Sequence[Category]) -> "Split":
+        """The same objects under the labels of other categories, which include all names that have objects here."""
+        if tuple(categories) == self.categories:
+            return self
+        label_of = {category.name: label for label, category in enumerate(categories)}
+        labels = np.array([label_of.get(category.name, -1) for category in self.categories], dtype=np.int64)
+        return replace(
+            self,
+            categories=tuple(categories),
+            images=replace(self.images, labels=labels[self.images.labels]),
+            ground_truth=replace(self.ground_truth, labels=labels[self.ground_truth.labels]),
+        )
+
+    def describe(self) -> str:
+        """One line for the log."""
+        images, objects, empty = len(self.images), len(self.images.labels), int((self.images.counts == 0).sum())
+        return (
+            f"{printable(self.source)} ({self.format}): {images:,} image{'s' * (images != 1)} with {objects:,} "
+            f"object{'s' * (objects != 1)} of {len(self.categories)} "
+            f"{'category' if len(self.categories) == 1 else 'categories'}; {empty:,} without objects"
+        )
+
+
+def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, report: SplitReport) -> Split:
+    """The split of a raw one whose values have all been checked: sizes are whole, boxes finite."""
+    sizes_wh = raw.sizes_wh.astype(np.int32)
+    limit = raw.sizes_wh[raw.image_index]
+    low, high = raw.boxes_xywh[:, :2], raw.boxes_xywh[:, :2] + raw.boxes_xywh[:, 2:]
+    clipped_xyxy = np.concatenate([low.clip(0, limit), high.clip(0, limit)], axis=1).astype(np.float32)
+    is_visible = (clipped_xyxy[:, 2:] > clipped_xyxy[:, :2]).all(axis=1)
+    kept = np.flatnonzero(is_visible & ~raw.is_crowd)
+    kept = kept[np.argsort(raw.image_index[kept], kind="stable")]
+    counts = np.bincount(raw.image_index[kept], minlength=len(raw.paths))
+    return Split(
+        root=root,
+        name=name,
+        source=source,
+        format=format,
+        categories=raw.categories,
+        images=ImageRecords(
+            paths=PackedStrings(raw.paths),
+            sizes_wh=sizes_wh,
+            boxes_xyxy=clipped_xyxy[kept],
+            labels=raw.labels[kept],
+            ends=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        ),
+        image_ids=tuple(raw.image_ids),
+        ground_truth=GroundTruth(
+            num_images=len(raw.paths),
+            image_index=raw.image_index,
+            labels=raw.labels,
+            boxes_xywh=raw.boxes_xywh,
+            areas=raw.areas,
+            is_crowd=raw.is_crowd,
+        ),
+        report=report,
+    )
+
+
+def split_arrays(split: Split) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A split as arrays and JSON values, for the cache."""
+    images, truth = split.images, split.ground_truth
+    arrays: dict[str, np.ndarray] = {
+        "path_bytes": images.paths.bytes, "path_ends": images.paths.ends, "sizes_wh": images.sizes_wh,
+        "boxes_xyxy": images.boxes_xyxy, "labels": images.labels, "ends": images.ends,
+        "true_image": truth.image_index, "true_labels": truth.labels, "true_boxes_xywh": truth.boxes_xywh,
+        "true_areas": truth.areas, "true_crowd": truth.is_crowd,
+    }  # fmt: skip
+    facts: dict[str, Any] = {
+        "root": str(split.root), "name": split.name, "source": str(split.source), "format": split.format,
+        "categories": [[category.id, category.name] for category in split.categories],
+        "image_ids": list(split.image_ids), "report": split.report.to_dict(),
+    }  # fmt: skip
+    return arrays, facts
+
+
+def split_from_arrays(arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Split:
+    """The split of `split_arrays`."""
+    paths = PackedStrings([])
+    paths.bytes, paths.ends = arrays["path_bytes"], arrays["path_ends"]
+    return Split(
+        root=Path(facts["root"]),
+        name=facts["name"],
+        source=Path(facts["source"]),
+        format=facts["format"],
+        categories=tuple(Category(id, name) for id, name in facts["categories"]),
+        images=ImageRecords(paths, arrays["sizes_wh"], arrays["boxes_xyxy"], arrays["labels"], arrays["ends"]),
+        image_ids=tuple(facts["image_ids"]),
+        ground_truth=GroundTruth(
+            num_images=len(paths),
+            image_index=arrays["true_image"],
+            labels=arrays["true_labels"],
+            boxes_xywh=arrays["true_boxes_xywh"],
+            areas=arrays["true_areas"],
+            is_crowd=arrays["true_crowd"],
+        ),
+        report=SplitReport.from_dict(facts["report"]),
+    )
