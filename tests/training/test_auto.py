@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
-from detr_lite.data.coco import CocoSplit, ImageRecord
+from detr_lite.data.records import ImageRecord, Split
 from detr_lite.structures import Category
 from detr_lite.training.auto import RATES, choose_sizes, keep_choices
 
 
-def split(images: int, side: int, extents: dict[int, float], objects: int = 4) -> CocoSplit:
+def split(images: int, side: int, extents: dict[int, float], objects: int = 4) -> Split:
     """Images of side x side / 2, each with `objects` square objects, whose labels and extents come in turn."""
     kinds = sorted(extents)
     records = []
@@ -24,10 +24,10 @@ def split(images: int, side: int, extents: dict[int, float], objects: int = 4) -
         records.append(ImageRecord(index, Path(f"{index}.png"), side, side // 2, boxes_xyxy, labels))
     categories = (Category(1, "ant"), Category(5, "bear"))
     root = Path("somewhere")
-    return CocoSplit(root, "train", root, root, categories, tuple(records), {}, ())
+    return Split(root, "train", root, root, categories, tuple(records), {}, ())
 
 
-def chosen(train: CocoSplit, **data: object) -> Config:
+def chosen(train: Split, **data: object) -> Config:
     return choose_sizes(Config(data=DataConfig(**data)), train)[0]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from detr_lite.data.sampler import SeededBatchSampler
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.training.datamodule import DetectionData, default_workers, make_loader

@@ -9,7 +9,8 @@ from torch import nn
 
 from detr_lite.build import build_model, build_postprocess
 from detr_lite.config import Config
-from detr_lite.data.coco import CocoDetection, read_split
+from detr_lite.data.dataset import DetectionDataset
+from detr_lite.data.reading import read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.training import samples
 
@@ -18,7 +19,7 @@ from detr_lite.training import samples
 def parts(tiny_config: Config, tiny_data: Path):
     torch.manual_seed(0)
     split = read_split(tiny_data, "val")
-    images = CocoDetection(split, evaluation_transform(ResizeRule("longest", 64)))
+    images = DetectionDataset(split, evaluation_transform(ResizeRule("longest", 64)))
     names = [category.name for category in split.categories]
     return build_model(tiny_config.model, len(names)), build_postprocess(tiny_config.model, names), images
 
