@@ -16,7 +16,7 @@ from torch import Tensor
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
 from detr_lite.config import Config
 from detr_lite.data.reading import read_split
-from detr_lite.data.records import ImageRecord, Split
+from detr_lite.data.records import Split
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, explain_zero
 from detr_lite.structures import Category, Detections
@@ -35,6 +35,7 @@ from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
 from detr_lite.training.schedule import LRSchedule, TrainingProgress
 from tests.helpers.run_files import rows_of
+from tests.helpers.splits import split_of
 
 IMAGES, CLASSES, SIDE = 30, 3, 100
 
@@ -44,28 +45,18 @@ def truth() -> Split:
     """30 images with three objects each, of a class each; only their boxes exist."""
     generator = np.random.default_rng(0)
     categories = tuple(Category(id, f"c{id}") for id in (3, 7, 90))
-    records, annotations = [], []
-    for image in range(IMAGES):
+    all_boxes = []
+    for _ in range(IMAGES):
         low = generator.uniform(0, 50, (3, 2)).astype(np.float32)
-        boxes_xyxy = np.concatenate([low, low + generator.uniform(20, 45, (3, 2))], axis=1).astype(np.float32)
-        records.append(ImageRecord(image, Path(f"{image}.png"), SIDE, SIDE, boxes_xyxy, np.arange(3)))
-        for (x1, y1, x2, y2), category in zip(boxes_xyxy.tolist(), categories, strict=True):
-            bbox = [x1, y1, x2 - x1, y2 - y1]
-            annotations.append({"id": len(annotations) + 1, "image_id": image, "category_id": category.id,
-                                "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0})  # fmt: skip
-    content = {
-        "images": [{"id": record.id, "width": SIDE, "height": SIDE} for record in records],
-        "annotations": annotations,
-        "categories": [{"id": category.id, "name": category.name} for category in categories],
-    }
-    return Split(Path(), "val", Path("val.json"), Path(), categories, tuple(records), content, ())
+        all_boxes.append(np.concatenate([low, low + generator.uniform(20, 45, (3, 2))], axis=1).astype(np.float32))
+    return split_of([(SIDE, SIDE)] * IMAGES, all_boxes, [np.arange(3)] * IMAGES, categories, "val")
 
 
 def detections_at(split: Split, labels: Sequence[int] = (0, 1, 2), shift: float = 0.0) -> dict[int, Detections]:
     """The true boxes, moved by `shift`, with these labels."""
     scores = torch.tensor([0.9, 0.8, 0.7])
     return {
-        record.id: Detections(
+        record.index: Detections(
             torch.tensor(record.boxes_xyxy) + shift, scores, torch.tensor(labels), torch.arange(3), ("a", "b", "c")
         )
         for record in split.images
@@ -74,7 +65,7 @@ def detections_at(split: Split, labels: Sequence[int] = (0, 1, 2), shift: float 
 
 def same_everywhere(split: Split, boxes_xyxy: Tensor) -> dict[int, Detections]:
     scores = torch.tensor([0.3, 0.2, 0.1])
-    return {record.id: Detections(boxes_xyxy, scores, torch.arange(3), torch.arange(3)) for record in split.images}
+    return {record.index: Detections(boxes_xyxy, scores, torch.arange(3), torch.arange(3)) for record in split.images}
 
 
 class StillClock(TrainingProgress):
@@ -117,7 +108,7 @@ def test_a_healthy_run_gives_no_warning(finished_run: Path, tiny_data: Path, cap
     split = read_split(tiny_data, "val")
     callback = TrainingDiagnostics(StillClock(0.0), split, LearningRate(1.5e-3, default=1.5e-3), warmup_steps=2)
     results = json.loads((finished_run / "evaluation/detections.json").read_text())
-    found = {record.id: detections_of(results, record.id, split) for record in split.images}
+    found = {record.index: detections_of(results, record.id, split) for record in split.images}
     capsys.readouterr()
     for row in rows_of(finished_run):
         callback.progress.fraction = int(row["step"]) / 120
@@ -284,12 +275,7 @@ def test_each_query_counts_once() -> None:
     assert len(best_by_query(nothing)) == 0
     assert spread_over_queries({1: nothing}, {1: (10, 10)}) == 1.0
     assert spread_over_images({1: nothing, 2: detections}, {1: (10, 10), 2: (10, 10)}) == 1.0
-    assert (
-        detection_stats(
-            {}, Split(Path(), "", Path(), Path(), (), (), {"images": [], "annotations": [], "categories": []}, ())
-        ).classes.found
-        == 0
-    )
+    assert detection_stats({}, split_of([], [], [], [])).classes.found == 0
 
 
 def run(config: Config, epochs: int, every_steps: int = 1) -> TrainingDiagnostics:
