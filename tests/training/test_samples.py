@@ -60,7 +60,7 @@ def test_attention_is_drawn_for_the_first_image_with_detections(parts, tmp_path,
 
         def forward(self, batch, need_attention):
             output = model.eval()(batch, need_attention=need_attention)
-            if batch.targets[0].image_id == images.images[2].id:
+            if batch.targets[0].image_id == 2:
                 output.logits[..., 0, 1] = 9.0
             return output
 

@@ -183,7 +183,7 @@ def _overfit(
     groups = parameter_groups(model, lr, 1.0 if factor is None else factor, weight_decay=0.0, decay_all=False)
     if not groups:
         raise DetrLiteError("overfit check: all weights of the model are frozen, so that nothing can be learned")
-    _refuse_broken(model, batch)
+    _refuse_broken(model, batch, split)
     optimizer = make_optimizer(groups, fused=False)
     half = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
     totals: list[float] = []
@@ -199,7 +199,7 @@ def _overfit(
                 losses = module.criterion(model.train()(batch), batch.targets)
             totals.append(float(losses.total.detach()))
             if not math.isfinite(totals[-1]):
-                _refuse_loss(batch, losses.not_finite, len(totals))
+                _refuse_loss(batch, split, losses.not_finite, len(totals))
             optimizer.zero_grad()
             losses.total.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -246,7 +246,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
-def _refuse_broken(model: nn.Module, batch: Batch) -> None:
+def _refuse_broken(model: nn.Module, batch: Batch, split: Split) -> None:
     """Errors: weights or pixels are not finite before the first step."""
     assert batch.targets is not None
     broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
@@ -256,16 +256,17 @@ def _refuse_broken(model: nn.Module, batch: Batch) -> None:
         )
     for image, target in zip(batch.images, batch.targets, strict=True):
         if not image.isfinite().all():
-            raise DetrLiteError(f"overfit check: pixels of image {target.image_id} are not finite; replace the file")
+            file = split.file_name(target.image_id)
+            raise DetrLiteError(f"overfit check: pixels of {file} are not finite; replace the file")
 
 
-def _refuse_loss(batch: Batch, not_finite: Sequence[int], step: int) -> None:
+def _refuse_loss(batch: Batch, split: Split, not_finite: Sequence[int], step: int) -> None:
     """Errors: always."""
     assert batch.targets is not None
-    ids = [batch.targets[place].image_id for place in not_finite or range(len(batch.targets))]
+    files = [split.file_name(batch.targets[place].image_id) for place in not_finite or range(len(batch.targets))]
     raise DetrLiteError(
-        f"overfit check: the loss is not finite in step {step}, with image{'s' * (len(ids) > 1)} "
-        f"{', '.join(map(str, ids))}; try --trainer.precision 32-true, and look at these images"
+        f"overfit check: the loss is not finite in step {step}, with image{'s' * (len(files) > 1)} "
+        f"{shorten_list(files)}; try --trainer.precision 32-true, and look at these images"
     )
 
 
