@@ -200,7 +200,8 @@ class NaNGuard(Callback):
                 if tuple(target.image_id for target in batch.targets or ()) != record.image_ids:
                     return "loading it again gave other images"
                 seed = step_seed(self.description.config.seed, record.epoch, record.index, rank)
-                batches.append(CapturedBatch(record.epoch, record.index, seed, record.parts(), batch))
+                names = tuple(map(self.name_image, record.image_ids))
+                batches.append(CapturedBatch(record.epoch, record.index, seed, record.parts(), names, batch))
             device = trainer.strategy.root_device.type
             capture = NaNCapture(step, rank, world_size, str(trainer.precision), device, tuple(batches))
             # Batch norm's running statistics include the batch already; training mode does not use them.
