@@ -119,7 +119,10 @@ def evaluate_detections(
     """
     _check(ground_truth, detections, len(categories))
     if image_indices is not None:
-        ground_truth, detections = _select_images(ground_truth, detections, image_indices)
+        is_evaluated = np.zeros(ground_truth.num_images, dtype=bool)
+        is_evaluated[image_indices] = True
+        ground_truth = ground_truth.select(is_evaluated[ground_truth.image_index])
+        detections = detections.select(is_evaluated[detections.image_index])
     is_object = ~ground_truth.is_crowd
     objects = np.bincount(ground_truth.labels[is_object], minlength=len(categories))
     most = most_objects_of_a_class(ground_truth)
@@ -198,25 +201,6 @@ def check_finite(detections: DetectionArrays) -> None:
             f"{detections.boxes_xywh[first].tolist()} with score {float(detections.scores[first])}: training has "
             "diverged; train with a lower learning rate"
         )
-
-
-def _select_images(
-    ground_truth: GroundTruth, detections: DetectionArrays, image_indices: Int64[np.ndarray, " evaluated"]
-) -> tuple[GroundTruth, DetectionArrays]:
-    """What lies in these images; the numbers of the images stay."""
-    is_selected = np.zeros(ground_truth.num_images, dtype=bool)
-    is_selected[image_indices] = True
-    true, found = is_selected[ground_truth.image_index], is_selected[detections.image_index]
-    return GroundTruth(
-        ground_truth.num_images,
-        ground_truth.image_index[true],
-        ground_truth.labels[true],
-        ground_truth.boxes_xywh[true],
-        ground_truth.areas[true],
-        ground_truth.is_crowd[true],
-    ), DetectionArrays(
-        detections.image_index[found], detections.labels[found], detections.boxes_xywh[found], detections.scores[found]
-    )
 
 
 def _mean(values: np.ndarray) -> float:

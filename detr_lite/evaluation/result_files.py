@@ -1,42 +1,21 @@
-"""Detections of a model as arrays, and the files that an evaluation writes."""
+"""The files that an evaluation writes."""
 
 import csv
 import io
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-import torch
 
-from detr_lite.box_ops import xyxy_to_xywh
 from detr_lite.evaluation.coco_map import CocoEvaluation
 from detr_lite.io import atomic_write
-from detr_lite.structures import Category, DetectionArrays, Detections
+from detr_lite.structures import Category, DetectionArrays
 
 _CHUNK = 100_000
 """Detections whose text is in memory at the same time."""
-
-
-def pack_detections(found: Mapping[int, Detections]) -> DetectionArrays:
-    """The detections in many images, by their index, in the order of the indices.
-
-    Boxes are rounded to 1/1000 pixel and scores to 6 digits, so that a file of them holds exactly what is evaluated.
-    """
-    indices = sorted(found)
-    each = [found[index] for index in indices]
-    counts = torch.tensor([len(detections) for detections in each], dtype=torch.long)
-    boxes_xyxy = torch.cat([torch.zeros(0, 4), *(detections.boxes_xyxy for detections in each)])
-    scores = torch.cat([torch.zeros(0), *(detections.scores for detections in each)])
-    labels = torch.cat([torch.zeros(0, dtype=torch.long), *(detections.labels for detections in each)])
-    return DetectionArrays(
-        image_index=torch.tensor(indices, dtype=torch.long).repeat_interleave(counts).numpy(),
-        labels=labels.numpy(),
-        boxes_xywh=xyxy_to_xywh(boxes_xyxy).double().numpy().round(3),
-        scores=scores.double().numpy().round(6),
-    )
 
 
 def write_detections(
@@ -73,13 +52,7 @@ def _write_rows(
 ) -> None:
     file.write(b"[")
     for start in range(0, len(detections.scores), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        part = DetectionArrays(
-            detections.image_index[chunk],
-            detections.labels[chunk],
-            detections.boxes_xywh[chunk],
-            detections.scores[chunk],
-        )
+        part = detections.select(slice(start, start + _CHUNK))
         file.write((b"\n" if start == 0 else b",\n") + ",\n".join(_rows(part, image_ids, categories)).encode())
     file.write(b"\n]\n" if len(detections.scores) else b"]\n")
 

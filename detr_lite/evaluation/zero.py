@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 
 from detr_lite.evaluation.coco_map import BOXES_FIT, CocoEvaluation, evaluate_detections
 from detr_lite.structures import Category, DetectionArrays, GroundTruth
@@ -18,7 +18,7 @@ def explain_zero(
     evaluation: CocoEvaluation,
     ground_truth: GroundTruth,
     detections: DetectionArrays,
-    sizes_wh: Float[np.ndarray, "image 2"],
+    sizes_wh: Real[np.ndarray, "image 2"],
     image_ids: Sequence[int | str],
 ) -> str | None:
     """The likely cause of an AP of 0, in one line; None if AP is not 0 or no cause is found.
@@ -58,17 +58,12 @@ def regardless_of_class(
     kept = np.sort(order[is_first])
     return (
         replace(ground_truth, labels=np.zeros_like(ground_truth.labels)),
-        DetectionArrays(
-            detections.image_index[kept],
-            np.zeros(len(kept), dtype=np.int64),
-            detections.boxes_xywh[kept],
-            detections.scores[kept],
-        ),
+        replace(detections, labels=np.zeros_like(detections.labels)).select(kept),
         ANY_CLASS,
     )
 
 
-def _explain_boxes(detections: DetectionArrays, sizes_wh: Float[np.ndarray, "image 2"]) -> str | None:
+def _explain_boxes(detections: DetectionArrays, sizes_wh: Real[np.ndarray, "image 2"]) -> str | None:
     low, size = detections.boxes_xywh[:, :2], detections.boxes_xywh[:, 2:]
     limits = np.nan_to_num(sizes_wh[detections.image_index].astype(np.float64), nan=np.inf, posinf=np.inf)
     if (size <= 0).any(axis=1).all():

@@ -8,7 +8,8 @@ import torch
 
 from detr_lite.evaluation import result_files
 from detr_lite.evaluation.coco_map import evaluate_detections
-from detr_lite.evaluation.result_files import pack_detections, write_detections, write_per_class_csv
+from detr_lite.evaluation.packing import pack_detections
+from detr_lite.evaluation.result_files import write_detections, write_per_class_csv
 from detr_lite.structures import Category, Detections
 from tests.helpers.random_detections import as_coco, random_case
 
@@ -29,24 +30,6 @@ FOUND = {
     2: detections_of([[10.0, 20.0, 40.123456, 80.0], [0.0, 0.0, 1.0, 2.0]], [0.9, 1 / 3], [2, 0]),
     5: detections_of([], [], []),
 }
-
-
-def test_detections_are_packed_in_the_order_of_the_images_and_rounded() -> None:
-    packed = pack_detections(FOUND)
-    assert packed.image_index.tolist() == [2, 2, 7]
-    assert packed.labels.tolist() == [2, 0, 1]
-    assert packed.boxes_xywh.tolist() == [[10.0, 20.0, 30.123, 60.0], [0.0, 0.0, 1.0, 2.0], [1.0, 2.0, 2.0, 2.0]]
-    assert packed.scores.tolist() == [0.9, 0.333333, 0.25]
-
-
-def test_rounded_values_are_the_doubles_nearest_to_their_decimals() -> None:
-    """So that they are written with few digits and read back as the same bits."""
-    boxes_xyxy = 2000 * torch.rand(1000, 4, generator=torch.Generator().manual_seed(0))
-    packed = pack_detections({0: Detections(boxes_xyxy, boxes_xyxy[:, 0] / 2000, *torch.zeros(2, 1000).long())})
-    for value in packed.boxes_xywh.ravel().tolist():
-        assert value == float(f"{value:.3f}")
-    for value in packed.scores.tolist():
-        assert value == float(f"{value:.6f}")
 
 
 @pytest.mark.parametrize("found", [{}, {5: FOUND[5]}])
