@@ -1,9 +1,11 @@
 """Splits made of arrays, without any file: as a format's reader would return them, and as the checks leave them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from detr_lite.data.records import RawSplit, Split, make_split
 from detr_lite.data.report import SplitReport
@@ -70,3 +72,9 @@ def report_of(raw: RawSplit) -> SplitReport:
 def split_of(raw: RawSplit) -> Split:
     """The split of a sound raw one."""
     return make_split(Path("data"), "train", Path("annotations.json"), "COCO", raw, report_of(raw))
+
+
+def reorder(raw: RawSplit, order: Int64[np.ndarray, " annotation"]) -> RawSplit:
+    """The same annotations in another order."""
+    columns = ("image_index", "labels", "boxes_xywh", "areas", "is_crowd", "origin")
+    return replace(raw, **{column: getattr(raw, column)[order] for column in columns})
