@@ -196,13 +196,19 @@ class Split:
         )
 
 
+def clip_boxes(
+    boxes_xywh: Float64[np.ndarray, "annotation 4"], limits_wh: Float64[np.ndarray, "annotation 2"]
+) -> tuple[Float32[np.ndarray, "annotation 4"], Bool[np.ndarray, " annotation"]]:
+    """Boxes as (x1, y1, x2, y2) clipped to their images, and whether any area is left of each in 32 bits."""
+    low, high = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]
+    clipped_xyxy = np.concatenate([low.clip(0, limits_wh), high.clip(0, limits_wh)], axis=1).astype(np.float32)
+    return clipped_xyxy, np.asarray((clipped_xyxy[:, 2:] > clipped_xyxy[:, :2]).all(axis=1))
+
+
 def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, report: SplitReport) -> Split:
     """The split of a raw one whose values have all been checked: sizes are whole, boxes finite."""
     sizes_wh = raw.sizes_wh.astype(np.int32)
-    limit = raw.sizes_wh[raw.image_index]
-    low, high = raw.boxes_xywh[:, :2], raw.boxes_xywh[:, :2] + raw.boxes_xywh[:, 2:]
-    clipped_xyxy = np.concatenate([low.clip(0, limit), high.clip(0, limit)], axis=1).astype(np.float32)
-    is_visible = (clipped_xyxy[:, 2:] > clipped_xyxy[:, :2]).all(axis=1)
+    clipped_xyxy, is_visible = clip_boxes(raw.boxes_xywh, raw.sizes_wh[raw.image_index])
     kept = np.flatnonzero(is_visible & ~raw.is_crowd)
     kept = kept[np.argsort(raw.image_index[kept], kind="stable")]
     counts = np.bincount(raw.image_index[kept], minlength=len(raw.paths))
