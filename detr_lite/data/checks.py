@@ -117,11 +117,11 @@ def _is_plausible(
 ) -> Bool[np.ndarray, " annotation"]:
     """Whether an outline of this area may have this box.
 
-    It is not larger than the box, with two pixels of tolerance for the ways to count pixels; and it is not much less
-    than a line of one pixel that runs through the box, unless the box itself is.
+    It is not larger than the box, with two pixels of tolerance for the ways to count pixels. Nor is it far less than a
+    line of one pixel along the box, as areas are that are relative to the image, unless the box itself is.
     """
     sizes_wh = boxes_xywh[:, 2:]
-    least = np.minimum(0.1 * sizes_wh.max(axis=1, initial=0.0), 0.5 * sizes_wh.prod(axis=1))
+    least = np.minimum(0.02 * sizes_wh.max(axis=1, initial=0.0), 0.5 * sizes_wh.prod(axis=1))
     return np.asarray((areas >= least) & (areas > 0) & (areas <= 1.1 * (sizes_wh + 2).prod(axis=1)))
 
 

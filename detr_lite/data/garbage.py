@@ -65,11 +65,9 @@ def is_garbage(report: SplitReport) -> bool:
 
 
 def find_relative_boxes(raw: RawSplit) -> Bool[np.ndarray, " annotation"]:
-    """Whether each box lies within the first pixel of an image of at least 8 x 8 pixels: no object does."""
-    low, sizes_wh = raw.boxes_xywh[:, :2], raw.boxes_xywh[:, 2:]
-    with np.errstate(over="ignore", invalid="ignore"):
-        is_each = (low >= 0) & (sizes_wh > 0) & (low + sizes_wh <= 1.01) & (raw.sizes_wh[raw.image_index] >= 8)
-    return np.asarray(is_each.all(axis=1))
+    """Whether each box is of four numbers from 0 to 1, in an image of at least 8 x 8 pixels, where no object is so."""
+    is_within = ((raw.boxes_xywh >= 0) & (raw.boxes_xywh <= 1.01)).all(axis=1) & (raw.boxes_xywh[:, 2:] > 0).all(axis=1)
+    return np.asarray(is_within & (raw.sizes_wh[raw.image_index] >= 8).all(axis=1))
 
 
 def _judged(raw: RawSplit) -> Boxes:
@@ -82,16 +80,16 @@ def _judged(raw: RawSplit) -> Boxes:
 def _refuse_scale(boxes: Boxes, report: SplitReport) -> bool:
     """Percent, or thousandths as vision-language models write them, of images that are larger.
 
-    No box exceeds 100 (1,000), but both x and y come within 5 % of that, while most images are at least half as large
-    again on one side and as large on the other. Honest boxes that keep to the upper left part of their images would
-    have to end there, on both sides, by chance.
+    No box exceeds 100 (1,000) by more than 1 %, but both x and y come within 5 % of that, while most images are at
+    least half as large again on one side and as large on the other. Honest boxes that keep to the upper left part of
+    their images would have to end there, on both sides, by chance.
     """
     if len(boxes.boxes_xywh) < 20 or (boxes.boxes_xywh < 0).any():
         return False
     reach = boxes.reach().max(axis=0)
     for unit, name in ((100.0, "percent"), (1000.0, "thousandths")):
         is_larger = (boxes.limits_wh >= unit).all(axis=1) & (boxes.limits_wh >= 1.5 * unit).any(axis=1)
-        if (reach <= unit).all() and (reach > 0.95 * unit).all() and is_larger.mean() > 0.95:
+        if (reach <= 1.01 * unit).all() and (reach > 0.95 * unit).all() and is_larger.mean() > 0.95:
             report.refuse(
                 "scaled_boxes",
                 f"no box reaches beyond {unit:,.0f}, though the images are larger: the boxes look like {name} of the "
