@@ -1,6 +1,6 @@
 """Finds the file of each image that annotations name, whatever program on whatever system wrote the names."""
 
-# ruff: noqa: PTH100, PTH117, PTH118 (for 118,000 names `Path` takes seconds)
+# ruff: noqa: PTH100, PTH117, PTH112, PTH118, PTH119, PTH120 (for 118,000 names `Path` takes seconds)
 
 import difflib
 import os
@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -17,19 +17,20 @@ import numpy as np
 from detr_lite.data.folder_listing import FolderListing, spelling_key
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
+from detr_lite.data.split_names import split_of_path
+from detr_lite.text import printable
 
 Way = Literal["spelling", "prefix", "subfolder"]
 
-WAYS: dict[Way, tuple[str, str, str]] = {
+FAULTS: dict[Way, tuple[str, str, str]] = {
     "spelling": (
         "image_name_spelling",
         "image names whose case, Unicode form or escapes differ from the file's",
         "are matched with it",
     ),
     "prefix": ("image_name_prefix", "image names with a foreign folder or address before them", "are found without it"),
-    "subfolder": ("image_name_subfolder", "image names without the subfolder of their file", "are found in it"),
 }
-"""Kind, fault and remedy of names that are found in other ways than as they stand."""
+"""Kind, fault and remedy of names that differ from their file's."""
 
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 """Label Studio puts it before the name of an uploaded file."""
@@ -82,7 +83,7 @@ def _find_otherwise(unknown: list[str], found: dict[str, str], resolver: "_Resol
     claims = Counter(guess[1] for guess in guesses.values() if guess is not None)
     taken = set(found.values())
     missing: list[str] = []
-    by_way: dict[Way, dict[str, str]] = {way: {} for way in WAYS}
+    by_way: dict[Way, dict[str, str]] = {"spelling": {}, "prefix": {}, "subfolder": {}}
     for name, guess in guesses.items():
         if guess is not None and claims[guess[1]] == 1 and guess[1] not in taken:
             by_way[guess[0]][name] = guess[1]
@@ -90,14 +91,23 @@ def _find_otherwise(unknown: list[str], found: dict[str, str], resolver: "_Resol
             outside.append(name)
         else:
             missing.append(name)
-    for way, (kind, what, remedy) in WAYS.items():
+    if by_way["subfolder"]:
+        report.note("image_in_subfolder", "images are in subfolders that their names do not have", by_way["subfolder"])
+        found.update(by_way["subfolder"])
+    for way, (kind, what, remedy) in FAULTS.items():
         if by_way[way] and report.repair(kind, what, remedy, by_way[way], unit="image"):
             found.update(by_way[way])
     if outside:
         report.refuse(
             "image_outside", "image names that lead out of the data folder; give names of files inside it", outside
         )
-    if missing:
+    if missing and len(missing) == len(found):
+        report.refuse(
+            "no_image_found",
+            f"none of the images is in {resolver.places()}; put them there",
+            map(resolver.with_nearest, missing[:MAX_NEAREST]),
+        )
+    elif missing:
         entries = [resolver.with_nearest(name) if place < MAX_NEAREST else name for place, name in enumerate(missing)]
         report.skip("missing_image", "images without a file", entries, unit="image")
 
@@ -126,6 +136,8 @@ class _Resolver:
         parts = [part for part in plain.split("/") if part not in ("", ".")]
         if not parts or ".." in parts:
             return None
+        if len(parts) == 1 and (path := self._in_subfolder(parts[0])):
+            return "subfolder", path
         is_foreign = plain != name.replace("\\", "/") or plain.startswith("/")
         for spelled in dict.fromkeys(("/".join(parts), unquote("/".join(parts)))):
             if path := self._only_file(spelled):
@@ -135,11 +147,12 @@ class _Resolver:
             for first in range(len(parts)):
                 if path := self._only_file("/".join([*parts[first:-1], last])):
                     return "prefix", path
-        if len(parts) == 1:
-            below = self._files_by_key.get(spelling_key(unquote(parts[0])), [])
-            if len(below) == 1:
-                return "subfolder", below[0]
         return None
+
+    def places(self) -> str:
+        """The folders that exist, for a message."""
+        folders = [base for base in self._bases if os.path.isdir(base)]
+        return " or ".join(printable(os.path.relpath(folder, os.path.dirname(self._root))) for folder in folders)
 
     def leads_out(self, name: str) -> bool:
         """Whether a relative name climbs out of the dataset folder from wherever it starts."""
@@ -164,9 +177,9 @@ class _Resolver:
         last = _without_address(name).rsplit("/", 1)[-1]
         stem = spelling_key(last).rpartition(".")[0]
         nearest = self._files_by_key.get(spelling_key(last)) or self._files_by_stem.get(stem)
-        if not nearest and len(self._files_by_key) <= MAX_COMPARED:
-            similar = difflib.get_close_matches(spelling_key(last), self._files_by_key, n=1, cutoff=0.8)
-            nearest = self._files_by_key[similar[0]] if similar else None
+        if not nearest and len(self._files_by_stem) <= MAX_COMPARED:
+            similar = difflib.get_close_matches(stem, self._files_by_stem, n=1, cutoff=0.8)
+            nearest = self._files_by_stem[similar[0]] if similar else None
         return f"{name}; there is {os.path.relpath(nearest[0], self._root)}" if nearest else name
 
     def _inside(self, name: str) -> Iterator[str]:
@@ -182,6 +195,15 @@ class _Resolver:
             path = os.path.normpath(os.path.join(base, name))
             if path.startswith(os.path.join(self._root, "")):
                 yield path
+
+    def _in_subfolder(self, name: str) -> str | None:
+        """The only file of this name below the dataset folder, if it is not among those of another split."""
+        files = [path for path in self._files_by_key.get(spelling_key(name), []) if os.path.basename(path) == name]
+        if len(files) != 1:
+            return None
+        is_own = any(files[0].startswith(os.path.join(base, "")) for base in self._bases if base != self._root)
+        is_others = bool(split_of_path(PurePath(files[0]).parent, PurePath(self._root)))
+        return files[0] if is_own or not is_others else None
 
     def _only_file(self, relative: str) -> str | None:
         """The file of this name, in any case and Unicode form, if only one of the folders has one."""
