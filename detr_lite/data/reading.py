@@ -14,6 +14,7 @@ from detr_lite.data.checks import check_annotations
 from detr_lite.data.formats.recognize import Source, find_source
 from detr_lite.data.garbage import refuse_garbage
 from detr_lite.data.image_check import check_images
+from detr_lite.data.image_names import drop_missing
 from detr_lite.data.records import PackedStrings, RawSplit, Split, make_split, split_arrays, split_from_arrays
 from detr_lite.data.report import OnFault, SplitReport, raise_refused
 from detr_lite.io import atomic_write
@@ -137,7 +138,7 @@ def _cached_split(source: Source, split: str, reading: Reading) -> Split:
     if is_share:
         raw = _share(raw, report, split)
     all_paths = PackedStrings(raw.paths)
-    checked = check_images(raw, report, reading.orientation)
+    checked = check_images(drop_missing(raw, report), report, reading.orientation)
     refuse_garbage(checked, report)
     checked = check_annotations(checked, report, is_training=split == "train")
     result = make_split(source.root, split, source.splits[name], source.format, checked, report)

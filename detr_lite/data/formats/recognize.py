@@ -6,6 +6,7 @@ from pathlib import Path
 
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
+from detr_lite.structures import DetrLiteError
 
 
 @dataclass(frozen=True)
@@ -32,4 +33,9 @@ def find_source(root: Path) -> Source:
     """
     from detr_lite.data.formats.coco import find_coco
 
-    return find_coco(root)
+    if not root.is_dir():
+        raise DetrLiteError(f"{root}: no such data folder; give the dataset's folder with --data.root DIR")
+    source = find_coco(root)
+    if source is None:
+        raise DetrLiteError(f"{root}: contains no annotations in a known format; give a dataset with --data.root DIR")
+    return source
