@@ -69,6 +69,7 @@ def _finite(pixels: np.ndarray) -> tuple[np.ndarray, float, float]:
 def _rounded(pixels: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "..."]:
     """255 at `high`; all 0 if there is no range."""
     # float64 for wide ranges, whose difference may not be a float32.
-    exact = pixels.astype(np.float64 if abs(low) + abs(high) > 2**24 else np.float32)
-    scaled = (exact - low) / (high - low if high > low else 1.0) * 255
-    return scaled.clip(0, 255).round().astype(np.uint8)
+    exact: np.ndarray = pixels.astype(np.float64 if abs(low) + abs(high) > 2**24 else np.float32)
+    scaled: np.ndarray = (exact - low) / (high - low if high > low else 1.0) * 255
+    rounded: np.ndarray = scaled.clip(0, 255).round().astype(np.uint8)
+    return rounded

@@ -1,13 +1,13 @@
 """Settles width, height and EXIF orientation of every image from its file, its annotated size and its boxes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from detr_lite.data.image_facts import ImageFacts
 from detr_lite.data.image_files import Orientation
-from detr_lite.data.records import OrientationCount, RawSplit
+from detr_lite.data.records import OrientationCount, RawSplit, common_orientation
 from detr_lite.data.report import SplitReport
 
 ROUNDING = 2
@@ -149,25 +149,27 @@ def _orient(
     upright_wh = np.where(facts.orientations[:, None] >= 5, stored_wh[:, ::-1], stored_wh)
     stored_match, upright_match = (_match(raw.sizes_wh, corners, size_wh) for size_wh in (stored_wh, upright_wh))
     says_stored, says_upright = stored_match > upright_match, upright_match > stored_match
-    default: Orientation = orientation or ("stored" if says_stored.any() and not says_upright.any() else "upright")
+    count = OrientationCount(stored=int(says_stored.sum()), upright=int(says_upright.sum()))
+    default = orientation or common_orientation([count])
     is_open = (facts.orientations > 1) & ~says_stored & ~says_upright
     if is_open.any():
-        text = "images whose EXIF orientation the annotated sizes do not settle are read " + (
-            "upright, as viewers show them" if default == "upright" else "as they are stored, not turned"
+        other, how = ("stored", "upright, as viewers show them")
+        if default == "stored":
+            other, how = ("upright", "as they are stored, not turned")
+        text = f"images whose EXIF orientation the annotations do not settle are read {how}"
+        names = [raw.names[index] for index in np.flatnonzero(is_open)]
+        report.note(
+            "unsettled_orientation", f"{text} (if boxes are not on their objects: --data.orientation {other})", names
         )
-        if orientation is None:
-            other = "stored" if default == "upright" else "upright"
-            text += f"; if their boxes do not lie on the objects, give --data.orientation {other}"
-        report.note("unsettled_orientation", text, [raw.names[index] for index in np.flatnonzero(is_open)])
     is_stored = says_stored if default == "upright" else ~says_upright
-    count = OrientationCount(default, int(says_stored.sum()), int(says_upright.sum()), int(is_open.sum()))
+    count = replace(count, default=default, unsettled=int(is_open.sum()))
     return np.where(is_stored[:, None], stored_wh, upright_wh), count
 
 
 def _match(declared: Sizes, corners: Sizes, size_wh: Sizes) -> np.ndarray:
     """How well annotations match a size: 3 exactly, 2 nearly, 1 in shape, or where there is no size by the boxes."""
     has_size = _is_size(declared)
-    levels = [(declared == size_wh).all(axis=1), _is_near(declared, size_wh), _has_aspect(declared, size_wh)]
+    levels = [_both(declared == size_wh), _is_near(declared, size_wh), _has_aspect(declared, size_wh)]
     by_size = np.select(levels, [3, 2, 1], default=0)
     return np.where(has_size, by_size, _contains(size_wh, corners))
 
@@ -183,20 +185,27 @@ def _farthest_corners(raw: RawSplit) -> Sizes:
 
 
 def _is_size(sizes_wh: Sizes) -> Mask:
-    return np.isfinite(sizes_wh).all(axis=1) & (sizes_wh > 0).all(axis=1)
+    return _both(np.isfinite(sizes_wh) & (sizes_wh > 0))
 
 
 def _is_near(sizes_wh: Sizes, others_wh: Sizes) -> Mask:
-    return (np.abs(sizes_wh - others_wh) <= ROUNDING).all(axis=1)
+    return _both(np.abs(sizes_wh - others_wh) <= ROUNDING)
 
 
 def _has_aspect(sizes_wh: Sizes, others_wh: Sizes) -> Mask:
     """Whether one is the other scaled and rounded to whole pixels."""
     with np.errstate(divide="ignore", invalid="ignore"):
         larger, smaller = others_wh / sizes_wh, sizes_wh / others_wh
-        is_larger = np.abs(larger[:, 0] - larger[:, 1]) <= (1 / sizes_wh).sum(axis=1)
-        return is_larger | (np.abs(smaller[:, 0] - smaller[:, 1]) <= (1 / others_wh).sum(axis=1))
+        is_larger: Mask = np.abs(larger[:, 0] - larger[:, 1]) <= (1 / sizes_wh).sum(axis=1)
+        is_smaller: Mask = np.abs(smaller[:, 0] - smaller[:, 1]) <= (1 / others_wh).sum(axis=1)
+    has_aspect: Mask = is_larger | is_smaller
+    return has_aspect
 
 
 def _contains(sizes_wh: Sizes, corners: Sizes) -> Mask:
-    return (corners <= sizes_wh + np.maximum(ROUNDING, OVERHANG * sizes_wh)).all(axis=1)
+    return _both(corners <= sizes_wh + np.maximum(ROUNDING, OVERHANG * sizes_wh))
+
+
+def _both(values: Bool[np.ndarray, "image 2"]) -> Mask:
+    both: Mask = values[:, 0] & values[:, 1]
+    return both

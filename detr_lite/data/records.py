@@ -1,6 +1,6 @@
 """A split of a dataset as arrays: as a format's reader found it, and as training and evaluation use it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,13 @@ class OrientationCount:
     """Images whose annotated sizes refer to the pixels as stored."""
     upright: int = 0
     unsettled: int = 0
+
+
+def common_orientation(counts: Iterable[OrientationCount]) -> Orientation:
+    """The default that images speak for whose annotated sizes settle their orientation."""
+    counts = list(counts)
+    is_stored = any(count.stored for count in counts) and not any(count.upright for count in counts)
+    return "stored" if is_stored else "upright"
 
 
 @dataclass(frozen=True, eq=False)
