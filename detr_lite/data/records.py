@@ -1,6 +1,6 @@
 """A split of a dataset as arrays: as a format's reader found it, and as training and evaluation use it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +9,31 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
+from detr_lite.data.image_files import Orientation
 from detr_lite.data.report import SplitReport
 from detr_lite.structures import Category, GroundTruth
 from detr_lite.text import printable
 
 ImageId = int | str
+
+
+@dataclass(frozen=True)
+class OrientationCount:
+    """How the images of a split with an EXIF orientation are read."""
+
+    default: Orientation = "upright"
+    """Of those for which the annotated sizes do not settle it."""
+    stored: int = 0
+    """Images whose annotated sizes refer to the pixels as stored."""
+    upright: int = 0
+    unsettled: int = 0
+
+
+def common_orientation(counts: Iterable[OrientationCount]) -> Orientation:
+    """The default that images speak for whose annotated sizes settle their orientation."""
+    counts = list(counts)
+    is_stored = any(count.stored for count in counts) and not any(count.upright for count in counts)
+    return "stored" if is_stored else "upright"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +64,8 @@ class RawSplit:
     """The number of each annotation in the file, counted from 0."""
     name_annotation: Callable[[int], str]
     """How messages call the annotation of this `origin`, such as "annotation 17" or "labels/a.txt line 3"."""
+    orientation: OrientationCount = OrientationCount()
+    """Set by the check of the images."""
 
     def name_of(self, annotation: int) -> str:
         """How messages call the annotation at this place in the arrays."""
@@ -163,6 +185,7 @@ class Split:
     ground_truth: GroundTruth
     """The objects to evaluate on: boxes as the annotations have them, not clipped, and crowd regions too."""
     report: SplitReport
+    orientation: OrientationCount = OrientationCount()
 
     @cached_property
     def has_objects(self) -> bool:
@@ -235,6 +258,7 @@ def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, 
             is_crowd=raw.is_crowd,
         ),
         report=report,
+        orientation=raw.orientation,
     )
 
 
@@ -250,7 +274,7 @@ def split_arrays(split: Split) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     facts: dict[str, Any] = {
         "root": str(split.root), "name": split.name, "source": str(split.source), "format": split.format,
         "categories": [[category.id, category.name] for category in split.categories],
-        "image_ids": list(split.image_ids), "report": split.report.to_dict(),
+        "image_ids": list(split.image_ids), "report": split.report.to_dict(), "orientation": vars(split.orientation),
     }  # fmt: skip
     return arrays, facts
 
@@ -276,4 +300,5 @@ def split_from_arrays(arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> S
             is_crowd=arrays["true_crowd"],
         ),
         report=SplitReport.from_dict(facts["report"]),
+        orientation=OrientationCount(**facts["orientation"]),
     )
