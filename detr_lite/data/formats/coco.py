@@ -5,18 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from detr_lite.data.annotations import check_images, read_categories, read_content, read_objects
-from detr_lite.data.formats.recognize import Source
+from detr_lite.data.formats.source import Source
 from detr_lite.data.layouts import drop_placeholder, find_annotation_file, find_images, layouts_of
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
-from detr_lite.structures import DetrLiteError
 
 
-def find_coco(root: Path) -> Source:
-    if not root.is_dir():
-        raise DetrLiteError(f"{root}: no such data folder; give the dataset's folder with --data.root DIR")
+def find_coco(root: Path) -> Source | None:
     names = {split: find_annotation_file(root, split) for split in ("train", "val", "test")}
     splits = {split: root / name for split, name in names.items() if name is not None}
+    if not splits:
+        return None
     return Source(
         root, "COCO", splits, lambda split, report: read_coco(root, split, report), lambda split: [splits[split]]
     )
