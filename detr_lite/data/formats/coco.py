@@ -10,7 +10,7 @@ import numpy as np
 from detr_lite.data.formats.coco_columns import read_annotations, read_categories, read_images
 from detr_lite.data.formats.coco_json import CocoLists, Entry, name_annotation, read_lean, read_lists
 from detr_lite.data.formats.coco_layouts import CocoLayout, find_layout
-from detr_lite.data.formats.recognize import Source
+from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.values import number_of
 from detr_lite.data.image_names import resolve_images
 from detr_lite.data.records import RawSplit
