@@ -19,7 +19,7 @@ def write_coco(splits: Mapping[str, RawSplit], folder: Path, placing: Placing = 
     for name, split in align_categories(splits).items():
         names = unique_names(split.names)
         content = coco_content(split, names)
-        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations").mkdir(parents=True, exist_ok=True)
         (folder / "annotations" / f"instances_{name}.json").write_text(json.dumps(content, allow_nan=False))
         (folder / name).mkdir()
         place_images(
