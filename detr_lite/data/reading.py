@@ -95,24 +95,18 @@ def examine(root: Path, splits: Sequence[str], reading: Reading) -> dict[str, Sp
 
     Raises `DetrLiteError` for files that cannot be read as any known format.
     """
+    return _read_all(find_source(root), splits, reading, share=True)
+
+
+def read_stored(root: Path, reading: Reading) -> dict[str, Split]:
+    """Every split that a dataset has, with all its images, also where training would hold some out for validation.
+
+    What forbids using a split stays in its report.
+
+    Raises `DetrLiteError` for files that cannot be read as any known format.
+    """
     source = find_source(root)
-    examined: dict[str, Split] = {}
-    errors: list[str] = []
-    for split in splits:
-        try:
-            examined[split] = _cached_split(source, split, reading)
-        except DetrLiteError as error:
-            errors.append(str(error))
-    if errors:
-        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
-    if reading.orientation is None:
-        default = common_orientation([split.orientation for split in examined.values()])
-        for name, found in examined.items():
-            if found.orientation.default != default and found.orientation.unsettled:
-                examined[name] = _cached_split(source, name, replace(reading, orientation=default))
-            else:
-                examined[name] = replace(found, orientation=replace(found.orientation, default=default))
-    return examined
+    return _read_all(source, list(source.splits), reading, share=False)
 
 
 def join_categories(train: Split, val: Split) -> Split:
@@ -134,9 +128,33 @@ def join_categories(train: Split, val: Split) -> Split:
     return val.with_categories(train.categories)
 
 
-def _cached_split(source: Source, split: str, reading: Reading) -> Split:
-    """The split from the cache if none of its files has changed since, else read and checked."""
-    name, is_share = _stored_name(source, split)
+def _read_all(source: Source, splits: Sequence[str], reading: Reading, share: bool) -> dict[str, Split]:
+    """The splits by name; what is wrong with several files is raised as one error."""
+    examined: dict[str, Split] = {}
+    errors: list[str] = []
+    for split in splits:
+        try:
+            examined[split] = _cached_split(source, split, reading, share)
+        except DetrLiteError as error:
+            errors.append(str(error))
+    if errors:
+        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
+    if reading.orientation is None:
+        default = common_orientation([split.orientation for split in examined.values()])
+        for name, found in examined.items():
+            if found.orientation.default != default and found.orientation.unsettled:
+                examined[name] = _cached_split(source, name, replace(reading, orientation=default), share)
+            else:
+                examined[name] = replace(found, orientation=replace(found.orientation, default=default))
+    return examined
+
+
+def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> Split:
+    """The split from the cache if none of its files has changed since, else read and checked.
+
+    With `share`, a dataset without a validation split is divided.
+    """
+    name, is_share = _stored_name(source, split) if share else (split, False)
     file = cache_file(
         "split", source.root.resolve(), split, is_share, reading.on_fault, reading.orientation, pixel_limit()
     )
