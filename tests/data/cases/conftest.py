@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from detr_lite.data.reading import Reading, examine, join_categories, read_dataset
+from detr_lite.data.reading import Reading, read_dataset
 from detr_lite.data.records import Split
-from detr_lite.data.report import raise_refused
 from detr_lite.structures import DetrLiteError
 from tests.helpers.case_data import CaseData, copy_dataset, draw_dataset
 
@@ -53,8 +52,7 @@ def read_spoiled(spoil: Callable[..., Path]) -> Callable[..., Splits]:
     """Both splits of the dataset with a fault, which is not refused."""
 
     def read(fault: Callable[[CaseData], object], reading: Reading | None = None, **given: Path) -> Splits:
-        splits = read_dataset(spoil(fault, **given), reading=reading)
-        return {"train": splits["train"], "val": join_categories(splits["train"], splits["val"])}
+        return read_dataset(spoil(fault, **given), reading=reading)
 
     return read
 
@@ -64,10 +62,9 @@ def refusals(spoil: Callable[..., Path]) -> Callable[..., str]:
     """Why a dataset with a fault is refused, in one line."""
 
     def refuse(fault: Callable[[CaseData], object], reading: Reading | None = None, **given: Path) -> str:
+        root = spoil(fault, **given)
         with pytest.raises(DetrLiteError) as refused:
-            splits = examine(spoil(fault, **given), ("train", "val"), reading or Reading())
-            join_categories(splits["train"], splits["val"])
-            raise_refused(split.report for split in splits.values())
+            read_dataset(root, reading=reading)
         message = str(refused.value)
         assert "\n" not in message
         return message

@@ -58,8 +58,7 @@ def test_roboflows_entry_for_the_project_is_no_class(read_spoiled: Callable[...,
     """An export of one class, of the same name as the project; annotation ids from 0, no test split."""
 
     def export_of_one_class(data: CaseData) -> None:
-        for split, folder in (("train", "train"), ("val", "valid")):
-            content = getattr(data, split)
+        for content in data.both:
             content["categories"] = [
                 {"id": 0, "name": "box", "supercategory": "none"},
                 {"id": 1, "name": "box", "supercategory": "box"},
