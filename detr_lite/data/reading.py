@@ -1,8 +1,9 @@
 """From a dataset folder in any known format to checked splits."""
 
 import hashlib
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from detr_lite.data.garbage import refuse_garbage
 from detr_lite.data.image_check import check_images
 from detr_lite.data.records import PackedStrings, RawSplit, Split, make_split, split_arrays, split_from_arrays
 from detr_lite.data.report import OnFault, SplitReport, raise_refused
+from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import shorten_list
 
@@ -51,8 +53,33 @@ def read_dataset(
     Raises `DetrLiteError` with everything that forbids using the dataset, in all splits at once.
     """
     examined = examine(root, splits, reading or Reading())
-    raise_refused(split.report for split in examined.values())
+    if "train" in examined and "val" in examined:
+        examined["val"] = join_categories(examined["train"], examined["val"])
+    raise_refused(root, [split.report for split in examined.values()])
     return examined
+
+
+def describe_data(splits: Iterable[Split]) -> list[str]:
+    """Lines for the log: what each split holds, and each kind of fault once."""
+    splits = list(splits)
+    lines = [split.describe() for split in splits] + [line for split in splits for line in split.report.lines()]
+    return list(dict.fromkeys(lines))  # two splits of one file share its faults
+
+
+def write_report(path: Path, splits: Iterable[Split]) -> None:
+    """Write all findings of these splits, with every entry, as JSON."""
+    content = {
+        split.name: {
+            "source": str(split.source),
+            "format": split.format,
+            "images": len(split.images),
+            "objects": len(split.images.labels),
+            "categories": [category.name for category in split.categories],
+            **split.report.to_dict(),
+        }
+        for split in splits
+    }
+    atomic_write(path, lambda file: file.write(f"{json.dumps(content, indent=2)}\n".encode()), durable=False)
 
 
 def examine(root: Path, splits: Sequence[str], reading: Reading) -> dict[str, Split]:

@@ -169,6 +169,10 @@ class Split:
         """Whether there is an object to find, without which there is no AP."""
         return not bool(self.ground_truth.is_crowd.all())
 
+    def file_name(self, index: int) -> str:
+        """The name of an image's file without its folder, printable: how messages call the image."""
+        return printable(Path(self.images.paths[index]).name)
+
     def with_categories(self, categories: Sequence[Category]) -> "Split":
         """The same objects under the labels of other categories, which include all names that have objects here."""
         if tuple(categories) == self.categories:

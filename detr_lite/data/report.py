@@ -1,11 +1,13 @@
 """What a check of a dataset found: each kind of fault once, with its count, its entries and what was done about it."""
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import printable, shorten_list
+from detr_lite.text import command_line, printable, shorten_list
 
 OnFault = Literal["repair", "skip", "refuse"]
 """What to do about faults: repair what has one meaning and skip the rest, skip all of them, or refuse the dataset."""
@@ -127,11 +129,12 @@ class SplitReport:
         self.findings.append(Finding(kind, action, text, len(entries), entries))
 
 
-def raise_refused(reports: Iterable[SplitReport]) -> None:
+def raise_refused(root: Path, reports: Iterable[SplitReport]) -> None:
     """Raise one `DetrLiteError` with every reason of all splits; return if there is none."""
     reasons = [f"{report.source}: {line}" for report in reports for line in report.refusals()]
     if reasons:
-        raise DetrLiteError(" | ".join(reasons))
+        command = f"{command_line('doctor')} {shlex.quote(str(root))}"
+        raise DetrLiteError(f"{' | '.join(dict.fromkeys(reasons))}; all of it, with pictures: {command}")
 
 
 def entries_of(mask: Any, name: Callable[[int], str]) -> list[str]:

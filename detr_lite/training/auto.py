@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from detr_lite.build import require
 from detr_lite.config import Config, DataConfig
-from detr_lite.data.coco import CocoSplit
+from detr_lite.data.records import Split
 from detr_lite.structures import DetrLiteError
 
 TOKENS_ACROSS = 2.5
@@ -72,7 +72,7 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "32-true"
 
 
-def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
+def choose_sizes(config: Config, train: Split) -> tuple[Config, list[str]]:
     """The settings with all open ones chosen, and a line of reason for each choice."""
     data, model, optim, reasons = config.data, config.model, config.optim, []
     if data.image_size is None or data.resize is None:
@@ -84,7 +84,7 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         data = replace(data, batch_size=size)
         reasons.append(f"--data.batch_size {size}: {why}")
     if model.num_queries is None:
-        most = max(len(image.labels) for image in train.images)
+        most = int(train.images.counts.max())
         # lite selects several tokens for one object; with fewer queries than that, some objects would get none.
         each = float(config.loss.one_to_many_topk) if model.name == "lite" else 1.5
         wanted = 10 * ceil(each * most / 10)
@@ -157,13 +157,13 @@ def keep_choices(config: Config, before: Config, sections: Sequence[str] = tuple
     return replace(config, **filled)
 
 
-def choose_image_size(data: DataConfig, train: CocoSplit, stride: int) -> tuple[DataConfig, list[str]]:
+def choose_image_size(data: DataConfig, train: Split, stride: int) -> tuple[DataConfig, list[str]]:
     """The size at which the class with the smallest objects spans `TOKENS_ACROSS` tokens, enlarging images if need be.
 
     Returns the settings with `image_size` and `resize` chosen, and a line of reason for each choice.
     """
-    side = min if data.resize == "shortest" else max
-    sides = np.array([side(image.height, image.width) for image in train.images])
+    sizes_wh = train.images.sizes_wh
+    sides = sizes_wh.min(axis=1) if data.resize == "shortest" else sizes_wh.max(axis=1)
     # A percentile, so that a single huge image does not decide.
     largest = 32 * ceil(float(np.percentile(sides, 90)) / 32)
     wanted, why = _wanted_size(train, sides, stride)
@@ -189,14 +189,13 @@ def choose_image_size(data: DataConfig, train: CocoSplit, stride: int) -> tuple[
     return replace(data, image_size=size, resize=resize), reasons
 
 
-def _wanted_size(train: CocoSplit, sides: np.ndarray, stride: int) -> tuple[int | None, str]:
+def _wanted_size(train: Split, sides: np.ndarray, stride: int) -> tuple[int | None, str]:
     """The size, a multiple of 32, at which that class spans `TOKENS_ACROSS` tokens, and why; None without objects."""
-    extents = np.concatenate([box_extents(image.boxes_xyxy) for image in train.images])
-    counts = [len(image.labels) for image in train.images]
+    extents = box_extents(train.images.boxes_xyxy)
     # Objects of less than a pixel are faulty annotations, which no size makes visible.
     is_visible = extents >= 1
-    shares = (extents / np.repeat(sides, counts))[is_visible]
-    labels = np.concatenate([image.labels for image in train.images])[is_visible]
+    shares = (extents / np.repeat(sides, train.images.counts))[is_visible]
+    labels = train.images.labels[is_visible]
     if not len(labels):
         return None, "no objects in the training images to go by"
     medians = {int(label): float(np.median(shares[labels == label])) for label in np.unique(labels)}

@@ -2,22 +2,20 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from detr_lite.data.coco import CocoSplit
 from detr_lite.evaluation.attention_metrics import AttentionMeter, AttentionMetrics
 from detr_lite.io import atomic_write
 from detr_lite.loss.matcher import MatchingCost, match
 from detr_lite.loss.targets import pad_targets
-from detr_lite.structures import AttentionMaps, AttentionSelection, Batch, Category, Detections
+from detr_lite.structures import AttentionMaps, AttentionSelection, Batch, Detections
 from detr_lite.training.checks.diagnostics import ZERO_AP50
 from detr_lite.training.checks.prediction_stats import ALIKE, find_collapse
 from detr_lite.viz.figures.attention_curves import plot_attention_curves
@@ -69,17 +67,6 @@ def measure_attention(
         matched = match_attention(model, cost, batch.to(device))
         meter.update(matched.maps, matched.image, matched.query, matched.boxes_cxcywh)
     return meter.compute()
-
-
-def relabel(split: CocoSplit, categories: Sequence[Category]) -> CocoSplit:
-    """The split with the labels of a model of these categories, which include all names of the split."""
-    label_of = {category.name: label for label, category in enumerate(categories)}
-    labels = np.array([label_of[category.name] for category in split.categories], dtype=np.int64)
-    return replace(
-        split,
-        categories=tuple(categories),
-        images=tuple(replace(record, labels=labels[record.labels]) for record in split.images),
-    )
 
 
 def report_attention(metrics: AttentionMetrics, collapse: str | None, folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from detr_lite.detector import Detector
 
 Predict = Callable[..., Any]

@@ -20,7 +20,7 @@ from torchvision.ops import box_convert, generalized_box_iou
 
 from detr_lite.build import build_model, build_resize
 from detr_lite.config import Config
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, Detections, DetrLiteError, DetrOutput

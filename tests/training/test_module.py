@@ -12,7 +12,7 @@ from torch import distributed as dist
 
 from detr_lite.build import build_criterion, build_model, build_postprocess
 from detr_lite.config import Config
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import Batch, DetrOutput, Target
 from detr_lite.training.datamodule import make_loader

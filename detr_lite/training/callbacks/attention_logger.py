@@ -14,9 +14,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from detr_lite.data.coco import CocoDetection, ImageRecord
 from detr_lite.data.collate import collate
+from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.images import load_image
+from detr_lite.data.records import ImageRecord
 from detr_lite.evaluation.attention_metrics import MEASURES, AttentionMeter, AttentionMetrics
 from detr_lite.io import atomic_write
 from detr_lite.loss.matcher import MatchingCost
@@ -68,7 +69,7 @@ class AttentionLogger(Callback):
     def __init__(
         self,
         folder: Path,
-        images: CocoDetection,
+        images: DetectionDataset,
         cost: MatchingCost,
         class_names: tuple[str, ...],
         progress: TrainingProgress,
