@@ -87,17 +87,18 @@ def examine(root: Path, splits: Sequence[str], reading: Reading) -> dict[str, Sp
 
     Raises `DetrLiteError` for files that cannot be read as any known format.
     """
+    return _read_all(find_source(root), splits, reading, share=True)
+
+
+def read_stored(root: Path, reading: Reading) -> dict[str, Split]:
+    """Every split that a dataset has, with all its images, also where training would hold some out for validation.
+
+    What forbids using a split stays in its report.
+
+    Raises `DetrLiteError` for files that cannot be read as any known format.
+    """
     source = find_source(root)
-    examined: dict[str, Split] = {}
-    errors: list[str] = []
-    for split in splits:
-        try:
-            examined[split] = _cached_split(source, split, reading)
-        except DetrLiteError as error:
-            errors.append(str(error))
-    if errors:
-        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
-    return examined
+    return _read_all(source, list(source.splits), reading, share=False)
 
 
 def join_categories(train: Split, val: Split) -> Split:
@@ -119,9 +120,26 @@ def join_categories(train: Split, val: Split) -> Split:
     return val.with_categories(train.categories)
 
 
-def _cached_split(source: Source, split: str, reading: Reading) -> Split:
-    """The split from the cache if none of its files has changed since, else read and checked."""
-    name, is_share = _stored_name(source, split)
+def _read_all(source: Source, splits: Sequence[str], reading: Reading, share: bool) -> dict[str, Split]:
+    """The splits by name; what is wrong with several files is raised as one error."""
+    examined: dict[str, Split] = {}
+    errors: list[str] = []
+    for split in splits:
+        try:
+            examined[split] = _cached_split(source, split, reading, share)
+        except DetrLiteError as error:
+            errors.append(str(error))
+    if errors:
+        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
+    return examined
+
+
+def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> Split:
+    """The split from the cache if none of its files has changed since, else read and checked.
+
+    With `share`, a dataset without a validation split is divided.
+    """
+    name, is_share = _stored_name(source, split) if share else (split, False)
     file = cache_file("split", source.root.resolve(), split, is_share, reading.on_fault, reading.orientation)
     cached = load_cached(file)
     files = [str(path) for path in source.files(name)]
