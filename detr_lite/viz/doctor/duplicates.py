@@ -54,7 +54,9 @@ def repeated_groups(within: Repeats) -> list[Group]:
     near = [pair for pair in _described(within.near) if pair[:2] not in known]
     name = within.first.name
     copies_text = "These files stand in the split more than once, and each copy counts like another image."
-    near_text = "Pairs of images that are nearly the same, as frames of one film are. Within one split that is no fault."
+    near_text = (
+        "Pairs of images that are nearly the same, as frames of one film are. Within one split that is no fault."
+    )
     groups = [
         _group("repeated_files", "look", "Repeated files", name, copies_text, within, copies),
         _group("near_repeated", "fine", "Nearly the same images in one split", name, near_text, within, near),
@@ -78,12 +80,15 @@ def _group(
     extra: Html | None = None,
 ) -> Group:
     splits = repeats.first, repeats.second
-    entries, examples = [], []
+    entries: list[str] = []
+    examples: list[Example] = []
     for *places, detail in pairs:
         names = [image_name(split, place) for split, place in zip(splits, places, strict=True)]
         entries.append(f"{' | '.join(names)}: {detail}")
         if len(examples) < PICTURES:
-            views = (view_of(split, place, context_marks(split, place)) for split, place in zip(splits, places))
+            views = (
+                view_of(split, place, context_marks(split, place)) for split, place in zip(splits, places, strict=True)
+            )
             examples.append(Example(tuple(views), " | ".join(names), detail))
     return Group(kind, level, title, where, text, len(pairs), tuple(entries), tuple(examples), extra=extra)
 

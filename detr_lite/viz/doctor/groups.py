@@ -16,9 +16,9 @@ from detr_lite.viz.pages.gallery import ENTRIES, PICTURES, Example, Group, Level
 from detr_lite.viz.pages.pictures import Mark, View
 
 ODD: dict[Oddity, tuple[str, str]] = {
-    "near_duplicate": ("Two boxes of one object", "Boxes of one class that lie nearly on each other; one may be left over."),
+    "near_duplicate": ("Two boxes of one object", "Boxes of one class that lie nearly on each other."),
     "two_classes": ("One object in two classes", "Boxes of two classes that lie nearly on each other."),
-    "outside": ("Boxes beyond their image", "They are clipped for training. Far beyond it, a box may belong to another image."),
+    "outside": ("Boxes beyond their image", "Training clips them. Far beyond it, a box may belong to another image."),
     "tiny": ("Boxes of hardly a pixel", "They are often left by a slip of the mouse."),
     "size": ("Unusual sizes", "Boxes far larger or smaller than others of their class."),
     "aspect": ("Unusual shapes", "Boxes far wider or taller than others of their class."),

@@ -44,8 +44,11 @@ def numbers_section(splits: Mapping[str, Split]) -> Html:
         "div",
         element("div", _facts(statistics), class_="card"),
         element("div", _class_table(splits), class_="card"),
-        element("div", _log_histogram("Size of objects", sizes, _SIZE_TICKS, "square root of the area, pixels"),
-                class_="card"),  # fmt: skip
+        element(
+            "div",
+            _log_histogram("Size of objects", sizes, _SIZE_TICKS, "square root of the area, pixels"),
+            class_="card",
+        ),
         element(
             "div",
             histogram(
@@ -104,7 +107,9 @@ def hidden_groups(train: Split, choice: Choice) -> list[Group]:
         f"Objects of less than one token ({choice.stride} pixels of an image resized to {choice.resize.size}) are hard "
         "to find. A larger --data.image_size shows them better, and costs more."
     )
-    group = Group("small_objects", "look", "Objects smaller than a token", train.name, text, len(entries), tuple(entries))
+    group = Group(
+        "small_objects", "look", "Objects smaller than a token", train.name, text, len(entries), tuple(entries)
+    )
     return [group]
 
 
@@ -119,9 +124,11 @@ def _facts(statistics: Mapping[str, SplitStatistics]) -> Html:
         ("Most common image size", [_size(each.image_sizes.most_common) for each in statistics.values()]),
         ("different sizes", [f"{each.image_sizes.distinct:,}" for each in statistics.values()]),
         ("Typical object", [_typical(each) for each in statistics.values()]),
-        ("small, medium, large (COCO)", [f"{each.small:,}, {each.medium:,}, {each.large:,}" for each in
-                                         statistics.values()]),
-    ]  # fmt: skip
+        (
+            "small, medium, large (COCO)",
+            [f"{each.small:,}, {each.medium:,}, {each.large:,}" for each in statistics.values()],
+        ),
+    ]
     head = element("tr", element("td"), *(element("th", name, scope="col", class_="number") for name in statistics))
     rows = [
         element("tr", element("th", name, scope="row"), *(element("td", value, class_="number") for value in values))
@@ -172,9 +179,7 @@ def _log_histogram(
     present = present[present > 0]
     low, high = (float(present.min()), float(present.max())) if len(present) else (1.0, 2.0)
     exponents = np.linspace(np.log2(low) - 0.01, np.log2(max(high, 2 * low)) + 0.01, _BINS + 1)
-    counts = [
-        (name, np.histogram(np.log2(each[each > 0]), exponents)[0].tolist()) for name, each in values.items()
-    ]
+    counts = [(name, np.histogram(np.log2(each[each > 0]), exponents)[0].tolist()) for name, each in values.items()]
     shown = [(float(np.log2(tick)), f"{tick:g}") for tick in ticks if exponents[0] <= np.log2(tick) <= exponents[-1]]
     lines = [Marker(float(np.log2(marker.value)), marker.label) for marker in markers]
     return histogram(label, exponents, counts, shown, axis, lines)

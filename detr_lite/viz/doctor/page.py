@@ -1,4 +1,4 @@
-"""The doctor's page: a verdict, everything that was found with pictures, the numbers, and what training would choose."""
+"""The doctor's page: a verdict, what was found with pictures, the numbers, and what training would choose."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,9 +67,13 @@ def doctor_page(checkup: Checkup, size: int = PAGE_BYTES) -> str:
     ]
     present = [section for section in sections if section is not None]
     links = [element("a", title, href=f"#{anchor}") for anchor, title, *_ in present]
-    contents = element("nav", element("a", "Verdict", href="#verdict"), *links, class_="contents", aria_label="Contents")
+    contents = element(
+        "nav", element("a", "Verdict", href="#verdict"), *links, class_="contents", aria_label="Contents"
+    )
     parts = [
-        element("section", element("h2", title), element("p", intro, class_="intro") if intro else None, content, id=anchor)
+        element(
+            "section", element("h2", title), element("p", intro, class_="intro") if intro else None, content, id=anchor
+        )
         for anchor, title, intro, content in present
     ]
     body = join(
@@ -77,7 +81,9 @@ def doctor_page(checkup: Checkup, size: int = PAGE_BYTES) -> str:
         patterns(),
         contents,
         element("main", _verdict(checkup, groups), *parts),
-        element("footer", "Written by detr-lite doctor. The page is one file and loads nothing; the dataset is unchanged."),
+        element(
+            "footer", "Written by detr-lite doctor. The page is one file and loads nothing; the dataset is unchanged."
+        ),
         large_view(),
     )
     return render_page(KIND, "Data doctor", f"{printable(checkup.root)} ({checkup.format})", body)
@@ -119,9 +125,9 @@ def _level(level: Level, groups: Sequence[Group], passes: Sequence[str]) -> Html
 
 def _found_intro() -> str:
     return (
-        f"The gravest first, with pictures of at most {PICTURES} examples each. Yellow and solid: as annotated; blue and "
-        "dashed: what it is compared with; thin: other objects. Select a picture to enlarge it; arrow keys go on to "
-        "the next."
+        f"The gravest first, with pictures of at most {PICTURES} examples each. Yellow and solid: as annotated; blue "
+        "and dashed: what it is compared with; thin: other objects. Select a picture to enlarge it; arrow keys go on "
+        "to the next."
     )
 
 

@@ -104,8 +104,16 @@ def histogram(
         x = float(np.interp(marker.value, edges, place))
         anchor = "start" if x < _WIDTH / 2 else "end"
         drawn.append(element("line", x1=x, x2=x, y1=_TOP - 8, y2=floor, class_="marker"))
-        drawn.append(element("text", marker.label, x=x + (6 if anchor == "start" else -6), y=_TOP - 10,
-                             text_anchor=anchor, class_="marker-text"))  # fmt: skip
+        drawn.append(
+            element(
+                "text",
+                marker.label,
+                x=x + (6 if anchor == "start" else -6),
+                y=_TOP - 10,
+                text_anchor=anchor,
+                class_="marker-text",
+            )
+        )
     svg = element("svg", *drawn, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label, class_="chart")
     return element("figure", element("figcaption", label, legend([name for name, _ in counts])), svg, class_="plot")
 
@@ -113,8 +121,16 @@ def histogram(
 def legend(names: Sequence[str]) -> Html:
     """Which pattern is which series."""
     keys = (
-        element("span", element("svg", element("rect", width=14, height=10, class_=f"series-{number}"),
-                                viewBox="0 0 14 10", aria_hidden="true"), name)  # fmt: skip
+        element(
+            "span",
+            element(
+                "svg",
+                element("rect", width=14, height=10, class_=f"series-{number}"),
+                viewBox="0 0 14 10",
+                aria_hidden="true",
+            ),
+            name,
+        )
         for number, name in enumerate(names)
     )
     return element("span", *keys, class_="legend")

@@ -1,4 +1,4 @@
-"""Groups of things to look at, each with pictures: a filter by kind, arrow keys from picture to picture, a large view."""
+"""Groups of things to look at, each with pictures: a filter by kind, arrow keys between pictures, a large view."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -15,7 +15,7 @@ Content = Html | str | int | None
 """What an element contains; None is nothing."""
 
 
-def element(name: str, *content: Content, **attributes: str | float | bool | None) -> Html:
+def element(name: str, /, *content: Content, **attributes: str | float | bool | None) -> Html:
     """An HTML or SVG element.
 
     Args:

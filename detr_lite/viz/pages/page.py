@@ -35,7 +35,9 @@ def render_page(kind: str, title: str, subtitle: str, body: Html) -> str:
     )
     header = element(
         "header",
-        element("div", _MARK, element("div", element("h1", title), element("p", subtitle, id="subtitle")), class_="title"),
+        element(
+            "div", _MARK, element("div", element("h1", title), element("p", subtitle, id="subtitle")), class_="title"
+        ),
     )
     script = element("script", Html(read_static("page.js")))
     text = element("html", element("head", head), "\n", element("body", header, body, script), lang="en")

@@ -104,7 +104,7 @@ def _window(size: tuple[int, int], marks: tuple[Mark, ...]) -> tuple[int, int, i
     left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
     right, bottom = max(box[2] for box in boxes), max(box[3] for box in boxes)
     longest, extent = max(size), max(right - left, bottom - top)
-    if extent > _SMALL * longest or not (0 <= left and right <= size[0] and 0 <= top and bottom <= size[1]):
+    if extent > _SMALL * longest or not (left >= 0 and right <= size[0] and top >= 0 and bottom <= size[1]):
         return whole
     width, height = (round(min(side, max(_PART * side, 4 * extent, 48.0))) for side in size)
     x = round(min(max(0.0, (left + right - width) / 2), size[0] - width))
