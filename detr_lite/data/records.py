@@ -184,6 +184,8 @@ class Split:
     """The dataset's own id of each image, for files that go out."""
     ground_truth: GroundTruth
     """The objects to evaluate on: boxes as the annotations have them, not clipped, and crowd regions too."""
+    origin: Int64[np.ndarray, " object"]
+    """The number of each of these objects in the annotation file, as in `RawSplit.origin`."""
     report: SplitReport
     orientation: OrientationCount = OrientationCount()
 
@@ -257,6 +259,7 @@ def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, 
             areas=raw.areas,
             is_crowd=raw.is_crowd,
         ),
+        origin=raw.origin,
         report=report,
         orientation=raw.orientation,
     )
@@ -269,7 +272,7 @@ def split_arrays(split: Split) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "path_bytes": images.paths.bytes, "path_ends": images.paths.ends, "sizes_wh": images.sizes_wh,
         "boxes_xyxy": images.boxes_xyxy, "labels": images.labels, "ends": images.ends,
         "true_image": truth.image_index, "true_labels": truth.labels, "true_boxes_xywh": truth.boxes_xywh,
-        "true_areas": truth.areas, "true_crowd": truth.is_crowd,
+        "true_areas": truth.areas, "true_crowd": truth.is_crowd, "origin": split.origin,
     }  # fmt: skip
     facts: dict[str, Any] = {
         "root": str(split.root), "name": split.name, "source": str(split.source), "format": split.format,
@@ -299,6 +302,7 @@ def split_from_arrays(arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> S
             areas=arrays["true_areas"],
             is_crowd=arrays["true_crowd"],
         ),
+        origin=arrays["origin"],
         report=SplitReport.from_dict(facts["report"]),
         orientation=OrientationCount(**facts["orientation"]),
     )
