@@ -38,7 +38,17 @@ def shorten_list(values: Sequence[object], limit: int = 5) -> str:
     return ", ".join(map(str, values[:limit])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-TOOLS = ("train", "evaluate", "predict", "visualize", "export", "prepare_data", "import_checkpoint", "benchmark")
+TOOLS = (
+    "train",
+    "evaluate",
+    "predict",
+    "visualize",
+    "export",
+    "doctor",
+    "prepare_data",
+    "import_checkpoint",
+    "benchmark",
+)
 """Names of the scripts in `tools/`."""
 
 

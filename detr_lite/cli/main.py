@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("predict", "detect objects in images"),
     "visualize": ("visualize", "draw the attention behind the detections, or write the explorer page"),
     "export": ("export", "write a checkpoint's weights as safetensors, or for the original DETR"),
+    "doctor": ("doctor", "look through a dataset for faults, as one page with pictures"),
     "prepare-data": ("prepare_data", "convert, split, merge, count or download datasets"),
     "import": ("import_checkpoint", "convert weights of the original DETR or of transformers to a checkpoint"),
 }
