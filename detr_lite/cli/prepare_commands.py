@@ -7,12 +7,14 @@ from pathlib import Path
 from detr_lite.cli.prepared_data import Options, check_classes, class_names, read_source, write_output
 from detr_lite.data.editing import join_splits, keep_classes, objects_per_class, rename_classes
 from detr_lite.data.formats.new_dataset import check_new
+from detr_lite.data.image_files import Orientation
 from detr_lite.data.partition import GroupBy, divide, group_images
-from detr_lite.data.reading import Orientation, Reading, read_stored
+from detr_lite.data.reading import Reading, read_stored
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import OnFault
 from detr_lite.data.subset import choose_images
 from detr_lite.errors import DetrLiteError
+from detr_lite.io import atomic_write
 from detr_lite.text import shorten_list
 
 logger = logging.getLogger(__name__)
