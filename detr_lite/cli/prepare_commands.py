@@ -182,7 +182,7 @@ def _advise_groups(names: Sequence[str]) -> None:
     """Say so if the names look like frames of a few films."""
     films = group_images(names, "prefix")
     kinds = sorted({*films})
-    if 1 < len(kinds) <= len(names) / 5:
+    if 1 < len(kinds) <= len(names) / 4:
         shown = shorten_list([kind.removeprefix("./") for kind in kinds], 3)
         logger.info(
             f"the names look like numbered frames of {len(kinds):,} films ({shown}): --by prefix keeps each "

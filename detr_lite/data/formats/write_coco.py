@@ -25,7 +25,7 @@ def write_coco(splits: Mapping[str, RawSplit], folder: Path, placing: Placing = 
         place_images(
             ((path, folder / name / new) for path, new in zip(split.paths, names, strict=True)), placing, written
         )
-        written.objects += len(split.labels)
+        written.objects += int((~split.is_crowd).sum())
         if [image["id"] for image in content["images"]] != split.image_ids:
             written.notes.append(f"{name}: image ids that are not unique numbers were replaced by numbers from 1")
     return written
