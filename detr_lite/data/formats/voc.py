@@ -1,7 +1,7 @@
 """Datasets in Pascal VOC's format: an XML file for each image.
 
-Boxes are read as they stand. VOC counted pixels from 1; the tools that write the format today count from 0 or by
-fractions, and no reader in use shifts either.
+VOC's own files count pixels from 1 and include the last one: a box over the whole image is (1, 1, width, height). The
+tools that write the format today count from 0 or in fractions, and their boxes are read as they stand.
 """
 
 import re
@@ -28,6 +28,9 @@ from detr_lite.data.formats.split_builder import SplitBuilder, Xywh, reader_of
 
 _ROOT = re.compile(r"<(?:\w+:)?annotation[\s>]")
 _LISTS = "ImageSets/Main"
+_OWN_DATABASE = re.compile(r"\bVOC20[01]\d\b")
+"""In the source of VOC's own files: "The VOC2007 Database"."""
+
 _HEADS = 20
 """Files whose first lines are looked at to recognize the format."""
 
@@ -99,6 +102,9 @@ def _add_image(builder: SplitBuilder, root: ElementTree.Element, path: str, imag
     name = image or (root.findtext("filename") or "").strip() or f"{stem_of(path)}.jpg"
     width, height = (to_size(root.findtext(f"size/{side}")) for side in ("width", "height"))
     place = builder.add_image(name, path, None if image is None else str(folder / image), width, height)
+    is_from_one = _OWN_DATABASE.search(root.findtext("source/database") or "") is not None
+    if is_from_one:
+        builder.note("from_one", "boxes of VOC's own files, which count pixels from 1, are moved to count from 0", path)
     for number, element in enumerate(root.iterfind("object"), 1):
         entry = f"{path} object {number}"
         label = builder.class_name(element.findtext("name"), entry)
@@ -108,6 +114,9 @@ def _add_image(builder: SplitBuilder, root: ElementTree.Element, path: str, imag
         if box is None:
             builder.skip("no_box", "objects without a box", entry)
             continue
+        if is_from_one:
+            left, top, width, height = box
+            box = left - 1, top - 1, width + 1, height + 1
         is_difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
         if is_difficult:
             builder.note(
