@@ -20,7 +20,7 @@ import torch
 from benchmarks.result import Result, collect_result, read_result
 from detr_lite.build import build_model
 from detr_lite.config import Config, write_config
-from detr_lite.data.coco import CocoSplit
+from detr_lite.data.records import Split
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import format_duration, printable
 from detr_lite.training.auto import choose_precision, device_type
@@ -73,12 +73,10 @@ class Runs:
     interrupted leaves no result.
     """
 
-    def __init__(self, output: Path, train: CocoSplit, val: CocoSplit, launch: Launcher | None = None) -> None:
+    def __init__(self, output: Path, train: Split, val: Split, launch: Launcher | None = None) -> None:
         self.output = output
         self.classes = len(train.categories)
-        self.data = {
-            split.name: hashlib.sha256(split.annotation_file.read_bytes()).hexdigest()[:16] for split in (train, val)
-        }
+        self.data = {split.name: hashlib.sha256(split.source.read_bytes()).hexdigest()[:16] for split in (train, val)}
         self.name = train.root.name
         self.launch = launch or launch_process
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from detr_lite.build import build_criterion, build_model, build_postprocess
 from detr_lite.config import Config
-from detr_lite.data.coco import CocoDetection
 from detr_lite.data.collate import collate
+from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.sampler import SeededIndex
 from detr_lite.loss.criterion import Criterion
 from detr_lite.model.attention import attend
@@ -63,7 +63,7 @@ def step_table(config: Config, steps: int) -> str:
     model = build_model(config.model, len(train.categories), for_checkpoint=True).to(device)
     criterion = build_criterion(config, len(train.categories))
     optimizer = run_optimizer(model, config.optim, fused=True)
-    images = CocoDetection(train, data.train_transform)
+    images = DetectionDataset(train, data.train_transform)
     timings, batches = Timings(), []
     for batch in range(BATCHES):
         with timings.measure("loading", device):
@@ -88,7 +88,7 @@ def step_table(config: Config, steps: int) -> str:
     total = sum(milliseconds.values()) - milliseconds["loading"]
 
     postprocess = build_postprocess(config.model, [category.name for category in train.categories])
-    images = CocoDetection(val, data.val_transform)
+    images = DetectionDataset(val, data.val_transform)
     val_batch = collate([images[index % len(val.images)] for index in range(size)]).to(device)
     evaluation = Timings()
     for number in range(WARMUP + 5):

@@ -16,8 +16,9 @@ from PIL import Image
 import detr_lite
 from detr_lite.build import build_model, build_postprocess, build_resize
 from detr_lite.config import Config
-from detr_lite.data.coco import CocoDetection, read_split
 from detr_lite.data.collate import collate
+from detr_lite.data.dataset import DetectionDataset
+from detr_lite.data.reading import read_split
 from detr_lite.data.transforms import MEAN, STD
 from detr_lite.detector import Detector, choose_device
 from detr_lite.structures import AttentionMaps, Category, Detections, DetrLiteError
@@ -68,7 +69,7 @@ def test_it_detects_what_model_and_postprocess_give(
 ) -> None:
     """The reference is what evaluation does."""
     detector = make_detector(name=name)
-    images = CocoDetection(read_split(tiny_data, "val"), detector.transform)
+    images = DetectionDataset(read_split(tiny_data, "val"), detector.transform)
     postprocess = build_postprocess(detector.description.config.model, detector.class_names)
     for index, record in enumerate(images.images):
         (expected,) = postprocess(detector.model(collate([images[index]])), [(record.height, record.width)])

@@ -1,11 +1,13 @@
 """What a check of a dataset found: each kind of fault once, with its count, its entries and what was done about it."""
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import printable, shorten_list
+from detr_lite.text import command_line, printable, shorten_list
 
 OnFault = Literal["repair", "skip", "refuse"]
 """What to do about faults: repair what has one meaning and skip the rest, skip all of them, or refuse the dataset."""
@@ -13,6 +15,9 @@ OnFault = Literal["repair", "skip", "refuse"]
 Action = Literal["noted", "repaired", "skipped", "refused"]
 
 Unit = Literal["image", "annotation"]
+
+NO_OBJECTS = "no_objects"
+"""Kind of a refusal that is not told beside another one, which may be its cause."""
 
 MAX_SKIPPED = 0.1
 """Share of a split's images, or of its annotations, that may be skipped before the split is refused."""
@@ -86,12 +91,15 @@ class SplitReport:
 
     def refusals(self) -> list[str]:
         """One line for each reason not to use the split; empty if it may be used."""
-        lines = [finding.line() for finding in self.findings if finding.action == "refused"]
+        refused = [finding for finding in self.findings if finding.action == "refused"]
+        causes = [finding for finding in refused if finding.kind != NO_OBJECTS] or refused
+        lines = [finding.line() for finding in causes]
         if self.on_fault == "refuse" and lines:
             lines[-1] += "; --data.on_fault repair mends or leaves out such entries"
         for unit, total in self.totals.items():
             count = self.skipped[unit]
-            if self.on_fault == "repair" and count > MAX_SKIPPED * total:
+            is_consequence = unit == "annotation" and lines  # what is refused as a whole is left out one by one
+            if self.on_fault == "repair" and count > MAX_SKIPPED * total and not is_consequence:
                 kinds = [finding.line() for finding in self.findings if finding.action == "skipped"]
                 lines.append(
                     f"{count:,} of {total:,} {unit}s would be left out ({'; '.join(kinds)}); correct them, or accept "
@@ -127,11 +135,12 @@ class SplitReport:
         self.findings.append(Finding(kind, action, text, len(entries), entries))
 
 
-def raise_refused(reports: Iterable[SplitReport]) -> None:
+def raise_refused(root: Path, reports: Iterable[SplitReport]) -> None:
     """Raise one `DetrLiteError` with every reason of all splits; return if there is none."""
     reasons = [f"{report.source}: {line}" for report in reports for line in report.refusals()]
     if reasons:
-        raise DetrLiteError(" | ".join(reasons))
+        command = f"{command_line('doctor')} {shlex.quote(str(root))}"
+        raise DetrLiteError(f"{' | '.join(dict.fromkeys(reasons))}; all of it, with pictures: {command}")
 
 
 def entries_of(mask: Any, name: Callable[[int], str]) -> list[str]:

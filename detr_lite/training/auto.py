@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from detr_lite.build import require
 from detr_lite.config import Config, DataConfig
-from detr_lite.data.coco import CocoSplit
+from detr_lite.data.records import OrientationCount, Split
 from detr_lite.structures import DetrLiteError
 
 TOKENS_ACROSS = 2.5
@@ -26,7 +26,7 @@ RATES = {("lite", "muon"): 4e-3, ("lite", "adamw"): 1.5e-3, ("detr", "muon"): 5e
 RATE_IMAGES, RATE_DIM = 8, 128
 
 CHOSEN = {
-    "data": ("image_size", "resize", "batch_size"),
+    "data": ("image_size", "resize", "batch_size", "orientation"),
     "model": ("num_queries",),
     "optim": ("optimizer", "lr", "backbone_lr_factor"),
 }
@@ -72,9 +72,12 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "32-true"
 
 
-def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
+def choose_sizes(config: Config, train: Split) -> tuple[Config, list[str]]:
     """The settings with all open ones chosen, and a line of reason for each choice."""
     data, model, optim, reasons = config.data, config.model, config.optim, []
+    if data.orientation is None:
+        data = replace(data, orientation=train.orientation.default)
+        reasons += orientation_reason(train.orientation)
     if data.image_size is None or data.resize is None:
         data, lines = choose_image_size(data, train, config.model.strides[0])
         reasons += lines
@@ -84,7 +87,7 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         data = replace(data, batch_size=size)
         reasons.append(f"--data.batch_size {size}: {why}")
     if model.num_queries is None:
-        most = max(len(image.labels) for image in train.images)
+        most = int(train.images.counts.max())
         # lite selects several tokens for one object; with fewer queries than that, some objects would get none.
         each = float(config.loss.one_to_many_topk) if model.name == "lite" else 1.5
         wanted = 10 * ceil(each * most / 10)
@@ -108,6 +111,15 @@ def choose_sizes(config: Config, train: CocoSplit) -> tuple[Config, list[str]]:
         why = f"{optim.optimizer}, {_images_in_step(config)} images in a step, width {model.dim}"
         reasons.append(f"--optim.lr {config.optim.lr:g}: {why}")
     return config, reasons
+
+
+def orientation_reason(count: OrientationCount) -> list[str]:
+    """Nothing for data without EXIF orientations that sizes settle."""
+    if not count.stored and not count.upright:
+        return []
+    agree = "as stored" if not count.upright else "as viewers show them" if not count.stored else "in both ways"
+    settled = count.stored + count.upright
+    return [f"--data.orientation {count.default}: {settled:,} images with EXIF orientation are annotated {agree}"]
 
 
 def _batch_size(images: int, side: int, device: str) -> tuple[int, str]:
@@ -157,13 +169,13 @@ def keep_choices(config: Config, before: Config, sections: Sequence[str] = tuple
     return replace(config, **filled)
 
 
-def choose_image_size(data: DataConfig, train: CocoSplit, stride: int) -> tuple[DataConfig, list[str]]:
+def choose_image_size(data: DataConfig, train: Split, stride: int) -> tuple[DataConfig, list[str]]:
     """The size at which the class with the smallest objects spans `TOKENS_ACROSS` tokens, enlarging images if need be.
 
     Returns the settings with `image_size` and `resize` chosen, and a line of reason for each choice.
     """
-    side = min if data.resize == "shortest" else max
-    sides = np.array([side(image.height, image.width) for image in train.images])
+    sizes_wh = train.images.sizes_wh
+    sides = sizes_wh.min(axis=1) if data.resize == "shortest" else sizes_wh.max(axis=1)
     # A percentile, so that a single huge image does not decide.
     largest = 32 * ceil(float(np.percentile(sides, 90)) / 32)
     wanted, why = _wanted_size(train, sides, stride)
@@ -189,14 +201,13 @@ def choose_image_size(data: DataConfig, train: CocoSplit, stride: int) -> tuple[
     return replace(data, image_size=size, resize=resize), reasons
 
 
-def _wanted_size(train: CocoSplit, sides: np.ndarray, stride: int) -> tuple[int | None, str]:
+def _wanted_size(train: Split, sides: np.ndarray, stride: int) -> tuple[int | None, str]:
     """The size, a multiple of 32, at which that class spans `TOKENS_ACROSS` tokens, and why; None without objects."""
-    extents = np.concatenate([box_extents(image.boxes_xyxy) for image in train.images])
-    counts = [len(image.labels) for image in train.images]
+    extents = box_extents(train.images.boxes_xyxy)
     # Objects of less than a pixel are faulty annotations, which no size makes visible.
     is_visible = extents >= 1
-    shares = (extents / np.repeat(sides, counts))[is_visible]
-    labels = np.concatenate([image.labels for image in train.images])[is_visible]
+    shares = (extents / np.repeat(sides, train.images.counts))[is_visible]
+    labels = train.images.labels[is_visible]
     if not len(labels):
         return None, "no objects in the training images to go by"
     medians = {int(label): float(np.median(shares[labels == label])) for label in np.unique(labels)}

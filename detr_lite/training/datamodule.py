@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from detr_lite.cores import usable_cores
-from detr_lite.data.coco import CocoDetection, CocoSplit
 from detr_lite.data.collate import collate
+from detr_lite.data.dataset import DetectionDataset
+from detr_lite.data.records import Split
 from detr_lite.data.sampler import BucketedBatchSampler, SeededBatchSampler
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch
@@ -29,7 +30,7 @@ def default_workers() -> int:
 
 
 def make_loader(
-    split: CocoSplit,
+    split: Split,
     transform: v2.Transform,
     resize: ResizeRule,
     batch_size: int,
@@ -47,14 +48,14 @@ def make_loader(
         rank, world_size: which share of each step's images to load.
     """
     batches = BucketedBatchSampler(
-        sizes=[resize.target_size(image.height, image.width) for image in split.images],
+        sizes=[resize.target_size(height, width) for width, height in split.images.sizes_wh.tolist()],
         batch_size=batch_size,
         shuffle=shuffle,
         seed=seed,
         rank=rank,
         world_size=world_size,
     )
-    dataset: Dataset[Batch] = CocoDetection(split, transform)  # type: ignore[assignment]
+    dataset: Dataset[Batch] = DetectionDataset(split, transform)  # type: ignore[assignment]
     return DataLoader(
         dataset,
         batch_sampler=SeededBatchSampler(batches) if shuffle else batches,
@@ -82,8 +83,8 @@ class DetectionData(L.LightningDataModule):
 
     def __init__(
         self,
-        train: CocoSplit,
-        val: CocoSplit,
+        train: Split,
+        val: Split,
         train_transform: v2.Transform,
         val_transform: v2.Transform,
         resize: ResizeRule,
@@ -121,7 +122,7 @@ class DetectionData(L.LightningDataModule):
         return self._loader(self.val, self.val_transform, shuffle=False)
 
     def _loader(
-        self, split: CocoSplit, transform: v2.Transform, shuffle: bool, ranks: tuple[int, int] | None = None
+        self, split: Split, transform: v2.Transform, shuffle: bool, ranks: tuple[int, int] | None = None
     ) -> DataLoader[Batch]:
         """`ranks` is (rank, world size), by default that of the trainer."""
         if ranks is None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import lightning as L
 
-from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, require
+from detr_lite.build import build_criterion, build_model, build_postprocess, build_reading, build_resize, require
 from detr_lite.config import DEFAULT_ROOT, Config, data_root
-from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
+from detr_lite.data.dataset import DetectionDataset
+from detr_lite.data.reading import describe_data, read_dataset
+from detr_lite.data.records import Split
 from detr_lite.data.synthetic.coco_small import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
 from detr_lite.model.backbone import normalization_of
-from detr_lite.structures import DetrLiteError
-from detr_lite.text import shorten_list
 from detr_lite.training.auto import choose_sizes, default_lr
 from detr_lite.training.callbacks.attention_logger import AttentionLogger
 from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics
@@ -29,7 +29,7 @@ from detr_lite.weights.init import initial_model
 logger = logging.getLogger(__name__)
 
 
-def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
+def read_data(config: Config) -> tuple[Config, Split, Split]:
     """The settings with all open choices made, the training split and the validation split.
 
     The default dataset is drawn first if it does not exist.
@@ -38,20 +38,14 @@ def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
     if config.data.root == DEFAULT_ROOT and not (root.is_dir() and any(root.iterdir())):
         logger.info(f"drawing the default dataset, which does not exist yet: {root}")
         make_coco_small(root)
-    train, val = read_split(root, "train"), read_split(root, "val")
-    if train.categories != val.categories:
-        names = sorted({category.name for category in {*train.categories} ^ {*val.categories}})
-        raise DetrLiteError(
-            f"{val.annotation_file}: its categories differ from those of training ({shorten_list(names)}); "
-            "give both files the same list, with the same ids"
-        )
+    splits = read_dataset(root, ("train", "val"), build_reading(config.data))
+    train, val = splits["train"], splits["val"]
     config, reasons = choose_sizes(config, train)
-    for split in (train, val):
-        for line in (split.describe(), *split.notes):
-            logger.info(line)
+    for line in describe_data(splits.values()):
+        logger.info(line)
     for reason in reasons:
         logger.info(f"chose {reason}")
-    most = max(len(image.labels) for image in train.images)
+    most = int(train.images.counts.max())
     queries = config.model.num_queries
     if queries is not None and most > queries:
         logger.warning(
@@ -61,7 +55,7 @@ def read_data(config: Config) -> tuple[Config, CocoSplit, CocoSplit]:
     return config, train, val
 
 
-def make_data(config: Config, train: CocoSplit, val: CocoSplit) -> DetectionData:
+def make_data(config: Config, train: Split, val: Split) -> DetectionData:
     """The batches of a run whose open settings have been chosen."""
     resize, (mean, std) = build_resize(config.data), normalization_of(config.model.backbone)
     return DetectionData(
@@ -78,8 +72,8 @@ def make_data(config: Config, train: CocoSplit, val: CocoSplit) -> DetectionData
 
 def detection_task(
     description: Description,
-    train: CocoSplit,
-    val: CocoSplit,
+    train: Split,
+    val: Split,
     progress: TrainingProgress,
     precision: str,
     folder: Path,
@@ -98,7 +92,7 @@ def detection_task(
     else:
         model, notes = initial_model(description)
     data = make_data(config, train, val)
-    guard = NaNGuard(folder, description, data.training_batch)
+    guard = NaNGuard(folder, description, data.training_batch, train.file_name)
     criterion = build_criterion(config, classes)
     module = DetectionModule(
         model=model,
@@ -112,17 +106,16 @@ def detection_task(
     rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config))
     callbacks: list[L.Callback] = [TrainingDiagnostics(progress, val, rate, config.optim.warmup_steps)]
     if config.trainer.attention_every_n_epochs is not None:
-        images, names = CocoDetection(val, data.val_transform), module.postprocess.class_names
+        images, names = DetectionDataset(val, data.val_transform), module.postprocess.class_names
         callbacks.append(
             AttentionLogger(folder, images, criterion.cost, names, progress, config.trainer.attention_every_n_epochs)
         )
-    has_objects = any(not annotation["iscrowd"] for annotation in val.ground_truth["annotations"])
     return Task(
         module=module,
         data=data,
         guard=guard,
         callbacks=tuple(callbacks),
-        monitor="AP" if has_objects else None,
+        monitor="AP" if val.has_objects else None,
         overfit_check=functools.partial(overfit_check, module, data, config, precision),
         notes=tuple(notes),
     )

@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from detr_lite.data.coco import CocoSplit
 from detr_lite.evaluation.attention_metrics import AttentionMeter, AttentionMetrics
 from detr_lite.io import atomic_write
 from detr_lite.loss.matcher import MatchingCost, match
 from detr_lite.loss.targets import pad_targets
-from detr_lite.structures import AttentionMaps, AttentionSelection, Batch, Category, Detections
+from detr_lite.structures import AttentionMaps, AttentionSelection, Batch, Detections
 from detr_lite.training.checks.diagnostics import ZERO_AP50
 from detr_lite.training.checks.prediction_stats import ALIKE, find_collapse
 from detr_lite.viz.figures.attention_curves import plot_attention_curves
@@ -71,17 +70,6 @@ def measure_attention(
     return meter.compute()
 
 
-def relabel(split: CocoSplit, categories: Sequence[Category]) -> CocoSplit:
-    """The split with the labels of a model of these categories, which include all names of the split."""
-    label_of = {category.name: label for label, category in enumerate(categories)}
-    labels = np.array([label_of[category.name] for category in split.categories], dtype=np.int64)
-    return replace(
-        split,
-        categories=tuple(categories),
-        images=tuple(replace(record, labels=labels[record.labels]) for record in split.images),
-    )
-
-
 def report_attention(metrics: AttentionMetrics, collapse: str | None, folder: Path) -> None:
     """Log the metrics as a table, and write `attention.json` and `attention.png`.
 
@@ -108,17 +96,17 @@ def report_attention(metrics: AttentionMetrics, collapse: str | None, folder: Pa
 def find_attention_collapse(
     metrics: AttentionMetrics,
     detections: Mapping[int, Detections],
-    sizes: Mapping[int, tuple[int, int]],
+    sizes_wh: Int[np.ndarray, "image 2"],
     AP50: float,  # noqa: N803
 ) -> str | None:
     """How all queries are alike, in their predictions or in their attention; None if they are not.
 
     Args:
-        detections: of the same images, by image id.
-        sizes: (height, width) in pixels of each image, by image id.
+        detections: of the same images, by image index.
+        sizes_wh: of each image in pixels.
         AP50: -1 where there are no objects. Predictions that are alike are correct where it is not about 0.
     """
-    collapse = find_collapse(detections, sizes) if 0 <= AP50 < ZERO_AP50 else None
+    collapse = find_collapse(detections, sizes_wh) if 0 <= AP50 < ZERO_AP50 else None
     if collapse is None and len(metrics.apart) and metrics.apart[-1] < ALIKE:
         share = 1 - metrics.apart[-1]
         return f"all queries of an image attend to the same places (in {share:.1%} of their attention)"

@@ -8,9 +8,11 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.loggers import Logger
 
-from detr_lite.build import build_resize
+from detr_lite.build import build_reading, build_resize
 from detr_lite.config import Config, Invocation, config_to_dict, data_root, write_config
-from detr_lite.data.coco import CocoDetection, CocoSplit, read_split
+from detr_lite.data.dataset import DetectionDataset
+from detr_lite.data.reading import read_split, write_report
+from detr_lite.data.records import Split
 from detr_lite.detector import Detector
 from detr_lite.model.backbone import normalization_of
 from detr_lite.structures import DetrLiteError
@@ -52,8 +54,8 @@ class Resolved:
     config: Config
     """With all open settings chosen."""
     folder: Path
-    train: CocoSplit
-    val: CocoSplit
+    train: Split
+    val: Split
     precision: str
     world_size: int
     resumed: ResumePoint | None
@@ -169,6 +171,7 @@ def fit_and_finish(resolved: Resolved, described: Described, assembled: Assemble
             # All settings, data and hardware have been checked: only now may an old run be removed.
             lock = take_folder(folder, invocation.overwrite, is_new=invocation.resume is None)
             write_config(config, folder / "config.yaml")
+            write_report(folder / "data_report.json", (resolved.train, resolved.val))
             if resumed is not None and resolved.in_own_folder and resumed.path.name != LAST:
                 # It is damaged or discarded, and must not become previous.ckpt.
                 (folder / CHECKPOINTS / LAST).unlink(missing_ok=True)
@@ -204,8 +207,9 @@ def finish(folder: Path, config: Config) -> None:
         best, output=folder / "evaluation", batch_size=config.data.batch_size, num_workers=config.data.num_workers
     )
     detector = Detector.from_checkpoint(best, device="cpu")
-    split = read_split(data_root(detector.description.config.data.root), "val")
-    images = CocoDetection(split, detector.transform)
+    data = detector.description.config.data
+    split = read_split(data_root(data.root), "val", build_reading(data))
+    images = DetectionDataset(split, detector.transform)
     draw_pictures(detector.model, detector.postprocess, images, folder, THRESHOLD)
     logger.info(f"see {folder}/curves.png, samples.png, attention.png, evaluation/pr_curves.png")
     logger.info(f"the trained model is {best}")
@@ -254,6 +258,6 @@ def _log_start(resolved: Resolved, described: Described, assembled: Assembled) -
     if task.monitor is None:
         stopping = "" if config.trainer.patience is None else ", and --trainer.patience has no effect"
         logger.warning(
-            f"{resolved.val.annotation_file}: has no objects, so there is no AP: {BEST} will be the checkpoint of the "
+            f"{resolved.val.report.source}: has no objects, so there is no AP: {BEST} will be the checkpoint of the "
             f"last evaluation{stopping}"
         )

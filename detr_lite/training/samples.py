@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy
-from detr_lite.data.coco import CocoDetection
 from detr_lite.data.collate import collate
+from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.images import load_image
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.io import atomic_write
@@ -20,7 +20,7 @@ from detr_lite.viz.figures.attention import attention_figure
 
 @torch.inference_mode()
 def draw_pictures(
-    model: nn.Module, postprocess: Postprocess, images: CocoDetection, folder: Path, threshold: float, count: int = 8
+    model: nn.Module, postprocess: Postprocess, images: DetectionDataset, folder: Path, threshold: float, count: int = 8
 ) -> None:
     """Write `samples.png` (images evenly spaced in the dataset) and `attention.png` (the first one with detections).
 
@@ -34,7 +34,7 @@ def draw_pictures(
         assert batch.targets is not None
         output = model.eval()(batch, need_attention=AttentionSelection(encoder_layers=()))
         (predictions,) = postprocess(output, [batch.targets[0].original_size])
-        picture = load_image(records[index].path, (records[index].height, records[index].width))
+        picture = load_image(records[index].path, batch.targets[0].original_size, images.orientation)
         items.append((picture, _ground_truth(batch.targets[0], postprocess.class_names), predictions))
         detections = predictions.above(threshold)
         if figure is None or (len(detections) and not has_detections):

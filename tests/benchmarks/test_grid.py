@@ -9,7 +9,7 @@ from torchvision.ops import box_iou
 from benchmarks.grid import DATASETS, grid
 from benchmarks.grid_data import DatasetSpec, generate_dataset
 from benchmarks.study import Request
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from detr_lite.structures import DetrLiteError
 from tests.helpers.fake_runs import FakeLauncher
 

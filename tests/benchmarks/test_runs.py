@@ -12,7 +12,7 @@ from benchmarks import runs as module
 from benchmarks.result import collect_result, mean_and_range, read_result
 from benchmarks.runs import Run, RunError, Runs, launch_process, with_seeds
 from detr_lite.config import config_from_dict, config_to_dict
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from tests.helpers.fake_runs import FakeLauncher, make_result, write_log
 
 

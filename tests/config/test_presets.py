@@ -8,7 +8,7 @@ import pytest
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
 from detr_lite.config import DEFAULT_ROOT, ModelConfig, available_presets, data_root, read_config, write_config
 from detr_lite.config.presets import PRESETS
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from detr_lite.data.transforms import training_transform
 from detr_lite.training.auto import choose_sizes
 

@@ -15,7 +15,8 @@ from torch import nn
 
 from detr_lite.build import build_criterion, build_model, build_postprocess
 from detr_lite.config import Config
-from detr_lite.data.coco import CocoDetection, read_split
+from detr_lite.data.dataset import DetectionDataset
+from detr_lite.data.reading import read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import DetrLiteError, DetrOutput
 from detr_lite.training.checks.nan_guard import NaNGuard
@@ -126,15 +127,15 @@ def guarded_run(
 
 def spoil(monkeypatch: pytest.MonkeyPatch, image_id: int) -> None:
     """Put a NaN into one pixel of an image, whenever it is loaded."""
-    original = CocoDetection.__getitem__
+    original = DetectionDataset.__getitem__
 
-    def load(self: CocoDetection, draw: Any) -> Any:
+    def load(self: DetectionDataset, draw: Any) -> Any:
         image, target = original(self, draw)
         if target.image_id == image_id:
             image[1, 5, 7] = math.nan
         return image, target
 
-    monkeypatch.setattr(CocoDetection, "__getitem__", load)
+    monkeypatch.setattr(DetectionDataset, "__getitem__", load)
 
 
 def ids_of(run: Run, epoch: int, index: int) -> list[int]:

@@ -1,33 +1,32 @@
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
-from detr_lite.data.coco import CocoSplit, ImageRecord
+from detr_lite.data.records import Split
 from detr_lite.structures import Category
 from detr_lite.training.auto import RATES, choose_sizes, keep_choices
+from tests.helpers.splits import split_of
 
 
-def split(images: int, side: int, extents: dict[int, float], objects: int = 4) -> CocoSplit:
+def split(images: int, side: int, extents: dict[int, float], objects: int = 4) -> Split:
     """Images of side x side / 2, each with `objects` square objects, whose labels and extents come in turn."""
     kinds = sorted(extents)
-    records = []
+    all_boxes, all_labels = [], []
     for index in range(images):
         labels = np.array(
             [kinds[(index + number) % len(kinds)] for number in range(objects)] if kinds else [], np.int64
         )
         size = np.array([extents[label] for label in labels.tolist()], np.float32)
         corner = np.zeros_like(size)
-        boxes_xyxy = np.stack([corner, corner, size, size], axis=1).reshape(-1, 4)
-        records.append(ImageRecord(index, Path(f"{index}.png"), side, side // 2, boxes_xyxy, labels))
+        all_boxes.append(np.stack([corner, corner, size, size], axis=1).reshape(-1, 4))
+        all_labels.append(labels)
     categories = (Category(1, "ant"), Category(5, "bear"))
-    root = Path("somewhere")
-    return CocoSplit(root, "train", root, root, categories, tuple(records), {}, ())
+    return split_of([(side, side // 2)] * images, all_boxes, all_labels, categories)
 
 
-def chosen(train: CocoSplit, **data: object) -> Config:
+def chosen(train: Split, **data: object) -> Config:
     return choose_sizes(Config(data=DataConfig(**data)), train)[0]
 
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from detr_lite.build import build_model, build_postprocess
 from detr_lite.config import Config
-from detr_lite.data.coco import CocoDetection, read_split
+from detr_lite.data.dataset import DetectionDataset
+from detr_lite.data.reading import read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.training import samples
 
@@ -18,7 +19,7 @@ from detr_lite.training import samples
 def parts(tiny_config: Config, tiny_data: Path):
     torch.manual_seed(0)
     split = read_split(tiny_data, "val")
-    images = CocoDetection(split, evaluation_transform(ResizeRule("longest", 64)))
+    images = DetectionDataset(split, evaluation_transform(ResizeRule("longest", 64)))
     names = [category.name for category in split.categories]
     return build_model(tiny_config.model, len(names)), build_postprocess(tiny_config.model, names), images
 
@@ -59,7 +60,7 @@ def test_attention_is_drawn_for_the_first_image_with_detections(parts, tmp_path,
 
         def forward(self, batch, need_attention):
             output = model.eval()(batch, need_attention=need_attention)
-            if batch.targets[0].image_id == images.images[2].id:
+            if batch.targets[0].image_id == 2:
                 output.logits[..., 0, 1] = 9.0
             return output
 

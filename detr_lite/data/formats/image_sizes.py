@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from PIL import Image
 from tqdm import tqdm
 
-from detr_lite.data.images import PROGRAM_FORMATS
+from detr_lite.data.image_files import PROGRAM_FORMATS
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)

@@ -14,9 +14,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from detr_lite.data.coco import CocoDetection, ImageRecord
 from detr_lite.data.collate import collate
+from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.images import load_image
+from detr_lite.data.records import ImageRecord
 from detr_lite.evaluation.attention_metrics import MEASURES, AttentionMeter, AttentionMetrics
 from detr_lite.io import atomic_write
 from detr_lite.loss.matcher import MatchingCost
@@ -68,7 +69,7 @@ class AttentionLogger(Callback):
     def __init__(
         self,
         folder: Path,
-        images: CocoDetection,
+        images: DetectionDataset,
         cost: MatchingCost,
         class_names: tuple[str, ...],
         progress: TrainingProgress,
@@ -163,7 +164,8 @@ class AttentionLogger(Callback):
         )
         pair_of = {number: pair for pair, number in enumerate(matched.object.tolist())}
         objects = [_seen_object(matched, pair_of[number]) if number in pair_of else None for number in largest.tolist()]
-        return ImageAttention(load_image(record.path, (record.height, record.width)), ground_truth, tuple(objects))
+        image = load_image(record.path, (record.height, record.width), self.images.orientation)
+        return ImageAttention(image, ground_truth, tuple(objects))
 
     def _write(self, trainer: L.Trainer, average_precision: float) -> None:
         if self._measurement is None:

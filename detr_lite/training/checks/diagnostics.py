@@ -11,7 +11,7 @@ import lightning as L
 from lightning.pytorch import Callback, callbacks
 from lightning.pytorch.utilities import rank_zero_only
 
-from detr_lite.data.coco import CocoSplit
+from detr_lite.data.records import Split
 from detr_lite.evaluation.coco_map import BOXES_FIT
 from detr_lite.structures import Detections
 from detr_lite.training.checks.prediction_stats import ClassStats, class_stats, detection_stats, find_collapse
@@ -80,7 +80,7 @@ class TrainingDiagnostics(Callback):
     """
 
     def __init__(
-        self, progress: TrainingProgress, val: CocoSplit, rate: LearningRate, warmup_steps: int, every_steps: int = 10
+        self, progress: TrainingProgress, val: Split, rate: LearningRate, warmup_steps: int, every_steps: int = 10
     ) -> None:
         self.progress = progress
         self.val = val
@@ -169,7 +169,7 @@ class TrainingDiagnostics(Callback):
 
         Args:
             AP50: negative without ground truth.
-            detections: of (this rank's) validation images by image id.
+            detections: of (this rank's) validation images by their index.
         """
         self._latest_AP50, self._best_AP50 = AP50, max(self._best_AP50, AP50)
         if AP50 < 0:
@@ -187,8 +187,7 @@ class TrainingDiagnostics(Callback):
         if "learning rate" in self.reported or not detections:
             return
         if is_zero and fraction >= COLLAPSED_FROM and step >= COLLAPSED_STEPS:
-            sizes = {record.id: (record.height, record.width) for record in self.val.images}
-            collapse = find_collapse(detections, sizes)
+            collapse = find_collapse(detections, self.val.images.sizes_wh)
             if collapse is not None:
                 self._report("collapse", f"step {step:,}: {collapse}; {collapse_advice(self.rate)}")
         if "collapse" not in self.reported and fraction >= LATE and step >= LATE_STEPS:

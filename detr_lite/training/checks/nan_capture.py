@@ -40,6 +40,8 @@ class CapturedBatch:
     """Of torch's random numbers in this step."""
     parts: dict[str, list[float]]
     """Losses by layer."""
+    names: tuple[str, ...]
+    """Of the image files."""
     batch: Batch
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,13 +57,16 @@ class CapturedBatch:
         images, is_padding = batch["images"], batch["is_padding"]
         if images.ndim != 4 or is_padding.shape != (len(targets), *images.shape[2:]):
             raise ValueError("images, padding and targets do not fit together")
+        if len(values["names"]) != len(targets):
+            raise ValueError("as many images as names are needed")
         if not all(target.boxes_cxcywh.shape == (len(target.labels), 4) for target in targets):
             raise ValueError("boxes and labels do not fit together")
         if not all(name.isidentifier() for name in values["parts"]):  # they are printed
             raise ValueError("invalid names of losses")
         values = {**values, **{name: int(values[name]) for name in ("epoch", "index", "seed")}}
         values["parts"] = {name: [float(value) for value in layers] for name, layers in values["parts"].items()}
-        return CapturedBatch(**{**values, "batch": Batch(images, is_padding, targets)})
+        names = tuple(printable(name) for name in values["names"])
+        return CapturedBatch(**{**values, "names": names, "batch": Batch(images, is_padding, targets)})
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def replay(path: Path) -> None:
         print(f"batch {captured.index} of epoch {captured.epoch}, {len(captured.batch.images)} images")
         is_finite &= _replay_batch(model, description, captured, HALF.get(capture.precision))
         drawn = path.with_name(path.stem + (f"-{place + 1}" if len(capture.batches) > 1 else "") + ".png")
-        _draw(captured.batch, description, drawn)
+        _draw(captured, description, drawn)
         print(f"images drawn in {drawn}")
     if is_finite:
         print("everything is finite in this replay: the fault may depend on the device or on its random numbers")
@@ -146,7 +151,7 @@ def _replay_batch(
         with record_activations(model) as activations:
             output = model(captured.batch)
         losses = criterion(output, captured.batch.targets)
-    _print_images(captured.batch, output, losses)
+    _print_images(captured, output, losses)
     _print_losses(losses, captured.parts)
     print(f"activations: {activations.summary()}")
     if not losses.total.isfinite():
@@ -217,7 +222,8 @@ def _tensors(output: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _print_images(batch: Batch, output: DetrOutput, losses: Losses) -> None:
+def _print_images(captured: CapturedBatch, output: DetrOutput, losses: Losses) -> None:
+    batch = captured.batch
     assert batch.targets is not None
     for place, target in enumerate(batch.targets):
         height, width = _unpadded_size(batch, place)
@@ -236,7 +242,7 @@ def _print_images(batch: Batch, output: DetrOutput, losses: Losses) -> None:
         predictions = (output.logits[:, place], output.boxes_cxcywh[:, place])
         if place in losses.not_finite or not all(prediction.isfinite().all() for prediction in predictions):
             facts.append("predictions not finite")
-        print(f"image {target.image_id}: {', '.join(facts)}")
+        print(f"image {captured.names[place]}: {', '.join(facts)}")
 
 
 def _print_losses(losses: Losses, trained: dict[str, list[float]]) -> None:
@@ -268,8 +274,9 @@ def _unpadded_size(batch: Batch, place: int) -> tuple[int, int]:
     return int(is_image.any(1).sum()), int(is_image.any(0).sum())
 
 
-def _draw(batch: Batch, description: Description, path: Path) -> None:
+def _draw(captured: CapturedBatch, description: Description, path: Path) -> None:
     """The images as the model gets them, without and with their ground truth."""
+    batch = captured.batch
     assert batch.targets is not None
     names = [category.name for category in description.categories]
     mean, std = (torch.tensor(values)[:, None, None] for values in (description.mean, description.std))
@@ -280,7 +287,7 @@ def _draw(batch: Batch, description: Description, path: Path) -> None:
         image = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
         boxes_xyxy = cxcywh_to_xyxy(target.boxes_cxcywh.nan_to_num()) * torch.tensor([width, height, width, height])
         large, large_xyxy = fit(image, boxes_xyxy, PANEL)
-        caption, marked = f"image {target.image_id}", draw_boxes(large, large_xyxy, target.labels, names)
+        caption, marked = captured.names[place], draw_boxes(large, large_xyxy, target.labels, names)
         rows.append((_captioned(large, caption), _captioned(marked, caption)))
     sheet = side_by_side(rows, ("model input", "with ground truth"))
     atomic_write(path, lambda file: sheet.save(file, format="PNG"), durable=False)

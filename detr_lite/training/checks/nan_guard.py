@@ -71,8 +71,9 @@ class RankReport:
 
     rank: int
     is_broken: bool
-    image_ids: tuple[int, ...]
-    broken_ids: tuple[int, ...]
+    images: tuple[str, ...]
+    broken_images: tuple[str, ...]
+    """Those whose predictions are not finite."""
     parts: dict[str, list[float]]
 
 
@@ -92,13 +93,22 @@ class NaNGuard(Callback):
     Args:
         folder: of the run.
         rebuild: loads the batch again that is captured; batches are not kept in memory for it.
+        name_image: how messages call the image of a `Target.image_id`.
         is_late: whether steps are checked one step later; by default where checking at once would synchronize.
     """
 
-    def __init__(self, folder: Path, description: Description, rebuild: Rebuild, is_late: bool | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        description: Description,
+        rebuild: Rebuild,
+        name_image: Callable[[int], str] = str,
+        is_late: bool | None = None,
+    ) -> None:
         self.folder = folder
         self.description = description
         self.rebuild = rebuild
+        self.name_image = name_image
         self.is_late = is_late
         self._records: list[StepRecord] = []
         self._unchecked: Update | None = None
@@ -169,7 +179,7 @@ class NaNGuard(Callback):
         broken = next((record for record in update.records if record.is_broken()), None)
         # If no rank's losses are broken, the gradients are, which all batches of all ranks contribute to.
         records = update.records if broken is None else (broken,)
-        reports = _all_gather(_report(rank, records))
+        reports = _all_gather(_report(rank, records, self.name_image))
         broken_reports = [report for report in reports if report.is_broken] or reports
         captured: Path | str | None = None
         if rank in [report.rank for report in broken_reports]:
@@ -190,7 +200,8 @@ class NaNGuard(Callback):
                 if tuple(target.image_id for target in batch.targets or ()) != record.image_ids:
                     return "loading it again gave other images"
                 seed = step_seed(self.description.config.seed, record.epoch, record.index, rank)
-                batches.append(CapturedBatch(record.epoch, record.index, seed, record.parts(), batch))
+                names = tuple(map(self.name_image, record.image_ids))
+                batches.append(CapturedBatch(record.epoch, record.index, seed, record.parts(), names, batch))
             device = trainer.strategy.root_device.type
             capture = NaNCapture(step, rank, world_size, str(trainer.precision), device, tuple(batches))
             # Batch norm's running statistics include the batch already; training mode does not use them.
@@ -200,12 +211,14 @@ class NaNGuard(Callback):
         return path
 
 
-def _report(rank: int, records: Sequence[StepRecord]) -> RankReport:
+def _report(rank: int, records: Sequence[StepRecord], name_image: Callable[[int], str]) -> RankReport:
     return RankReport(
         rank=rank,
         is_broken=any(record.is_broken() for record in records),
-        image_ids=tuple(image for record in records for image in record.image_ids),
-        broken_ids=tuple(record.image_ids[place] for record in records for place in record.losses.not_finite),
+        images=tuple(name_image(image) for record in records for image in record.image_ids),
+        broken_images=tuple(
+            name_image(record.image_ids[place]) for record in records for place in record.losses.not_finite
+        ),
         parts=records[-1].parts(),
     )
 
@@ -234,12 +247,12 @@ def _describe(
         what = f"the matching costs are not finite (the loss is: {parts})"
     else:
         what = f"the gradients are not finite (norm {float(update.norm):.3g}; the loss is: {parts})"
-    images = f"image{'s' if len(report.image_ids) > 1 else ''} {shorten_list(report.image_ids, LISTED_IMAGES)}"
+    images = f"image{'s' if len(report.images) > 1 else ''} {shorten_list(report.images, LISTED_IMAGES)}"
     if trainer.world_size > 1:
         others = ", ".join(f"rank {other.rank}" for other in reports[1:])
         images += f" of rank {report.rank}" + (f" (also {others})" if others else "")
-    if report.broken_ids:
-        which = "all" if report.broken_ids == report.image_ids else shorten_list(report.broken_ids, LISTED_IMAGES)
+    if report.broken_images:
+        which = "all" if report.broken_images == report.images else shorten_list(report.broken_images, LISTED_IMAGES)
         images += f", of which the predictions for {which} are not finite"
     if isinstance(captured, Path):
         replay = f"{command_line('train')} --replay {shlex.quote(str(captured))}"

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from detr_lite.config import Config
-from detr_lite.data.coco import CocoDetection, CocoSplit, ImageRecord
 from detr_lite.data.collate import collate
+from detr_lite.data.dataset import DetectionDataset
+from detr_lite.data.records import ImageRecord, Split
 from detr_lite.evaluation.coco_map import BOXES_FIT
 from detr_lite.structures import Batch, Detections, DetrLiteError
 from detr_lite.text import printable, shorten_list
@@ -87,11 +88,10 @@ def overfit_check(
     records = choose_images(data.train, CPU_IMAGES if is_slow else MOST_IMAGES, CPU_OBJECTS if is_slow else None)
     if not records:
         raise DetrLiteError("overfit check: no training image has an object")
-    places = {record.id: place for place, record in enumerate(data.train.images)}
-    dataset = CocoDetection(data.train, data.val_transform)
+    dataset = DetectionDataset(data.train, data.val_transform)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
-        batch = collate([dataset[places[record.id]] for record in records]).to(device)
+        batch = collate([dataset[record.index] for record in records]).to(device)
         attempt = _overfit(module, data.train, batch, config, precision, seconds)
     AP50 = attempt.stats.AP50  # noqa: N806 (COCO's name)
     count = f"{len(records)} of your images" if len(records) > 1 else "1 of your images"
@@ -105,7 +105,7 @@ def overfit_check(
     logger.warning(f"overfit check undecided: {result}; no fault was found, but the time was too short")
 
 
-def choose_images(split: CocoSplit, most: int, objects: int | None = None) -> list[ImageRecord]:
+def choose_images(split: Split, most: int, objects: int | None = None) -> list[ImageRecord]:
     """Images with objects, with as many classes as possible.
 
     Args:
@@ -118,7 +118,7 @@ def choose_images(split: CocoSplit, most: int, objects: int | None = None) -> li
     while left and len(chosen) < most and (objects is None or len(chosen) < 2 or seen.total() < objects):
         # Classes that are there already count less.
         best = max(left, key=lambda record: sum(1 / (1 + seen[label]) for label in {*record.labels.tolist()}))
-        left = [record for record in left if record is not best]
+        left = [record for record in left if record.index != best.index]
         chosen.append(best)
         seen.update(best.labels.tolist())
     return chosen
@@ -152,11 +152,11 @@ def find_fault(attempt: Attempt, records: Sequence[ImageRecord], data: Detection
             f"({right} of {found} right): objects that look alike have different classes; look at the "
             f"category_id of the objects in {_files(records)}"
         )
-    extents = {record.id: _extents(record, data) for record in records}
+    extents = {record.index: _extents(record, data) for record in records}
     stride, objects = config.model.strides[0], sum(map(len, extents.values()))
     small = sum(int((extent < stride).sum()) for extent in extents.values())
     if small >= BELOW_TOKEN * objects:
-        where = [record for record in records if (extents[record.id] < stride).any()]
+        where = [record for record in records if (extents[record.index] < stride).any()]
         return (
             f"{small} of {objects} objects are smaller than a token of {stride} pixels ({_files(where)}); "
             f"{_resize_advice(np.concatenate(list(extents.values())), records, data, config)}"
@@ -173,7 +173,7 @@ def find_fault(attempt: Attempt, records: Sequence[ImageRecord], data: Detection
 
 
 def _overfit(
-    module: DetectionModule, split: CocoSplit, batch: Batch, config: Config, precision: str, seconds: float
+    module: DetectionModule, split: Split, batch: Batch, config: Config, precision: str, seconds: float
 ) -> Attempt:
     """Train on the one batch until it is overfitted or the time is up."""
     assert batch.targets is not None
@@ -183,7 +183,7 @@ def _overfit(
     groups = parameter_groups(model, lr, 1.0 if factor is None else factor, weight_decay=0.0, decay_all=False)
     if not groups:
         raise DetrLiteError("overfit check: all weights of the model are frozen, so that nothing can be learned")
-    _refuse_broken(model, batch)
+    _refuse_broken(model, batch, split)
     optimizer = make_optimizer(groups, fused=False)
     half = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()
     totals: list[float] = []
@@ -199,7 +199,7 @@ def _overfit(
                 losses = module.criterion(model.train()(batch), batch.targets)
             totals.append(float(losses.total.detach()))
             if not math.isfinite(totals[-1]):
-                _refuse_loss(batch, losses.not_finite, len(totals))
+                _refuse_loss(batch, split, losses.not_finite, len(totals))
             optimizer.zero_grad()
             losses.total.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -216,7 +216,7 @@ def _overfit(
 def _evaluate(
     module: DetectionModule,
     model: nn.Module,
-    split: CocoSplit,
+    split: Split,
     batch: Batch,
     half: contextlib.AbstractContextManager[object],
 ) -> tuple[DetectionStats, float]:
@@ -246,7 +246,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
-def _refuse_broken(model: nn.Module, batch: Batch) -> None:
+def _refuse_broken(model: nn.Module, batch: Batch, split: Split) -> None:
     """Errors: weights or pixels are not finite before the first step."""
     assert batch.targets is not None
     broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
@@ -256,16 +256,17 @@ def _refuse_broken(model: nn.Module, batch: Batch) -> None:
         )
     for image, target in zip(batch.images, batch.targets, strict=True):
         if not image.isfinite().all():
-            raise DetrLiteError(f"overfit check: pixels of image {target.image_id} are not finite; replace the file")
+            file = split.file_name(target.image_id)
+            raise DetrLiteError(f"overfit check: pixels of {file} are not finite; replace the file")
 
 
-def _refuse_loss(batch: Batch, not_finite: Sequence[int], step: int) -> None:
+def _refuse_loss(batch: Batch, split: Split, not_finite: Sequence[int], step: int) -> None:
     """Errors: always."""
     assert batch.targets is not None
-    ids = [batch.targets[place].image_id for place in not_finite or range(len(batch.targets))]
+    files = [split.file_name(batch.targets[place].image_id) for place in not_finite or range(len(batch.targets))]
     raise DetrLiteError(
-        f"overfit check: the loss is not finite in step {step}, with image{'s' * (len(ids) > 1)} "
-        f"{', '.join(map(str, ids))}; try --trainer.precision 32-true, and look at these images"
+        f"overfit check: the loss is not finite in step {step}, with image{'s' * (len(files) > 1)} "
+        f"{shorten_list(files)}; try --trainer.precision 32-true, and look at these images"
     )
 
 
@@ -288,8 +289,7 @@ def _resize_advice(
 
 def _named(records: Sequence[ImageRecord]) -> str:
     """Subject and verb of a sentence about what these images hold."""
-    ids = ", ".join(str(record.id) for record in records)
-    return f"images {ids} hold" if len(records) > 1 else f"image {ids} holds"
+    return f"images {_files(records)} hold" if len(records) > 1 else f"image {_files(records)} holds"
 
 
 def _files(records: Sequence[ImageRecord]) -> str:

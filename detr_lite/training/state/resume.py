@@ -3,14 +3,14 @@
 import hashlib
 import logging
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import lightning as L
 from lightning.pytorch import Callback
 
 from detr_lite.config import Config, Invocation, config_to_dict
-from detr_lite.data.coco import CocoSplit
+from detr_lite.data.records import Split
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
 from detr_lite.training.lightning_internals import (
@@ -48,7 +48,7 @@ class DataFingerprint:
     world_size: int
 
     @staticmethod
-    def of(train: CocoSplit, val: CocoSplit, world_size: int) -> "DataFingerprint":
+    def of(train: Split, val: Split, world_size: int) -> "DataFingerprint":
         return DataFingerprint(_fingerprint(train), _fingerprint(val), world_size)
 
 
@@ -194,14 +194,14 @@ def _read(path: Path) -> ResumePoint:
     return ResumePoint(path, describe_checkpoint(content, path), step, epochs, fingerprint)
 
 
-def _fingerprint(split: CocoSplit) -> str:
+def _fingerprint(split: Split) -> str:
     digest = hashlib.sha256()
-    for image in split.images:
-        digest.update(f"{image.id} {image.path.name} {image.width} {image.height}".encode())
-        digest.update(image.boxes_xyxy.tobytes())
-        digest.update(image.labels.tobytes())
-    objects = sum(len(image.labels) for image in split.images)
-    return f"{len(split.images):,} images with {objects:,} objects, hash {digest.hexdigest()[:8]}"
+    images = split.images
+    names = "\n".join(PurePath(path).name for path in images.paths)
+    for part in (images.sizes_wh, images.ends, images.boxes_xyxy, images.labels):
+        digest.update(part.tobytes())
+    digest.update(names.encode(errors="surrogateescape"))
+    return f"{len(images):,} images with {len(images.labels):,} objects, hash {digest.hexdigest()[:8]}"
 
 
 def _flat(config: Config) -> dict[str, Any]:

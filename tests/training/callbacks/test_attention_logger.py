@@ -12,7 +12,8 @@ from PIL import Image
 
 from detr_lite.build import build_criterion
 from detr_lite.config import Config, Invocation
-from detr_lite.data.coco import CocoDetection, read_split
+from detr_lite.data.dataset import DetectionDataset
+from detr_lite.data.reading import read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.structures import Detections
 from detr_lite.training import run
@@ -93,7 +94,7 @@ def test_it_looks_with_the_weights_that_are_evaluated(config: Config, tmp_path: 
     train(config, tmp_path)
     model, description = load_model(tmp_path / "checkpoints/last.ckpt")
     split = read_split(tiny_data, "val")
-    images = CocoDetection(split, evaluation_transform(description.resize, description.mean, description.std))
+    images = DetectionDataset(split, evaluation_transform(description.resize, description.mean, description.std))
     batches = [attention_logger.collate([images[index]]) for index in range(len(images))]
     cost = build_criterion(config, 3).cost
     expected = measure_attention(model, cost, batches, torch.device("cpu"))
@@ -215,7 +216,7 @@ def test_more_objects_than_queries(config: Config, tmp_path: Path, name: Any) ->
 
 def test_the_same_images_and_their_largest_objects_are_drawn(tiny_data: Path, config: Config, tmp_path: Path) -> None:
     split = read_split(tiny_data, "val")
-    images = CocoDetection(split, evaluation_transform(ResizeRule("longest", 64)))
+    images = DetectionDataset(split, evaluation_transform(ResizeRule("longest", 64)))
     progress = TrainingProgress(max_epochs=1, max_minutes=None, num_evaluations=1)
     watch = AttentionLogger(tmp_path, images, build_criterion(config, 3).cost, ("a", "b", "c"), progress)
     assert watch.measured == [0, 1, 2, 3, 4]

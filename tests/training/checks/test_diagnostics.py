@@ -15,9 +15,12 @@ from torch import Tensor
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
 from detr_lite.config import Config
-from detr_lite.data.coco import CocoSplit, ImageRecord, read_split
+from detr_lite.data.reading import read_split
+from detr_lite.data.records import Split
 from detr_lite.data.transforms import evaluation_transform
-from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, explain_zero
+from detr_lite.evaluation.coco_map import evaluate_detections
+from detr_lite.evaluation.packing import pack_detections
+from detr_lite.evaluation.zero import explain_zero
 from detr_lite.structures import Category, Detections
 from detr_lite.training.checks import diagnostics
 from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics, are_classes_random
@@ -34,46 +37,37 @@ from detr_lite.training.module import DetectionModule
 from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
 from detr_lite.training.schedule import LRSchedule, TrainingProgress
 from tests.helpers.run_files import rows_of
+from tests.helpers.splits import split_of
 
 IMAGES, CLASSES, SIDE = 30, 3, 100
 
 
 @pytest.fixture
-def truth() -> CocoSplit:
+def truth() -> Split:
     """30 images with three objects each, of a class each; only their boxes exist."""
     generator = np.random.default_rng(0)
     categories = tuple(Category(id, f"c{id}") for id in (3, 7, 90))
-    records, annotations = [], []
-    for image in range(IMAGES):
+    all_boxes = []
+    for _ in range(IMAGES):
         low = generator.uniform(0, 50, (3, 2)).astype(np.float32)
-        boxes_xyxy = np.concatenate([low, low + generator.uniform(20, 45, (3, 2))], axis=1).astype(np.float32)
-        records.append(ImageRecord(image, Path(f"{image}.png"), SIDE, SIDE, boxes_xyxy, np.arange(3)))
-        for (x1, y1, x2, y2), category in zip(boxes_xyxy.tolist(), categories, strict=True):
-            bbox = [x1, y1, x2 - x1, y2 - y1]
-            annotations.append({"id": len(annotations) + 1, "image_id": image, "category_id": category.id,
-                                "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0})  # fmt: skip
-    content = {
-        "images": [{"id": record.id, "width": SIDE, "height": SIDE} for record in records],
-        "annotations": annotations,
-        "categories": [{"id": category.id, "name": category.name} for category in categories],
-    }
-    return CocoSplit(Path(), "val", Path("val.json"), Path(), categories, tuple(records), content, ())
+        all_boxes.append(np.concatenate([low, low + generator.uniform(20, 45, (3, 2))], axis=1).astype(np.float32))
+    return split_of([(SIDE, SIDE)] * IMAGES, all_boxes, [np.arange(3)] * IMAGES, categories, "val")
 
 
-def detections_at(split: CocoSplit, labels: Sequence[int] = (0, 1, 2), shift: float = 0.0) -> dict[int, Detections]:
+def detections_at(split: Split, labels: Sequence[int] = (0, 1, 2), shift: float = 0.0) -> dict[int, Detections]:
     """The true boxes, moved by `shift`, with these labels."""
     scores = torch.tensor([0.9, 0.8, 0.7])
     return {
-        record.id: Detections(
+        record.index: Detections(
             torch.tensor(record.boxes_xyxy) + shift, scores, torch.tensor(labels), torch.arange(3), ("a", "b", "c")
         )
         for record in split.images
     }
 
 
-def same_everywhere(split: CocoSplit, boxes_xyxy: Tensor) -> dict[int, Detections]:
+def same_everywhere(split: Split, boxes_xyxy: Tensor) -> dict[int, Detections]:
     scores = torch.tensor([0.3, 0.2, 0.1])
-    return {record.id: Detections(boxes_xyxy, scores, torch.arange(3), torch.arange(3)) for record in split.images}
+    return {record.index: Detections(boxes_xyxy, scores, torch.arange(3), torch.arange(3)) for record in split.images}
 
 
 class StillClock(TrainingProgress):
@@ -82,7 +76,7 @@ class StillClock(TrainingProgress):
         self.fraction = progress
 
 
-def make_diagnostics(split: CocoSplit, progress: float = 0.6, lr: float = 1.5e-3) -> TrainingDiagnostics:
+def make_diagnostics(split: Split, progress: float = 0.6, lr: float = 1.5e-3) -> TrainingDiagnostics:
     return TrainingDiagnostics(StillClock(progress), split, LearningRate(lr, default=1.5e-3), warmup_steps=100)
 
 
@@ -104,7 +98,7 @@ def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return lines
 
 
-def test_healthy_losses_give_no_warning(truth: CocoSplit, capsys) -> None:
+def test_healthy_losses_give_no_warning(truth: Split, capsys) -> None:
     callback = make_diagnostics(truth)
     feed(callback, falling(400))
     for AP50 in (0.02, 0.05, 0.4, 0.6):  # noqa: N806
@@ -116,7 +110,7 @@ def test_a_healthy_run_gives_no_warning(finished_run: Path, tiny_data: Path, cap
     split = read_split(tiny_data, "val")
     callback = TrainingDiagnostics(StillClock(0.0), split, LearningRate(1.5e-3, default=1.5e-3), warmup_steps=2)
     results = json.loads((finished_run / "evaluation/detections.json").read_text())
-    found = {record.id: detections_of(results, record.id, split) for record in split.images}
+    found = {record.index: detections_of(results, split.image_ids[record.index], split) for record in split.images}
     capsys.readouterr()
     for row in rows_of(finished_run):
         callback.progress.fraction = int(row["step"]) / 120
@@ -128,10 +122,11 @@ def test_a_healthy_run_gives_no_warning(finished_run: Path, tiny_data: Path, cap
     assert not are_classes_random(detection_stats(found, split).classes)
 
 
-def detections_of(results: list[dict[str, Any]], image: int, split: CocoSplit) -> Detections:
+def detections_of(results: list[dict[str, Any]], image: int, split: Split) -> Detections:
     own = [result for result in results if result["image_id"] == image]
     x, y, w, h = torch.tensor([result["bbox"] for result in own]).T
-    labels = torch.tensor([split.label_of[result["category_id"]] for result in own])
+    ids = [category.id for category in split.categories]
+    labels = torch.tensor([ids.index(result["category_id"]) for result in own])
     scores = torch.tensor([result["score"] for result in own])
     return Detections(torch.stack([x, y, x + w, y + h], 1), scores, labels, torch.arange(len(own)))
 
@@ -141,7 +136,7 @@ def detections_of(results: list[dict[str, Any]], image: int, split: CocoSplit) -
     [(10.0, "lower --optim.lr from 10, e.g. to 0.0015"), (1.5e-3, "lower --optim.lr from 0.0015, e.g. to 0.00015"),
      (1e-6, "raise --optim.lr from 1e-06, e.g. to 0.0015")],
 )  # fmt: skip
-def test_a_loss_that_stays_where_it_was(lr: float, remedy: str, truth: CocoSplit, capsys) -> None:
+def test_a_loss_that_stays_where_it_was(lr: float, remedy: str, truth: Split, capsys) -> None:
     callback = make_diagnostics(truth, progress=0.1, lr=lr)
     feed(callback, [45.0, 46.0, 44.0, *[46.0] * 40])
     assert warned(capsys) == []  # before an evaluation it may be that little is to be learned any more
@@ -154,7 +149,7 @@ def test_a_loss_that_stays_where_it_was(lr: float, remedy: str, truth: CocoSplit
     assert line.endswith(remedy)
 
 
-def test_a_loss_far_above_the_first_needs_no_evaluation(truth: CocoSplit, capsys) -> None:
+def test_a_loss_far_above_the_first_needs_no_evaluation(truth: Split, capsys) -> None:
     callback = make_diagnostics(truth, progress=0.01, lr=0.1)
     feed(callback, [45.0, 46.0, 44.0, *[90.0] * 26])
     assert warned(capsys) == []
@@ -162,7 +157,7 @@ def test_a_loss_far_above_the_first_needs_no_evaluation(truth: CocoSplit, capsys
     assert len(warned(capsys)) == 1
 
 
-def test_a_loss_that_rises_for_long(truth: CocoSplit, capsys) -> None:
+def test_a_loss_that_rises_for_long(truth: Split, capsys) -> None:
     callback = make_diagnostics(truth, progress=0.3)
     feed(callback, [45.0] * 3 + [20.0] * 47)
     callback.read_evaluation(500, 0.4, detections_at(truth))
@@ -176,13 +171,13 @@ def test_a_loss_that_rises_for_long(truth: CocoSplit, capsys) -> None:
     assert "lower --optim.lr" in line
 
 
-def test_a_loss_that_rises_for_a_while_only(truth: CocoSplit, capsys) -> None:
+def test_a_loss_that_rises_for_a_while_only(truth: Split, capsys) -> None:
     callback = make_diagnostics(truth)
     feed(callback, [45.0] * 3 + [20.0] * 47 + [40.0] * 25 + [22.0] * 60 + [40.0] * 25)
     assert warned(capsys) == []
 
 
-def test_queries_that_all_predict_the_same(truth: CocoSplit, capsys) -> None:
+def test_queries_that_all_predict_the_same(truth: Split, capsys) -> None:
     box = torch.tensor([[20.0, 20.0, 80.0, 80.0]]) + torch.tensor([[0.0], [0.3], [0.1]])
     callback = make_diagnostics(truth, progress=0.3)
     feed(callback, falling(50))
@@ -197,7 +192,7 @@ def test_queries_that_all_predict_the_same(truth: CocoSplit, capsys) -> None:
     assert "lower --optim.lr from 0.0015, e.g. to 0.00015" in line
 
 
-def test_predictions_that_do_not_depend_on_the_image(truth: CocoSplit, capsys) -> None:
+def test_predictions_that_do_not_depend_on_the_image(truth: Split, capsys) -> None:
     boxes = torch.tensor([[0.0, 0.0, 5.0, 5.0], [20.0, 50.0, 25.0, 80.0], [90.0, 90.0, 99.0, 99.0]])
     callback = make_diagnostics(truth)
     callback.read_evaluation(700, 0.0, same_everywhere(truth, boxes))
@@ -205,7 +200,7 @@ def test_predictions_that_do_not_depend_on_the_image(truth: CocoSplit, capsys) -
     assert "the predictions are the same for every image" in line
 
 
-def test_labels_that_cannot_be_learned(truth: CocoSplit, capsys) -> None:
+def test_labels_that_cannot_be_learned(truth: Split, capsys) -> None:
     rng = np.random.default_rng(0)
     found = detections_at(truth)
     for image, detections in found.items():
@@ -222,13 +217,13 @@ def test_labels_that_cannot_be_learned(truth: CocoSplit, capsys) -> None:
     assert f"{fit.classes.right} of 90 are right, where always predicting the most frequent one would give 30" in line
 
 
-def test_ids_that_are_mixed_up(truth: CocoSplit, capsys) -> None:
+def test_ids_that_are_mixed_up(truth: Split, capsys) -> None:
     make_diagnostics(truth).read_evaluation(900, 0.0, detections_at(truth, labels=(1, 2, 0)))
     (line,) = warned(capsys)
     assert "of 90 are right, where always predicting the most frequent one would give 30" in line
 
 
-def test_nothing_found_late(truth: CocoSplit, capsys) -> None:
+def test_nothing_found_late(truth: Split, capsys) -> None:
     found = detections_at(truth, shift=60.0)
     make_diagnostics(truth, progress=0.4).read_evaluation(900, 0.0, found)
     make_diagnostics(truth).read_evaluation(400, 0.0, found)
@@ -257,7 +252,7 @@ def test_when_classes_are_random(classes: ClassStats, is_random: bool) -> None:
     assert are_classes_random(classes) == is_random
 
 
-def test_a_resumed_run_warns_of_nothing_twice(truth: CocoSplit, capsys, tmp_path: Path) -> None:
+def test_a_resumed_run_warns_of_nothing_twice(truth: Split, capsys, tmp_path: Path) -> None:
     callback = make_diagnostics(truth, lr=1.0)
     feed(callback, [45.0] * 25)
     torch.save(callback.state_dict(), tmp_path / "state.pt")
@@ -281,14 +276,10 @@ def test_each_query_counts_once() -> None:
     assert best.labels.tolist() == [0, 2]
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long())
     assert len(best_by_query(nothing)) == 0
-    assert spread_over_queries({1: nothing}, {1: (10, 10)}) == 1.0
-    assert spread_over_images({1: nothing, 2: detections}, {1: (10, 10), 2: (10, 10)}) == 1.0
-    assert (
-        detection_stats(
-            {}, CocoSplit(Path(), "", Path(), Path(), (), (), {"images": [], "annotations": [], "categories": []}, ())
-        ).classes.found
-        == 0
-    )
+    sizes_wh = np.full((3, 2), 10)
+    assert spread_over_queries({1: nothing}, sizes_wh) == 1.0
+    assert spread_over_images({1: nothing, 2: detections}, sizes_wh) == 1.0
+    assert detection_stats({}, split_of([], [], [], [])).classes.found == 0
 
 
 def run(config: Config, epochs: int, every_steps: int = 1) -> TrainingDiagnostics:
@@ -343,15 +334,14 @@ def test_a_real_run_at_a_rate_far_too_high_and_at_a_good_one(lr: float, tiny_con
     assert callback._detections == {}
 
 
-def test_an_evaluation_explains_zero_by_classes_where_boxes_fit(truth: CocoSplit) -> None:
-    ids = [3, 7, 90]
+def test_an_evaluation_explains_zero_by_classes_where_boxes_fit(truth: Split) -> None:
     mixed, wrong = (
         detections_at(truth, labels=(1, 2, 0)),
         same_everywhere(truth, torch.tensor([[1.0, 1.0, 5.0, 5.0]] * 3)),
     )
     for found, words in ((mixed, "although the boxes fit (AP50 1.00 regardless of class)"), (wrong, None)):
-        results = [entry for image, detections in found.items() for entry in coco_results(detections, image, ids)]
-        evaluation = evaluate_detections(truth.ground_truth, results, truth.categories)
+        detections = pack_detections(found)
+        evaluation = evaluate_detections(truth.ground_truth, detections, truth.categories)
         none = replace(evaluation, metrics=evaluation.metrics | {"AP": 0.0})  # by accident a wrong class may be right
-        reason = explain_zero(none, results, truth.ground_truth)
+        reason = explain_zero(none, truth.ground_truth, detections, truth.images.sizes_wh, truth.image_ids)
         assert reason is None if words is None else words in str(reason)

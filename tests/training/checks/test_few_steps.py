@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from detr_lite.data.coco import CocoSplit
 from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics
 from detr_lite.training.schedule import TrainingProgress
+from tests.helpers.splits import split_of
 from tests.helpers.toy_module import Toy, run
 
-NO_IMAGES = CocoSplit(Path(), "", Path(), Path(), (), (), {"images": [], "annotations": [], "categories": []}, ())
+NO_IMAGES = split_of([], [], [], [])
 
 
 class Scored(Toy):

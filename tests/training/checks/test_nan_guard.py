@@ -270,8 +270,8 @@ def test_all_broken_ranks_are_named_and_the_first_ones_batch(make_run, monkeypat
         sent.append(mine)
         if not isinstance(mine, RankReport):
             return [None, Path("run/nonfinite/step-1.pt"), None, mine]
-        good = replace(mine, is_broken=False, broken_ids=(), parts={"class": [1.0]})
-        return [replace(good, rank=0), replace(mine, rank=1, image_ids=(7, 8), broken_ids=(8,)), good, mine]
+        good = replace(mine, is_broken=False, broken_images=(), parts={"class": [1.0]})
+        return [replace(good, rank=0), replace(mine, rank=1, images=("7", "8"), broken_images=("8",)), good, mine]
 
     monkeypatch.setattr(nan_guard, "_all_gather", exchange)
     for rank in (3, 0):

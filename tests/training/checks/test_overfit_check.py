@@ -14,7 +14,8 @@ from torch import nn
 
 from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
 from detr_lite.config import Config, ModelConfig, read_config
-from detr_lite.data.coco import CocoSplit, read_split
+from detr_lite.data.reading import read_split
+from detr_lite.data.records import Split
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.checks import overfit_check as module_under_test
@@ -26,7 +27,7 @@ from detr_lite.training.module import DetectionModule
 CPU = torch.device("cpu")
 
 
-def parts(config: Config, split: CocoSplit) -> tuple[DetectionModule, DetectionData]:
+def parts(config: Config, split: Split) -> tuple[DetectionModule, DetectionData]:
     torch.manual_seed(config.seed)
     classes = len(split.categories)
     module = DetectionModule(
@@ -43,11 +44,11 @@ def parts(config: Config, split: CocoSplit) -> tuple[DetectionModule, DetectionD
 
 
 @pytest.fixture
-def split(tiny_data: Path) -> CocoSplit:
+def split(tiny_data: Path) -> Split:
     return read_split(tiny_data, "train")
 
 
-def error_of(config: Config, split: CocoSplit, *given: Any, seconds: float = 5.0) -> str:
+def error_of(config: Config, split: Split, *given: Any, seconds: float = 5.0) -> str:
     module, data = given or parts(config, split)
     with pytest.raises(DetrLiteError) as caught:
         overfit_check(module, data, config, "32-true", CPU, seconds)
@@ -59,7 +60,7 @@ def error_of(config: Config, split: CocoSplit, *given: Any, seconds: float = 5.0
 
 @pytest.mark.stress
 @pytest.mark.parametrize("name", ["lite", "detr"])
-def test_it_passes_on_good_data_and_changes_nothing(name, tiny_config: Config, split: CocoSplit, capsys) -> None:
+def test_it_passes_on_good_data_and_changes_nothing(name, tiny_config: Config, split: Split, capsys) -> None:
     config = replace(tiny_config, model=ModelConfig(name=name, pretrained=False, num_queries=12))
     module, data = parts(config, split)
     weights, random = copy.deepcopy(module.state_dict()), torch.get_rng_state()
@@ -74,26 +75,26 @@ def test_it_passes_on_good_data_and_changes_nothing(name, tiny_config: Config, s
         assert value.grad is None
 
 
-def test_frozen_weights_are_named(tiny_config: Config, split: CocoSplit) -> None:
+def test_frozen_weights_are_named(tiny_config: Config, split: Split) -> None:
     module, data = parts(tiny_config, split)
     module.model.requires_grad_(False)
     assert "all weights of the model are frozen" in error_of(tiny_config, split, module, data)
 
 
 @pytest.mark.stress  # it needs time for as many steps as allow a conclusion
-def test_a_model_that_does_not_learn_is_named(tiny_config: Config, split: CocoSplit, monkeypatch) -> None:
+def test_a_model_that_does_not_learn_is_named(tiny_config: Config, split: Split, monkeypatch) -> None:
     monkeypatch.setitem(module_under_test.RATES, "lite", 0.0)
     assert "the loss does not fall" in error_of(tiny_config, split, seconds=10.0)
 
 
-def test_a_weight_that_is_not_finite_is_named(tiny_config: Config, split: CocoSplit) -> None:
+def test_a_weight_that_is_not_finite_is_named(tiny_config: Config, split: Split) -> None:
     module, data = parts(tiny_config, split)
     name, weight = next(iter(module.model.named_parameters()))
     nn.init.constant_(weight, torch.nan)
     assert f"weights are not finite before the first step ({name}, ...)" in error_of(tiny_config, split, module, data)
 
 
-def test_pixels_that_are_not_finite_are_named(tiny_config: Config, split: CocoSplit) -> None:
+def test_pixels_that_are_not_finite_are_named(tiny_config: Config, split: Split) -> None:
     module, data = parts(tiny_config, split)
     transform = data.val_transform
 
@@ -103,34 +104,41 @@ def test_pixels_that_are_not_finite_are_named(tiny_config: Config, split: CocoSp
         return image, *rest
 
     data.val_transform = with_nan
-    assert "pixels of image 10" in error_of(tiny_config, split, module, data)
+    assert "pixels of 00" in error_of(tiny_config, split, module, data)
 
 
-def test_a_loss_that_is_not_finite_is_named(tiny_config: Config, split: CocoSplit) -> None:
+def test_a_loss_that_is_not_finite_is_named(tiny_config: Config, split: Split) -> None:
     module, data = parts(tiny_config, split)
     original = module.criterion
     module.criterion = lambda output, targets: replace(original(output, targets), total=output.logits.sum() * torch.nan)
-    assert "the loss is not finite in step 1, with images 10" in error_of(tiny_config, split, module, data)
+    assert "the loss is not finite in step 1, with images 00" in error_of(tiny_config, split, module, data)
 
 
-def test_too_few_queries_are_named(tiny_config: Config, split: CocoSplit) -> None:
-    full = replace(split, images=tuple(with_objects(record, 9) for record in split.images))
+def test_too_few_queries_are_named(tiny_config: Config, split: Split) -> None:
+    full = with_objects(split, 9)
     config = replace(tiny_config, model=replace(tiny_config.model, num_queries=1))
     message = error_of(config, full, seconds=3.0)
     assert "hold up to 9 objects, but there are 1 queries" in message
     assert message.endswith("set --model.num_queries 18 or more")
 
 
-def test_no_object_at_all(tiny_config: Config, split: CocoSplit) -> None:
-    empty = replace(split, images=tuple(with_objects(record, 0) for record in split.images))
+def test_no_object_at_all(tiny_config: Config, split: Split) -> None:
+    empty = with_objects(split, 0)
     assert error_of(tiny_config, empty) == "overfit check: no training image has an object"
 
 
-def with_objects(record: Any, count: int) -> Any:
-    """With boxes side by side that are not in the image."""
+def with_objects(split: Split, count: int) -> Split:
+    """With so many boxes side by side in each image that are not in the picture."""
     low = np.stack([np.linspace(0, 30, count), np.linspace(0, 30, count)], axis=1)
     boxes_xyxy = np.concatenate([low, low + 8], axis=1).astype(np.float32)
-    return replace(record, boxes_xyxy=boxes_xyxy, labels=np.zeros(count, dtype=np.int64))
+    images = len(split.images)
+    changed = replace(
+        split.images,
+        boxes_xyxy=np.tile(boxes_xyxy, (images, 1)),
+        labels=np.zeros(images * count, dtype=np.int64),
+        ends=count * np.arange(images + 1),
+    )
+    return replace(split, images=changed)
 
 
 @pytest.mark.stress
@@ -185,14 +193,14 @@ SEEN = ClassStats(found=0, right=0, most_frequent=0)
         (Attempt(FALLING, DetectionStats(0.5, 0.9, ClassStats(20, 19, 18)), 0.2, 40.0), None),
     ],
 )
-def test_the_likely_cause(attempt: Attempt, words: str | None, tiny_config: Config, split: CocoSplit) -> None:
+def test_the_likely_cause(attempt: Attempt, words: str | None, tiny_config: Config, split: Split) -> None:
     _, data = parts(tiny_config, split)
     records = choose_images(split, 4)
     fault = find_fault(attempt, records, data, replace(tiny_config, model=replace(tiny_config.model, strides=(8,))))
     assert fault is None if words is None else words in str(fault)
 
 
-def test_objects_smaller_than_a_token_are_named_with_a_remedy(tiny_config: Config, split: CocoSplit) -> None:
+def test_objects_smaller_than_a_token_are_named_with_a_remedy(tiny_config: Config, split: Split) -> None:
     _, data = parts(tiny_config, split)
     tiny = [replace(record, boxes_xyxy=record.boxes_xyxy * 0 + np.float32([2, 2, 8, 8])) for record in split.images]
     records = [record for record in tiny if len(record.labels)][:2]
@@ -205,7 +213,7 @@ def test_objects_smaller_than_a_token_are_named_with_a_remedy(tiny_config: Confi
     assert "set --data.image_size 672 or --model.strides" in str(find_fault(attempt, large, data, tiny_config))
 
 
-def test_images_with_many_classes_come_first(split: CocoSplit) -> None:
+def test_images_with_many_classes_come_first(split: Split) -> None:
     chosen = choose_images(split, 3)
     assert len({label for record in chosen for label in record.labels.tolist()}) == 3
     assert len(chosen[0].labels) == 2

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from detr_lite.config import read_config
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from detr_lite.data.sampler import BucketedBatchSampler
 from detr_lite.data.transforms import ResizeRule
 from tests.helpers import ranks

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detr_lite.build import build_criterion, build_model
 from detr_lite.config import Config
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import Batch, Target

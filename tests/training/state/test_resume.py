@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from detr_lite.config import Config, Invocation
-from detr_lite.data.coco import read_split
+from detr_lite.data.reading import read_split
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.training import run
