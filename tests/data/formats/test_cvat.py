@@ -129,7 +129,7 @@ def test_the_tracks_of_a_film(tmp_path: Path) -> None:
     assert found.raw.name_of(1) == "images/frame_000001.PNG shape 1"
     for picture in (tmp_path / "images").iterdir():
         picture.unlink()
-    assert "no images of its frames" in read(file).report.refusals()[0]
+    assert any("no images of its frames" in line for line in read(file).report.refusals())
 
 
 @pytest.mark.parametrize(
