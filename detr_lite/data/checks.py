@@ -107,7 +107,7 @@ def _with_areas(raw: RawSplit, report: SplitReport) -> RawSplit:
     if is_missing.any() and not is_missing.all():
         report.note("missing_area", "annotations without an area have that of their box", _names(raw, is_missing))
     if is_wrong.any():
-        text = "areas that no object of its box can have, such as 0, are replaced by the box's"
+        text = "areas that do not fit their box (0 or less, or larger than it) are replaced by the box's"
         report.note("wrong_area", text, _names(raw, is_wrong))
     return replace(raw, areas=np.where(is_missing | is_wrong, of_box, raw.areas))
 

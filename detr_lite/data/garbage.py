@@ -34,7 +34,7 @@ class Boxes:
     @property
     def num_images(self) -> int:
         """Images with such a box."""
-        return len(np.unique(self.image_index))
+        return int(np.count_nonzero(np.bincount(self.image_index)))
 
 
 def refuse_garbage(raw: RawSplit, report: SplitReport) -> None:
@@ -120,7 +120,7 @@ def _refuse_constant(boxes: Boxes, report: SplitReport) -> bool:
     if boxes.num_images < 10 or _covers_image(boxes).mean() > 0.5:
         return False
     pixels, relative = boxes.boxes_xywh, boxes.boxes_xywh / np.tile(boxes.limits_wh, 2)
-    is_one_class = len(np.unique(boxes.labels)) == 1
+    is_one_class = bool((boxes.labels == boxes.labels[0]).all())
     is_same = any(np.ptp(values, axis=0).max() < 1e-9 * max(1.0, values.max()) for values in (pixels, relative))
     if is_same and is_one_class:
         x, y, width, height = pixels[0].tolist()

@@ -204,11 +204,13 @@ class Split:
             return self
         label_of = {category.name: label for label, category in enumerate(categories)}
         labels = np.array([label_of.get(category.name, -1) for category in self.categories], dtype=np.int64)
+        truth = replace(self.ground_truth, labels=labels[self.ground_truth.labels])
         return replace(
             self,
             categories=tuple(categories),
             images=replace(self.images, labels=labels[self.images.labels]),
-            ground_truth=replace(self.ground_truth, labels=labels[self.ground_truth.labels]),
+            # Without crowd regions of other categories, which no detection of these can lie in.
+            ground_truth=truth.select(truth.labels >= 0),
         )
 
     def describe(self) -> str:
