@@ -1,6 +1,7 @@
 """The folder of a written dataset: there whole or not at all, never over what others wrote, sources untouched."""
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
