@@ -23,6 +23,9 @@ _SMALL = 0.08
 _PART = 0.3
 """Share of the image's longest side that the part has at least."""
 
+_RING = 0.03
+"""A box whose sides are smaller shares of the picture's is encircled."""
+
 Style = Literal["annotated", "other", "context"]
 """A solid line for what is annotated, a dashed one for what it is compared with, a thin one for all other objects."""
 
@@ -68,7 +71,7 @@ class PictureBudget:
         self.left -= len(source)
         left, top, right, bottom = window
         width, height = right - left, bottom - top
-        shapes = [shape for mark in view.marks for shape in _shapes(mark)]
+        shapes = [shape for mark in view.marks for shape in _shapes(mark, max(width, height))]
         overlay = element(
             "svg", *shapes, viewBox=f"{left} {top} {width} {height}", preserveAspectRatio="none", aria_hidden="true"
         )
@@ -77,7 +80,7 @@ class PictureBudget:
         alt = f"{view.name}{': ' if marked else ''}{marked}"
         return element(
             "div",
-            element("img", src=source, alt=alt, loading="lazy", decoding="async"),
+            element("img", src=source, alt=alt, decoding="async"),
             overlay,
             part,
             class_="frame",
@@ -112,13 +115,18 @@ def _window(size: tuple[int, int], marks: tuple[Mark, ...]) -> tuple[int, int, i
     return x, y, x + width, y + height
 
 
-def _shapes(mark: Mark) -> list[Html]:
-    """A dark and a light line each, so that a box is visible on any image."""
+def _shapes(mark: Mark, extent: int) -> list[Html]:
+    """A dark and a light line each, so that a box is visible on any image; a ring around one that is hardly visible."""
     left, top, right, bottom = _sorted(mark.box_xyxy)
     box = {"x": left, "y": top, "width": right - left, "height": bottom - top}
-    shadow = [] if mark.style == "context" else [element("rect", class_="shadow", **box)]
     title = element("title", mark.label) if mark.label else None
-    return [*shadow, element("rect", title, class_=mark.style, **box)]
+    if mark.style == "context":
+        return [element("rect", title, class_=mark.style, **box)]
+    shapes = [element("rect", class_="shadow", **box), element("rect", title, class_=mark.style, **box)]
+    if max(right - left, bottom - top) < _RING * extent:
+        ring = {"cx": (left + right) / 2, "cy": (top + bottom) / 2, "r": 1.5 * _RING * extent}
+        shapes += [element("circle", class_="shadow", **ring), element("circle", class_=mark.style, **ring)]
+    return shapes
 
 
 def _sorted(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
