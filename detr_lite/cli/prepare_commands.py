@@ -7,12 +7,14 @@ from pathlib import Path
 from detr_lite.cli.prepared_data import Options, check_classes, class_names, read_source, write_output
 from detr_lite.data.editing import join_splits, keep_classes, objects_per_class, rename_classes
 from detr_lite.data.formats.new_dataset import check_new
+from detr_lite.data.image_files import Orientation
 from detr_lite.data.partition import GroupBy, divide, group_images
-from detr_lite.data.reading import Orientation, Reading, read_stored
+from detr_lite.data.reading import Reading, read_stored
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import OnFault
 from detr_lite.data.subset import choose_images
 from detr_lite.errors import DetrLiteError
+from detr_lite.io import atomic_write
 from detr_lite.text import shorten_list
 
 logger = logging.getLogger(__name__)
@@ -180,7 +182,7 @@ def _advise_groups(names: Sequence[str]) -> None:
     """Say so if the names look like frames of a few films."""
     films = group_images(names, "prefix")
     kinds = sorted({*films})
-    if 1 < len(kinds) <= len(names) / 5:
+    if 1 < len(kinds) <= len(names) / 4:
         shown = shorten_list([kind.removeprefix("./") for kind in kinds], 3)
         logger.info(
             f"the names look like numbered frames of {len(kinds):,} films ({shown}): --by prefix keeps each "

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -141,7 +141,7 @@ def _receive(remote: RemoteFile, part: Path, start: int, bar: Any) -> None:
                 bar.update(len(chunk))
 
 
-def _chunks(stream: IO[bytes], limit: int) -> Iterator[bytes]:
+def _chunks(stream: Any, limit: int) -> Iterator[bytes]:
     while limit > 0 and (chunk := stream.read(min(CHUNK, limit))):
         limit -= len(chunk)
         yield chunk

@@ -187,10 +187,8 @@ def _paired_iou(
     low = np.maximum(first_xywh[:, :2], second_xywh[:, :2])
     high = np.minimum(first_xywh[:, :2] + first_xywh[:, 2:], second_xywh[:, :2] + second_xywh[:, 2:])
     shared = (high - low).clip(0).prod(axis=1)
-    iou: Float64[np.ndarray, " pair"] = shared / (
-        first_xywh[:, 2:].prod(axis=1) + second_xywh[:, 2:].prod(axis=1) - shared
-    )
-    return iou
+    union = first_xywh[:, 2:].prod(axis=1) + second_xywh[:, 2:].prod(axis=1) - shared
+    return np.asarray(shared / union)
 
 
 def _times(log_ratio: float) -> str:

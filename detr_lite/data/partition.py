@@ -80,12 +80,12 @@ class _Division:
 
     def assign(self, generator: np.random.Generator) -> None:
         groups_with = np.diff(self.by_class.indptr)
-        for label in np.argsort(groups_with, kind="stable"):
+        for label in np.argsort(groups_with, kind="stable").tolist():
             groups, counts = _row(self.by_class, label)
             is_left = self.part[groups] < 0
             groups, counts = groups[is_left], counts[is_left]
             order = np.lexsort((generator.random(len(groups)), -counts))  # large ones first, while there is room
-            for left, group in zip(range(len(groups), 0, -1), groups[order], strict=True):
+            for left, group in zip(range(len(groups), 0, -1), groups[order].tolist(), strict=True):
                 lacking = self.held[:, label] == 0
                 must_fill = left <= lacking.sum()
                 allowed = lacking if must_fill else np.full(len(lacking), True)
@@ -94,20 +94,20 @@ class _Division:
 
     def fill_empty_parts(self) -> None:
         """Such as where each group has a class of its own, all of which went to the first part."""
-        for part in np.flatnonzero(self.images == 0):
+        for part in np.flatnonzero(self.images == 0).tolist():
             donors = np.flatnonzero(np.bincount(self.part, minlength=len(self.images))[self.part] > 1)
             distance = np.abs(self.sizes[donors] - self.wanted_images[part])
-            self._put(int(donors[distance.argmin()]), int(part))
+            self._put(int(donors[distance.argmin()]), part)
 
     def bring_classes_to_all_parts(self) -> None:
         """Move the smallest groups that can go without taking a class from where they are."""
         groups_with = np.diff(self.by_class.indptr)
-        for label in np.flatnonzero(groups_with >= len(self.images)):
-            for part in np.flatnonzero(self.held[:, label] == 0):
+        for label in np.flatnonzero(groups_with >= len(self.images)).tolist():
+            for part in np.flatnonzero(self.held[:, label] == 0).tolist():
                 groups, _ = _row(self.by_class, label)
-                for group in groups[np.argsort(self.sizes[groups], kind="stable")]:
+                for group in groups[np.argsort(self.sizes[groups], kind="stable")].tolist():
                     if self._can_leave(group):
-                        self._put(group, int(part))
+                        self._put(group, part)
                         break
 
     def _can_leave(self, group: int) -> bool:
@@ -136,7 +136,7 @@ def _images_with_class(split: RawSplit, group_of: Int64[np.ndarray, " image"], g
     return csr_matrix((np.ones(len(images)), (group_of[images], labels)), shape=(groups, classes + 1))
 
 
-def _row(matrix: Any, row: Any) -> tuple[np.ndarray, np.ndarray]:
+def _row(matrix: Any, row: int) -> tuple[np.ndarray, np.ndarray]:
     """Places and values of the entries in a row (of a csr matrix) or column (csc)."""
     entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
     return matrix.indices[entries], matrix.data[entries]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,17 @@ from detr_lite.data.checks import check_annotations
 from detr_lite.data.formats.recognize import Source, find_source
 from detr_lite.data.garbage import refuse_garbage
 from detr_lite.data.image_check import check_images
-from detr_lite.data.records import PackedStrings, RawSplit, Split, make_split, split_arrays, split_from_arrays
+from detr_lite.data.image_files import Orientation, pixel_limit
+from detr_lite.data.image_names import drop_missing
+from detr_lite.data.records import (
+    PackedStrings,
+    RawSplit,
+    Split,
+    common_orientation,
+    make_split,
+    split_arrays,
+    split_from_arrays,
+)
 from detr_lite.data.report import OnFault, SplitReport, raise_refused
 from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
@@ -25,17 +35,15 @@ logger = logging.getLogger(__name__)
 VAL_SHARE = 0.2
 """Share of the training images that become the validation split of a dataset without one."""
 
-Orientation = str
-""""upright" or "stored"."""
-
 
 @dataclass(frozen=True)
 class Reading:
     """How a dataset is to be read."""
 
     on_fault: OnFault = "repair"
-    orientation: Orientation = "upright"
-    """Of images whose EXIF orientation the sizes in the annotations do not settle."""
+    orientation: Orientation | None = None
+    """Of images whose EXIF orientation the sizes in the annotations do not settle; by default what all sizes that
+    settle it say, in all splits that are read together."""
 
 
 def read_split(root: Path, split: str, reading: Reading | None = None) -> Split:
@@ -131,6 +139,13 @@ def _read_all(source: Source, splits: Sequence[str], reading: Reading, share: bo
             errors.append(str(error))
     if errors:
         raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
+    if reading.orientation is None:
+        default = common_orientation([split.orientation for split in examined.values()])
+        for name, found in examined.items():
+            if found.orientation.default != default and found.orientation.unsettled:
+                examined[name] = _cached_split(source, name, replace(reading, orientation=default), share)
+            else:
+                examined[name] = replace(found, orientation=replace(found.orientation, default=default))
     return examined
 
 
@@ -140,7 +155,9 @@ def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> 
     With `share`, a dataset without a validation split is divided.
     """
     name, is_share = _stored_name(source, split) if share else (split, False)
-    file = cache_file("split", source.root.resolve(), split, is_share, reading.on_fault, reading.orientation)
+    file = cache_file(
+        "split", source.root.resolve(), split, is_share, reading.on_fault, reading.orientation, pixel_limit()
+    )
     cached = load_cached(file)
     files = [str(path) for path in source.files(name)]
     if cached is not None:
@@ -155,7 +172,7 @@ def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> 
     if is_share:
         raw = _share(raw, report, split)
     all_paths = PackedStrings(raw.paths)
-    checked = check_images(raw, report, reading.orientation)
+    checked = check_images(drop_missing(raw, report), report, reading.orientation)
     refuse_garbage(checked, report)
     checked = check_annotations(checked, report, is_training=split == "train")
     result = make_split(source.root, split, source.splits[name], source.format, checked, report)
@@ -185,17 +202,23 @@ def _share(raw: RawSplit, report: SplitReport, split: str) -> RawSplit:
     """
     if len(raw.names) < 2:
         raise DetrLiteError(f"{report.source}: has one image and no validation split; add another image or a split")
-    ranks = np.argsort([hashlib.sha256(name.encode(errors="replace")).hexdigest() for name in raw.names])
-    is_val = np.zeros(len(raw.names), dtype=bool)
-    is_val[ranks[: max(1, round(VAL_SHARE * len(ranks)))]] = True
+    shares = np.array([_hashed_share(name) for name in raw.names])
+    is_val = shares < VAL_SHARE
+    if is_val.all() or not is_val.any():  # of a few images
+        is_val = shares == shares.min()
     report.note(
         "no_validation_split",
-        f"there is no validation split: {int(is_val.sum()):,} of {len(ranks):,} images, chosen by a hash of their "
+        f"there is no validation split: {int(is_val.sum()):,} of {len(is_val):,} images, chosen by a hash of their "
         "names, are held out of training for it",
     )
     keep = is_val if split == "val" else ~is_val
     report.totals["image"] = int(keep.sum()) + report.skipped["image"]
     return raw.keep_images(keep)
+
+
+def _hashed_share(name: str) -> float:
+    """A number from 0 to 1 that is spread evenly over names."""
+    return int.from_bytes(hashlib.sha256(name.encode(errors="replace")).digest()[:4], "big") / 2**32
 
 
 def _shown_source(source: Source, name: str) -> str:

@@ -18,8 +18,8 @@ from detr_lite.text import reason_of, shown
 def unpack(archive: Path, folder: Path, wanted: Collection[str] | None = None) -> int:
     """Write the files of an archive, or those that are `wanted`, into the folder.
 
-    Files that are there already, in their size, stay. Each one written is compared with its checksum in the archive, and is there whole or not at all. Returns the number of
-    wanted files.
+    Files that are there already, in their size, stay. Each one written is compared with its checksum in the archive,
+    and is there whole or not at all. Returns the number of wanted files.
 
     Errors: an archive that is damaged, or has a name that leads out of the folder; too little disk space.
     """

@@ -26,6 +26,7 @@ class Written:
 
     images: int = 0
     objects: int = 0
+    """Without crowd regions."""
     linked: int = 0
     copied: int = 0
     notes: list[str] = field(default_factory=list)
