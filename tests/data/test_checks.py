@@ -222,6 +222,15 @@ def test_a_training_split_without_objects_is_refused_with_the_reason(raw: RawSpl
     assert not any(finding.action == "refused" for finding in report.findings)
 
 
+def test_what_the_reader_refused_is_not_told_again() -> None:
+    raw = raw_split([(0, 0, *BOX[:3], np.nan)] * 2)
+    report = report_of(raw)
+    report.refuse("oriented_box", "boxes have five numbers", ["annotation 0", "annotation 1"])
+    checked = check_annotations(raw, report, is_training=True)
+    assert len(checked.labels) == 0
+    assert report.refusals() == ["boxes have five numbers: 2 (annotation 0, annotation 1)"]
+
+
 def test_what_follows_from_garbage_is_not_told_again() -> None:
     rows: list[Row] = [(0, 0, 20.0 * number, 20.0, 20.0 * number + 300.0, 400.0) for number in range(1, 21)]
     raw = raw_split([*rows, (0, 0, 700.0, 20.0, 800.0, 40.0)])
