@@ -49,13 +49,14 @@ def examine_all(root: Path, reading: Reading) -> Examined:
     """All splits of a dataset. Errors: a folder that is no dataset of a known format."""
     source = find_source(root)
     names = ["train", "val", *(name for name in source.splits if name not in ("train", "val"))]
-    splits: dict[str, Split] = {}
     unreadable: dict[str, str] = {}
     for name in names:
         try:
-            splits[name] = examine(root, [name], reading)[name]
+            examine(root, [name], reading)
         except DetrLiteError as error:
             unreadable[name] = str(error)
+    # From the cache, and together: what the images of one split say of their orientation holds for the others too.
+    splits = examine(root, [name for name in names if name not in unreadable], reading)
     for name, split in splits.items():
         if name != "train" and "train" in splits:
             splits[name] = join_categories(splits["train"], split)

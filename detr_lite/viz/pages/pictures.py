@@ -1,6 +1,7 @@
 """Images as JPEG thumbnails inside a page, whole or cut out around an object, with boxes drawn over them as SVG."""
 
 import base64
+import contextlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Literal
 
 from PIL import Image
 
+from detr_lite.data.image_files import Orientation
 from detr_lite.data.images import load_image
 from detr_lite.structures import DetrLiteError
 from detr_lite.viz.pages.html import Html, element
@@ -49,6 +51,8 @@ class View:
     size_wh: tuple[int, int] | None
     """As in the annotations; None or a wrong size shows the image upright."""
     marks: tuple[Mark, ...] = ()
+    orientation: Orientation = "upright"
+    """Of an image for which its size does not settle it."""
 
 
 class PictureBudget:
@@ -90,12 +94,10 @@ class PictureBudget:
 
 def _load(view: View) -> Image.Image:
     """In the orientation that the boxes refer to, if the size tells."""
-    if view.size_wh is None:
-        return load_image(view.path)
-    try:
-        return load_image(view.path, (view.size_wh[1], view.size_wh[0]))
-    except DetrLiteError:
-        return load_image(view.path)
+    if view.size_wh is not None:
+        with contextlib.suppress(DetrLiteError):
+            return load_image(view.path, (view.size_wh[1], view.size_wh[0]), view.orientation)
+    return load_image(view.path)
 
 
 def _window(size: tuple[int, int], marks: tuple[Mark, ...]) -> tuple[int, int, int, int]:
