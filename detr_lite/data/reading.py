@@ -15,6 +15,7 @@ from detr_lite.data.formats.recognize import Source, find_source
 from detr_lite.data.garbage import refuse_garbage
 from detr_lite.data.image_check import check_images
 from detr_lite.data.image_files import Orientation, pixel_limit
+from detr_lite.data.image_names import drop_missing
 from detr_lite.data.records import (
     PackedStrings,
     RawSplit,
@@ -94,24 +95,18 @@ def examine(root: Path, splits: Sequence[str], reading: Reading) -> dict[str, Sp
 
     Raises `DetrLiteError` for files that cannot be read as any known format.
     """
+    return _read_all(find_source(root), splits, reading, share=True)
+
+
+def read_stored(root: Path, reading: Reading) -> dict[str, Split]:
+    """Every split that a dataset has, with all its images, also where training would hold some out for validation.
+
+    What forbids using a split stays in its report.
+
+    Raises `DetrLiteError` for files that cannot be read as any known format.
+    """
     source = find_source(root)
-    examined: dict[str, Split] = {}
-    errors: list[str] = []
-    for split in splits:
-        try:
-            examined[split] = _cached_split(source, split, reading)
-        except DetrLiteError as error:
-            errors.append(str(error))
-    if errors:
-        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
-    if reading.orientation is None:
-        default = common_orientation([split.orientation for split in examined.values()])
-        for name, found in examined.items():
-            if found.orientation.default != default and found.orientation.unsettled:
-                examined[name] = _cached_split(source, name, replace(reading, orientation=default))
-            else:
-                examined[name] = replace(found, orientation=replace(found.orientation, default=default))
-    return examined
+    return _read_all(source, list(source.splits), reading, share=False)
 
 
 def join_categories(train: Split, val: Split) -> Split:
@@ -133,9 +128,33 @@ def join_categories(train: Split, val: Split) -> Split:
     return val.with_categories(train.categories)
 
 
-def _cached_split(source: Source, split: str, reading: Reading) -> Split:
-    """The split from the cache if none of its files has changed since, else read and checked."""
-    name, is_share = _stored_name(source, split)
+def _read_all(source: Source, splits: Sequence[str], reading: Reading, share: bool) -> dict[str, Split]:
+    """The splits by name; what is wrong with several files is raised as one error."""
+    examined: dict[str, Split] = {}
+    errors: list[str] = []
+    for split in splits:
+        try:
+            examined[split] = _cached_split(source, split, reading, share)
+        except DetrLiteError as error:
+            errors.append(str(error))
+    if errors:
+        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
+    if reading.orientation is None:
+        default = common_orientation([split.orientation for split in examined.values()])
+        for name, found in examined.items():
+            if found.orientation.default != default and found.orientation.unsettled:
+                examined[name] = _cached_split(source, name, replace(reading, orientation=default), share)
+            else:
+                examined[name] = replace(found, orientation=replace(found.orientation, default=default))
+    return examined
+
+
+def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> Split:
+    """The split from the cache if none of its files has changed since, else read and checked.
+
+    With `share`, a dataset without a validation split is divided.
+    """
+    name, is_share = _stored_name(source, split) if share else (split, False)
     file = cache_file(
         "split", source.root.resolve(), split, is_share, reading.on_fault, reading.orientation, pixel_limit()
     )
@@ -153,7 +172,7 @@ def _cached_split(source: Source, split: str, reading: Reading) -> Split:
     if is_share:
         raw = _share(raw, report, split)
     all_paths = PackedStrings(raw.paths)
-    checked = check_images(raw, report, reading.orientation)
+    checked = check_images(drop_missing(raw, report), report, reading.orientation)
     refuse_garbage(checked, report)
     checked = check_annotations(checked, report, is_training=split == "train")
     result = make_split(source.root, split, source.splits[name], source.format, checked, report)
@@ -183,17 +202,23 @@ def _share(raw: RawSplit, report: SplitReport, split: str) -> RawSplit:
     """
     if len(raw.names) < 2:
         raise DetrLiteError(f"{report.source}: has one image and no validation split; add another image or a split")
-    ranks = np.argsort([hashlib.sha256(name.encode(errors="replace")).hexdigest() for name in raw.names])
-    is_val = np.zeros(len(raw.names), dtype=bool)
-    is_val[ranks[: max(1, round(VAL_SHARE * len(ranks)))]] = True
+    shares = np.array([_hashed_share(name) for name in raw.names])
+    is_val = shares < VAL_SHARE
+    if is_val.all() or not is_val.any():  # of a few images
+        is_val = shares == shares.min()
     report.note(
         "no_validation_split",
-        f"there is no validation split: {int(is_val.sum()):,} of {len(ranks):,} images, chosen by a hash of their "
+        f"there is no validation split: {int(is_val.sum()):,} of {len(is_val):,} images, chosen by a hash of their "
         "names, are held out of training for it",
     )
     keep = is_val if split == "val" else ~is_val
     report.totals["image"] = int(keep.sum()) + report.skipped["image"]
     return raw.keep_images(keep)
+
+
+def _hashed_share(name: str) -> float:
+    """A number from 0 to 1 that is spread evenly over names."""
+    return int.from_bytes(hashlib.sha256(name.encode(errors="replace")).digest()[:4], "big") / 2**32
 
 
 def _shown_source(source: Source, name: str) -> str:

@@ -184,6 +184,8 @@ class Split:
     """The dataset's own id of each image, for files that go out."""
     ground_truth: GroundTruth
     """The objects to evaluate on: boxes as the annotations have them, not clipped, and crowd regions too."""
+    origin: Int64[np.ndarray, " object"]
+    """The number of each of these objects in the annotation file, as in `RawSplit.origin`."""
     report: SplitReport
     orientation: OrientationCount = OrientationCount()
 
@@ -202,11 +204,13 @@ class Split:
             return self
         label_of = {category.name: label for label, category in enumerate(categories)}
         labels = np.array([label_of.get(category.name, -1) for category in self.categories], dtype=np.int64)
+        truth = replace(self.ground_truth, labels=labels[self.ground_truth.labels])
         return replace(
             self,
             categories=tuple(categories),
             images=replace(self.images, labels=labels[self.images.labels]),
-            ground_truth=replace(self.ground_truth, labels=labels[self.ground_truth.labels]),
+            # Without crowd regions of other categories, which no detection of these can lie in.
+            ground_truth=truth.select(truth.labels >= 0),
         )
 
     def describe(self) -> str:
@@ -219,13 +223,19 @@ class Split:
         )
 
 
+def clip_boxes(
+    boxes_xywh: Float64[np.ndarray, "annotation 4"], limits_wh: Float64[np.ndarray, "annotation 2"]
+) -> tuple[Float32[np.ndarray, "annotation 4"], Bool[np.ndarray, " annotation"]]:
+    """Boxes as (x1, y1, x2, y2) clipped to their images, and whether any area is left of each in 32 bits."""
+    low, high = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]
+    clipped_xyxy = np.concatenate([low.clip(0, limits_wh), high.clip(0, limits_wh)], axis=1).astype(np.float32)
+    return clipped_xyxy, np.asarray((clipped_xyxy[:, 2:] > clipped_xyxy[:, :2]).all(axis=1))
+
+
 def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, report: SplitReport) -> Split:
     """The split of a raw one whose values have all been checked: sizes are whole, boxes finite."""
     sizes_wh = raw.sizes_wh.astype(np.int32)
-    limit = raw.sizes_wh[raw.image_index]
-    low, high = raw.boxes_xywh[:, :2], raw.boxes_xywh[:, :2] + raw.boxes_xywh[:, 2:]
-    clipped_xyxy = np.concatenate([low.clip(0, limit), high.clip(0, limit)], axis=1).astype(np.float32)
-    is_visible = (clipped_xyxy[:, 2:] > clipped_xyxy[:, :2]).all(axis=1)
+    clipped_xyxy, is_visible = clip_boxes(raw.boxes_xywh, raw.sizes_wh[raw.image_index])
     kept = np.flatnonzero(is_visible & ~raw.is_crowd)
     kept = kept[np.argsort(raw.image_index[kept], kind="stable")]
     counts = np.bincount(raw.image_index[kept], minlength=len(raw.paths))
@@ -251,6 +261,7 @@ def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, 
             areas=raw.areas,
             is_crowd=raw.is_crowd,
         ),
+        origin=raw.origin,
         report=report,
         orientation=raw.orientation,
     )
@@ -263,7 +274,7 @@ def split_arrays(split: Split) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "path_bytes": images.paths.bytes, "path_ends": images.paths.ends, "sizes_wh": images.sizes_wh,
         "boxes_xyxy": images.boxes_xyxy, "labels": images.labels, "ends": images.ends,
         "true_image": truth.image_index, "true_labels": truth.labels, "true_boxes_xywh": truth.boxes_xywh,
-        "true_areas": truth.areas, "true_crowd": truth.is_crowd,
+        "true_areas": truth.areas, "true_crowd": truth.is_crowd, "origin": split.origin,
     }  # fmt: skip
     facts: dict[str, Any] = {
         "root": str(split.root), "name": split.name, "source": str(split.source), "format": split.format,
@@ -293,6 +304,7 @@ def split_from_arrays(arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> S
             areas=arrays["true_areas"],
             is_crowd=arrays["true_crowd"],
         ),
+        origin=arrays["origin"],
         report=SplitReport.from_dict(facts["report"]),
         orientation=OrientationCount(**facts["orientation"]),
     )

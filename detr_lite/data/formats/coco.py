@@ -1,50 +1,137 @@
-"""Datasets in COCO format."""
+"""Datasets in COCO format, in any of the layouts in which they are handed on."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from detr_lite.data.annotations import check_images, read_categories, read_content, read_objects
-from detr_lite.data.formats.recognize import Source
-from detr_lite.data.layouts import drop_placeholder, find_annotation_file, find_images, layouts_of
+from detr_lite.data.formats.coco_columns import read_annotations, read_categories, read_images
+from detr_lite.data.formats.coco_json import CocoLists, Entry, name_annotation, read_lean, read_lists
+from detr_lite.data.formats.coco_layouts import CocoLayout, find_layout
+from detr_lite.data.formats.source import Source
+from detr_lite.data.formats.values import number_of
+from detr_lite.data.image_names import resolve_images
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import printable, shorten_list, shown
 
 
-def find_coco(root: Path) -> Source:
-    if not root.is_dir():
-        raise DetrLiteError(f"{root}: no such data folder; give the dataset's folder with --data.root DIR")
-    names = {split: find_annotation_file(root, split) for split in ("train", "val", "test")}
-    splits = {split: root / name for split, name in names.items() if name is not None}
-    return Source(
-        root, "COCO", splits, lambda split, report: read_coco(root, split, report), lambda split: [splits[split]]
-    )
+def find_coco(root: Path) -> Source | None:
+    """The dataset in a folder; None if it holds no annotation file in COCO format."""
+    layout = find_layout(root)
+    if layout is None:
+        return None
+    splits = {split: files[0] for split, files in layout.files.items()}
+
+    def read(split: str, report: SplitReport) -> RawSplit:
+        file = _only_file(layout, split)
+        lists = read_lists(file, relative_name(file, root), report)
+        lists = replace(lists, categories=_drop_placeholder(lists, layout, split, report))
+        return read_coco(lists, layout.image_folders(split, file), root, report)
+
+    def files(split: str) -> list[Path]:
+        folders = [folder for folder in layout.image_folders(split, splits[split]) if folder.is_dir()]
+        return [*layout.files[split], *folders]
+
+    return Source(root, "COCO", splits, read, files)
 
 
-def read_coco(root: Path, split: str, report: SplitReport) -> RawSplit:
-    name = find_annotation_file(root, split)
-    assert name is not None
-    content = read_content(root / name, name)
-    for note in drop_placeholder(content, root, name):
-        report.note("placeholder", note)
-    categories = read_categories(content, name)
-    check_images(content, name)
-    objects = read_objects(content, name, categories)
-    paths = find_images(content, name, root / layouts_of(split)[name])
-    ids = [annotation["id"] for annotation in content["annotations"]]
-    report.totals["image"], report.totals["annotation"] = len(paths), len(ids)
-    return RawSplit(
+def read_coco(lists: CocoLists, folders: list[Path], root: Path, report: SplitReport) -> RawSplit:
+    """The split of a file's lists, with the images found in `folders` or elsewhere in the dataset folder `root`."""
+    images = read_images(lists.images, report)
+    if not lists.categories:
+        used = list(dict.fromkeys(shown(entry.get("category_id")) for entry in lists.annotations))
+        report.refuse(
+            "no_categories",
+            f'there are no "categories"; list a name for each id that annotations have ({shorten_list(used)}), such as '
+            '{"id": 1, "name": "cup"}',
+        )
+    categories, category_index, labels = read_categories(lists.categories, report)
+    annotations = read_annotations(lists, images, category_index, labels, report)
+    raw = RawSplit(
         categories,
-        [image["id"] for image in content["images"]],
-        [image["file_name"] for image in content["images"]],
-        [str(path) for path in paths],
-        np.array([(image["width"], image["height"]) for image in content["images"]], dtype=np.float64).reshape(-1, 2),
-        objects.image_index,
-        objects.labels,
-        objects.boxes_xywh,
-        np.array([annotation["area"] for annotation in content["annotations"]], dtype=np.float64),
-        objects.is_crowd,
-        np.arange(len(ids)),
-        lambda origin: f"annotation {ids[origin]}",
+        images.ids,
+        images.names,
+        resolve_images(images.names, folders, root, report),
+        images.sizes_wh,
+        annotations.image_index,
+        annotations.labels,
+        annotations.boxes_xywh,
+        annotations.areas,
+        annotations.is_crowd,
+        annotations.places,
+        _annotation_names(lists),
     )
+    return _join_repeated_images(raw, report)
+
+
+def relative_name(file: Path, root: Path) -> str:
+    """How messages call a file of the dataset."""
+    return printable(file.relative_to(root).as_posix() if file.is_relative_to(root) else file)
+
+
+def _only_file(layout: CocoLayout, split: str) -> Path:
+    files = layout.files[split]
+    if len(files) > 1:
+        names = [relative_name(file, layout.root) for file in files]
+        raise DetrLiteError(
+            f"{printable(layout.root)}: {len(files)} files may be the annotations of split {split} "
+            f"({shorten_list(names)}); keep one of them in the folder, or rename the others so that they do not end in "
+            ".json"
+        )
+    return files[0]
+
+
+def _annotation_names(lists: CocoLists) -> Callable[[int], str]:
+    """`CocoLists.name_annotation` without the rest of the lists, which need not stay in memory."""
+    ids = [entry.get("id") for entry in lists.annotations]
+    numbers = lists.annotation_numbers
+    return lambda place: name_annotation(ids[place], numbers[place])
+
+
+def _join_repeated_images(raw: RawSplit, report: SplitReport) -> RawSplit:
+    """One image for all ids of a file: some exporters list an image once for each of its objects."""
+    first_of: dict[str, int] = {}
+    firsts = np.array(
+        [first_of.setdefault(path, place) if path else place for place, path in enumerate(raw.paths)], dtype=np.int64
+    )
+    is_first = firsts == np.arange(len(firsts))
+    if is_first.all():
+        return raw
+    is_repeated = (np.bincount(firsts, minlength=len(firsts)) > 1)[firsts]
+    names = [raw.names[place] for place in np.flatnonzero(is_repeated)]
+    what, remedy = "images listed under several ids", "are joined, each with the objects of all its ids"
+    if not report.repair("repeated_image", what, remedy, names, unit="image"):
+        return raw.keep_images(~is_repeated)
+    return replace(raw, image_index=firsts[raw.image_index]).keep_images(is_first)
+
+
+def _drop_placeholder(lists: CocoLists, layout: CocoLayout, split: str, report: SplitReport) -> list[Entry]:
+    """Without Roboflow's entry for the project itself: category 0, the supercategory of all others.
+
+    With objects in any split it is a class, and is kept in all splits: training and validation need the same classes.
+    """
+    entries = lists.categories
+    roots = [entry for entry in entries if number_of(entry.get("id")) == 0 and entry.get("supercategory") == "none"]
+    others = [entry for entry in entries if number_of(entry.get("id")) != 0]
+    if len(roots) != 1 or not others or any(entry.get("supercategory") != roots[0].get("name") for entry in others):
+        return entries
+    if _uses_category_0(lists.annotations):
+        return entries
+    for file in [file for other, files in layout.files.items() if other != split for file in files]:
+        found = read_lean(file, relative_name(file, layout.root)).get("annotations") or []
+        if _uses_category_0(found.values() if isinstance(found, dict) else found):
+            return entries
+    report.note(
+        "placeholder_category",
+        f"category 0, {shown(roots[0].get('name'))}, is left out: it has no objects and is the supercategory of all "
+        "others",
+    )
+    return others
+
+
+def _uses_category_0(annotations: Iterable[Any]) -> bool:
+    return any(isinstance(entry, dict) and number_of(entry.get("category_id")) == 0 for entry in annotations)

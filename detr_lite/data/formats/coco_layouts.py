@@ -1,0 +1,128 @@
+"""Where the annotation files and images of a COCO dataset are: by the names of files and folders, then by content."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from detr_lite.data.formats.json_file import read_beginning
+from detr_lite.data.split_names import split_of, split_of_path, words_of
+
+USUAL_NAMES = re.compile(r"^(instances_.*|_annotations\.coco)$")
+"""Names, without suffix, of files that are COCO's whatever they begin with, so that damaged ones are not passed over.
+"""
+
+OTHER_TASKS = re.compile(r"^(captions|person_keypoints|panoptic|stuff|results|detections)_", re.IGNORECASE)
+"""Files of COCO that are not about the boxes of objects."""
+
+IMAGE_FOLDERS = {"image", "images", "img", "imgs", "jpegimages", "data", "photos", "pictures", "frames"}
+
+COCO_KEY = re.compile(r'"(images|annotations|categories)"\s*:\s*[\[{]')
+
+MAX_DEPTH = 4
+"""Folders between the dataset folder and an annotation file."""
+
+MAX_FOLDERS = 2000
+"""Folders that are searched."""
+
+MAX_SNIFFED = 50
+"""JSON files of one folder that are opened to see what they are: LabelMe writes one for each image."""
+
+
+@dataclass(frozen=True)
+class CocoLayout:
+    """A dataset's annotation files by split, and the folders in which images may be."""
+
+    root: Path
+    files: dict[str, list[Path]]
+    """Of each split; more than one is ambiguous."""
+    folders: list[Path]
+    """All folders of the dataset that were searched, `root` first."""
+
+    def image_folders(self, split: str, file: Path) -> list[Path]:
+        """Folders to look for the split's images in, the likeliest first."""
+        around = [file.parent, *(folder for folder in file.parent.parents if folder.is_relative_to(self.root))]
+        words = words_of(file.stem)
+        own, general = [], []
+        for folder in self.folders[1:]:
+            named = [split_of(part) for part in folder.relative_to(self.root).parts]
+            is_for_images = folder.name.lower() in IMAGE_FOLDERS
+            if named[-1] == split or (is_for_images and split in named):
+                own.append(folder)
+            elif is_for_images and not any(named) and folder.parent in around:
+                general.append(folder)
+
+        def likeliest(folder: Path) -> tuple[int, bool, bool]:
+            common = next(place for place, parent in enumerate(around) if folder.is_relative_to(parent))
+            # "train2017" before "train2014" for instances_train2017.json, and train/images before train
+            return common, folder.name.lower() not in words, folder.name.lower() not in IMAGE_FOLDERS
+
+        beside = [file.parent] if split_of_path(file.parent, self.root) == split else []
+        general.sort(key=lambda folder: around.index(folder.parent))
+        return list(dict.fromkeys([*beside, *sorted(own, key=likeliest), *general, file.parent, self.root]))
+
+
+def find_layout(root: Path) -> CocoLayout | None:
+    """The annotation files in a folder; None if there is none in COCO format."""
+    folders = list(_folders_below(root))
+    candidates = [path for folder in folders for path in _coco_files(folder)]
+    by_split: dict[str, list[Path]] = {}
+    for path in candidates:
+        by_split.setdefault(split_of_path(path, root), []).append(path)
+    whole = by_split.pop("", [])
+    if whole and "train" not in by_split:  # one file without a split's name
+        by_split["train"] = whole
+    if not by_split:
+        return None
+    files: dict[str, list[Path]] = {
+        split: _preferred(by_split[split]) for split in ("train", "val", "test") if split in by_split
+    }
+    return CocoLayout(root, files, folders)
+
+
+def _preferred(files: list[Path]) -> list[Path]:
+    """Of several files for one split those with COCO's usual names, and "train" before "trainval"."""
+    usual = [path for path in files if USUAL_NAMES.match(path.stem)] or files
+    exact = [path for path in usual if not {"trainval", "minival"} & set(words_of(path.stem))]
+    return sorted(exact or usual)
+
+
+def _folders_below(root: Path) -> Iterator[Path]:
+    """The folder and its subfolders, nearest first, without hidden ones and without following a link back."""
+    pending = [(root, 0)]
+    for number, (folder, depth) in enumerate(pending):
+        yield folder
+        if depth >= MAX_DEPTH or number >= MAX_FOLDERS:
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        except OSError:
+            continue
+        real = Path(os.path.realpath(folder))
+        for name in names:
+            below = Path(os.path.realpath(folder / name))
+            if below != real and below not in real.parents:
+                pending.append((folder / name, depth + 1))
+
+
+def _coco_files(folder: Path) -> Iterator[Path]:
+    """JSON files of a folder that are in COCO format, or have a name that only such files have."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.lower().endswith(".json"))
+    except OSError:
+        return
+    names = [name for name in names if not name.startswith(".") and not OTHER_TASKS.match(name)]
+    named = [name for name in names if USUAL_NAMES.match(PurePath(name).stem) or split_of(PurePath(name).stem)]
+    for name in named if len(names) > MAX_SNIFFED else names:
+        path = folder / name
+        if path.is_file() and (USUAL_NAMES.match(path.stem) or looks_like_coco(path)):
+            yield path
+
+
+def looks_like_coco(file: Path) -> bool:
+    """Whether a file begins as a COCO annotation file does; it need not be whole."""
+    beginning = read_beginning(file)
+    return beginning.startswith("{") and '"shapes"' not in beginning and COCO_KEY.search(beginning) is not None
