@@ -243,7 +243,7 @@ WRITERS: dict[str, Callable[[Path, Drawn], None]] = {
     "CVAT": write_cvat,
     "LabelMe": write_labelme,
     "Label Studio": write_label_studio,
-    "CreateML": write_createml,
+    "Create ML": write_createml,
     "CSV": write_csv,
 }
 """Format -> writes the dataset below a folder, which need not exist."""

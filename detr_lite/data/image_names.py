@@ -178,7 +178,9 @@ class _Resolver:
         stem = spelling_key(last).rpartition(".")[0]
         nearest = self._files_by_key.get(spelling_key(last)) or self._files_by_stem.get(stem)
         if not nearest and len(self._files_by_stem) <= MAX_COMPARED:
-            similar = difflib.get_close_matches(stem, self._files_by_stem, n=1, cutoff=0.8)
+            # Another number is another image, not a misspelling.
+            candidates = [other for other in self._files_by_stem if _numbers_in(other) == _numbers_in(stem)]
+            similar = difflib.get_close_matches(stem, candidates, n=1, cutoff=0.8)
             nearest = self._files_by_stem[similar[0]] if similar else None
         return f"{name}; there is {os.path.relpath(nearest[0], self._root)}" if nearest else name
 
@@ -224,6 +226,10 @@ class _Resolver:
         for key, paths in self._files_by_key.items():
             stems.setdefault(key.rpartition(".")[0], []).extend(paths)
         return stems
+
+
+def _numbers_in(name: str) -> list[int]:
+    return [int(digits[:18]) for digits in re.findall(r"[0-9]+", name)]
 
 
 def _without_address(name: str) -> str:

@@ -51,7 +51,7 @@ def find_reading(
     reach = high.max(axis=0)
     if (high > 1.1 * limits_wh).any(axis=1).mean() < 0.2:
         return None
-    if (boxes_xywh >= 0).all() and (reach <= 1000).all() and (reach > 950).all():
+    if (boxes_xywh >= 0).all() and (reach <= 1010).all() and (reach > 950).all():
         return leaves_high, (
             "they look like thousandths of the image; multiply x and width by the image's width / 1000, y and height "
             "by its height / 1000"

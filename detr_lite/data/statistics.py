@@ -155,8 +155,8 @@ def _count_classes(
     names: Sequence[str], labels: Int64[np.ndarray, " object"], image_index: Int64[np.ndarray, " object"]
 ) -> tuple[ClassCount, ...]:
     objects = np.bincount(labels, minlength=len(names))
-    pairs = np.unique(np.stack([labels, image_index]), axis=1)
-    images = np.bincount(pairs[0], minlength=len(names))
+    pairs = np.unique(image_index * len(names) + labels)  # each class of each image once
+    images = np.bincount(pairs % max(1, len(names)), minlength=len(names))
     return tuple(map(ClassCount, names, objects.tolist(), images.tolist()))
 
 
@@ -175,7 +175,8 @@ def _percentiles(values: Float[np.ndarray, " value"]) -> dict[str, float]:
 def _image_sizes(sizes_wh: Int64[np.ndarray, "image 2"]) -> ImageSizes:
     if not len(sizes_wh):
         return ImageSizes(0, (0, 0), 0, (0, 0), (0, 0))
-    distinct, counts = np.unique(sizes_wh, axis=0, return_counts=True)
+    keys, counts = np.unique(sizes_wh[:, 0] << 32 | sizes_wh[:, 1], return_counts=True)
+    distinct = np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1)
     pixels = distinct.prod(axis=1)
 
     def size(place: Any) -> tuple[int, int]:

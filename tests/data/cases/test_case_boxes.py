@@ -101,16 +101,16 @@ def annotations_of_an_image_that_is_not_listed(data: CaseData) -> None:
 @pytest.mark.parametrize(
     ("fault", "train", "val", "left_out"),
     [
-        (numbers_are_in_quotes, ["repaired numbers_in_quotes 16"], ["repaired numbers_in_quotes 8"], ()),
+        (numbers_are_in_quotes, ["noted quoted_numbers 16"], ["noted quoted_numbers 8"], ()),
         (every_object_is_listed_twice, ["noted duplicate 16"], ["noted duplicate 8"], ()),
         (a_box_is_empty, ["skipped no_box 1"], [], (7,)),
         (polygons_without_boxes, ["repaired box_from_outline 16"], ["repaired box_from_outline 8"], ()),
         (compressed_masks_without_boxes, ["repaired box_from_outline 16"], ["repaired box_from_outline 8"], ()),
         (plain_masks_without_boxes, ["repaired box_from_outline 16"], ["repaired box_from_outline 8"], ()),
         (a_box_is_drawn_from_the_lower_right, ["repaired inverted_box 1"], [], ()),
-        (three_boxes_are_clicks, ["noted empty_box 3"], [], (2, 5, 10)),
-        (all_areas_are_0, ["noted area 16"], ["noted area 8"], ()),
-        (an_area_is_nan, ["noted area 1"], [], ()),
+        (three_boxes_are_clicks, ["noted void_box 3"], [], (2, 5, 10)),
+        (all_areas_are_0, ["noted wrong_area 16"], ["noted wrong_area 8"], ()),
+        (an_area_is_nan, ["noted missing_area 1"], [], ()),
         (nothing_that_can_be_left_out, [], [], ()),
     ],
 )
@@ -133,7 +133,7 @@ def test_annotations_of_an_image_that_is_not_listed_are_left_out_whatever_their_
 ) -> None:
     train = read_spoiled(annotations_of_an_image_that_is_not_listed)["train"]
     assert findings_of(train) == ["noted unlisted_image 2"]
-    assert train.report.findings[0].entries == ("annotation 15", "annotation 16")
+    assert train.report.findings[0].entries == ("annotation 15 of image 8", "annotation 16 of image 8")
     assert len(train.images) == 7
     assert len(train.ground_truth.labels) == 14
 

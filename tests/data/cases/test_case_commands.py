@@ -47,8 +47,8 @@ def trained(run_tool: Tool, settings: Callable[..., Path], sound_data: Path, tmp
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (nothing_is_annotated, "no image has an object"),
-        (everything_is_a_crowd, "no image has an object"),
+        (nothing_is_annotated, "nothing to learn"),
+        (everything_is_a_crowd, "nothing to learn"),
         (boxes_between_0_and_1, "between 0 and 1"),
     ],
 )
@@ -72,7 +72,7 @@ def test_without_objects_in_validation_best_is_last_and_nothing_stops_early(
     run_tool: Tool, spoil: Callable[..., Path], settings: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = spoil(lambda data: data.val.update(annotations=[]))
-    file = settings(root, trainer={"max_epochs": 6, "num_evaluations": 6, "early_stopping_patience": 1})
+    file = settings(root, trainer={"max_epochs": 6, "num_evaluations": 6, "patience": 1})
     ended = run_tool("train", "--config", file, "--run_dir", tmp_path / "run")
     assert ended.code == 0, ended
     before, _, _ = ended.out.partition("training ")

@@ -112,8 +112,8 @@ def annotations_are_an_object(data: CaseData) -> None:
         (names_are_absolute, {"noted"}),
         (names_leave_the_folder_and_come_back, {"noted"}),
         (names_leave_the_folder_and_come_back_on_windows, {"noted"}),
-        (endings_are_capitals_on_the_disk, {"noted"}),
-        (an_umlaut_is_decomposed_on_the_disk, {"noted"}),
+        (endings_are_capitals_on_the_disk, {"repaired"}),
+        (an_umlaut_is_decomposed_on_the_disk, {"repaired"}),
         (names_have_odd_characters, set()),
         (a_folder_of_images_is_a_link, set()),
         (each_image_is_a_link, set()),
@@ -156,7 +156,7 @@ def test_a_windows_encoding_is_named_with_its_line(refusals: Callable[..., str])
 def test_a_comma_too_many_is_named_with_line_and_column(refusals: Callable[..., str]) -> None:
     def edited_by_hand(data: CaseData) -> None:
         text = json.dumps(data.train, indent=1)
-        end = text.index(" ],", text.index('"annotations"'))
+        end = text.index("\n ]", text.index('"annotations"'))
         brace = text.rindex("}", 0, end)
         text = text[: brace + 1] + "," + text[brace + 1 :]
         data.annotation_file().write_text(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from detr_lite.data.reading import Reading, examine, read_dataset, read_split
+from detr_lite.data.reading import read_dataset, read_split
 from detr_lite.data.records import Split
 from detr_lite.structures import DetrLiteError
 from tests.helpers.case_data import CaseData, assert_equal_objects, findings_of, true_objects
@@ -140,5 +140,5 @@ def test_a_test_file_without_annotations_is_refused(spoil: Callable[..., Path]) 
         del data.val["annotations"]
 
     root = spoil(as_handed_out_for_a_challenge)
-    with pytest.raises(DetrLiteError, match=r'^annotations/instances_test\.json: .*it has no "annotations"'):
-        examine(root, ("test",), Reading())
+    with pytest.raises(DetrLiteError, match=r'^annotations/instances_test\.json: .*no "annotations"'):
+        read_split(root, "test")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from detr_lite.data.reading import read_split
+from detr_lite.data.reading import Reading, read_split
 from detr_lite.data.records import Split
+from detr_lite.structures import DetrLiteError
 from tests.helpers.case_data import SIZE, CaseData, assert_equal_objects, findings_of
 
 Splits = dict[str, Split]
@@ -41,7 +42,7 @@ def every_object_is_a_click(data: CaseData) -> None:
 
 def every_box_is_alike(data: CaseData) -> None:
     for annotation in data.annotations():
-        annotation["bbox"] = [10.0, 10.0, 30.0, 30.0]
+        annotation.update(bbox=[10.0, 10.0, 30.0, 30.0], category_id=1)
 
 
 def every_image_is_listed_once_per_object(data: CaseData) -> None:
@@ -59,11 +60,10 @@ def every_image_is_listed_once_per_object(data: CaseData) -> None:
     [
         (corners_for_sizes, ["corners"]),
         (boxes_between_0_and_1, ["between 0 and 1"]),
-        (nothing_is_annotated, ["no image has an object", "no annotations"]),
-        (everything_is_a_crowd, ["no image has an object", "crowd"]),
-        (every_object_is_a_click, ["no image has an object", "without area"]),
-        (every_box_is_alike, ["alike"]),
-        (every_image_is_listed_once_per_object, ["once per object"]),
+        (nothing_is_annotated, ["nothing to learn", "no annotations"]),
+        (everything_is_a_crowd, ["nothing to learn", "only crowd"]),
+        (every_object_is_a_click, ["nothing to learn", "without area"]),
+        (every_box_is_alike, ["have the same box"]),
     ],
 )
 def test_what_would_teach_something_false_is_refused(
@@ -73,6 +73,13 @@ def test_what_would_teach_something_false_is_refused(
     assert message.startswith("annotations/instances_train.json: ")
     for word in words:
         assert word in message
+
+
+def test_images_that_are_listed_once_per_object_are_joined(read_spoiled: Callable[..., Splits], sound: Splits) -> None:
+    splits = read_spoiled(every_image_is_listed_once_per_object)
+    for name, count in (("train", 16), ("val", 8)):
+        assert_equal_objects(splits[name], sound[name])
+        assert findings_of(splits[name]) == [f"repaired repeated_image {count}"]
 
 
 def test_validation_without_objects_is_accepted_and_known(read_spoiled: Callable[..., Splits], sound: Splits) -> None:
@@ -104,19 +111,20 @@ def test_images_without_objects_may_be_most(read_spoiled: Callable[..., Splits])
     assert {finding.action for finding in train.report.findings} <= {"noted"}
 
 
-def test_dense_images_are_kept(read_spoiled: Callable[..., Splits]) -> None:
-    def a_grid_of_400(data: CaseData) -> None:
-        for content in data.both:
-            content["annotations"] = [
-                {
-                    "id": number + 1,
-                    "image_id": 1,
-                    "category_id": 1,
-                    "bbox": [4 + 4.4 * (number % 20), 2 + 3.4 * (number // 20), 3, 2],
-                }
-                for number in range(400)
-            ]
+def a_grid_of_400(data: CaseData) -> None:
+    for content in data.both:
+        content["annotations"] = [
+            {
+                "id": number + 1,
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [4 + 4.4 * (number % 20), 2 + 3.4 * (number // 20), 3, 2],
+            }
+            for number in range(400)
+        ]
 
+
+def test_dense_images_are_kept(read_spoiled: Callable[..., Splits]) -> None:
     for split in read_spoiled(a_grid_of_400).values():
         assert len(split.ground_truth.labels) == 400
         assert split.images.counts[0] == 400
@@ -124,9 +132,6 @@ def test_dense_images_are_kept(read_spoiled: Callable[..., Splits]) -> None:
 
 
 def test_refusing_any_fault_is_a_setting(spoil: Callable[..., Path]) -> None:
-    from detr_lite.data.reading import Reading
-    from detr_lite.structures import DetrLiteError
-
     def one_box_is_inverted(data: CaseData) -> None:
         data.train["annotations"][6]["bbox"][2:] = [-5.0, -5.0]
 
