@@ -39,13 +39,17 @@ of the settings, and the evaluation of an image, as a markdown table. The machin
 ATTENTION = """Times torch's fused attention and the explicit attention of detr_lite, forward and backward with a
 trainable bias, in float32 and bfloat16 on the CPU, at the sizes of small runs, as a markdown table."""
 
+READING = """Writes a dataset of COCO's size with empty image files into a temporary folder (about 0.5 GB) and opens it
+twice, each time in a new process: first from its JSON file, then from the cache. Prints a markdown table of the time
+and memory; images are not checked. The machine should be otherwise idle."""
+
 BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 
 
 def main() -> None:
     parser = CommandParser(description="Measurements for docs/, printed as markdown tables.", allow_abbrev=False)
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention):
+    for add in (_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention, _add_reading):
         add(subcommands)
     arguments = parser.parse_args()
     arguments.run(arguments)
@@ -114,6 +118,14 @@ def _add_attention(subcommands: "Subcommands[CommandParser]") -> None:
     attention.set_defaults(run=_run_attention)
 
 
+def _add_reading(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time and memory of opening a dataset of COCO's size"
+    reading = subcommands.add_parser("reading", help=summary, description=READING, allow_abbrev=False)
+    reading.add_argument("--images", type=int, default=118_000, help="(default: 118000, as in COCO's training split)")
+    reading.add_argument("--annotations", type=int, default=860_000, help="(default: 860000)")
+    reading.set_defaults(run=_run_reading)
+
+
 def _add_config_and_length(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
     command.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
     command.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
@@ -175,6 +187,12 @@ def _run_attention(arguments: argparse.Namespace) -> None:
     from benchmarks.step import attention_table
 
     print(attention_table())
+
+
+def _run_reading(arguments: argparse.Namespace) -> None:
+    from benchmarks.reading import reading_table
+
+    print(reading_table(arguments.images, arguments.annotations))
 
 
 def _check_steps(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Literal
@@ -108,7 +108,10 @@ def _find_otherwise(unknown: list[str], found: dict[str, str], resolver: "_Resol
             map(resolver.with_nearest, missing[:MAX_NEAREST]),
         )
     elif missing:
-        entries = [resolver.with_nearest(name) if place < MAX_NEAREST else name for place, name in enumerate(missing)]
+        known = set(found.values())
+        entries = [
+            resolver.with_nearest(name, known) if place < MAX_NEAREST else name for place, name in enumerate(missing)
+        ]
         report.skip("missing_image", "images without a file", entries, unit="image")
 
 
@@ -172,14 +175,17 @@ class _Resolver:
             return ""
         return "" if os.path.lexists(path) else path
 
-    def with_nearest(self, name: str) -> str:
-        """The name and, if there is one, the file whose name is most like it."""
+    def with_nearest(self, name: str, known: Set[str] = frozenset()) -> str:
+        """The name and, if there is one, the file whose name is most like it.
+
+        A file whose name is merely similar is not proposed if it is `known` to be another image's.
+        """
         last = _without_address(name).rsplit("/", 1)[-1]
         stem = spelling_key(last).rpartition(".")[0]
         nearest = self._files_by_key.get(spelling_key(last)) or self._files_by_stem.get(stem)
         if not nearest and len(self._files_by_stem) <= MAX_COMPARED:
             similar = difflib.get_close_matches(stem, self._files_by_stem, n=1, cutoff=0.8)
-            nearest = self._files_by_stem[similar[0]] if similar else None
+            nearest = [path for each in similar for path in self._files_by_stem[each] if path not in known]
         return f"{name}; there is {os.path.relpath(nearest[0], self._root)}" if nearest else name
 
     def _inside(self, name: str) -> Iterator[str]:

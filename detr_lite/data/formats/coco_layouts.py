@@ -75,7 +75,9 @@ def find_layout(root: Path) -> CocoLayout | None:
         by_split["train"] = whole
     if not by_split:
         return None
-    files = {split: _preferred(by_split[split]) for split in ("train", "val", "test") if split in by_split}
+    files: dict[str, list[Path]] = {
+        split: _preferred(by_split[split]) for split in ("train", "val", "test") if split in by_split
+    }
     return CocoLayout(root, files, folders)
 
 

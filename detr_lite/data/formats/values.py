@@ -84,11 +84,11 @@ class IdIndex:
 
     def __init__(self, ids: Sequence[ImageId]) -> None:
         self._exact: dict[object, int] = {}
-        for place, id in enumerate(ids):
-            self._exact.setdefault(id, place)
+        for place, listed in enumerate(ids):
+            self._exact.setdefault(listed, place)
         self._plain: dict[object, int] = {}
-        for id, place in self._exact.items():
-            plain = _plain(id)
+        for known, place in self._exact.items():
+            plain = _plain(known)
             self._plain[plain] = -1 if plain in self._plain else place  # "1" and 1 are two ids here
 
     def of(self, values: Sequence[object]) -> tuple[Int64[np.ndarray, " value"], list[int]]:
