@@ -43,13 +43,21 @@ READING = """Writes a dataset of COCO's size with empty image files into a tempo
 twice, each time in a new process: first from its JSON file, then from the cache. Prints a markdown table of the time
 and memory; images are not checked. The machine should be otherwise idle."""
 
+FORMATS = """Draws one dataset, writes it in every format that --data.root reads, and runs train (a moment), evaluate
+and doctor on each. Prints a markdown table. The model of the first row is evaluated in all formats, where its AP must
+be the same."""
+
 BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 
 
 def main() -> None:
     parser = CommandParser(description="Measurements for docs/, printed as markdown tables.", allow_abbrev=False)
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention, _add_reading):
+    adders = (
+        *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
+        *(_add_reading, _add_formats),
+    )
+    for add in adders:
         add(subcommands)
     arguments = parser.parse_args()
     arguments.run(arguments)
@@ -126,6 +134,14 @@ def _add_reading(subcommands: "Subcommands[CommandParser]") -> None:
     reading.set_defaults(run=_run_reading)
 
 
+def _add_formats(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "train, evaluate and doctor on one dataset in every format"
+    formats = subcommands.add_parser("formats", help=summary, description=FORMATS, allow_abbrev=False)
+    kept = "keep datasets, runs and the doctor's pages here (default: they are removed)"
+    formats.add_argument("--output", type=Path, metavar="FOLDER", help=kept)
+    formats.set_defaults(run=_run_formats)
+
+
 def _add_config_and_length(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
     command.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
     command.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
@@ -193,6 +209,12 @@ def _run_reading(arguments: argparse.Namespace) -> None:
     from benchmarks.reading import reading_table
 
     print(reading_table(arguments.images, arguments.annotations))
+
+
+def _run_formats(arguments: argparse.Namespace) -> None:
+    from benchmarks.formats import formats_table
+
+    print(formats_table(arguments.output))
 
 
 def _check_steps(arguments: argparse.Namespace) -> None:

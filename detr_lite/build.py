@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from detr_lite.config import Config, DataConfig, ModelConfig
+from detr_lite.data.reading import Reading
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.postprocess import Activation, Postprocess
 from detr_lite.loss.criterion import DetrCriterion, LiteCriterion
@@ -120,6 +121,11 @@ def build_resize(config: DataConfig) -> ResizeRule:
     return ResizeRule(
         config.resize or "longest", size, round(size * 1333 / 800) if config.resize == "shortest" else None
     )
+
+
+def build_reading(config: DataConfig) -> Reading:
+    """How a dataset is read and checked."""
+    return Reading(config.on_fault, config.orientation)
 
 
 def require(name: str, value: Number | None) -> Number:

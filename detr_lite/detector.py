@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detr_lite.build import build_postprocess
+from detr_lite.data.image_files import Orientation
 from detr_lite.data.images import ImageLike, as_image
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.model.detr import Detr
@@ -55,14 +56,15 @@ class Detector:
         detections = detector("photo.jpg").above(0.5)
 
     An image is a path, a Pillow image of any mode, an array (height width) or (height width 1|3|4) of uint8, uint16 or
-    float 0 .. 1, or a tensor (3 height width) of uint8 or float 0 .. 1. The EXIF orientation is applied: boxes are in
-    pixels of the upright image.
+    float 0 .. 1, or a tensor (3 height width) of uint8 or float 0 .. 1. The EXIF orientation is applied, and boxes are
+    in pixels of the upright image, unless the model was trained with `data.orientation` "stored".
     """
 
     def __init__(self, model: Detr, description: Description, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.description = description
+        self.orientation: Orientation = description.config.data.orientation or "upright"
         self.transform = evaluation_transform(description.resize, description.mean, description.std)
         self.postprocess = build_postprocess(description.config.model, self.class_names)
 
@@ -140,7 +142,7 @@ class Detector:
     def _prepare(self, given: Any, prefix: str = "") -> _Prepared:
         """`prefix` is that of an error message."""
         try:
-            image = as_image(given)
+            image = as_image(given, self.orientation)
         except DetrLiteError as error:
             raise DetrLiteError(f"{prefix}{error}") from error
         return _Prepared(self.transform(image), (image.height, image.width))

@@ -222,6 +222,17 @@ class GroundTruth:
     is_crowd: Bool[np.ndarray, " object"]
     """Regions in which detections are neither right nor wrong."""
 
+    def select(self, which: np.ndarray) -> "GroundTruth":
+        """The objects where a mask is True, or at these places."""
+        return replace(
+            self,
+            image_index=self.image_index[which],
+            labels=self.labels[which],
+            boxes_xywh=self.boxes_xywh[which],
+            areas=self.areas[which],
+            is_crowd=self.is_crowd[which],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class DetectionArrays:
@@ -231,3 +242,7 @@ class DetectionArrays:
     labels: Int64[np.ndarray, " detection"]
     boxes_xywh: Float64[np.ndarray, "detection 4"]
     scores: Float64[np.ndarray, " detection"]
+
+    def select(self, which: np.ndarray | slice) -> "DetectionArrays":
+        """The detections where a mask is True, or at these places."""
+        return DetectionArrays(self.image_index[which], self.labels[which], self.boxes_xywh[which], self.scores[which])

@@ -38,7 +38,17 @@ def shorten_list(values: Sequence[object], limit: int = 5) -> str:
     return ", ".join(map(str, values[:limit])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-TOOLS = ("train", "evaluate", "predict", "visualize", "export", "import_checkpoint", "benchmark")
+TOOLS = (
+    "train",
+    "evaluate",
+    "predict",
+    "visualize",
+    "export",
+    "doctor",
+    "prepare_data",
+    "import_checkpoint",
+    "benchmark",
+)
 """Names of the scripts in `tools/`."""
 
 
@@ -49,7 +59,8 @@ def command_line(command: str = "") -> str:
     """
     called = Path(sys.argv[0])
     if called.stem in TOOLS and called.absolute().parent.name == "tools":
-        script = called.with_name("import_checkpoint.py" if command == "import" else f"{command}.py")
+        name = "import_checkpoint" if command == "import" else command.replace("-", "_")
+        script = called.with_name(f"{name}.py")
         return f"python {shlex.quote(str(script))}"
     is_module = called.name == "__main__.py" and called.parent.name == "detr_lite"
     return f"{'python -m detr_lite' if is_module else 'detr-lite'} {command}".rstrip()

@@ -26,7 +26,7 @@ PAGES = [
     *sorted((PROJECT / "docs").rglob("*.md")),
 ]
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
-TOOL_OF_COMMAND = {"import": "import_checkpoint"}
+TOOL_OF_COMMAND = {"import": "import_checkpoint", "prepare-data": "prepare_data"}
 
 
 def page_id(page: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from detr_lite.evaluation.coco_map import coco_results
+from detr_lite.evaluation.packing import pack_detections
 from detr_lite.io import atomic_write
 from detr_lite.structures import Category, Detections
 
@@ -27,11 +27,22 @@ class DetectionsFile:
     def add(self, name: PurePath, image: Image.Image, detections: Detections) -> None:
         image_id = len(self.images) + 1
         self.images.append({"id": image_id, "file_name": name.as_posix(), "width": image.width, "height": image.height})
-        entries = coco_results(detections, image_id, [category.id for category in self.categories])
-        for entry, label in zip(entries, detections.labels.tolist(), strict=True):
-            _, _, width, height = entry["bbox"]
-            more = {"category_name": self.categories[label].name, "area": round(width * height, 3), "iscrowd": 0}
-            self.annotations.append({"id": len(self.annotations) + 1, **entry, **more})
+        packed = pack_detections({image_id: detections})
+        columns = (packed.labels.tolist(), packed.boxes_xywh.tolist(), packed.scores.tolist())
+        for label, box_xywh, score in zip(*columns, strict=True):
+            category, (_, _, width, height) = self.categories[label], box_xywh
+            self.annotations.append(
+                {
+                    "id": len(self.annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category.id,
+                    "bbox": box_xywh,
+                    "score": score,
+                    "category_name": category.name,
+                    "area": round(width * height, 3),
+                    "iscrowd": 0,
+                }
+            )
 
     def summary(self) -> str:
         """Such as "3 cat, 1 dog in 2 of 5 images"."""

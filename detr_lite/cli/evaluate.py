@@ -14,12 +14,23 @@ def main(words: Sequence[str]) -> None:
     parser = CommandParser(prog=command_line("evaluate"), description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="checkpoint, such as RUN/checkpoints/best.ckpt")
-    add("--data.root", dest="root", type=Path, help="a dataset in COCO format (default: the one of training)")
+    add(
+        "--data.root",
+        dest="root",
+        type=Path,
+        help="the dataset, in any format that can be trained on (default: the one of training)",
+    )
     add("--split", default="val", help="split of the dataset (default: val)")
     add("--output", type=Path, help="folder for the results (default: RUN/evaluation, whose files are replaced)")
     add("--batch_size", type=int, help="images per batch (default: as in training)")
     add("--num_workers", type=int, help="data loading processes (default: one per two cores, at most 8)")
     add("--attention", action="store_true", help="also measure the attention: attention.json, attention.png")
+    add(
+        "--engine",
+        choices=("hotcoco", "pycocotools"),
+        default="hotcoco",
+        help="what computes the metrics: hotcoco (default), or the reference that it equals, about 100 times slower",
+    )
     arguments = parser.parse_args(words)
     from detr_lite.training.evaluate import evaluate_checkpoint  # imports torch, which --help need not wait for
 

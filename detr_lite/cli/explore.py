@@ -61,7 +61,7 @@ def explore(
     scenes: list[PackedScene] = []
     unreadable: list[ImageFile] = []
     unlisted: list[ImageFile] = []
-    for ((file, image),) in read_batches(images, 1, unreadable, "explaining"):
+    for ((file, image),) in read_batches(images, 1, unreadable, "explaining", detector.orientation):
         explained = detector.explain(image, AttentionSelection(encoder_mean=True))  # all that the page shows
         for option, number, count in (
             ("--layer", first_layer, len(explained.attention.cross)),

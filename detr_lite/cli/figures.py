@@ -60,7 +60,7 @@ def draw_images(
     """Write a figure for each readable image; returns their number."""
     guessed: list[ImageFile] = []
     images = tuple(figure_of)
-    for ((file, image),) in read_batches(images, 1, unreadable, "drawing"):
+    for ((file, image),) in read_batches(images, 1, unreadable, "drawing", detector.orientation):
         try:
             figure, is_guess = draw_image(detector, image, request)
         except DetrLiteError as error:
@@ -113,7 +113,7 @@ def draw_query_boxes(
 ) -> int:
     """Write one figure of the boxes that each query predicts over all readable images; returns how many figures."""
     query_boxes = QueryBoxes()
-    for ((_, image),) in read_batches(images, 1, unreadable, "predicting"):
+    for ((_, image),) in read_batches(images, 1, unreadable, "predicting", detector.orientation):
         explained = detector.explain(image, _SELECTION["query_boxes"])
         detections = explained.detections.above(threshold)
         query_boxes.add(explained.boxes_cxcywh[-1, 0], image.size, detections.queries)

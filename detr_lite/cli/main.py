@@ -17,6 +17,8 @@ COMMANDS = {
     "predict": ("predict", "detect objects in images"),
     "visualize": ("visualize", "draw the attention behind the detections, or write the explorer page"),
     "export": ("export", "write a checkpoint's weights as safetensors, or for the original DETR"),
+    "doctor": ("doctor", "look through a dataset for faults, as one page with pictures"),
+    "prepare-data": ("prepare_data", "convert, split, merge, count or download datasets"),
     "import": ("import_checkpoint", "convert weights of the original DETR or of transformers to a checkpoint"),
 }
 """Name -> module of this package with `main(words)`, and what the command does."""
@@ -51,7 +53,7 @@ def _parser(program: str) -> CommandParser:
         epilog="\n".join(
             (
                 "commands:",
-                *(f"  {name:12}{summary}" for name, (_, summary) in COMMANDS.items()),
+                *(f"  {name:14}{summary}" for name, (_, summary) in COMMANDS.items()),
                 "",
                 f"{program} COMMAND --help shows the options of a command.",
             )

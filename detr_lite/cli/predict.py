@@ -11,8 +11,9 @@ DESCRIPTION = """Detects objects in images and writes, into the output folder, e
 its path in the source folder; .jpg and .png keep their names, others become .png; small images are enlarged) and
 detections.json: {"images": [{"id", "file_name", "width", "height"}], "annotations": [{"id", "image_id", "category_id",
 "category_name", "bbox", "score", "area", "iscrowd"}], "categories": [{"id", "name"}]}. "bbox" is [x, y, width, height]
-in pixels of the image as a viewer shows it, "file_name" is relative to the source folder: a COCO annotation file with
-scores. Files that cannot be read as images are named and skipped; the exit code is then 2."""
+in pixels of the image as a viewer shows it (or not turned, if the model was trained with --data.orientation stored),
+"file_name" is relative to the source folder: a COCO annotation file with scores. Files that cannot be read as images
+are named and skipped; the exit code is then 2."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -64,7 +65,7 @@ def predict(
     name_of = dict(zip(images, names, strict=True))
     unreadable: list[ImageFile] = []
     written = DetectionsFile(detector.categories)
-    for batch in read_batches(images, batch_size, unreadable, "predicting"):
+    for batch in read_batches(images, batch_size, unreadable, "predicting", detector.orientation):
         detections = detector([image for _, image in batch], batch_size)
         for (file, image), each in zip(batch, detections, strict=True):
             kept = each.above(threshold)

@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from detr_lite.config.renamed import renaming_of
-from detr_lite.config.schema import SECTIONS, Config
+from detr_lite.config.schema import ADDED, SECTIONS, Config
 from detr_lite.errors import DetrLiteError
 from detr_lite.io import atomic_write
 from detr_lite.text import reason_of, shorten_list, shown
@@ -115,7 +115,8 @@ def config_from_dict(settings: Mapping[str, Any]) -> Config:
         given = {f"{section}.{name}" for section in SECTIONS for name in settings[section]}
         known = {f"{section}.{name}" for section, kind in SECTIONS.items() for name in get_type_hints(kind)}
         differences = [f"unknown: {shorten_list(sorted(given - known))}"] * bool(given - known)
-        differences += [f"missing: {shorten_list(sorted(known - given))}"] * bool(known - given)
+        missing = known - given - ADDED
+        differences += [f"missing: {shorten_list(sorted(missing))}"] * bool(missing)
         if differences:
             raise DetrLiteError(f"the settings were written by another version of detr_lite ({'; '.join(differences)})")
         config = config_of(settings)

@@ -28,6 +28,12 @@ class DataConfig:
     """"light": flips and mild color jitter; "detr": the flips, scales and crops of the DETR paper."""
     num_workers: int | None = None
     """Data loading processes; by default one per two cores, at most 8."""
+    on_fault: Literal["repair", "skip", "refuse"] = "repair"
+    """Faults in the data: "repair" what has one meaning and skip the rest, up to a tenth of the images or objects;
+    "skip" all that is faulty; "refuse" the dataset."""
+    orientation: Literal["upright", "stored"] | None = None
+    """EXIF orientation of images where the annotated sizes do not settle it, and in prediction: "upright" as viewers
+    show them, or "stored" without turning. By default "stored" if that is what all sizes that settle it say."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,9 @@ class TrainerConfig:
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """"auto": bf16-mixed where the hardware is fast at it, else 32-true."""
 
+
+ADDED = frozenset({"data.on_fault", "data.orientation"})
+"""Settings that are not in all checkpoints of the current format; their defaults do what was done before."""
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,

@@ -24,6 +24,7 @@ class DetectionDataset(torch.utils.data.Dataset[tuple[Tensor, Target]]):
     def __init__(self, split: Split, transform: Callable[..., Any]) -> None:
         # Not the whole split: workers need neither ground truth nor ids.
         self.images = split.images
+        self.orientation = split.orientation.default
         self.transform = transform
 
     def __len__(self) -> int:
@@ -40,7 +41,7 @@ class DetectionDataset(torch.utils.data.Dataset[tuple[Tensor, Target]]):
         record = self.images[index]
         original_size = (record.height, record.width)
         image, boxes_xyxy, labels = self.transform(
-            load_image(record.path, original_size),
+            load_image(record.path, original_size, self.orientation),
             tv_tensors.BoundingBoxes(torch.tensor(record.boxes_xyxy), format="XYXY", canvas_size=original_size),
             torch.tensor(record.labels),
         )

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Literal
@@ -111,10 +111,7 @@ def _find_otherwise(unknown: list[str], found: dict[str, str], resolver: "_Resol
             map(resolver.with_nearest, missing[:MAX_NEAREST]),
         )
     elif missing:
-        known = set(found.values())
-        entries = [
-            resolver.with_nearest(name, known) if place < MAX_NEAREST else name for place, name in enumerate(missing)
-        ]
+        entries = [resolver.with_nearest(name) if place < MAX_NEAREST else name for place, name in enumerate(missing)]
         report.skip("missing_image", "images without a file", entries, unit="image")
 
 
@@ -178,17 +175,16 @@ class _Resolver:
             return ""
         return "" if os.path.lexists(path) else path
 
-    def with_nearest(self, name: str, known: Set[str] = frozenset()) -> str:
-        """The name and, if there is one, the file whose name is most like it.
-
-        A file whose name is merely similar is not proposed if it is `known` to be another image's.
-        """
+    def with_nearest(self, name: str) -> str:
+        """The name and, if there is one, the file whose name is most like it."""
         last = _without_address(name).rsplit("/", 1)[-1]
         stem = os.path.splitext(spelling_key(last))[0]
         nearest = self._files_by_key.get(spelling_key(last)) or self._files_by_stem.get(stem)
         if not nearest and len(self._files_by_stem) <= MAX_COMPARED:
-            similar = difflib.get_close_matches(stem, self._files_by_stem, n=1, cutoff=0.8)
-            nearest = [path for each in similar for path in self._files_by_stem[each] if path not in known]
+            # Another number is another image, not a misspelling.
+            candidates = [other for other in self._files_by_stem if _numbers_in(other) == _numbers_in(stem)]
+            similar = difflib.get_close_matches(stem, candidates, n=1, cutoff=0.8)
+            nearest = self._files_by_stem[similar[0]] if similar else None
         return f"{name}; there is {os.path.relpath(nearest[0], self._root)}" if nearest else name
 
     def _inside(self, name: str) -> Iterator[str]:
@@ -233,6 +229,10 @@ class _Resolver:
         for key, paths in self._files_by_key.items():
             stems.setdefault(os.path.splitext(key)[0], []).extend(paths)
         return stems
+
+
+def _numbers_in(name: str) -> list[int]:
+    return [int(digits[:18]) for digits in re.findall(r"[0-9]+", name)]
 
 
 def _without_address(name: str) -> str:

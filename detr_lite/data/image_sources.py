@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from PIL import Image
 from tqdm import tqdm
 
+from detr_lite.data.image_files import Orientation
 from detr_lite.data.images import load_image
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, shorten_list
@@ -61,19 +62,20 @@ def find_images(sources: Sequence[str], output: Path) -> tuple[ImageFile, ...]:
 
 
 def read_batches(
-    images: Sequence[ImageFile], size: int, unreadable: list[ImageFile], doing: str
+    images: Sequence[ImageFile], size: int, unreadable: list[ImageFile], doing: str, orientation: Orientation
 ) -> Iterator[list[tuple[ImageFile, Image.Image]]]:
     """Read the images in batches of at most `size`. Files that cannot be read are logged and added to `unreadable`.
 
     Args:
         doing: label of the progress bar.
+        orientation: whether to apply the EXIF orientation.
     """
     batch: list[tuple[ImageFile, Image.Image]] = []
     pixels = 0
     with tqdm(total=len(images), desc=doing, unit="image", leave=False, disable=None) as bar:
         for file in images:
             try:
-                image = load_image(file.path)
+                image = load_image(file.path, orientation=orientation)
             except DetrLiteError as error:
                 unreadable.append(file)
                 logger.warning("skipped %s", printable(error))

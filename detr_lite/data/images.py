@@ -5,10 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from detr_lite.data.image_depth import FLOAT_TOLERANCE, to_8_bits, to_rgb
+from detr_lite.data.image_files import (
+    MAX_PIXELS_VARIABLE,
+    Orientation,
+    StoredImage,
+    UnreadableImageError,
+    load_stored,
+    read_stored,
+    refuse_program,
+)
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
 
@@ -20,74 +29,77 @@ EXPECTED = (
     "or a tensor (3, height, width) of uint8 or float 0 .. 1"
 )
 
-PROGRAM_FORMATS = ("EPS", "WMF")
-"""Formats whose files are programs, which Pillow lets Ghostscript or Windows execute."""
 
-
-def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+def load_image(path: Path, size: tuple[int, int] | None = None, orientation: Orientation = "upright") -> Image.Image:
     """Read an image file as 8-bit RGB.
 
-    `size` is the (height, width) in the annotations. COCO annotations refer to the pixels as stored, so the EXIF
-    orientation is applied only if the stored size differs from `size`. Without a `size` it is always applied, as image
-    viewers do.
+    `size` is the (height, width) in the annotations, which may refer to the pixels as stored or to the upright image:
+    if only one of them has this size, that one is returned. Otherwise (a square image, one that is mirrored or upside
+    down, no `size`) `orientation` says which.
 
-    Raises `DetrLiteError` if the file is not a complete image or its size is not `size`.
+    Raises `DetrLiteError` if the file is not a complete image or has another size.
     """
     try:
-        # Pillow's warnings are about large images and unusual tags; unusable images raise.
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            _refuse_program(image)
-            image.load()
-            if (image.height, image.width) != size:
-                ImageOps.exif_transpose(image, in_place=True)
-            rgb = _to_rgb(image)
-    except Image.DecompressionBombError as error:
+        with warnings.catch_warnings(action="ignore"):
+            stored = read_stored(path)
+            image, _ = to_rgb(stored.turned(_settle(stored, size, orientation)))
+    except UnreadableImageError as error:
+        if error.kind == "too_many_pixels":
+            raise DetrLiteError(
+                f"{path}: more pixels than are safe to read ({error}); resize the image, or set the environment "
+                f"variable {MAX_PIXELS_VARIABLE}"
+            ) from error
+        raise DetrLiteError(f"{path}: not readable as an image ({error}); replace the file") from error
+    if size is not None and (image.height, image.width) != size:
         raise DetrLiteError(
-            f"{path}: more pixels than are safe to read ({reason_of(error)}); resize the image"
-        ) from error
-    except Exception as error:  # damaged files raise many types, depending on the format
-        raise DetrLiteError(f"{path}: not readable as an image ({reason_of(error)}); replace the file") from error
-    if size is not None and (rgb.height, rgb.width) != size:
-        raise DetrLiteError(
-            f"{path}: the file is {rgb.width} x {rgb.height} pixels, its annotations say {size[1]} x {size[0]} "
+            f"{path}: the file is {image.width} x {image.height} pixels, its annotations say {size[1]} x {size[0]} "
             "(width x height); correct the annotations or replace the file"
         )
-    return rgb
+    return image
 
 
-def as_image(given: Any) -> Image.Image:
-    """Any `ImageLike` as 8-bit RGB, upright, without alpha.
+def _settle(stored: StoredImage, size: tuple[int, int] | None, default: Orientation) -> Orientation:
+    fits_stored = size is not None and stored.size_wh == size[::-1]
+    fits_upright = size is not None and stored.upright_size_wh() == size[::-1]
+    if fits_stored == fits_upright:
+        return default
+    return "stored" if fits_stored else "upright"
 
-    More than 8 bits are rounded to 8, so that an image gives the same detections in every form. Raises `DetrLiteError`
-    for anything that is not an `ImageLike`.
+
+def as_image(given: Any, orientation: Orientation = "upright") -> Image.Image:
+    """Any `ImageLike` as 8-bit RGB without alpha.
+
+    More than 8 bits are rounded to 8 as in a file, so that an image gives the same detections in every form.
+    `orientation` says whether the EXIF orientation of a file or Pillow image is applied. Raises `DetrLiteError` for
+    anything that is not an `ImageLike`.
     """
     if isinstance(given, str | Path):
-        return load_image(Path(given))
+        return load_image(Path(given), orientation=orientation)
     if isinstance(given, Image.Image):
         try:
-            _refuse_program(given)
-            return _to_rgb(ImageOps.exif_transpose(given))
+            refuse_program(given)
+            pixels, tag = load_stored(given)
+            return to_rgb(StoredImage(pixels, pixels.size, tag, is_incomplete=False).turned(orientation))[0]
         except Exception as error:  # Pillow reads a file only when its pixels are accessed
             raise DetrLiteError(f"a Pillow image that is not readable ({reason_of(error)})") from error
     if isinstance(given, np.ndarray):
         return _from_array(given, f"a numpy array {given.shape} of {given.dtype}")
     if isinstance(given, Tensor):
-        what = f"a tensor {tuple(given.shape)} of {str(given.dtype).removeprefix('torch.')}"
-        if given.ndim != 3 or len(given) != 3 or 0 in given.shape:
-            hint = "; for a batch give list(batch)" if given.ndim == 4 else ""
-            raise DetrLiteError(f"{what} is not an image: {EXPECTED}{hint}")
-        pixels = given.detach().cpu()
-        pixels = pixels.float() if pixels.is_floating_point() else pixels  # numpy has no bfloat16
-        if pixels.dtype not in (torch.float32, torch.uint8):
-            raise DetrLiteError(f"{what} is not an image: {EXPECTED}")
-        return _from_array(pixels.permute(1, 2, 0).numpy(), what)
+        return _from_tensor(given)
     raise DetrLiteError(f"{type(given).__name__} is not an image: {EXPECTED}")
 
 
-def _refuse_program(image: Image.Image) -> None:
-    """Called before the pixels are accessed. The format is that of the content, not of the file name."""
-    if image.format in PROGRAM_FORMATS:
-        raise ValueError(f"{image.format} is a program, which is not executed")
+def _from_tensor(given: Tensor) -> Image.Image:
+    what = f"a tensor {tuple(given.shape)} of {str(given.dtype).removeprefix('torch.')}"
+    if given.ndim != 3 or len(given) != 3 or 0 in given.shape:
+        hint = "; for a batch give list(batch)" if given.ndim == 4 else ""
+        raise DetrLiteError(f"{what} is not an image: {EXPECTED}{hint}")
+    pixels = given.detach().cpu()
+    pixels = pixels.float() if pixels.is_floating_point() else pixels  # numpy has no bfloat16
+    array: np.ndarray = pixels.permute(1, 2, 0).numpy()
+    if array.dtype not in (np.float32, np.uint8):
+        raise DetrLiteError(f"{what} is not an image: {EXPECTED}")
+    return _from_array(array, what)
 
 
 def _from_array(pixels: np.ndarray, what: str) -> Image.Image:
@@ -98,31 +110,15 @@ def _from_array(pixels: np.ndarray, what: str) -> Image.Image:
     if not fits or 0 in pixels.shape or not (is_float or kind in (("u", 1), ("u", 2))):
         hint = "; (3, height, width) is a tensor's order" if pixels.ndim == 3 and len(pixels) == 3 and not fits else ""
         raise DetrLiteError(f"{what} is not an image: {EXPECTED}{hint}")
+    pixels = pixels[..., :3] if pixels.ndim == 3 else pixels  # alpha has no part in the range of the others
     if is_float:
         low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= -1e-3 and high <= 1 + 1e-3):  # negated, so that NaN is refused as well
+        if not (low >= -FLOAT_TOLERANCE and high <= 1 + FLOAT_TOLERANCE):  # negated, so that NaN is refused as well
             raise DetrLiteError(
                 f"{what} has values from {low:.4g} to {high:.4g}: a float image has 0 .. 1; "
                 "give uint8, or undo the normalization (the detector normalizes by itself)"
             )
-        pixels = (pixels.clip(0, 1) * 255).round()
-    elif kind == ("u", 2):
-        pixels = _from_16_bits(pixels)
-    pixels = np.ascontiguousarray(pixels, dtype=np.uint8)
-    return _to_rgb(Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips at 255
-        image = Image.fromarray(_from_16_bits(np.asarray(image)))
-    if image.mode == "F":
-        return _from_array(np.asarray(image), "a Pillow image of mode F")
-    if image.mode == "P":  # Pillow warns about transparent palettes unless they are converted to RGBA first
-        image = image.convert("RGBA")
-    if image.mode == "La":  # Pillow converts La only to LA
-        image = image.convert("LA")
-    return image.convert("RGB")
-
-
-def _from_16_bits(pixels: np.ndarray) -> np.ndarray:
-    return (pixels.clip(0, 65535) / 257).round().astype(np.uint8)
+    if kind != ("u", 1):
+        pixels, _ = to_8_bits(pixels)
+    pixels = np.ascontiguousarray(pixels)
+    return to_rgb(Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels))[0]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,17 @@ from detr_lite.data.checks import check_annotations
 from detr_lite.data.formats.recognize import Source, find_source
 from detr_lite.data.garbage import refuse_garbage
 from detr_lite.data.image_check import check_images
+from detr_lite.data.image_files import Orientation, pixel_limit
 from detr_lite.data.image_names import drop_missing
-from detr_lite.data.records import PackedStrings, RawSplit, Split, make_split, split_arrays, split_from_arrays
+from detr_lite.data.records import (
+    PackedStrings,
+    RawSplit,
+    Split,
+    common_orientation,
+    make_split,
+    split_arrays,
+    split_from_arrays,
+)
 from detr_lite.data.report import OnFault, SplitReport, raise_refused
 from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
@@ -26,17 +35,15 @@ logger = logging.getLogger(__name__)
 VAL_SHARE = 0.2
 """Share of the training images that become the validation split of a dataset without one."""
 
-Orientation = str
-""""upright" or "stored"."""
-
 
 @dataclass(frozen=True)
 class Reading:
     """How a dataset is to be read."""
 
     on_fault: OnFault = "repair"
-    orientation: Orientation = "upright"
-    """Of images whose EXIF orientation the sizes in the annotations do not settle."""
+    orientation: Orientation | None = None
+    """Of images whose EXIF orientation the sizes in the annotations do not settle; by default what all sizes that
+    settle it say, in all splits that are read together."""
 
 
 def read_split(root: Path, split: str, reading: Reading | None = None) -> Split:
@@ -88,17 +95,18 @@ def examine(root: Path, splits: Sequence[str], reading: Reading) -> dict[str, Sp
 
     Raises `DetrLiteError` for files that cannot be read as any known format.
     """
+    return _read_all(find_source(root), splits, reading, share=True)
+
+
+def read_stored(root: Path, reading: Reading) -> dict[str, Split]:
+    """Every split that a dataset has, with all its images, also where training would hold some out for validation.
+
+    What forbids using a split stays in its report.
+
+    Raises `DetrLiteError` for files that cannot be read as any known format.
+    """
     source = find_source(root)
-    examined: dict[str, Split] = {}
-    errors: list[str] = []
-    for split in splits:
-        try:
-            examined[split] = _cached_split(source, split, reading)
-        except DetrLiteError as error:
-            errors.append(str(error))
-    if errors:
-        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
-    return examined
+    return _read_all(source, list(source.splits), reading, share=False)
 
 
 def join_categories(train: Split, val: Split) -> Split:
@@ -120,10 +128,36 @@ def join_categories(train: Split, val: Split) -> Split:
     return val.with_categories(train.categories)
 
 
-def _cached_split(source: Source, split: str, reading: Reading) -> Split:
-    """The split from the cache if none of its files has changed since, else read and checked."""
-    name, is_share = _stored_name(source, split)
-    file = cache_file("split", source.root.resolve(), split, is_share, reading.on_fault, reading.orientation)
+def _read_all(source: Source, splits: Sequence[str], reading: Reading, share: bool) -> dict[str, Split]:
+    """The splits by name; what is wrong with several files is raised as one error."""
+    examined: dict[str, Split] = {}
+    errors: list[str] = []
+    for split in splits:
+        try:
+            examined[split] = _cached_split(source, split, reading, share)
+        except DetrLiteError as error:
+            errors.append(str(error))
+    if errors:
+        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
+    if reading.orientation is None:
+        default = common_orientation([split.orientation for split in examined.values()])
+        for name, found in examined.items():
+            if found.orientation.default != default and found.orientation.unsettled:
+                examined[name] = _cached_split(source, name, replace(reading, orientation=default), share)
+            else:
+                examined[name] = replace(found, orientation=replace(found.orientation, default=default))
+    return examined
+
+
+def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> Split:
+    """The split from the cache if none of its files has changed since, else read and checked.
+
+    With `share`, a dataset without a validation split is divided.
+    """
+    name, is_share = _stored_name(source, split) if share else (split, False)
+    file = cache_file(
+        "split", source.root.resolve(), split, is_share, reading.on_fault, reading.orientation, pixel_limit()
+    )
     cached = load_cached(file)
     files = [str(path) for path in source.files(name)]
     if cached is not None:
@@ -168,17 +202,23 @@ def _share(raw: RawSplit, report: SplitReport, split: str) -> RawSplit:
     """
     if len(raw.names) < 2:
         raise DetrLiteError(f"{report.source}: has one image and no validation split; add another image or a split")
-    ranks = np.argsort([hashlib.sha256(name.encode(errors="replace")).hexdigest() for name in raw.names])
-    is_val = np.zeros(len(raw.names), dtype=bool)
-    is_val[ranks[: max(1, round(VAL_SHARE * len(ranks)))]] = True
+    shares = np.array([_hashed_share(name) for name in raw.names])
+    is_val = shares < VAL_SHARE
+    if is_val.all() or not is_val.any():  # of a few images
+        is_val = shares == shares.min()
     report.note(
         "no_validation_split",
-        f"there is no validation split: {int(is_val.sum()):,} of {len(ranks):,} images, chosen by a hash of their "
+        f"there is no validation split: {int(is_val.sum()):,} of {len(is_val):,} images, chosen by a hash of their "
         "names, are held out of training for it",
     )
     keep = is_val if split == "val" else ~is_val
     report.totals["image"] = int(keep.sum()) + report.skipped["image"]
     return raw.keep_images(keep)
+
+
+def _hashed_share(name: str) -> float:
+    """A number from 0 to 1 that is spread evenly over names."""
+    return int.from_bytes(hashlib.sha256(name.encode(errors="replace")).digest()[:4], "big") / 2**32
 
 
 def _shown_source(source: Source, name: str) -> str:

@@ -1,6 +1,6 @@
 """A split of a dataset as arrays: as a format's reader found it, and as training and evaluation use it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +9,31 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
+from detr_lite.data.image_files import Orientation
 from detr_lite.data.report import SplitReport
 from detr_lite.structures import Category, GroundTruth
 from detr_lite.text import printable
 
 ImageId = int | str
+
+
+@dataclass(frozen=True)
+class OrientationCount:
+    """How the images of a split with an EXIF orientation are read."""
+
+    default: Orientation = "upright"
+    """Of those for which the annotated sizes do not settle it."""
+    stored: int = 0
+    """Images whose annotated sizes refer to the pixels as stored."""
+    upright: int = 0
+    unsettled: int = 0
+
+
+def common_orientation(counts: Iterable[OrientationCount]) -> Orientation:
+    """The default that images speak for whose annotated sizes settle their orientation."""
+    counts = list(counts)
+    is_stored = any(count.stored for count in counts) and not any(count.upright for count in counts)
+    return "stored" if is_stored else "upright"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +64,8 @@ class RawSplit:
     """The number of each annotation in the file, counted from 0."""
     name_annotation: Callable[[int], str]
     """How messages call the annotation of this `origin`, such as "annotation 17" or "labels/a.txt line 3"."""
+    orientation: OrientationCount = OrientationCount()
+    """Set by the check of the images."""
 
     def name_of(self, annotation: int) -> str:
         """How messages call the annotation at this place in the arrays."""
@@ -162,7 +184,10 @@ class Split:
     """The dataset's own id of each image, for files that go out."""
     ground_truth: GroundTruth
     """The objects to evaluate on: boxes as the annotations have them, not clipped, and crowd regions too."""
+    origin: Int64[np.ndarray, " object"]
+    """The number of each of these objects in the annotation file, as in `RawSplit.origin`."""
     report: SplitReport
+    orientation: OrientationCount = OrientationCount()
 
     @cached_property
     def has_objects(self) -> bool:
@@ -179,11 +204,13 @@ class Split:
             return self
         label_of = {category.name: label for label, category in enumerate(categories)}
         labels = np.array([label_of.get(category.name, -1) for category in self.categories], dtype=np.int64)
+        truth = replace(self.ground_truth, labels=labels[self.ground_truth.labels])
         return replace(
             self,
             categories=tuple(categories),
             images=replace(self.images, labels=labels[self.images.labels]),
-            ground_truth=replace(self.ground_truth, labels=labels[self.ground_truth.labels]),
+            # Without crowd regions of other categories, which no detection of these can lie in.
+            ground_truth=truth.select(truth.labels >= 0),
         )
 
     def describe(self) -> str:
@@ -196,13 +223,19 @@ class Split:
         )
 
 
+def clip_boxes(
+    boxes_xywh: Float64[np.ndarray, "annotation 4"], limits_wh: Float64[np.ndarray, "annotation 2"]
+) -> tuple[Float32[np.ndarray, "annotation 4"], Bool[np.ndarray, " annotation"]]:
+    """Boxes as (x1, y1, x2, y2) clipped to their images, and whether any area is left of each in 32 bits."""
+    low, high = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]
+    clipped_xyxy = np.concatenate([low.clip(0, limits_wh), high.clip(0, limits_wh)], axis=1).astype(np.float32)
+    return clipped_xyxy, np.asarray((clipped_xyxy[:, 2:] > clipped_xyxy[:, :2]).all(axis=1))
+
+
 def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, report: SplitReport) -> Split:
     """The split of a raw one whose values have all been checked: sizes are whole, boxes finite."""
     sizes_wh = raw.sizes_wh.astype(np.int32)
-    limit = raw.sizes_wh[raw.image_index]
-    low, high = raw.boxes_xywh[:, :2], raw.boxes_xywh[:, :2] + raw.boxes_xywh[:, 2:]
-    clipped_xyxy = np.concatenate([low.clip(0, limit), high.clip(0, limit)], axis=1).astype(np.float32)
-    is_visible = (clipped_xyxy[:, 2:] > clipped_xyxy[:, :2]).all(axis=1)
+    clipped_xyxy, is_visible = clip_boxes(raw.boxes_xywh, raw.sizes_wh[raw.image_index])
     kept = np.flatnonzero(is_visible & ~raw.is_crowd)
     kept = kept[np.argsort(raw.image_index[kept], kind="stable")]
     counts = np.bincount(raw.image_index[kept], minlength=len(raw.paths))
@@ -228,7 +261,9 @@ def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, 
             areas=raw.areas,
             is_crowd=raw.is_crowd,
         ),
+        origin=raw.origin,
         report=report,
+        orientation=raw.orientation,
     )
 
 
@@ -239,12 +274,12 @@ def split_arrays(split: Split) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "path_bytes": images.paths.bytes, "path_ends": images.paths.ends, "sizes_wh": images.sizes_wh,
         "boxes_xyxy": images.boxes_xyxy, "labels": images.labels, "ends": images.ends,
         "true_image": truth.image_index, "true_labels": truth.labels, "true_boxes_xywh": truth.boxes_xywh,
-        "true_areas": truth.areas, "true_crowd": truth.is_crowd,
+        "true_areas": truth.areas, "true_crowd": truth.is_crowd, "origin": split.origin,
     }  # fmt: skip
     facts: dict[str, Any] = {
         "root": str(split.root), "name": split.name, "source": str(split.source), "format": split.format,
         "categories": [[category.id, category.name] for category in split.categories],
-        "image_ids": list(split.image_ids), "report": split.report.to_dict(),
+        "image_ids": list(split.image_ids), "report": split.report.to_dict(), "orientation": vars(split.orientation),
     }  # fmt: skip
     return arrays, facts
 
@@ -269,5 +304,7 @@ def split_from_arrays(arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> S
             areas=arrays["true_areas"],
             is_crowd=arrays["true_crowd"],
         ),
+        origin=arrays["origin"],
         report=SplitReport.from_dict(facts["report"]),
+        orientation=OrientationCount(**facts["orientation"]),
     )

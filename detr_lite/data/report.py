@@ -16,6 +16,9 @@ Action = Literal["noted", "repaired", "skipped", "refused"]
 
 Unit = Literal["image", "annotation"]
 
+NO_OBJECTS = "no_objects"
+"""Kind of a refusal that is not told beside another one, which may be its cause."""
+
 MAX_SKIPPED = 0.1
 """Share of a split's images, or of its annotations, that may be skipped before the split is refused."""
 
@@ -88,12 +91,15 @@ class SplitReport:
 
     def refusals(self) -> list[str]:
         """One line for each reason not to use the split; empty if it may be used."""
-        lines = [finding.line() for finding in self.findings if finding.action == "refused"]
+        refused = [finding for finding in self.findings if finding.action == "refused"]
+        causes = [finding for finding in refused if finding.kind != NO_OBJECTS] or refused
+        lines = [finding.line() for finding in causes]
         if self.on_fault == "refuse" and lines:
             lines[-1] += "; --data.on_fault repair mends or leaves out such entries"
         for unit, total in self.totals.items():
             count = self.skipped[unit]
-            if self.on_fault == "repair" and count > MAX_SKIPPED * total:
+            is_consequence = unit == "annotation" and lines  # what is refused as a whole is left out one by one
+            if self.on_fault == "repair" and count > MAX_SKIPPED * total and not is_consequence:
                 kinds = [finding.line() for finding in self.findings if finding.action == "skipped"]
                 lines.append(
                     f"{count:,} of {total:,} {unit}s would be left out ({'; '.join(kinds)}); correct them, or accept "

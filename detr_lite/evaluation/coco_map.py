@@ -1,29 +1,16 @@
-"""COCO's mAP, computed by pycocotools under ids that it counts correctly, with its output silenced."""
+"""COCO's metrics of detections in arrays, which depend on nothing but images, boxes, classes and scores."""
 
-import contextlib
-import csv
-import io
-import math
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from jaxtyping import Float64, Int64
 
-from detr_lite.box_ops import xyxy_to_xywh
-from detr_lite.evaluation.coco_ids import renumber
-from detr_lite.io import atomic_write
-from detr_lite.structures import Category, Detections, DetrLiteError
-from detr_lite.text import shorten_list
+from detr_lite.evaluation.engines import Engine, match_and_accumulate
+from detr_lite.structures import Category, DetectionArrays, DetrLiteError, GroundTruth
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""In the order of `COCOeval.stats`."""
+"""In the order of pycocotools' `COCOeval.stats`."""
 
 MEANINGS = (
     "average precision, mean over IoU 0.50 to 0.95",
@@ -41,7 +28,10 @@ MEANINGS = (
 )
 BOXES_FIT = 0.5
 """Class-agnostic AP50 from which the boxes fit the objects; boxes that are merely near objects stay below 0.2."""
-ALL_SIZES, AT_MOST_100 = 0, 2  # indices into pycocotools' axes of object area and of detections per image
+LIMITS = (1, 10, 100)
+"""The detections per image and class that COCO's metrics count: those with the highest scores."""
+ALL_SIZES, AT_MOST_100 = 0, 2  # indices into the engines' axes of object area and of detections per image and class
+IOU_75 = 5
 
 
 @dataclass(frozen=True)
@@ -63,16 +53,31 @@ class CocoEvaluation:
     metrics: dict[str, float]
     """By the names in `METRICS`, in that order."""
     per_class: tuple[ClassResult, ...]
-    precision: Float[np.ndarray, "iou recall class"]
+    precision: Float64[np.ndarray, "iou recall class"]
     """At IoU 0.50, 0.55 .. 0.95 and recall 0, 0.01 .. 1, for objects of all sizes and 100 detections per image."""
-    recall_thresholds: Float[np.ndarray, " recall"]
+    recall_thresholds: Float64[np.ndarray, " recall"]
+    max_detections: int = LIMITS[-1]
+    """The most objects of one class in an image, if they are more than the 100 that COCO's metrics can count."""
+    APmax: float | None = None
+    """AP with `max_detections` detections per image and class, where that is more than 100."""
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON: the 12 metrics, and `APmax` with its `max_detections` where COCO's limit cuts objects off."""
+        if self.APmax is None:
+            return dict(self.metrics)
+        return {**self.metrics, "APmax": self.APmax, "max_detections": self.max_detections}
 
     def summary(self) -> str:
-        """COCO's 12 lines; where some have no value, a last line says why."""
+        """COCO's 12 lines; then, where they apply, one on COCO's limit and one on metrics that have no value."""
         lines = [
             f"{name:<6}{_number(self.metrics[name])}  {meaning}"
             for name, meaning in zip(METRICS, MEANINGS, strict=True)
         ]
+        if self.APmax is not None:
+            lines.append(
+                f"APmax {_number(self.APmax)}  AP with {self.max_detections} detections per image and class: an image "
+                f"has {self.max_detections} objects of one class, of which the metrics above count at most 100"
+            )
         reason = self.missing_reason()
         return "\n".join(lines if reason is None else [*lines, f"{'-':>11}  {reason}"])
 
@@ -94,177 +99,108 @@ class CocoEvaluation:
         return "\n".join(lines)
 
 
-def coco_results(detections: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """One image's detections in COCO's results format; `category_ids[label]` is the dataset's own category id.
-
-    Boxes are rounded to 1/1000 pixel and scores to 6 digits here, so that the file holds exactly what is evaluated.
-    """
-    columns = (xyxy_to_xywh(detections.boxes_xyxy), detections.scores, detections.labels)
-    return [
-        {
-            "image_id": image_id,
-            "category_id": category_ids[label],
-            "bbox": [round(value, 3) for value in box_xywh],
-            "score": round(score, 6),
-        }
-        for box_xywh, score, label in zip(*(column.tolist() for column in columns), strict=True)
-    ]
-
-
 def evaluate_detections(
-    ground_truth: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
+    ground_truth: GroundTruth,
+    detections: DetectionArrays,
     categories: Sequence[Category],
-    image_ids: Sequence[int] | None = None,
+    engine: Engine = "hotcoco",
+    image_indices: Int64[np.ndarray, " evaluated"] | None = None,
 ) -> CocoEvaluation:
-    """Evaluate COCO results against a COCO annotation file's content. The metrics do not depend on any ids.
+    """COCO's metrics, to the last bit those of pycocotools.
 
-    `categories` orders `per_class` and the classes of `precision`; the metrics are over all categories of the ground
-    truth, as in pycocotools. `image_ids` restricts the evaluation to these images.
+    Equal scores rank in the order of the images, and within an image in the order of the detections.
 
-    Raises `DetrLiteError` for detections of unlisted images and for boxes or scores that are not finite.
+    Args:
+        categories: by label.
+        image_indices: evaluate these images only.
+
+    Raises `DetrLiteError` for boxes or scores that are not finite, and `ValueError` for labels and images that do not
+    exist.
     """
-    _check(ground_truth, results)
-    renumbered = renumber(ground_truth, results)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = _coco(renumbered.ground_truth)
-        detections = _coco({**renumbered.ground_truth, "annotations": renumbered.detections})
-        evaluation = COCOeval(truth, detections, "bbox")
-        if image_ids is not None:
-            evaluation.params.imgIds = [renumbered.image_ids[id] for id in image_ids if id in renumbered.image_ids]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-
-    evaluated_images = set(evaluation.params.imgIds)
-    objects = Counter(
-        annotation["category_id"]
-        for annotation in renumbered.ground_truth["annotations"]
-        if annotation["image_id"] in evaluated_images and not annotation["iscrowd"]
-    )
-    # pycocotools' axis of classes is in the order of the new ids, which count from 1.
-    ids = [renumbered.category_ids.get(category.id) for category in categories]
-    precision = _select_classes(evaluation.eval["precision"][..., ALL_SIZES, AT_MOST_100], ids)
-    recall = _select_classes(evaluation.eval["recall"][..., ALL_SIZES, AT_MOST_100], ids)
+    _check(ground_truth, detections, len(categories))
+    if image_indices is not None:
+        is_evaluated = np.zeros(ground_truth.num_images, dtype=bool)
+        is_evaluated[image_indices] = True
+        ground_truth = ground_truth.select(is_evaluated[ground_truth.image_index])
+        detections = detections.select(is_evaluated[detections.image_index])
+    is_object = ~ground_truth.is_crowd
+    objects = np.bincount(ground_truth.labels[is_object], minlength=len(categories))
+    most = most_objects_of_a_class(ground_truth)
+    limits = (*LIMITS, most) if most > LIMITS[-1] else LIMITS
+    precision, recall = match_and_accumulate(engine, ground_truth, detections, len(categories), limits)
+    by_class, found = precision[..., ALL_SIZES, AT_MOST_100].copy(), recall[..., ALL_SIZES, AT_MOST_100]
     return CocoEvaluation(
-        metrics=dict(zip(METRICS, evaluation.stats.tolist(), strict=True)),
+        metrics=_metrics(precision, recall),
         per_class=tuple(
             ClassResult(
                 category,
-                objects[id] if id is not None else 0,
-                AP=_mean(precision[..., index]),
-                AP50=_mean(precision[0, :, index]),
-                AR100=_mean(recall[..., index]),
+                int(objects[label]),
+                AP=_mean(by_class[..., label]),
+                AP50=_mean(by_class[0, :, label]),
+                AR100=_mean(found[..., label]),
             )
-            for index, (category, id) in enumerate(zip(categories, ids, strict=True))
+            for label, category in enumerate(categories)
         ),
-        precision=precision,
-        recall_thresholds=evaluation.params.recThrs,
+        precision=by_class,
+        recall_thresholds=np.linspace(0.0, 1.0, 101),
+        max_detections=limits[-1],
+        APmax=_mean(precision[..., ALL_SIZES, -1]) if most > LIMITS[-1] else None,
     )
 
 
-def write_per_class_csv(path: Path, evaluation: CocoEvaluation) -> None:
-    """One row per category; -1 where a category has no objects.
-
-    A name that a spreadsheet would evaluate as a formula, such as =1+1, gets an apostrophe in front, which spreadsheets
-    do not show.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(("category_id", "category", "objects", "AP", "AP50", "AR100"))
-    for result in evaluation.per_class:
-        category = result.category
-        is_formula = unicodedata.normalize("NFKC", category.name).startswith(("=", "+", "-", "@"))
-        name = f"'{category.name}" if is_formula else category.name
-        writer.writerow((category.id, name, result.objects, result.AP, result.AP50, result.AR100))
-    atomic_write(path, lambda file: file.write(text.getvalue().encode()))
+def most_objects_of_a_class(ground_truth: GroundTruth) -> int:
+    """The most objects of one class in an image, without crowd regions."""
+    labels, image = ground_truth.labels[~ground_truth.is_crowd], ground_truth.image_index[~ground_truth.is_crowd]
+    if not len(labels):
+        return 0
+    _, counts = np.unique(image * (int(labels.max()) + 1) + labels, return_counts=True)
+    return int(counts.max())
 
 
-def explain_zero(
-    evaluation: CocoEvaluation, results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any]
-) -> str | None:
-    """The likely cause of an AP of 0, in one line; None if AP is not 0 or no cause is found."""
-    if evaluation.metrics["AP"] != 0:
-        return None
-    if not results:
-        return "AP is 0 because there is not a single detection"
-    annotations = ground_truth["annotations"]
-    for key in ("image_id", "category_id"):
-        found, true = ({entry[key] for entry in entries} for entries in (results, annotations))
-        if not found & true:
-            return f"AP is 0 because the detections have {key} {_ids(found)}, the ground truth has {_ids(true)}"
-
-    boxes_xywh = np.array([result["bbox"] for result in results], dtype=float)
-    low, size = boxes_xywh[:, :2], boxes_xywh[:, 2:]
-    sizes = {image["id"]: (image.get("width", np.inf), image.get("height", np.inf)) for image in ground_truth["images"]}
-    limits = np.array([sizes[result["image_id"]] for result in results])
-    if (size <= 0).any(axis=1).all():
-        return "AP is 0 because no detected box has an area: is `bbox` [x, y, width, height]?"
-    if (low + size).max() <= 2 < limits.min():
-        return "AP is 0 because the boxes lie between 0 and 1: `bbox` must be in pixels of the original image"
-    outside = ((low + size > 1.01 * limits + 1) | (low < -1)).any(axis=1).mean()
-    if outside >= 0.5:
-        return (
-            f"AP is 0, and {outside:.0%} of the boxes extend beyond their image: "
-            "`bbox` must be [x, y, width, height] in pixels of the original image"
-        )
-    fit = evaluate_detections(*regardless_of_class(ground_truth, results), ()).metrics["AP50"]
-    if fit >= BOXES_FIT:
-        return (
-            f"AP is 0 although the boxes fit (AP50 {fit:.2f} regardless of class), so the classes are wrong: do the "
-            "category ids mean the same in the detections and in these annotations?"
-        )
-    return None
+def most_objects(ground_truth: GroundTruth) -> int:
+    """The most objects of all classes together in an image, without crowd regions."""
+    image = ground_truth.image_index[~ground_truth.is_crowd]
+    return int(np.bincount(image).max()) if len(image) else 0
 
 
-def regardless_of_class(
-    ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ground truth and results with all objects in one class, for class-agnostic AP.
+def _metrics(
+    precision: Float64[np.ndarray, "iou recall class area limit"], recall: Float64[np.ndarray, "iou class area limit"]
+) -> dict[str, float]:
+    """As pycocotools' `COCOeval.summarize`, whose output goes to the terminal."""
+    at_100 = precision[..., AT_MOST_100]
+    values = [
+        at_100[..., ALL_SIZES],
+        at_100[0, ..., ALL_SIZES],
+        at_100[IOU_75, ..., ALL_SIZES],
+        *(at_100[..., size] for size in (1, 2, 3)),
+        *(recall[..., ALL_SIZES, limit] for limit in range(len(LIMITS))),
+        *(recall[..., size, AT_MOST_100] for size in (1, 2, 3)),
+    ]
+    return dict(zip(METRICS, map(_mean, values), strict=True))
 
-    A box that is predicted with several classes is kept once, with its highest score.
-    """
-    annotations = [{**annotation, "category_id": 1} for annotation in ground_truth["annotations"]]
-    truth = {**ground_truth, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
-    by_box: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for result in results:
-        key = (result["image_id"], *result["bbox"])
-        if key not in by_box or result["score"] > by_box[key]["score"]:
-            by_box[key] = {**result, "category_id": 1}
-    return truth, list(by_box.values())
+
+def _check(ground_truth: GroundTruth, detections: DetectionArrays, classes: int) -> None:
+    for name, boxes in (("ground truth", ground_truth), ("detections", detections)):
+        for what, values, count in (
+            ("labels", boxes.labels, classes),
+            ("images", boxes.image_index, ground_truth.num_images),
+        ):
+            if len(values) and not 0 <= int(values.min()) <= int(values.max()) < count:
+                raise ValueError(f"{name}: {what} from {values.min()} to {values.max()}, but there are {count}")
+    check_finite(detections)
 
 
-def _check(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> None:
-    known = {image["id"] for image in ground_truth["images"]}
-    unknown = {result["image_id"] for result in results} - known
-    if unknown:
+def check_finite(detections: DetectionArrays) -> None:
+    """Raises `DetrLiteError` for boxes or scores that are not finite."""
+    # pycocotools counts an IoU of NaN as a match, so a diverged model would get a perfect score.
+    is_finite = np.isfinite(detections.boxes_xywh).all(axis=1) & np.isfinite(detections.scores)
+    if not is_finite.all():
+        first = int(np.argmin(is_finite))
         raise DetrLiteError(
-            f"the detections have image_id {_ids(unknown)}, which the annotations do not list under "
-            f'"images" ({_ids(known)}); evaluate against the annotations of the same images'
+            f"{int((~is_finite).sum()):,} of {len(is_finite):,} detections are not finite, such as bbox "
+            f"{detections.boxes_xywh[first].tolist()} with score {float(detections.scores[first])}: training has "
+            "diverged; train with a lower learning rate"
         )
-    for result in results:
-        # pycocotools counts an IoU of NaN as a match, so a diverged model would get a perfect score.
-        if not all(map(math.isfinite, (*result["bbox"], result["score"]))):
-            raise DetrLiteError(
-                f"image_id {result['image_id']} has a detection that is not finite (bbox {list(result['bbox'])}, "
-                f"score {result['score']}): training has diverged; train with a lower learning rate"
-            )
-
-
-def _coco(dataset: dict[str, Any]) -> Any:
-    coco = COCO()
-    coco.dataset = dataset
-    coco.createIndex()
-    return coco
-
-
-def _select_classes(values: np.ndarray, ids: Sequence[int | None]) -> np.ndarray:
-    """Reorder the last axis; -1 for classes that the ground truth does not list (None)."""
-    selected = np.full((*values.shape[:-1], len(ids)), -1.0)
-    for index, id in enumerate(ids):
-        if id is not None:
-            selected[..., index] = values[..., id - 1]
-    return selected
 
 
 def _mean(values: np.ndarray) -> float:
@@ -274,7 +210,3 @@ def _mean(values: np.ndarray) -> float:
 
 def _number(value: float) -> str:
     return f"{value:5.3f}" if value > -1 else f"{'-':>5}"
-
-
-def _ids(ids: Iterable[int]) -> str:
-    return shorten_list(sorted(ids)) or "none"

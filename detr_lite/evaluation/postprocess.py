@@ -26,6 +26,11 @@ class Postprocess:
         self.class_names = tuple(class_names)
         self.max_detections = max_detections
 
+    def covering(self, objects: int) -> "Postprocess":
+        """The same with as many detections per image as an image of the data has objects, where those are more."""
+        limit = max(self.max_detections, objects)
+        return Postprocess(self.activation, self.class_names, limit)
+
     def __call__(self, output: DetrOutput, original_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """One `Detections` on the CPU per image; `original_sizes` are the files' (height, width) in pixels.
 

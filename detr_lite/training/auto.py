@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from detr_lite.build import require
 from detr_lite.config import Config, DataConfig
-from detr_lite.data.records import Split
+from detr_lite.data.records import OrientationCount, Split
 from detr_lite.structures import DetrLiteError
 
 TOKENS_ACROSS = 2.5
@@ -26,7 +26,7 @@ RATES = {("lite", "muon"): 4e-3, ("lite", "adamw"): 1.5e-3, ("detr", "muon"): 5e
 RATE_IMAGES, RATE_DIM = 8, 128
 
 CHOSEN = {
-    "data": ("image_size", "resize", "batch_size"),
+    "data": ("image_size", "resize", "batch_size", "orientation"),
     "model": ("num_queries",),
     "optim": ("optimizer", "lr", "backbone_lr_factor"),
 }
@@ -75,6 +75,9 @@ def choose_precision(precision: str, accelerator: str) -> str:
 def choose_sizes(config: Config, train: Split) -> tuple[Config, list[str]]:
     """The settings with all open ones chosen, and a line of reason for each choice."""
     data, model, optim, reasons = config.data, config.model, config.optim, []
+    if data.orientation is None:
+        data = replace(data, orientation=train.orientation.default)
+        reasons += orientation_reason(train.orientation)
     if data.image_size is None or data.resize is None:
         data, lines = choose_image_size(data, train, config.model.strides[0])
         reasons += lines
@@ -108,6 +111,15 @@ def choose_sizes(config: Config, train: Split) -> tuple[Config, list[str]]:
         why = f"{optim.optimizer}, {_images_in_step(config)} images in a step, width {model.dim}"
         reasons.append(f"--optim.lr {config.optim.lr:g}: {why}")
     return config, reasons
+
+
+def orientation_reason(count: OrientationCount) -> list[str]:
+    """Nothing for data without EXIF orientations that sizes settle."""
+    if not count.stored and not count.upright:
+        return []
+    agree = "as stored" if not count.upright else "as viewers show them" if not count.stored else "in both ways"
+    settled = count.stored + count.upright
+    return [f"--data.orientation {count.default}: {settled:,} images with EXIF orientation are annotated {agree}"]
 
 
 def _batch_size(images: int, side: int, device: str) -> tuple[int, str]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import lightning as L
 
-from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize, require
+from detr_lite.build import build_criterion, build_model, build_postprocess, build_reading, build_resize, require
 from detr_lite.config import DEFAULT_ROOT, Config, data_root
 from detr_lite.data.dataset import DetectionDataset
-from detr_lite.data.reading import Reading, describe_data, read_dataset
+from detr_lite.data.reading import describe_data, read_dataset
 from detr_lite.data.records import Split
 from detr_lite.data.synthetic.coco_small import make_coco_small
 from detr_lite.data.transforms import evaluation_transform, training_transform
@@ -38,7 +38,7 @@ def read_data(config: Config) -> tuple[Config, Split, Split]:
     if config.data.root == DEFAULT_ROOT and not (root.is_dir() and any(root.iterdir())):
         logger.info(f"drawing the default dataset, which does not exist yet: {root}")
         make_coco_small(root)
-    splits = read_dataset(root, ("train", "val"), Reading())
+    splits = read_dataset(root, ("train", "val"), build_reading(config.data))
     train, val = splits["train"], splits["val"]
     config, reasons = choose_sizes(config, train)
     for line in describe_data(splits.values()):

@@ -5,26 +5,27 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from detr_lite.build import build_criterion, require
 from detr_lite.config import data_root
-from detr_lite.data.coco import CocoSplit, read_split
+from detr_lite.data.reading import read_split
+from detr_lite.data.records import Split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
-from detr_lite.evaluation.coco_map import (
-    CocoEvaluation,
-    coco_results,
-    evaluate_detections,
-    explain_zero,
-    write_per_class_csv,
-)
+from detr_lite.evaluation.coco_map import CocoEvaluation, check_finite, evaluate_detections, most_objects
+from detr_lite.evaluation.engines import Engine
+from detr_lite.evaluation.packing import pack_detections, relabel_detections
 from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.evaluation.result_files import write_detections, write_per_class_csv
+from detr_lite.evaluation.zero import explain_zero
 from detr_lite.io import atomic_write, refuse_links_out
-from detr_lite.structures import Batch, Category, Detections, DetrLiteError
+from detr_lite.structures import Batch, Category, DetectionArrays, Detections, DetrLiteError
 from detr_lite.text import printable, shorten_list
 from detr_lite.training.auto import default_lr
 from detr_lite.training.checks.diagnostics import LearningRate, collapse_advice
@@ -33,7 +34,6 @@ from detr_lite.training.matched_attention import (
     ATTENTION_FILES,
     find_attention_collapse,
     measure_attention,
-    relabel,
     report_attention,
 )
 from detr_lite.training.state.run_folder import EVALUATION_FILES, run_of
@@ -50,8 +50,11 @@ def evaluate_checkpoint(
     batch_size: int | None = None,
     num_workers: int | None = None,
     attention: bool = False,
+    engine: Engine = "hotcoco",
 ) -> CocoEvaluation:
     """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; the numbers are logged, too.
+
+    Of data without annotations only detections.json is written.
 
     Args:
         root: folder of the dataset; by default the one that the checkpoint was trained on.
@@ -69,41 +72,80 @@ def evaluate_checkpoint(
     detector = Detector.from_checkpoint(checkpoint)
     description = detector.description
     data = read_split(root or data_root(description.config.data.root), split)
-    category_ids = ids_by_name(detector.categories, data)
+    new_labels = labels_by_name(detector.categories, data)
     batch_size = require("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size
     num_workers = default_workers() if num_workers is None else num_workers
     loader = make_loader(data, detector.transform, description.resize, batch_size, num_workers)
-    detections = detect(detector.model, detector.postprocess, loader, detector.device)
-    results = [
-        entry
-        for image, found in sorted(detections.items())
-        for entry in coco_results(_of_known_categories(found, category_ids), image, [id or 0 for id in category_ids])
-    ]
-    evaluation = evaluate_detections(data.ground_truth, results, data.categories)
-
-    atomic_write(
-        output / "metrics.json", lambda file: file.write(f"{json.dumps(evaluation.metrics, indent=2)}\n".encode())
-    )
-    atomic_write(output / "detections.json", lambda file: file.write(json.dumps(results).encode()))
-    write_per_class_csv(output / "per_class.csv", evaluation)
-    plot_pr_curves(evaluation, output / "pr_curves.png")
+    postprocess = detector.postprocess.covering(most_objects(data.ground_truth))
+    found = detect(detector.model, postprocess, loader, detector.device)
+    detections = relabel_detections(pack_detections(found), new_labels)
+    check_finite(detections)
     logger.info("\n%s on %s\n", printable(checkpoint), data.describe())
-    logger.info("%s\n\n%s\n", evaluation.summary(), evaluation.class_table())
-    reason = explain_zero(evaluation, results, data.ground_truth)
-    if reason:
-        logger.warning("%s", reason)
+    write_detections(output / "detections.json", detections, data.image_ids, data.categories)
+    evaluation = evaluate_detections(data.ground_truth, detections, data.categories, engine)
+    if len(data.ground_truth.labels):
+        _report(evaluation, data, detections, output)
+    else:
+        for name in EVALUATION_FILES:
+            if name != "detections.json":
+                (output / name).unlink(missing_ok=True)  # of an earlier evaluation
+        logger.info(
+            f"{data.report.source} has no annotations, so there is nothing to compare the detections with: no metrics"
+        )
     if attention:
         metrics = _measure_attention(detector, data, num_workers)
-        report_attention(metrics, _explain_collapse(detector, data, metrics, detections, evaluation), output)
+        report_attention(metrics, _explain_collapse(detector, data, metrics, found, evaluation), output)
     logger.info("results written to %s", printable(output))
     return evaluation
 
 
-def _measure_attention(detector: Detector, data: CocoSplit, num_workers: int) -> AttentionMetrics:
+def labels_by_name(categories: Sequence[Category], data: Split) -> Int64[np.ndarray, " class"]:
+    """The dataset's label for each of the model's, by category name; -1 where the dataset does not list it.
+
+    Errors: an object of a category that the model was not trained for.
+    """
+    known = {category.name for category in categories}
+    used = np.unique(data.ground_truth.labels[~data.ground_truth.is_crowd]).tolist()
+    unknown = [data.categories[label].name for label in used if data.categories[label].name not in known]
+    if unknown:
+        raise DetrLiteError(
+            f"{data.report.source}: has objects of {shorten_list(unknown)}, for which the model was not trained; it "
+            f"knows {shorten_list([category.name for category in categories])}"
+        )
+    label_of = {category.name: label for label, category in enumerate(data.categories)}
+    return np.array([label_of.get(category.name, -1) for category in categories], dtype=np.int64)
+
+
+@torch.inference_mode()
+def detect(
+    model: nn.Module, postprocess: Postprocess, loader: DataLoader[Batch], device: torch.device
+) -> dict[int, Detections]:
+    """Detections in every image, by image index."""
+    model.eval()
+    detections: dict[int, Detections] = {}
+    for batch in tqdm(loader, desc="evaluating", unit="batch", leave=False, disable=None):
+        output = model(batch.to(device))
+        sizes = [target.original_size for target in batch.targets]
+        detections.update(zip((target.image_id for target in batch.targets), postprocess(output, sizes), strict=True))
+    return detections
+
+
+def _report(evaluation: CocoEvaluation, data: Split, detections: DetectionArrays, output: Path) -> None:
+    content = f"{json.dumps(evaluation.as_dict(), indent=2)}\n".encode()
+    atomic_write(output / "metrics.json", lambda file: file.write(content))
+    write_per_class_csv(output / "per_class.csv", evaluation)
+    plot_pr_curves(evaluation, output / "pr_curves.png")
+    logger.info("%s\n\n%s\n", evaluation.summary(), evaluation.class_table())
+    reason = explain_zero(evaluation, data.ground_truth, detections, data.images.sizes_wh, data.image_ids)
+    if reason:
+        logger.warning("%s", reason)
+
+
+def _measure_attention(detector: Detector, data: Split, num_workers: int) -> AttentionMetrics:
     description = detector.description
     # One image at a time: it has no padding, and the attention weights of several large ones may not fit in memory.
     loader = make_loader(
-        relabel(data, detector.categories),
+        data.with_categories(detector.categories),
         detector.transform,
         description.resize,
         batch_size=1,
@@ -115,51 +157,16 @@ def _measure_attention(detector: Detector, data: CocoSplit, num_workers: int) ->
 
 def _explain_collapse(
     detector: Detector,
-    data: CocoSplit,
+    data: Split,
     metrics: AttentionMetrics,
     detections: Mapping[int, Detections],
     evaluation: CocoEvaluation,
 ) -> str | None:
     """How the model has collapsed, and what to do about it; None if it has not."""
-    sizes = {record.id: (record.height, record.width) for record in data.images}
-    collapse = find_attention_collapse(metrics, detections, sizes, evaluation.metrics["AP50"])
+    collapse = find_attention_collapse(metrics, detections, data.images.sizes_wh, evaluation.metrics["AP50"])
     if collapse is None:
         return None
     config = detector.description.config
     is_known = config.optim.lr is not None and config.optim.optimizer is not None  # not so of imported weights
     rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config)) if is_known else None
     return f"{collapse}; {collapse_advice(rate)}"
-
-
-def ids_by_name(categories: Sequence[Category], data: CocoSplit) -> list[int | None]:
-    """The dataset's category id of each of the model's labels, by category name; None where the dataset lacks it.
-
-    Errors: a category of the dataset that the model was not trained for.
-    """
-    ids = {category.name: category.id for category in data.categories}
-    unknown = set(ids) - {category.name for category in categories}
-    if unknown:
-        raise DetrLiteError(
-            f"{data.annotation_file}: the model was not trained for {shorten_list(sorted(unknown))}; it knows "
-            f"{shorten_list([category.name for category in categories])}"
-        )
-    return [ids.get(category.name) for category in categories]
-
-
-@torch.inference_mode()
-def detect(
-    model: nn.Module, postprocess: Postprocess, loader: DataLoader[Batch], device: torch.device
-) -> dict[int, Detections]:
-    """Detections in every image, by image id."""
-    model.eval()
-    detections: dict[int, Detections] = {}
-    for batch in tqdm(loader, desc="evaluating", unit="batch", leave=False, disable=None):
-        output = model(batch.to(device))
-        sizes = [target.original_size for target in batch.targets]
-        detections.update(zip((target.image_id for target in batch.targets), postprocess(output, sizes), strict=True))
-    return detections
-
-
-def _of_known_categories(detections: Detections, category_ids: Sequence[int | None]) -> Detections:
-    keep = torch.tensor([category_ids[label] is not None for label in detections.labels.tolist()], dtype=torch.bool)
-    return detections[keep]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -95,17 +96,17 @@ def report_attention(metrics: AttentionMetrics, collapse: str | None, folder: Pa
 def find_attention_collapse(
     metrics: AttentionMetrics,
     detections: Mapping[int, Detections],
-    sizes: Mapping[int, tuple[int, int]],
+    sizes_wh: Int[np.ndarray, "image 2"],
     AP50: float,  # noqa: N803
 ) -> str | None:
     """How all queries are alike, in their predictions or in their attention; None if they are not.
 
     Args:
-        detections: of the same images, by image id.
-        sizes: (height, width) in pixels of each image, by image id.
+        detections: of the same images, by image index.
+        sizes_wh: of each image in pixels.
         AP50: -1 where there are no objects. Predictions that are alike are correct where it is not about 0.
     """
-    collapse = find_collapse(detections, sizes) if 0 <= AP50 < ZERO_AP50 else None
+    collapse = find_collapse(detections, sizes_wh) if 0 <= AP50 < ZERO_AP50 else None
     if collapse is None and len(metrics.apart) and metrics.apart[-1] < ALIKE:
         share = 1 - metrics.apart[-1]
         return f"all queries of an image attend to the same places (in {share:.1%} of their attention)"

@@ -1,17 +1,19 @@
 """What happens in a training step, and in an evaluation."""
 
 from collections.abc import Callable
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from detr_lite.data.coco import CocoSplit
-from detr_lite.evaluation.coco_map import CocoEvaluation, coco_results, evaluate_detections
+from detr_lite.data.records import Split
+from detr_lite.evaluation.coco_map import CocoEvaluation, evaluate_detections, most_objects
+from detr_lite.evaluation.packing import merge_detections, pack_detections
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.loss.criterion import Criterion
-from detr_lite.structures import Batch, Detections, DetrLiteError
+from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteError
 from detr_lite.training.checks.nan_guard import NaNGuard
 
 
@@ -29,7 +31,7 @@ class DetectionModule(L.LightningModule):
         model: nn.Module,
         criterion: Criterion,
         postprocess: Postprocess,
-        val: CocoSplit,
+        val: Split,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         max_grad_norm: float,
         guard: NaNGuard | None = None,
@@ -37,13 +39,13 @@ class DetectionModule(L.LightningModule):
         super().__init__()
         self.model = model
         self.criterion = criterion
-        self.postprocess = postprocess
+        self.postprocess = postprocess.covering(most_objects(val.ground_truth))
         self.val = val
         self.make_optimizer = make_optimizer
         self.max_grad_norm = max_grad_norm
         self.guard = guard
         self.detections: dict[int, Detections] = {}
-        """Of this rank in the current evaluation, by image id."""
+        """Of this rank in the current evaluation, by image index."""
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         assert batch.targets is not None
@@ -59,7 +61,7 @@ class DetectionModule(L.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         assert batch.targets is not None
         detections = self.postprocess(self.model(batch), [target.original_size for target in batch.targets])
-        # By image id: the sampler repeats images on some ranks, so that all ranks have as many batches.
+        # By image: the sampler repeats images on some ranks, so that all ranks have as many batches.
         self.detections.update(zip((target.image_id for target in batch.targets), detections, strict=True))
 
     def on_validation_epoch_end(self) -> None:
@@ -94,13 +96,13 @@ class DetectionModule(L.LightningModule):
     def _evaluate_on_rank_0(self) -> CocoEvaluation:
         """Evaluate the detections of all ranks: gather them, and broadcast the result."""
         if not (dist.is_available() and dist.is_initialized()):
-            return self._evaluate(self.detections)
-        gathered: list[dict[int, Detections]] = [{} for _ in range(dist.get_world_size())]
-        dist.all_gather_object(gathered, self.detections)
+            return self._evaluate([pack_detections(self.detections)])
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, pack_detections(self.detections))
         result: list[CocoEvaluation | DetrLiteError | None] = [None]
         if dist.get_rank() == 0:
             try:
-                result = [self._evaluate({image: found for part in gathered for image, found in part.items()})]
+                result = [self._evaluate(gathered)]
             except DetrLiteError as error:  # broadcast, since the other ranks wait for a result
                 result = [error]
         dist.broadcast_object_list(result)
@@ -109,7 +111,5 @@ class DetectionModule(L.LightningModule):
         assert result[0] is not None
         return result[0]
 
-    def _evaluate(self, detections: dict[int, Detections]) -> CocoEvaluation:
-        ids = [category.id for category in self.val.categories]
-        results = [entry for image, found in detections.items() for entry in coco_results(found, image, ids)]
-        return evaluate_detections(self.val.ground_truth, results, self.val.categories)
+    def _evaluate(self, parts: list[DetectionArrays]) -> CocoEvaluation:
+        return evaluate_detections(self.val.ground_truth, merge_detections(parts), self.val.categories)

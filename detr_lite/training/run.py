@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.loggers import Logger
 
-from detr_lite.build import build_resize
+from detr_lite.build import build_reading, build_resize
 from detr_lite.config import Config, Invocation, config_to_dict, data_root, write_config
 from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.reading import read_split, write_report
@@ -207,7 +207,8 @@ def finish(folder: Path, config: Config) -> None:
         best, output=folder / "evaluation", batch_size=config.data.batch_size, num_workers=config.data.num_workers
     )
     detector = Detector.from_checkpoint(best, device="cpu")
-    split = read_split(data_root(detector.description.config.data.root), "val")
+    data = detector.description.config.data
+    split = read_split(data_root(data.root), "val", build_reading(data))
     images = DetectionDataset(split, detector.transform)
     draw_pictures(detector.model, detector.postprocess, images, folder, THRESHOLD)
     logger.info(f"see {folder}/curves.png, samples.png, attention.png, evaluation/pr_curves.png")

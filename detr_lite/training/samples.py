@@ -34,7 +34,7 @@ def draw_pictures(
         assert batch.targets is not None
         output = model.eval()(batch, need_attention=AttentionSelection(encoder_layers=()))
         (predictions,) = postprocess(output, [batch.targets[0].original_size])
-        picture = load_image(records[index].path, (records[index].height, records[index].width))
+        picture = load_image(records[index].path, batch.targets[0].original_size, images.orientation)
         items.append((picture, _ground_truth(batch.targets[0], postprocess.class_names), predictions))
         detections = predictions.above(threshold)
         if figure is None or (len(detections) and not has_detections):

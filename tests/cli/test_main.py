@@ -31,7 +31,7 @@ def test_help_lists_every_command_in_one_line(call: Callable[..., tuple[object, 
     code, out, err = call("--help")
     assert (code, err) == (0, "")
     for name, (_, summary) in COMMANDS.items():
-        assert f"  {name:12}{summary}\n" in out
+        assert f"  {name:14}{summary}\n" in out
 
 
 def test_the_version_is_that_of_the_package(call: Callable[..., tuple[object, str, str]]) -> None:

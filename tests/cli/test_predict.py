@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from detr_lite.data.reading import read_split
+from detr_lite.data.reading import read_dataset
 from detr_lite.detector import Detector
 
 Predict = Callable[..., Any]
@@ -119,8 +119,8 @@ def test_pycocotools_and_this_project_read_what_was_written(predict: Predict, ti
     (root / "annotations").mkdir(parents=True)
     shutil.copy(written, root / "annotations" / "instances_train.json")
     shutil.copytree(tiny_data / "val", root / "train")
-    split = read_split(root, "train")
-    assert sum(len(image.labels) for image in split.images) == len(coco.anns) > 0
+    splits = read_dataset(root).values()
+    assert sum(len(split.images.labels) for split in splits) == len(coco.anns) > 0
 
 
 def test_annotated_images_show_the_boxes(predict: Predict, photos: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_noisy_detections_get_the_metrics_of_pycocotools(
             labels = torch.tensor(image.labels).repeat(2)
             labels[len(image.labels) :] = torch.randint(0, 3, (len(image.labels),), generator=random)
             scores = torch.rand(len(labels), generator=random)
-            found[image.id] = Detections(boxes_xyxy, scores, labels, torch.zeros_like(labels))
+            found[image.index] = Detections(boxes_xyxy, scores, labels, torch.zeros_like(labels))
         return found
 
     monkeypatch.setattr(evaluate, "detect", detect)
@@ -95,7 +95,8 @@ def test_noisy_detections_get_the_metrics_of_pycocotools(
 def test_detections_have_the_data_sets_own_ids_and_pixels(finished_run: Path, tiny_data: Path) -> None:
     results = json.loads((finished_run / "evaluation" / "detections.json").read_text())
     assert {result["category_id"] for result in results} <= {3, 7, 90}
-    sizes = {image.id: (image.width, image.height) for image in read_split(tiny_data, "val").images}
+    val = read_split(tiny_data, "val")
+    sizes = dict(zip(val.image_ids, val.images.sizes_wh.tolist(), strict=True))
     assert {result["image_id"] for result in results} == set(sizes)
     for result in results:
         x, y, width, height = result["bbox"]
@@ -158,12 +159,102 @@ def test_the_reason_for_an_ap_of_zero_is_reported(
     assert json.loads((tmp_path / "out/detections.json").read_text()) == []
 
 
-def test_a_dataset_without_objects_can_be_evaluated(
-    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
+def test_without_annotations_only_the_detections_are_written(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """As a challenge's test data have none; numbers of an earlier evaluation would be taken for theirs."""
+    evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "out", num_workers=0)
+    expected = (tmp_path / "out/detections.json").read_bytes()
     root = edit_annotations("val", lambda content: content["annotations"].clear())
+    capsys.readouterr()
     evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", num_workers=0)
     assert evaluation.metrics["AP"] == -1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["detections.json"]
+    assert (tmp_path / "out/detections.json").read_bytes() == expected
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "annotations/instances_val.json has no annotations, so there is nothing to compare the detections with: no "
+        "metrics" in lines
+    )
+    assert not any(line.startswith("AP") for line in lines)
+
+
+def test_crowd_regions_alone_give_no_number(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
+) -> None:
+    def keep_crowds(content: dict[str, Any]) -> None:
+        content["annotations"] = [entry for entry in content["annotations"] if entry["iscrowd"]]
+
+    root = edit_annotations("val", keep_crowds)
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", num_workers=0)
+    assert set(json.loads((tmp_path / "out/metrics.json").read_text()).values()) == {-1.0}
+    assert evaluation.missing_reason() is not None
+
+
+def add_class(content: dict[str, Any], **annotation: Any) -> None:
+    """A class that the model does not know, and an annotation of it if one is given."""
+    content["categories"].append({"id": 8, "name": "yellow thing"})
+    if annotation:
+        box = {"bbox": [2, 3, 10, 12], "area": 120, "iscrowd": 0}
+        content["annotations"].append({**box, "id": 99, "image_id": 11, "category_id": 8, **annotation})
+
+
+@pytest.mark.parametrize("annotation", [{}, {"iscrowd": 1}])
+def test_a_class_without_objects_that_the_model_does_not_know_makes_no_difference(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path, annotation: dict[str, Any]
+) -> None:
+    same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "same", num_workers=0)
+    root = edit_annotations("val", lambda content: add_class(content, **annotation))
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", num_workers=0)
+    assert evaluation.metrics == same.metrics
+    (unknown,) = (result for result in evaluation.per_class if result.category.name == "yellow thing")
+    assert (unknown.objects, unknown.AP) == (0, -1)
+    for name in ("same", "out"):
+        attention_of(checkpoint, tmp_path / name, root=root)
+
+
+def test_objects_of_a_class_that_the_model_does_not_know_are_refused(
+    refusal: Callable[..., str], checkpoint: Path, edit_annotations: Callable[..., Path]
+) -> None:
+    root = edit_annotations("val", lambda content: add_class(content, iscrowd=0))
+    message = refusal("evaluate", "--checkpoint", checkpoint, "--data.root", root)
+    assert "has objects of yellow thing, for which the model was not trained; it knows" in message
+
+
+def test_both_engines_give_the_same_files(run_tool: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+    for engine in ("hotcoco", "pycocotools"):
+        words = ("--checkpoint", checkpoint, "--num_workers", 0, "--engine", engine, "--output", tmp_path / engine)
+        assert run_tool("evaluate", *words).code == 0
+    for name in ("metrics.json", "per_class.csv", "detections.json"):
+        assert (tmp_path / "hotcoco" / name).read_bytes() == (tmp_path / "pycocotools" / name).read_bytes()
+
+
+def test_more_than_100_objects_in_an_image_may_all_be_found(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit on detections follows the data, and AP without COCO's limit stands beside the metrics."""
+
+    def fill(content: dict[str, Any]) -> None:
+        for number in range(150):
+            box = [number % 15 * 2, number // 15 * 2, 2, 2]
+            entry = {"id": 1000 + number, "image_id": 11, "category_id": 7, "bbox": box, "area": 4, "iscrowd": 0}
+            content["annotations"].append(entry)
+
+    limits = []
+    detect = evaluate.detect
+
+    def remember(model: Any, postprocess: Any, loader: Any, device: Any) -> dict[int, Detections]:
+        limits.append(postprocess.max_detections)
+        return detect(model, postprocess, loader, device)
+
+    monkeypatch.setattr(evaluate, "detect", remember)
+    root = edit_annotations("val", fill)
+    evaluation = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", num_workers=0)
+    written = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert limits == [150]
+    assert written == evaluation.as_dict()
+    assert written["max_detections"] == 150
+    assert "APmax" in written
 
 
 @pytest.mark.parametrize(("option", "value", "least"), [("--num_workers", -1, 0), ("--batch_size", 0, 1)])
@@ -174,13 +265,18 @@ def test_wrong_numbers_are_refused_by_the_name_of_the_option(
     assert message == f"{option} is {value}; it must be at least {least}"
 
 
-def test_labels_go_to_ids_by_name(tiny_data: Path) -> None:
+def test_labels_are_joined_by_name(tiny_data: Path) -> None:
     data = read_split(tiny_data, "val")
     names = ("green thing", "purple thing", "red thing", "blue thing")
     categories = [Category(index, name) for index, name in enumerate(names)]
-    assert evaluate.ids_by_name(categories, data) == [90, None, 7, 3]
-    with pytest.raises(DetrLiteError, match="was not trained for green thing; it knows purple thing, red thing, blue"):
-        evaluate.ids_by_name(categories[1:], data)
+    labels = evaluate.labels_by_name(categories, data).tolist()
+    assert [label if label < 0 else data.categories[label].id for label in labels] == [90, -1, 7, 3]
+    with pytest.raises(
+        DetrLiteError,
+        match=r"instances_val\.json: has objects of green thing, for which the model was not trained; it knows purple "
+        "thing, red thing, blue thing",
+    ):
+        evaluate.labels_by_name(categories[1:], data)
 
 
 def test_the_run_folder_of_a_checkpoint(tmp_path: Path) -> None:
@@ -191,10 +287,12 @@ def test_the_run_folder_of_a_checkpoint(tmp_path: Path) -> None:
 ATTENTION_FILES = sorted([*FILES, "attention.json", "attention.png"])
 
 
-def attention_of(checkpoint: Path, output: Path, **options: Any) -> dict[str, Any]:
+def attention_of(
+    checkpoint: Path, output: Path, files: Sequence[str] = ATTENTION_FILES, **options: Any
+) -> dict[str, Any]:
     """The content of attention.json."""
     evaluate.evaluate_checkpoint(checkpoint, output=output, num_workers=0, attention=True, **options)
-    assert sorted(path.name for path in output.iterdir()) == ATTENTION_FILES
+    assert sorted(path.name for path in output.iterdir()) == [*files]
     return json.loads((output / "attention.json").read_text())
 
 
@@ -283,7 +381,8 @@ def test_attention_where_there_are_no_objects(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = edit_annotations("val", lambda content: content["annotations"].clear())
-    content = attention_of(checkpoint, tmp_path / "out", root=root)
+    files = ("attention.json", "attention.png", "detections.json")
+    content = attention_of(checkpoint, tmp_path / "out", files, root=root)
     assert content["objects"] == 0
     assert content["layers"][-1]["mean_of_heads"]["inside"] is None
     assert "warning: attention was not measured, as there are no objects in these images" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from PIL import Image
 from detr_lite.evaluation.coco_map import ClassResult, CocoEvaluation, evaluate_detections
 from detr_lite.structures import Category
 from detr_lite.viz.curves import plot_pr_curves, plot_training_curves
+from tests.helpers.random_detections import categories, random_case
 
 HEADER = ("step", "epoch", "minutes", "lr", "loss", "loss_class", "loss_l1", "AP", "AP50", "AP75")
 
@@ -129,24 +130,8 @@ def test_losses_that_are_not_positive(tmp_path, figures):
     assert panels(figures[0])["loss"].get_yscale() == "linear"
 
 
-def random_evaluation(classes, images=12):
-    rng = np.random.default_rng(0)
-    categories = [Category(10 + 3 * index, f"class {index}") for index in range(classes)]
-    annotations, results = [], []
-    for image_id in range(images):
-        for category in categories[:-1]:  # the last one has no objects
-            box_xywh = [*rng.uniform(0, 100, 2).tolist(), *rng.uniform(20, 50, 2).tolist()]
-            entry = {"image_id": image_id, "category_id": category.id, "bbox": box_xywh}
-            annotations.append(entry | {"id": len(annotations) + 1})
-            results.append(
-                entry | {"bbox": (np.array(box_xywh) + rng.normal(0, 3, 4)).tolist(), "score": float(rng.random())}
-            )
-    truth = {
-        "images": [{"id": image_id} for image_id in range(images)],
-        "categories": [{"id": category.id, "name": category.name} for category in categories],
-        "annotations": annotations,
-    }
-    return evaluate_detections(truth, results, categories)
+def random_evaluation(classes):
+    return evaluate_detections(*random_case(0, images=150, classes=classes), categories(classes))  # the last one has no objects
 
 
 @pytest.mark.parametrize("classes", [2, 5, 30])

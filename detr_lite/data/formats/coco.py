@@ -16,7 +16,7 @@ from detr_lite.data.formats.coco_columns import (
 )
 from detr_lite.data.formats.coco_json import CocoLists, Entry, name_annotation, read_lean, read_lists
 from detr_lite.data.formats.coco_layouts import CocoLayout, find_layout
-from detr_lite.data.formats.recognize import Source
+from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.values import number_of
 from detr_lite.data.image_names import resolve_images
 from detr_lite.data.records import RawSplit
@@ -25,11 +25,12 @@ from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable, shorten_list, shown
 
 
-def find_coco(root: Path) -> Source | None:
-    """The dataset in a folder; None if it holds no annotation file in COCO format."""
-    layout = find_layout(root)
+def find_coco(path: Path) -> Source | None:
+    """The dataset in a folder, or that of one annotation file; None without annotations in COCO format."""
+    layout = find_layout(path)
     if layout is None:
         return None
+    root = layout.root
     splits = {split: files[0] for split, files in layout.files.items()}
 
     def read(split: str, report: SplitReport) -> RawSplit:

@@ -19,6 +19,8 @@ OTHER_TASKS = re.compile(r"^(captions|person_keypoints|panoptic|stuff|results|de
 
 IMAGE_FOLDERS = {"image", "images", "img", "imgs", "jpegimages", "data", "photos", "pictures", "frames"}
 
+ANNOTATION_FOLDERS = {"annotation", "annotations", "labels"}
+
 COCO_KEY = re.compile(r'"(images|annotations|categories)"\s*:\s*[\[{]')
 LABELME_KEY = re.compile(r'"shapes"\s*:')
 
@@ -65,10 +67,16 @@ class CocoLayout:
         return list(dict.fromkeys([*beside, *sorted(own, key=likeliest), *general, file.parent, self.root]))
 
 
-def find_layout(root: Path) -> CocoLayout | None:
-    """The annotation files in a folder; None if there is none in COCO format."""
+def find_layout(path: Path) -> CocoLayout | None:
+    """The annotation files in a dataset folder, or only that at `path`; None if there is none in COCO format."""
     listing = FolderListing()
+    root = path if path.is_dir() else path.parent
+    if path != root and root.name.lower() in ANNOTATION_FOLDERS:
+        root = root.parent
     folders = list(_folders_below(root, listing))
+    if path != root:
+        is_coco = path.suffix.lower() == ".json" and (USUAL_NAMES.match(path.stem) or looks_like_coco(path))
+        return CocoLayout(root, {split_of(path.stem) or "train": [path]}, folders) if is_coco else None
     candidates = [path for folder in folders for path in _coco_files(folder, listing)]
     by_split: dict[str, list[Path]] = {}
     for path in candidates:

@@ -1,41 +1,112 @@
 """Which format a dataset folder has, and where its splits are."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from detr_lite.data.records import RawSplit
-from detr_lite.data.report import SplitReport
+from detr_lite.data.formats.coco import find_coco
+from detr_lite.data.formats.createml import find_createml
+from detr_lite.data.formats.csv_table import find_csv
+from detr_lite.data.formats.cvat import find_cvat
+from detr_lite.data.formats.folder_tree import FolderTree, read_tree, suffix_of
+from detr_lite.data.formats.label_studio import find_label_studio
+from detr_lite.data.formats.labelme import find_labelme
+from detr_lite.data.formats.source import Source as Source
+from detr_lite.data.formats.voc import find_voc
+from detr_lite.data.formats.yolo import find_yolo
+from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import printable, shorten_list
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Source:
-    """A dataset whose format has been recognized."""
+FINDERS: tuple[Callable[[FolderTree], Source | None], ...] = (
+    find_yolo,
+    find_voc,
+    find_cvat,
+    find_labelme,
+    find_label_studio,
+    find_createml,
+    find_csv,
+)
+"""After COCO's; where a folder has several formats, the first one is used."""
 
-    root: Path
-    format: str
-    """Such as "COCO", "YOLO" or "Pascal VOC", for messages."""
-    splits: dict[str, Path]
-    """The annotation file or folder of each split, by "train", "val" and "test"; a dataset without splits is "train".
-    """
-    read: Callable[[str, SplitReport], RawSplit]
-    """Reads a split of `splits`."""
-    files: Callable[[str], list[Path]]
-    """The annotation files of a split, and the folders whose lists of files matter: what a cached result depends on."""
+EXPECTED = (
+    "expected are COCO, YOLO, Pascal VOC, CVAT XML, LabelMe, Label Studio JSON, Create ML or CSV; give the dataset's "
+    "folder with --data.root DIR"
+)
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
+_UNREADABLE = {
+    **dict.fromkeys((".tfrecord", ".tfrecords", ".record"), "TFRecord files: export the dataset as COCO"),
+    **dict.fromkeys((".parquet", ".arrow"), "Parquet or Arrow files: export the dataset as COCO"),
+    **dict.fromkeys(
+        (".mat", ".npy", ".npz", ".pkl", ".h5", ".hdf5"), "arrays of a program: export the dataset as COCO"
+    ),
+}
 
 
 def find_source(root: Path) -> Source:
     """Recognize the format of a dataset by the names of its files, and where those do not settle it by their content.
 
+    Args:
+        root: the dataset's folder, or its annotation file (a data.yaml, JSON, CSV or XML file).
+
     Raises `DetrLiteError` for a missing or empty folder and for one without annotations of a known format; the error
     says what was found and what is expected.
     """
-    from detr_lite.data.formats.coco import find_coco
+    if not root.exists():
+        raise DetrLiteError(f"{printable(root)}: no such data folder; give the dataset's folder with --data.root DIR")
+    if root.is_file() and suffix_of(root.name) in _ARCHIVES:
+        raise DetrLiteError(f"{printable(root)}: an archive; unpack it and give the folder with --data.root DIR")
+    coco: Source | None = find_coco(root)
+    tree = read_tree(root)
+    if coco is not None:
+        _say_others(coco, tree, FINDERS)
+        return coco
+    for place, find in enumerate(FINDERS):
+        source = find(tree)
+        if source is not None:
+            _say_others(source, tree, FINDERS[place + 1 :])
+            return source
+    raise DetrLiteError(f"{printable(root)}: {_describe(tree)}")
 
-    if not root.is_dir():
-        raise DetrLiteError(f"{root}: no such data folder; give the dataset's folder with --data.root DIR")
-    source = find_coco(root)
-    if source is None:
-        raise DetrLiteError(f"{root}: contains no annotations in a known format; give a dataset with --data.root DIR")
-    return source
+
+def _say_others(source: Source, tree: FolderTree, finders: tuple[Callable[[FolderTree], Source | None], ...]) -> None:
+    """Log which other formats the folder has."""
+    others: list[str] = []
+    for find in finders:
+        try:
+            other = find(tree)
+        except DetrLiteError:  # it is not used
+            continue
+        if other is not None:
+            others.append(other.format)
+    if others:
+        logger.info(
+            f"{printable(source.root)}: read as {source.format}; it also has {shorten_list(others)} annotations, which "
+            "are used if --data.root names their file"
+        )
+
+
+def _describe(tree: FolderTree) -> str:
+    """What a folder without known annotations holds, and what to do."""
+    if not tree.folders:
+        return f"the data folder is empty; {EXPECTED}"
+    counts = Counter({suffix: len(paths) for suffix, paths in tree.by_suffix.items()})
+    total = f"{sum(counts.values()):,} file{'s' * (sum(counts.values()) != 1)}"
+    kinds = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in counts.most_common()]
+    found = f"{total} ({printable(shorten_list(kinds))})"
+    for suffix in counts:
+        if suffix in _UNREADABLE:
+            return f"no annotations that can be read in {found}: {_UNREADABLE[suffix]}"
+    archives = [path for suffix in _ARCHIVES for path in tree.by_suffix.get(suffix, ())]
+    if archives:
+        return f"no annotations in {found}; unpack {printable(shorten_list(archives, 2))}"
+    images = sum(count for suffix, count in counts.items() if suffix in IMAGE_SUFFIXES)
+    others = [path for suffix in (".json", ".xml", ".csv", ".txt", ".yaml") for path in tree.by_suffix.get(suffix, ())]
+    if others:
+        return f"no annotations of a known format in {found}, also not in {printable(others[0])}; {EXPECTED}"
+    if images:
+        return f"{images:,} images and no annotations; {EXPECTED}"
+    return f"no images and no annotations in {found}; {EXPECTED}"

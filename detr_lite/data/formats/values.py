@@ -87,8 +87,8 @@ class IdIndex:
         for place, listed in enumerate(ids):
             self._exact.setdefault(listed, place)
         self._plain: dict[object, int] = {}
-        for known, place in self._exact.items():
-            plain = _plain(known)
+        for exact, place in self._exact.items():
+            plain = _plain(exact)
             self._plain[plain] = -1 if plain in self._plain else place  # "1" and 1 are two ids here
 
     def of(self, values: Sequence[object]) -> tuple[Int64[np.ndarray, " value"], list[int]]:

@@ -164,7 +164,8 @@ class AttentionLogger(Callback):
         )
         pair_of = {number: pair for pair, number in enumerate(matched.object.tolist())}
         objects = [_seen_object(matched, pair_of[number]) if number in pair_of else None for number in largest.tolist()]
-        return ImageAttention(load_image(record.path, (record.height, record.width)), ground_truth, tuple(objects))
+        image = load_image(record.path, (record.height, record.width), self.images.orientation)
+        return ImageAttention(image, ground_truth, tuple(objects))
 
     def _write(self, trainer: L.Trainer, average_precision: float) -> None:
         if self._measurement is None:

@@ -187,8 +187,7 @@ class TrainingDiagnostics(Callback):
         if "learning rate" in self.reported or not detections:
             return
         if is_zero and fraction >= COLLAPSED_FROM and step >= COLLAPSED_STEPS:
-            sizes = {record.index: (record.height, record.width) for record in self.val.images}
-            collapse = find_collapse(detections, sizes)
+            collapse = find_collapse(detections, self.val.images.sizes_wh)
             if collapse is not None:
                 self._report("collapse", f"step {step:,}: {collapse}; {collapse_advice(self.rate)}")
         if "collapse" not in self.reported and fraction >= LATE and step >= LATE_STEPS:

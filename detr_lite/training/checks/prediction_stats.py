@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from detr_lite.data.coco import CocoSplit
-from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, regardless_of_class
+from detr_lite.data.records import Split
+from detr_lite.evaluation.coco_map import evaluate_detections
+from detr_lite.evaluation.packing import pack_detections
+from detr_lite.evaluation.zero import regardless_of_class
 from detr_lite.structures import Detections
 
 ALIKE = 0.01
@@ -40,22 +43,17 @@ class DetectionStats:
     classes: ClassStats
 
 
-def detection_stats(found: Mapping[int, Detections], split: CocoSplit) -> DetectionStats:
-    """Compare detections, by image id, with the ground truth of these images."""
-    ids = [category.id for category in split.categories]
-    ground_truth = {
-        **split.ground_truth,
-        "images": [image for image in split.ground_truth["images"] if image["id"] in found],
-        "annotations": [entry for entry in split.ground_truth["annotations"] if entry["image_id"] in found],
-    }
-    results = [entry for image, detections in found.items() for entry in coco_results(detections, image, ids)]
-    AP50 = evaluate_detections(ground_truth, results, split.categories).metrics["AP50"]  # noqa: N806
-    boxes_AP50 = evaluate_detections(*regardless_of_class(ground_truth, results), ()).metrics["AP50"]  # noqa: N806
-    return DetectionStats(AP50, boxes_AP50, class_stats(found, split))
+def detection_stats(found: Mapping[int, Detections], split: Split) -> DetectionStats:
+    """Compare detections, by image index, with the ground truth of these images."""
+    truth, detections = split.ground_truth, pack_detections(found)
+    images = np.array(sorted(found), dtype=np.int64)
+    evaluation = evaluate_detections(truth, detections, split.categories, image_indices=images)
+    boxes = evaluate_detections(*regardless_of_class(truth, detections), image_indices=images)
+    return DetectionStats(evaluation.metrics["AP50"], boxes.metrics["AP50"], class_stats(found, split))
 
 
-def class_stats(found: Mapping[int, Detections], split: CocoSplit) -> ClassStats:
-    """How well the classes of detections, by image id, fit. Much cheaper than an evaluation."""
+def class_stats(found: Mapping[int, Detections], split: Split) -> ClassStats:
+    """How well the classes of detections, by image index, fit. Much cheaper than an evaluation."""
     true, predicted = _matched_labels(found, split)
     return ClassStats(len(true), int((true == predicted).sum()), int(true.bincount().max()) if len(true) else 0)
 
@@ -69,41 +67,41 @@ def best_by_query(detections: Detections) -> Detections:
     return detections[keep]
 
 
-def spread_over_queries(found: Mapping[int, Detections], sizes: Mapping[int, tuple[int, int]]) -> float:
+def spread_over_queries(found: Mapping[int, Detections], sizes_wh: Int[np.ndarray, "image 2"]) -> float:
     """Standard deviation of the boxes of an image's queries, relative to its size; of the median image.
 
     Args:
-        sizes: (height, width) in pixels of each image by its id.
+        sizes_wh: of each image in pixels.
     """
-    spreads = [_widest(_relative(best_by_query(detections), sizes[image])) for image, detections in found.items()]
+    spreads = [_widest(_relative(best_by_query(detections), sizes_wh[image])) for image, detections in found.items()]
     return float(torch.tensor(spreads).median()) if spreads else 1.0
 
 
-def spread_over_images(found: Mapping[int, Detections], sizes: Mapping[int, tuple[int, int]]) -> float:
+def spread_over_images(found: Mapping[int, Detections], sizes_wh: Int[np.ndarray, "image 2"]) -> float:
     """Standard deviation of a query's box and score over images; of the median query.
 
     Args:
-        sizes: (height, width) in pixels of each image by its id.
+        sizes_wh: of each image in pixels.
     """
     of_query: dict[int, list[Tensor]] = {}
     for image, detections in found.items():
         best = best_by_query(detections)
-        rows = torch.cat([_relative(best, sizes[image]), best.scores[:, None]], dim=1)
+        rows = torch.cat([_relative(best, sizes_wh[image]), best.scores[:, None]], dim=1)
         for query, row in zip(best.queries.tolist(), rows, strict=True):
             of_query.setdefault(query, []).append(row)
     spreads = [_widest(torch.stack(rows)) for rows in of_query.values() if len(rows) > 1]
     return float(torch.tensor(spreads).median()) if spreads else 1.0
 
 
-def find_collapse(found: Mapping[int, Detections], sizes: Mapping[int, tuple[int, int]]) -> str | None:
-    """In which way detections, by image id, are all the same, as those of a collapsed model; None if they are not.
+def find_collapse(found: Mapping[int, Detections], sizes_wh: Int[np.ndarray, "image 2"]) -> str | None:
+    """In which way detections, by image index, are all the same, as those of a collapsed model; None if they are not.
 
     Args:
-        sizes: (height, width) in pixels of each image by its id.
+        sizes_wh: of each image in pixels.
     """
-    if spread_over_queries(found, sizes) < ALIKE:
+    if spread_over_queries(found, sizes_wh) < ALIKE:
         return "all queries of an image give the same box"
-    if len(found) > 1 and spread_over_images(found, sizes) < ALIKE:
+    if len(found) > 1 and spread_over_images(found, sizes_wh) < ALIKE:
         return "the predictions are the same for every image"
     return None
 
@@ -113,19 +111,19 @@ def _widest(rows: Float[Tensor, "row value"]) -> float:
     return float(rows.std(dim=0, correction=0).max()) if len(rows) > 1 else 1.0
 
 
-def _relative(detections: Detections, size: tuple[int, int]) -> Float[Tensor, "found 4"]:
-    height, width = size
-    return detections.boxes_xyxy / torch.tensor([width, height, width, height])
+def _relative(detections: Detections, size_wh: Int[np.ndarray, "2"]) -> Float[Tensor, "found 4"]:
+    return detections.boxes_xyxy / torch.from_numpy(np.tile(size_wh, 2))
 
 
-def _matched_labels(found: Mapping[int, Detections], split: CocoSplit) -> tuple[Tensor, Tensor]:
+def _matched_labels(found: Mapping[int, Detections], split: Split) -> tuple[Tensor, Tensor]:
     """True and predicted label of each object that a box matches."""
     true: list[Tensor] = []
     predicted: list[Tensor] = []
-    for record in split.images:
-        if record.id not in found or not len(record.labels) or not len(found[record.id]):
+    for index, detections in found.items():
+        record = split.images[index]
+        if not len(record.labels) or not len(detections):
             continue
-        best = best_by_query(found[record.id])
+        best = best_by_query(detections)
         fits = box_iou(torch.tensor(record.boxes_xyxy), best.boxes_xyxy) >= 0.5
         highest = torch.where(fits, best.scores, -1.0).argmax(dim=1)
         is_found = fits.any(dim=1)

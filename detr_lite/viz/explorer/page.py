@@ -16,6 +16,7 @@ import numpy as np
 from detr_lite.viz.draw import class_color, display_name
 from detr_lite.viz.explorer.scene import PackedScene
 from detr_lite.viz.heatmap import COLORMAP
+from detr_lite.viz.pages.page import read_static
 
 _STATIC = files("detr_lite.viz.explorer") / "static"
 _OTHER_COLOR = (150, 150, 150)
@@ -64,7 +65,7 @@ def explorer_page(
 
 
 def _read(name: str) -> str:
-    return (_STATIC / name).read_text(encoding="utf-8")
+    return read_static(name) if name == "theme.css" else (_STATIC / name).read_text(encoding="utf-8")
 
 
 def _json_for_script(metadata: dict[str, Any]) -> str:

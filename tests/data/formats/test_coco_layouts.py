@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from detr_lite.data.formats.coco import find_coco
+from detr_lite.data.report import SplitReport
 from detr_lite.structures import DetrLiteError
 from tests.helpers.coco_files import read_raw, two_images, write_coco
 
@@ -84,6 +85,20 @@ def test_two_files_for_one_split_are_both_named(tmp_path: Path) -> None:
         read_raw(tmp_path)
     assert "2 files may be the annotations of split train" in str(error.value)
     assert "annotations/instances_train.json, annotations/instances_train_old.json" in str(error.value)
+
+
+def test_one_annotation_file_may_be_named(tmp_path: Path) -> None:
+    write_coco(tmp_path, two_images())
+    write_coco(tmp_path, two_images(), "annotations/instances_train_old.json")
+    write_coco(tmp_path, {"a": 1}, "annotations/other.json")
+    for name in ("instances_train", "instances_train_old"):
+        source = find_coco(tmp_path / "annotations" / f"{name}.json")
+        assert source is not None
+        assert source.splits == {"train": tmp_path / f"annotations/{name}.json"}
+        paths = source.read("train", SplitReport(name)).paths
+        assert paths == [str(tmp_path / "train/a.png"), str(tmp_path / "train/b.png")]
+    assert find_coco(tmp_path / "annotations/other.json") is None
+    assert find_coco(tmp_path / "train/a.png") is None
 
 
 def test_files_of_cocos_other_tasks_and_other_json_are_passed_over(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from detr_lite.config import Config
 from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
 from detr_lite.data.transforms import evaluation_transform
-from detr_lite.evaluation.coco_map import coco_results, evaluate_detections, explain_zero
+from detr_lite.evaluation.coco_map import evaluate_detections
+from detr_lite.evaluation.packing import pack_detections
+from detr_lite.evaluation.zero import explain_zero
 from detr_lite.structures import Category, Detections
 from detr_lite.training.checks import diagnostics
 from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics, are_classes_random
@@ -108,7 +110,7 @@ def test_a_healthy_run_gives_no_warning(finished_run: Path, tiny_data: Path, cap
     split = read_split(tiny_data, "val")
     callback = TrainingDiagnostics(StillClock(0.0), split, LearningRate(1.5e-3, default=1.5e-3), warmup_steps=2)
     results = json.loads((finished_run / "evaluation/detections.json").read_text())
-    found = {record.index: detections_of(results, record.id, split) for record in split.images}
+    found = {record.index: detections_of(results, split.image_ids[record.index], split) for record in split.images}
     capsys.readouterr()
     for row in rows_of(finished_run):
         callback.progress.fraction = int(row["step"]) / 120
@@ -123,7 +125,8 @@ def test_a_healthy_run_gives_no_warning(finished_run: Path, tiny_data: Path, cap
 def detections_of(results: list[dict[str, Any]], image: int, split: Split) -> Detections:
     own = [result for result in results if result["image_id"] == image]
     x, y, w, h = torch.tensor([result["bbox"] for result in own]).T
-    labels = torch.tensor([split.label_of[result["category_id"]] for result in own])
+    ids = [category.id for category in split.categories]
+    labels = torch.tensor([ids.index(result["category_id"]) for result in own])
     scores = torch.tensor([result["score"] for result in own])
     return Detections(torch.stack([x, y, x + w, y + h], 1), scores, labels, torch.arange(len(own)))
 
@@ -273,8 +276,9 @@ def test_each_query_counts_once() -> None:
     assert best.labels.tolist() == [0, 2]
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long())
     assert len(best_by_query(nothing)) == 0
-    assert spread_over_queries({1: nothing}, {1: (10, 10)}) == 1.0
-    assert spread_over_images({1: nothing, 2: detections}, {1: (10, 10), 2: (10, 10)}) == 1.0
+    sizes_wh = np.full((3, 2), 10)
+    assert spread_over_queries({1: nothing}, sizes_wh) == 1.0
+    assert spread_over_images({1: nothing, 2: detections}, sizes_wh) == 1.0
     assert detection_stats({}, split_of([], [], [], [])).classes.found == 0
 
 
@@ -331,14 +335,13 @@ def test_a_real_run_at_a_rate_far_too_high_and_at_a_good_one(lr: float, tiny_con
 
 
 def test_an_evaluation_explains_zero_by_classes_where_boxes_fit(truth: Split) -> None:
-    ids = [3, 7, 90]
     mixed, wrong = (
         detections_at(truth, labels=(1, 2, 0)),
         same_everywhere(truth, torch.tensor([[1.0, 1.0, 5.0, 5.0]] * 3)),
     )
     for found, words in ((mixed, "although the boxes fit (AP50 1.00 regardless of class)"), (wrong, None)):
-        results = [entry for image, detections in found.items() for entry in coco_results(detections, image, ids)]
-        evaluation = evaluate_detections(truth.ground_truth, results, truth.categories)
+        detections = pack_detections(found)
+        evaluation = evaluate_detections(truth.ground_truth, detections, truth.categories)
         none = replace(evaluation, metrics=evaluation.metrics | {"AP": 0.0})  # by accident a wrong class may be right
-        reason = explain_zero(none, results, truth.ground_truth)
+        reason = explain_zero(none, truth.ground_truth, detections, truth.images.sizes_wh, truth.image_ids)
         assert reason is None if words is None else words in str(reason)

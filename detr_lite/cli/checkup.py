@@ -1,0 +1,174 @@
+"""Everything that `detr-lite doctor` looks at in a dataset, put together for its page."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from detr_lite.build import build_resize
+from detr_lite.config import Config
+from detr_lite.data.formats.recognize import Source, find_source
+from detr_lite.data.near_duplicates import near_pairs, same_files
+from detr_lite.data.outliers import find_odd_boxes
+from detr_lite.data.reading import Reading, examine, join_categories
+from detr_lite.data.records import RawSplit, Split
+from detr_lite.data.report import SplitReport
+from detr_lite.data.thumbnails import read_thumbnails
+from detr_lite.errors import DetrLiteError
+from detr_lite.evaluation.label_errors import find_label_errors
+from detr_lite.text import printable
+from detr_lite.training.auto import choose_sizes
+from detr_lite.viz.doctor.duplicates import Repeats, repeated_groups, shared_groups
+from detr_lite.viz.doctor.groups import fault_groups, label_groups, odd_groups, rare_classes
+from detr_lite.viz.doctor.overview import Choice, hidden_groups
+from detr_lite.viz.doctor.page import Checkup
+from detr_lite.viz.pages.gallery import Group
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A dataset with all its faults."""
+
+    root: Path
+    source: Source
+    splits: Mapping[str, Split]
+    """Those that could be read, training first, under the classes of training."""
+    unreadable: Mapping[str, str]
+    """Why the others could not."""
+    raws: Mapping[str, Callable[[], RawSplit]]
+    """Reads each split again as its files have it."""
+
+
+def examine_all(root: Path, reading: Reading) -> Examined:
+    """All splits of a dataset. Errors: a folder that is no dataset of a known format."""
+    source = find_source(root)
+    names = ["train", "val", *(name for name in source.splits if name not in ("train", "val"))]
+    splits: dict[str, Split] = {}
+    unreadable: dict[str, str] = {}
+    for name in names:
+        try:
+            splits[name] = examine(root, [name], reading)[name]
+        except DetrLiteError as error:
+            unreadable[name] = str(error)
+    for name, split in splits.items():
+        if name != "train" and "train" in splits:
+            splits[name] = join_categories(splits["train"], split)
+
+    def reader(name: str) -> Callable[[], RawSplit]:
+        stored = name if name in source.splits else "train"  # a share of training stands in for a missing split
+        return cache(lambda: source.read(stored, SplitReport(name)))
+
+    return Examined(root, source, splits, unreadable, {name: reader(name) for name in splits})
+
+
+def make_checkup(examined: Examined, checkpoint: Path | None, device: str, most_images: int) -> Checkup:
+    """Judge the splits.
+
+    Args:
+        checkpoint: a trained model, with whose detections the labels are compared.
+        most_images: of each split, in which the model detects objects, evenly chosen.
+    """
+    groups, passes = _faults(examined), _sound(examined)
+    train = examined.splits.get("train")
+    choice = None if train is None or not len(train.images) else _choose(train)
+    repeats = _repeats(examined)
+    groups += repeats
+    if not any(group.kind in ("copies_in_both", "near_in_both") for group in repeats) and len(examined.splits) > 1:
+        passes.append("No image stands in two splits, or nearly so")
+    odd = [group for split in examined.splits.values() for group in odd_groups(split, find_odd_boxes(split))]
+    groups += odd
+    if not odd and examined.splits:
+        passes.append("No box is unusual for its class")
+    if train is not None:
+        groups += rare_classes(train)
+    if train is not None and choice is not None:
+        hidden = hidden_groups(train, choice)
+        groups += hidden
+        if not hidden and len(train.images.labels):
+            passes.append("Objects are larger than a token of the chosen size")
+    if checkpoint is not None:
+        groups += _label_errors(examined, checkpoint, device, most_images)
+    return Checkup(str(examined.root), examined.source.format, examined.splits, groups, passes, choice)
+
+
+def _faults(examined: Examined) -> list[Group]:
+    groups = [
+        Group("unreadable", "mend", "Annotations that cannot be read", name, _sentence(reason))
+        for name, reason in examined.unreadable.items()
+    ]
+    for name, split in examined.splits.items():
+        groups += fault_groups(name, split.report, examined.raws[name])
+    return groups
+
+
+def _sound(examined: Examined) -> list[str]:
+    passes = []
+    if examined.splits and not any(split.report.skipped["image"] for split in examined.splits.values()):
+        images = sum(len(split.images) for split in examined.splits.values())
+        passes.append(f"All {images:,} images can be opened")
+    if examined.splits and not any(split.report.skipped["annotation"] for split in examined.splits.values()):
+        passes.append("No annotation has to be left out")
+    return passes
+
+
+def _choose(train: Split) -> Choice:
+    """What training chooses with the default settings."""
+    config, reasons = choose_sizes(Config(), train)
+    return Choice(build_resize(config.data), config.model.strides[0], tuple(map(printable, reasons)))
+
+
+def _repeats(examined: Examined) -> list[Group]:
+    thumbnails = {name: read_thumbnails(list(split.images.paths)) for name, split in examined.splits.items()}
+    paths = [path for split in examined.splits.values() for path in split.images.paths]
+    owners = [(name, place) for name, split in examined.splits.items() for place in range(len(split.images))]
+    copies = [[owners[place] for place in group] for group in same_files(paths)]
+
+    def copies_in(first: str, second: str) -> list[tuple[int, int]]:
+        """One for each image of the first split; within one split, each copy with the first of its group."""
+        found = []
+        for group in copies:
+            own = [place for name, place in group if name == first]
+            if first == second:
+                found += [(own[0], place) for place in own[1:]]
+            else:
+                others = [place for name, place in group if name == second]
+                found += [(place, others[0]) for place in own if others]
+        return found
+
+    groups: list[Group] = []
+    for name, split in examined.splits.items():
+        for other, other_split in examined.splits.items():
+            if name == other:
+                near = near_pairs(thumbnails[name])
+                groups += repeated_groups(Repeats(split, split, copies_in(name, name), near))
+            elif name != "train" and list(examined.splits).index(other) < list(examined.splits).index(name):
+                near = near_pairs(thumbnails[name], thumbnails[other])
+                groups += shared_groups(Repeats(split, other_split, copies_in(name, other), near))
+    return groups
+
+
+def _label_errors(examined: Examined, checkpoint: Path, device: str, most_images: int) -> list[Group]:
+    from detr_lite.cli.label_check import detect_in, open_detector
+
+    detector, groups = open_detector(checkpoint, device), []
+    for split in examined.splits.values():
+        count = len(split.images)
+        images = np.unique(np.linspace(0, max(0, count - 1), min(count, most_images)).round().astype(int)).tolist()
+        if len(images) < count:
+            logger.info(
+                f"{split.name}: the model looks at {len(images):,} of {count:,} images; --max_images changes that"
+            )
+        errors = find_label_errors(split.ground_truth, detect_in(detector, split, images))
+        looked_at = set(images)
+        groups += label_groups(split, [error for error in errors if error.image in looked_at])
+    return groups
+
+
+def _sentence(text: str) -> str:
+    text = printable(text)
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,144 @@
+"""Text of annotation files in whatever encoding, and XML and JSON in it, read without trust."""
+
+import codecs
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any
+
+from detr_lite.structures import DetrLiteError
+from detr_lite.text import reason_of
+
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+UTF16_BYTES = ((b"<\x00", "utf-16-le"), (b"\x00<", "utf-16-be"), (b"{\x00", "utf-16-le"), (b"[\x00", "utf-16-le"))
+HEAD = 65_536
+"""Bytes at the beginning, and at the end, of a file by which its format is recognized."""
+
+
+class BadFileError(Exception):
+    """A file that cannot be read; the message says why, without its name."""
+
+
+def read_text(path: Path) -> str:
+    """Decode a file by its byte order mark, or as UTF-8, or else as Windows-1252, which old tools write.
+
+    Raises `BadFileError`.
+    """
+    return decode(_read_bytes(path))
+
+
+def decode(data: bytes) -> str:
+    for mark, encoding in (*MARKS, *UTF16_BYTES):
+        if data.startswith(mark):
+            return data.decode(encoding, errors="replace")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def read_head(path: Path) -> str:
+    """The first and the last part of a file, for recognizing its format; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            if len(head) == HEAD:
+                size = file.seek(0, 2)
+                file.seek(max(HEAD, size - HEAD))
+                head += file.read()
+    except OSError:
+        return ""
+    return decode(head)
+
+
+def read_json(path: Path) -> Any:
+    """Raises `BadFileError` with the line and column of a fault."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise BadFileError(f"not valid JSON: {reason_of(error)}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or lists in lists
+        raise BadFileError(f"not usable JSON: {reason_of(error)}") from error
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root element, with all tags without their namespaces. Raises `BadFileError`."""
+    try:
+        root = ElementTree.fromstring(_xml_text(_read_bytes(path)))
+    except ElementTree.ParseError as error:
+        raise BadFileError(f"not valid XML: {reason_of(error)}") from error
+    for element in root.iter():
+        element.tag = local_name(element)
+    return root
+
+
+def stream_xml(path: Path, tags: tuple[str, ...]) -> Iterator[ElementTree.Element]:
+    """The elements with these tags one by one, so that a file of any size takes little memory.
+
+    Raises `BadFileError`.
+    """
+    text = _xml_text(_read_bytes(path))
+    parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(("end",))
+    try:
+        for start in range(0, len(text), HEAD):
+            parser.feed(text[start : start + HEAD])
+            events: Iterator[Any] = parser.read_events()
+            for _, element in events:
+                element.tag = local_name(element)
+                if element.tag in tags:
+                    yield element
+                    element.clear()
+        parser.close()
+    except ElementTree.ParseError as error:
+        raise BadFileError(f"not valid XML: {reason_of(error)}") from error
+
+
+def local_name(element: ElementTree.Element) -> str:
+    """The tag without its namespace."""
+    return str(element.tag).rpartition("}")[2]
+
+
+def unusable(path: Path, root: Path, error: BadFileError) -> DetrLiteError:
+    """The refusal of a file that holds a whole split."""
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return DetrLiteError(f"{shown}: {error}; the file is cut off or damaged, copy or export it again")
+
+
+def to_number(value: object) -> float:
+    """A number, also one written as text; NaN if it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return nan
+
+
+def to_size(value: object) -> float:
+    """A width or height; NaN for one that is missing or 0, as tools write that do not open the image."""
+    number = to_number(value)
+    return number if isfinite(number) and number > 0 else nan
+
+
+def _xml_text(data: bytes) -> str:
+    declared = re.match(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]{1,40})["']""", data.lstrip())
+    if any(data.startswith(mark) for mark, _ in (*MARKS, *UTF16_BYTES)) or declared is None:
+        text = decode(data)
+    else:
+        try:
+            text = data.decode(declared[1].decode())
+        except (LookupError, UnicodeDecodeError):
+            text = decode(data)
+    if "<!ENTITY" in text:
+        raise BadFileError("declares XML entities, which are not expanded; remove the declaration")
+    return re.sub(r"^\s*<\?xml[^>]*\?>", "", text, count=1)  # the declared encoding no longer holds
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadFileError(f"cannot be read ({getattr(error, 'strerror', None) or reason_of(error)})") from error

@@ -1,0 +1,233 @@
+"""Decodes image files as they are stored, and tells apart the ways in which a file is unreadable."""
+
+import io
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+from PIL.Image import Transpose
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from detr_lite.structures import DetrLiteError
+from detr_lite.text import reason_of, shown
+
+Orientation = Literal["upright", "stored"]
+"""Whether the EXIF orientation is applied to an image, as viewers do, or its pixels are left as they are stored."""
+
+Problem = Literal[
+    "missing_image", "empty_image", "truncated_image", "not_an_image", "too_many_pixels", "program", "unreadable_image"
+]
+"""Why a file cannot be used as an image."""
+PROBLEMS: tuple[Problem, ...] = get_args(Problem)
+
+PROGRAM_FORMATS = ("EPS", "WMF")
+"""Formats whose files are programs, which Pillow lets Ghostscript or Windows execute."""
+
+MAX_PIXELS_VARIABLE = "DETR_LITE_MAX_PIXELS"
+"""Environment variable: the most pixels of an image that are decoded; by default twice Pillow's MAX_IMAGE_PIXELS."""
+
+MAX_LOST_PIXELS, MAX_LOST_SHARE = 1024, 0.05
+"""A JPEG without its last bytes is read if no more pixels than this depend on them: a few blocks of 16 x 16."""
+
+TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""What makes an image of this EXIF orientation upright."""
+_TURNS_BACK = {**TURNS, 6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
+
+_START_OF_SCAN, _END_OF_IMAGE, _PROGRESSIVE, _RESTART_INTERVAL = b"\xff\xda", b"\xff\xd9", b"\xff\xc2", b"\xff\xdd"
+
+
+class UnreadableImageError(Exception):
+    """The message is the reason, without the path."""
+
+    def __init__(self, kind: Problem, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """The first frame of an image file."""
+
+    image: Image.Image
+    """In the file's own mode; with `as_thumbnail` it may be smaller and grey."""
+    size_wh: tuple[int, int]
+    """As stored, whatever the orientation says."""
+    orientation: int
+    """The EXIF tag: 1 for upright, or a key of `TURNS`."""
+    is_incomplete: bool
+    """A JPEG without its last bytes, which has all its pixels, or all but its last blocks."""
+
+    def upright_size_wh(self) -> tuple[int, int]:
+        return self.size_wh if self.orientation < 5 else self.size_wh[::-1]
+
+    def turned(self, orientation: Orientation) -> Image.Image:
+        if orientation == "stored" or self.orientation == 1:
+            return self.image
+        return self.image.transpose(TURNS[self.orientation])
+
+
+def read_stored(path: str | Path, as_thumbnail: bool = False) -> StoredImage:
+    """Decode an image file.
+
+    Pillow's warnings are about large images and unusual tags; the caller ignores them, as that is not safe in threads.
+
+    Args:
+        as_thumbnail: decode a JPEG at an eighth of its size, in grey, which takes half the time and finds the same
+            faults.
+
+    Raises `UnreadableImageError`.
+    """
+    apply_pixel_limit()
+    try:
+        _refuse_empty(path)
+        return _decode(path, as_thumbnail)
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # damaged files raise many types, depending on the format
+        raise UnreadableImageError(_kind_of(error), _reason(error)) from error
+
+
+def decoding_bytes(path: str | Path) -> int:
+    """About how much memory `read_stored` takes for a thumbnail, by the header; 0 if that is unreadable."""
+    try:
+        _refuse_empty(path)
+        with Image.open(path) as image:
+            is_small = isinstance(image, JpegImageFile) and "progressive" not in image.info
+            return image.width * image.height * 4 // (64 if is_small else 1)
+    except Exception:  # `read_stored` says which
+        return 0
+
+
+def refuse_program(image: Image.Image) -> None:
+    """Called before the pixels are accessed. The format is that of the content, not of the file name."""
+    if image.format in PROGRAM_FORMATS:
+        raise UnreadableImageError("program", f"{image.format} is a program, which is not executed")
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, if there is none, or none that has a meaning."""
+    try:
+        tag = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged EXIF data raise many types
+        return 1
+    return tag if isinstance(tag, int) and tag in TURNS else 1
+
+
+def load_stored(image: Image.Image) -> tuple[Image.Image, int]:
+    """The pixels as they are stored, and the EXIF orientation."""
+    if not isinstance(image, TiffImageFile):
+        image.load()  # before the orientation, which may stand behind the pixels
+        return image, orientation_of(image)
+    orientation = orientation_of(image)
+    image.load()
+    if orientation_of(image) != orientation:  # Pillow has made it upright
+        return image.transpose(_TURNS_BACK[orientation]), orientation
+    return image, orientation
+
+
+def apply_pixel_limit() -> None:
+    """Let Pillow's limit be that of the environment variable, if it is set."""
+    text = os.environ.get(MAX_PIXELS_VARIABLE)
+    if text is None:
+        return
+    if not text.isdecimal() or not int(text):
+        raise DetrLiteError(f"{MAX_PIXELS_VARIABLE} is {shown(text)}; it must be a number of pixels, such as 400000000")
+    Image.MAX_IMAGE_PIXELS = -(-int(text) // 2)  # Pillow raises above twice its limit
+
+
+def pixel_limit() -> int:
+    """The most pixels of an image that is decoded."""
+    apply_pixel_limit()
+    return 2**63 - 1 if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+def _refuse_empty(path: str | Path) -> None:
+    found = os.stat(path)  # noqa: PTH116 (a str is not made a Path for it)
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableImageError("unreadable_image", "not a file")  # opening a pipe would wait forever
+    if not found.st_size:
+        raise UnreadableImageError("empty_image", "the file has 0 bytes")
+
+
+def _decode(path: str | Path, as_thumbnail: bool) -> StoredImage:
+    try:
+        with Image.open(path) as image:
+            return _load(image, as_thumbnail, is_incomplete=False)
+    except OSError as error:
+        if "truncated" not in str(error):
+            raise
+        completed = _complete_jpeg(Path(path).read_bytes())
+        if completed is None:
+            raise
+    with Image.open(completed) as image:
+        return _load(image, as_thumbnail, is_incomplete=True)
+
+
+def _load(image: Image.Image, as_thumbnail: bool, is_incomplete: bool) -> StoredImage:
+    refuse_program(image)
+    if as_thumbnail and isinstance(image, JpegImageFile):
+        size_wh = image.size
+        image.draft("L", (1, 1))
+        image.load()
+        return StoredImage(image, size_wh, orientation_of(image), is_incomplete)
+    pixels, orientation = load_stored(image)
+    return StoredImage(pixels, pixels.size, orientation, is_incomplete)
+
+
+def _complete_jpeg(content: bytes) -> io.BytesIO | None:
+    """A JPEG file without its last bytes, with an end; None for other formats and if pixels are missing.
+
+    Pixels that the file has do not depend on what follows it. That says nothing about further scans, such as those of a
+    progressive file, nor about what a restart marker begins: such files count as truncated.
+    """
+    content = content.rstrip(b"\xff")  # half of a marker
+    variants = []
+    for more in (b"", b"\x55" * 4096):
+        with Image.open(io.BytesIO(content + more + _END_OF_IMAGE)) as image:
+            if not isinstance(image, JpegImageFile) or not _has_one_scan(content, len(image.getbands())):
+                return None
+            image.draft("L", None)
+            image.load()
+            variants.append(image)
+    box = ImageChops.difference(*variants).getbbox()
+    lost = 0 if box is None else (box[2] - box[0]) * (box[3] - box[1])
+    if lost > min(MAX_LOST_PIXELS, MAX_LOST_SHARE * image.width * image.height):
+        return None
+    return io.BytesIO(content + _END_OF_IMAGE)
+
+
+def _has_one_scan(content: bytes, channels: int) -> bool:
+    """Of all channels and without restart markers."""
+    scan = content.rfind(_START_OF_SCAN)
+    is_whole = len(content) > scan + 4 and content[scan + 4] == channels
+    return is_whole and _PROGRESSIVE not in content and _RESTART_INTERVAL not in content
+
+
+def _kind_of(error: Exception) -> Problem:
+    kinds: tuple[tuple[Problem, Callable[[], bool]], ...] = (
+        ("missing_image", lambda: isinstance(error, FileNotFoundError)),
+        ("too_many_pixels", lambda: isinstance(error, Image.DecompressionBombError)),
+        ("not_an_image", lambda: isinstance(error, UnidentifiedImageError)),
+        ("truncated_image", lambda: isinstance(error, EOFError) or "truncated" in str(error).lower()),
+    )
+    return next((kind for kind, applies in kinds if applies()), "unreadable_image")
+
+
+def _reason(error: Exception) -> str:
+    """Without the path, which Pillow and the operating system name too."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no known image format"
+    return str(error.strerror) if isinstance(error, OSError) and error.strerror else reason_of(error)

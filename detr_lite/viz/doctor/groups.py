@@ -1,0 +1,194 @@
+"""What the doctor found, as groups of pictures: faults, odd boxes, likely wrong labels."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from detr_lite.data.fault_places import box_at, find_places
+from detr_lite.data.outliers import OddBox, Oddity
+from detr_lite.data.records import RawSplit, Split
+from detr_lite.data.report import Finding, SplitReport
+from detr_lite.evaluation.label_errors import Kind, LabelError
+from detr_lite.text import printable
+from detr_lite.viz.pages.gallery import ENTRIES, PICTURES, Example, Group, Level
+from detr_lite.viz.pages.pictures import Mark, View
+
+ODD: dict[Oddity, tuple[str, str]] = {
+    "near_duplicate": ("Two boxes of one object", "Boxes of one class that lie nearly on each other."),
+    "two_classes": ("One object in two classes", "Boxes of two classes that lie nearly on each other."),
+    "outside": ("Boxes beyond their image", "Training clips them. Far beyond it, a box may belong to another image."),
+    "tiny": ("Boxes of hardly a pixel", "They are often left by a slip of the mouse."),
+    "size": ("Unusual sizes", "Boxes far larger or smaller than others of their class."),
+    "aspect": ("Unusual shapes", "Boxes far wider or taller than others of their class."),
+    "position": ("Unusual positions", "Boxes far from where their class usually is."),
+}  # fmt: skip
+
+LABELS: dict[Kind, tuple[str, str]] = {
+    "wrong_class": (
+        "Likely wrong classes",
+        "The model sees an object of another class in the place of the annotated one (solid: annotated, dashed: "
+        "detected). The most confident first.",
+    ),
+    "missing_label": (
+        "Likely missing labels",
+        "The model sees an object where none is annotated (dashed; thin: annotated objects). The most confident first.",
+    ),
+    "unfound": (
+        "Objects that the model does not see",
+        "No detection is near these boxes, of any class. Among hard examples there may be boxes without an object. The "
+        "largest first.",
+    ),
+}
+_LEVEL_OF: dict[str, Level] = {"refused": "mend", "skipped": "look", "repaired": "look", "noted": "fine"}
+_TAG_OF = {"refused": "refused", "skipped": "left out", "repaired": "repaired", "noted": "noted"}
+
+
+def fault_groups(name: str, report: SplitReport, raw: Callable[[], RawSplit] | None) -> list[Group]:
+    """A group for each finding in a split's report.
+
+    Args:
+        raw: reads the split as its file has it, for pictures of faulty entries; None without such a split.
+    """
+    groups = []
+    for finding in report.findings:
+        examples = _fault_examples(raw(), finding) if raw is not None and finding.entries else ()
+        groups.append(
+            Group(
+                finding.kind,
+                _LEVEL_OF[finding.action],
+                finding.kind.replace("_", " ").capitalize(),
+                name,
+                f"{finding.text[:1].upper()}{finding.text[1:]}.",
+                finding.count or None,
+                finding.entries,
+                examples,
+                _TAG_OF[finding.action],
+            )
+        )
+    refused = [finding.line() for finding in report.findings if finding.action == "refused"]
+    for line in report.refusals():
+        if line not in refused and not (refused and line.startswith(refused[-1])):
+            groups.append(Group("too_many_skipped", "mend", "Too much would be left out", name, f"{line}."))
+    return groups
+
+
+def odd_groups(split: Split, odd: Sequence[OddBox]) -> list[Group]:
+    """A group for each kind of oddity, in the order of `ODD`."""
+    groups = []
+    for kind, (title, text) in ODD.items():
+        boxes = [box for box in odd if box.kind == kind]
+        if boxes:
+            entries = tuple(f"{image_name(split, box.image)}: {box.reason}" for box in boxes)
+            examples = tuple(_odd_example(split, box) for box in boxes[:PICTURES])
+            groups.append(Group(f"odd_{kind}", "look", title, split.name, text, len(boxes), entries, examples))
+    return groups
+
+
+def label_groups(split: Split, errors: Sequence[LabelError]) -> list[Group]:
+    """A group for each kind of mistake."""
+    names = [printable(category.name) for category in split.categories]
+    groups = []
+    for kind, (title, text) in LABELS.items():
+        some = [error for error in errors if error.kind == kind]
+        if some:
+            entries = tuple(f"{image_name(split, error.image)}: {_label_text(split, error, names)}" for error in some)
+            examples = tuple(_label_example(split, error, names) for error in some[:PICTURES])
+            groups.append(Group(kind, "look", title, split.name, text, len(some), entries, examples))
+    return groups
+
+
+def rare_classes(split: Split, fewest: int = 10) -> list[Group]:
+    """Classes that training can hardly learn because they have next to no objects."""
+    counts = np.bincount(split.images.labels, minlength=len(split.categories))
+    rare = sorted((int(count), label) for label, count in enumerate(counts) if count < fewest)
+    if not rare:
+        return []
+    entries = tuple(f"{printable(split.categories[label].name)}: {count}" for count, label in rare)
+    examples = []
+    for _, label in rare[:PICTURES]:
+        for object in np.flatnonzero(split.images.labels == label)[:1].tolist():
+            image = int(np.searchsorted(split.images.ends, object, side="right")) - 1
+            box = tuple(split.images.boxes_xyxy[object].tolist())
+            mark = Mark((box[0], box[1], box[2], box[3]), "annotated", printable(split.categories[label].name))
+            examples.append(Example((view_of(split, image, (mark,)),), mark.label, image_name(split, image)))
+    text = f"Classes with fewer than {fewest} objects to train on; add examples, or leave these classes out."
+    return [Group("rare_class", "look", "Rare classes", split.name, text, len(rare), entries, tuple(examples))]
+
+
+def image_name(split: Split, image: int) -> str:
+    """The image's path relative to the dataset, where it lies in it."""
+    path = split.images[image].path
+    return printable(path.relative_to(split.root) if path.is_relative_to(split.root) else path.name)
+
+
+def view_of(split: Split, image: int, marks: tuple[Mark, ...] = ()) -> View:
+    """The image with these boxes; without any, with all objects to train on as context."""
+    record = split.images[image]
+    return View(record.path, image_name(split, image), (record.width, record.height), marks)
+
+
+def context_marks(split: Split, image: int) -> tuple[Mark, ...]:
+    """All objects to train on, as thin lines."""
+    return tuple(Mark((box[0], box[1], box[2], box[3]), "context") for box in split.images[image].boxes_xyxy.tolist())
+
+
+def _fault_examples(raw: RawSplit, finding: Finding) -> tuple[Example, ...]:
+    """One for each image, with all its faulty annotations of this kind."""
+    places = find_places(raw, finding.entries[:ENTRIES])
+    located = sorted(((place.image, entry) for entry, place in places.items()), key=lambda each: each[0])
+    by_image = {image: [entry for _, entry in some] for image, some in groupby(located, key=lambda each: each[0])}
+    examples = []
+    for image, entries in list(by_image.items())[:PICTURES]:
+        boxes = [(entry, box_at(raw, places[entry])) for entry in entries]
+        marks = tuple(Mark(box, "annotated", entry) for entry, box in boxes if box is not None)
+        width, height = raw.sizes_wh[image].tolist()
+        size = (int(width), int(height)) if np.isfinite([width, height]).all() else None
+        name = printable(raw.names[image])
+        view = View(Path(raw.paths[image]), name, size, marks)
+        detail = _box_text(raw, places[entries[0]].annotation) if len(entries) == 1 else f"{len(entries)} in this image"
+        caption = entries[0] if len(entries) == 1 else name
+        examples.append(Example((view,), caption, detail if caption == name else f"{name}{detail and ', '}{detail}"))
+    return tuple(examples)
+
+
+def _box_text(raw: RawSplit, annotation: int | None) -> str:
+    if annotation is None:
+        return ""
+    numbers = ", ".join(f"{value:g}" for value in raw.boxes_xywh[annotation].round(2).tolist())
+    return f"{printable(raw.categories[raw.labels[annotation]].name)} at [{numbers}]"
+
+
+def _odd_example(split: Split, odd: OddBox) -> Example:
+    marks = [Mark(_true_box(split, odd.object), "annotated", odd.reason)]
+    if odd.other is not None:
+        marks.append(Mark(_true_box(split, odd.other), "other"))
+    return Example((view_of(split, odd.image, tuple(marks)),), odd.reason, image_name(split, odd.image))
+
+
+def _label_example(split: Split, error: LabelError, names: Sequence[str]) -> Example:
+    if error.kind == "missing_label":
+        marks = (*context_marks(split, error.image), Mark(error.box_xyxy, "other", names[error.label]))
+    elif error.kind == "unfound" or error.object is None:
+        marks = (Mark(error.box_xyxy, "annotated", names[error.label]),)
+    else:
+        true = names[split.ground_truth.labels[error.object]]
+        marks = (Mark(_true_box(split, error.object), "annotated", true), Mark(error.box_xyxy, "other"))
+    text = _label_text(split, error, names)
+    return Example((view_of(split, error.image, marks),), text, image_name(split, error.image))
+
+
+def _label_text(split: Split, error: LabelError, names: Sequence[str]) -> str:
+    if error.kind == "missing_label":
+        return f"{names[error.label]}? ({error.score:.2f})"
+    if error.kind == "unfound" or error.object is None:
+        return f"{names[error.label]} of {error.box_xyxy[2] - error.box_xyxy[0]:.0f} x " + (
+            f"{error.box_xyxy[3] - error.box_xyxy[1]:.0f} pixels"
+        )
+    return f"{names[split.ground_truth.labels[error.object]]}, rather {names[error.label]}? ({error.score:.2f})"
+
+
+def _true_box(split: Split, object: int) -> tuple[float, float, float, float]:
+    x, y, width, height = split.ground_truth.boxes_xywh[object].tolist()
+    return x, y, x + width, y + height

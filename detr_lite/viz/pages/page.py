@@ -1,0 +1,57 @@
+"""A self-contained page: one HTML file with its style and script inlined, which loads nothing."""
+
+from importlib.resources import files
+
+from detr_lite.viz.pages.html import Html, element, join
+
+STATIC = files("detr_lite.viz.pages") / "static"
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+"""Content security policy: the browser itself sees to it that nothing is loaded."""
+
+_MARK = Html(
+    '<svg class="mark" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8"/>'
+    '<circle class="halo" cx="16" cy="16" r="10"/><circle class="ring" cx="16" cy="16" r="6.5"/>'
+    '<circle class="core" cx="16" cy="16" r="3"/></svg>'
+)
+
+
+def render_page(kind: str, title: str, subtitle: str, body: Html) -> str:
+    """The text of the page.
+
+    Args:
+        kind: which program wrote it, so that it replaces its own page only; see `is_page`.
+        subtitle: one line under the title.
+    """
+    head = join(
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", name="generator", content=_generator(kind)),
+        element("title", f"{title} · {subtitle}"),
+        element("link", rel="icon", href="data:,"),
+        element("style", Html(read_static("theme.css") + read_static("page.css"))),
+    )
+    header = element(
+        "header",
+        element(
+            "div", _MARK, element("div", element("h1", title), element("p", subtitle, id="subtitle")), class_="title"
+        ),
+    )
+    script = element("script", Html(read_static("page.js")))
+    text = element("html", element("head", head), "\n", element("body", header, body, script), lang="en")
+    return f"<!doctype html>\n{text}\n"
+
+
+def is_page(start: str, kind: str) -> bool:
+    """Whether a file that begins like this is a page of this kind; `start` holds at least 1,000 characters of it."""
+    return start.startswith("<!doctype html>") and f'name="generator" content="{_generator(kind)}"' in start
+
+
+def read_static(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def _generator(kind: str) -> str:
+    return f"detr_lite {kind}"

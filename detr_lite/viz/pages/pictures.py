@@ -1,0 +1,135 @@
+"""Images as JPEG thumbnails inside a page, whole or cut out around an object, with boxes drawn over them as SVG."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from detr_lite.data.images import load_image
+from detr_lite.structures import DetrLiteError
+from detr_lite.viz.pages.html import Html, element
+
+LONGEST_SIDE = 480
+"""Pixels of a picture; nothing is enlarged in the file."""
+
+_QUALITY = 78
+
+_SMALL = 0.08
+"""An object whose longest side is a smaller share of the image's is shown in a part of the image around it."""
+
+_PART = 0.3
+"""Share of the image's longest side that the part has at least."""
+
+Style = Literal["annotated", "other", "context"]
+"""A solid line for what is annotated, a dashed one for what it is compared with, a thin one for all other objects."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A box on an image."""
+
+    box_xyxy: tuple[float, float, float, float]
+    """In pixels of the image; corners in any order, also outside it."""
+    style: Style = "annotated"
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """An image to be shown with boxes."""
+
+    path: Path
+    name: str
+    size_wh: tuple[int, int] | None
+    """As in the annotations; None or a wrong size shows the image upright."""
+    marks: tuple[Mark, ...] = ()
+
+
+class PictureBudget:
+    """Makes pictures until they would take more than this many bytes of the page."""
+
+    def __init__(self, bytes: int) -> None:
+        self.left = bytes
+
+    def picture(self, view: View) -> Html | None:
+        """The image with its boxes; a note in its place if it cannot be read; None once the budget is spent."""
+        try:
+            image = _load(view)
+        except DetrLiteError:
+            return element("div", "cannot be opened", class_="frame missing")
+        window = _window(image.size, view.marks)
+        source = _jpeg(image, window)
+        if len(source) > self.left:
+            self.left = 0
+            return None
+        self.left -= len(source)
+        left, top, right, bottom = window
+        width, height = right - left, bottom - top
+        shapes = [shape for mark in view.marks for shape in _shapes(mark)]
+        overlay = element(
+            "svg", *shapes, viewBox=f"{left} {top} {width} {height}", preserveAspectRatio="none", aria_hidden="true"
+        )
+        part = None if (width, height) == image.size else element("span", "part of the image", class_="part")
+        marked = ", ".join(mark.label for mark in view.marks if mark.label)
+        alt = f"{view.name}{': ' if marked else ''}{marked}"
+        return element(
+            "div",
+            element("img", src=source, alt=alt, loading="lazy", decoding="async"),
+            overlay,
+            part,
+            class_="frame",
+            style=f"--aspect: {width / height:.4f}",
+        )
+
+
+def _load(view: View) -> Image.Image:
+    """In the orientation that the boxes refer to, if the size tells."""
+    if view.size_wh is None:
+        return load_image(view.path)
+    try:
+        return load_image(view.path, (view.size_wh[1], view.size_wh[0]))
+    except DetrLiteError:
+        return load_image(view.path)
+
+
+def _window(size: tuple[int, int], marks: tuple[Mark, ...]) -> tuple[int, int, int, int]:
+    """The part of the image to show: all of it, unless what is marked in it is small."""
+    boxes = [_sorted(mark.box_xyxy) for mark in marks if mark.style != "context"]
+    whole = (0, 0, *size)
+    if not boxes:
+        return whole
+    left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    right, bottom = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    longest, extent = max(size), max(right - left, bottom - top)
+    if extent > _SMALL * longest or not (left >= 0 and right <= size[0] and top >= 0 and bottom <= size[1]):
+        return whole
+    width, height = (round(min(side, max(_PART * side, 4 * extent, 48.0))) for side in size)
+    x = round(min(max(0.0, (left + right - width) / 2), size[0] - width))
+    y = round(min(max(0.0, (top + bottom - height) / 2), size[1] - height))
+    return x, y, x + width, y + height
+
+
+def _shapes(mark: Mark) -> list[Html]:
+    """A dark and a light line each, so that a box is visible on any image."""
+    left, top, right, bottom = _sorted(mark.box_xyxy)
+    box = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    shadow = [] if mark.style == "context" else [element("rect", class_="shadow", **box)]
+    title = element("title", mark.label) if mark.label else None
+    return [*shadow, element("rect", title, class_=mark.style, **box)]
+
+
+def _sorted(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+
+
+def _jpeg(image: Image.Image, window: tuple[int, int, int, int]) -> str:
+    """A data URI."""
+    picture = image.crop(window)
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -1,0 +1,11 @@
+"""Look through a dataset: python tools/doctor.py datasets/coco_small --output doctor.html"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
+
+from detr_lite.cli.main import main
+
+if __name__ == "__main__":
+    main("doctor")
