@@ -39,6 +39,10 @@ of the settings, and the evaluation of an image, as a markdown table. The machin
 ATTENTION = """Times torch's fused attention and the explicit attention of detr_lite, forward and backward with a
 trainable bias, in float32 and bfloat16 on the CPU, at the sizes of small runs, as a markdown table."""
 
+READING = """Writes a dataset of COCO's size with empty image files into a temporary folder (about 0.5 GB) and opens it
+twice, each time in a new process: first from its JSON file, then from the cache. Prints a markdown table of the time
+and memory; images are not checked. The machine should be otherwise idle."""
+
 FORMATS = """Draws one dataset, writes it in every format that --data.root reads, and runs train (a moment), evaluate
 and doctor on each. Prints a markdown table. The model of the first row is evaluated in all formats, where its AP must
 be the same."""
@@ -53,7 +57,11 @@ BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 def main() -> None:
     parser = CommandParser(description="Measurements for docs/, printed as markdown tables.", allow_abbrev=False)
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention, _add_formats):
+    adders = (
+        *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
+        *(_add_reading, _add_formats),
+    )
+    for add in adders:
         add(subcommands)
     _add_evaluation(subcommands)
     arguments = parser.parse_args()
@@ -121,6 +129,14 @@ def _add_attention(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "time of attention on the CPU: torch's and detr_lite's"
     attention = subcommands.add_parser("attention", help=summary, description=ATTENTION, allow_abbrev=False)
     attention.set_defaults(run=_run_attention)
+
+
+def _add_reading(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time and memory of opening a dataset of COCO's size"
+    reading = subcommands.add_parser("reading", help=summary, description=READING, allow_abbrev=False)
+    reading.add_argument("--images", type=int, default=118_000, help="(default: 118000, as in COCO's training split)")
+    reading.add_argument("--annotations", type=int, default=860_000, help="(default: 860000)")
+    reading.set_defaults(run=_run_reading)
 
 
 def _add_formats(subcommands: "Subcommands[CommandParser]") -> None:
@@ -200,6 +216,12 @@ def _run_attention(arguments: argparse.Namespace) -> None:
     from benchmarks.step import attention_table
 
     print(attention_table())
+
+
+def _run_reading(arguments: argparse.Namespace) -> None:
+    from benchmarks.reading import reading_table
+
+    print(reading_table(arguments.images, arguments.annotations))
 
 
 def _run_formats(arguments: argparse.Namespace) -> None:
