@@ -47,8 +47,8 @@ def trained(run_tool: Tool, settings: Callable[..., Path], sound_data: Path, tmp
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (nothing_is_annotated, "nothing to learn"),
-        (everything_is_a_crowd, "nothing to learn"),
+        (nothing_is_annotated, "no image has an object"),
+        (everything_is_a_crowd, "no image has an object"),
         (boxes_between_0_and_1, "between 0 and 1"),
     ],
 )

@@ -60,10 +60,10 @@ def every_image_is_listed_once_per_object(data: CaseData) -> None:
     [
         (corners_for_sizes, ["corners"]),
         (boxes_between_0_and_1, ["between 0 and 1"]),
-        (nothing_is_annotated, ["nothing to learn", "no annotations"]),
-        (everything_is_a_crowd, ["nothing to learn", "only crowd"]),
-        (every_object_is_a_click, ["nothing to learn", "without area"]),
-        (every_box_is_alike, ["have the same box"]),
+        (nothing_is_annotated, ["no image has an object", "no annotations"]),
+        (everything_is_a_crowd, ["no image has an object", "only crowd"]),
+        (every_object_is_a_click, ["no image has an object", "without area"]),
+        (every_box_is_alike, ["annotated alike"]),
     ],
 )
 def test_what_would_teach_something_false_is_refused(
