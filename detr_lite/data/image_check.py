@@ -16,7 +16,7 @@ UNREADABLE: dict[Problem, str] = {
     "truncated_image": "image files that are cut off",
     "not_an_image": "files of no known image format",
     "too_many_pixels": "images of more than {limit:,} pixels (the environment variable {variable} sets this limit)",
-    "program": "image files that are programs, which are not executed,",
+    "program": "image files that are programs (EPS, WMF) and are not executed",
     "unreadable_image": "image files that cannot be read",
 }
 """What the report calls each problem."""

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detr_lite.build import build_criterion, require
+from detr_lite.build import build_criterion, build_reading, require
 from detr_lite.config import data_root
 from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
@@ -71,7 +71,8 @@ def evaluate_checkpoint(
     refuse_links_out(home, [output / name for name in (*EVALUATION_FILES, *ATTENTION_FILES)])
     detector = Detector.from_checkpoint(checkpoint)
     description = detector.description
-    data = read_split(root or data_root(description.config.data.root), split)
+    settings = description.config.data
+    data = read_split(root or data_root(settings.root), split, build_reading(settings))
     new_labels = labels_by_name(detector.categories, data)
     batch_size = require("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size
     num_workers = default_workers() if num_workers is None else num_workers
