@@ -43,13 +43,26 @@ FORMATS = """Draws one dataset, writes it in every format that --data.root reads
 and doctor on each. Prints a markdown table. The model of the first row is evaluated in all formats, where its AP must
 be the same."""
 
+IMAGES = """Draws photographs of 640 x 480 pixels as a COCO dataset in a temporary folder, and times reading and
+checking it: the first time, when every file is opened; the second time, from the cache; and after a change of one
+file."""
+
 BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 
 
 def main() -> None:
     parser = CommandParser(description="Measurements for docs/, printed as markdown tables.", allow_abbrev=False)
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention, _add_formats):
+    for add in (
+        _add_parity,
+        _add_converge,
+        _add_ablate,
+        _add_grid,
+        _add_step,
+        _add_attention,
+        _add_formats,
+        _add_images,
+    ):
         add(subcommands)
     arguments = parser.parse_args()
     arguments.run(arguments)
@@ -126,6 +139,13 @@ def _add_formats(subcommands: "Subcommands[CommandParser]") -> None:
     formats.set_defaults(run=_run_formats)
 
 
+def _add_images(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time of the check of images before training"
+    images = subcommands.add_parser("images", help=summary, description=IMAGES, allow_abbrev=False)
+    images.add_argument("--images", type=int, default=5000, help="number of photographs (default: 5000)")
+    images.set_defaults(run=_run_images)
+
+
 def _add_config_and_length(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
     command.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
     command.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
@@ -193,6 +213,12 @@ def _run_formats(arguments: argparse.Namespace) -> None:
     from benchmarks.formats import formats_table
 
     print(formats_table(arguments.output))
+
+
+def _run_images(arguments: argparse.Namespace) -> None:
+    from benchmarks.images import images_table
+
+    print(images_table(arguments.images))
 
 
 def _check_steps(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Measure detr_lite: python tools/benchmark.py parity, converge, ablate, grid, step, attention or formats"""
+"""Measure detr_lite: python tools/benchmark.py parity, converge, ablate, grid, step, attention, formats or images"""
 
 import sys
 from pathlib import Path
