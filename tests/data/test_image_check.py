@@ -1,6 +1,8 @@
 """What the check of a split's images repairs, leaves out and says, and that training reads what it accepts."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ def test_each_kind_of_unreadable_file_is_left_out_and_named_once(
     assert actions(report) == dict.fromkeys(PROBLEMS, ("skipped", 1))
     assert report.skipped["image"] == 7
     assert "images of more than 10,000 pixels (the environment variable DETR_LITE_MAX_PIXELS" in str(report.lines())
-    assert "folder.jpg: not a file" in str(report.lines())
+    assert "folder.jpg (not a file)" in str(report.lines())
 
 
 def test_a_jpeg_without_its_last_bytes_is_read_with_a_note(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_size_off_by_a_pixel_is_the_files(tmp_path: Path, size: tuple[float, f
     result, report = checked(split_of_files([save_image(tmp_path / "a.png")], [size]))
     assert result.sizes_wh.tolist() == [[64, 48]]
     assert actions(report) == {"rounded_size": ("noted", 1)}
-    assert f"a.png: {size[0]:g} x {size[1]:g}, the file 64 x 48" in report.lines()[0]
+    assert f"a.png ({size[0]:g} x {size[1]:g}, the file 64 x 48)" in report.lines()[0]
 
 
 def test_exchanged_sizes_are_exchanged_back_if_the_boxes_fit_the_file(tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_another_size_and_shape_has_no_meaning(tmp_path: Path) -> None:
     result, report = checked(split_of_files(paths, [(100, 100), (64, 48)]))
     assert result.names == ["1.png"]
     assert actions(report) == {"other_size": ("skipped", 1)}
-    assert "0.png: 100 x 100, the file 64 x 48" in report.lines()[0]
+    assert "0.png (100 x 100, the file 64 x 48)" in report.lines()[0]
 
 
 @pytest.mark.parametrize("tag", [5, 6, 7, 8])
@@ -229,6 +231,27 @@ def test_unusual_depths_are_noted(tmp_path: Path) -> None:
     assert [(finding.kind, finding.entries) for finding in report.findings] == [
         ("partial_depth", ("1.tif",)), ("partial_depth", ("0.tif",)), ("own_range", ("2.tif",))
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("largest", "kinds"), [(4095, ["dark_color"]), (65535, [])])
+def test_color_of_12_bits_in_16_is_almost_black(tmp_path: Path, largest: int, kinds: list[str]) -> None:
+    """Pillow reads the upper 8 bits, and writes no such files."""
+    path, pixels = tmp_path / "a.png", np.linspace(0, largest, 64 * 48 * 3).reshape(48, 64 * 3).astype(">u2")
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))),
+        (b"IEND", b""),
+    ]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+    _, report = checked(split_of_files([path], [(64, 48)]))
+    assert [finding.kind for finding in report.findings] == kinds
+    assert (np.asarray(load_image(path)).max() < 20) == bool(kinds)
 
 
 def test_an_empty_split() -> None:
