@@ -51,6 +51,10 @@ EVALUATION = """Times COCO's metrics on random detections on one core, 100 in ea
 which detr_lite uses, with faster-coco-eval and, up to 5,000 images, with pycocotools. Prints a markdown table of
 seconds, and of the largest difference between the twelve numbers. Needs faster-coco-eval (pip install -e '.[dev]')."""
 
+IMAGES = """Draws photographs of 640 x 480 pixels as a COCO dataset in a temporary folder, and times reading and
+checking it: the first time, when every file is opened; the second time, from the cache; and after a change of one
+file."""
+
 BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 
 
@@ -59,11 +63,10 @@ def main() -> None:
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     adders = (
         *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
-        *(_add_reading, _add_formats),
+        *(_add_reading, _add_images, _add_formats, _add_evaluation),
     )
     for add in adders:
         add(subcommands)
-    _add_evaluation(subcommands)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -155,6 +158,13 @@ def _add_evaluation(subcommands: "Subcommands[CommandParser]") -> None:
     evaluation.set_defaults(run=_run_evaluation)
 
 
+def _add_images(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time of the check of images before training"
+    images = subcommands.add_parser("images", help=summary, description=IMAGES, allow_abbrev=False)
+    images.add_argument("--images", type=int, default=5000, help="number of photographs (default: 5000)")
+    images.set_defaults(run=_run_images)
+
+
 def _add_config_and_length(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
     command.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
     command.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
@@ -237,6 +247,12 @@ def _run_evaluation(arguments: argparse.Namespace) -> None:
         if images < 1:
             raise DetrLiteError(f"--images is {images}; it must be at least 1")
     print(evaluation_table(arguments.images))
+
+
+def _run_images(arguments: argparse.Namespace) -> None:
+    from benchmarks.images import images_table
+
+    print(images_table(arguments.images))
 
 
 def _check_steps(arguments: argparse.Namespace) -> None:

@@ -100,7 +100,8 @@ def evaluate_checkpoint(
     refuse_links_out(home, [output / name for name in (*EVALUATION_FILES, *ATTENTION_FILES)])
     detector = Detector.from_checkpoint(checkpoint)
     description = detector.description
-    data = read_split(root or data_root(description.config.data.root), split, build_reading(description.config.data))
+    settings = description.config.data
+    data = read_split(root or data_root(settings.root), split, build_reading(settings))
     new_labels = labels_by_name(detector.categories, data)
     batch_size = require("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size
     num_workers = default_workers() if num_workers is None else num_workers
