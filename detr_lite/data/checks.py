@@ -174,12 +174,11 @@ def _refuse_without_objects(raw: RawSplit, report: SplitReport) -> None:
     """Refuse a training split in which nothing is left to learn, and say why, unless a refusal says so already."""
     if not raw.is_crowd.all() or any(finding.action == "refused" for finding in report.findings):
         return
-    total = report.totals["annotation"]
     if len(raw.labels):
-        reason = "only crowd regions (iscrowd 1), which are not trained on; set iscrowd to 0 where a box is one object"
-    elif total:
+        reason = "crowd regions (iscrowd 1) are not trained on; set iscrowd to 0 where a box is around one object"
+    elif report.totals["annotation"]:
         left_out = [finding.line() for finding in report.findings if "left out" in finding.text]
-        reason = "; ".join(["no annotation that can be used", *left_out])
+        reason = "; ".join(left_out) or "no annotation can be used"
     else:
-        reason = "no annotations; export them again, with the objects"
-    report.refuse("no_objects", f"there is nothing to learn: it has {reason}")
+        reason = "there are no annotations; export them again, with the objects"
+    report.refuse("no_objects", f"no image has an object that can be learned: {reason}")

@@ -34,6 +34,9 @@ MAX_PIXELS_VARIABLE = "DETR_LITE_MAX_PIXELS"
 MAX_LOST_PIXELS, MAX_LOST_SHARE = 1024, 0.05
 """A JPEG without its last bytes is read if no more pixels than this depend on them: a few blocks of 16 x 16."""
 
+MAX_COMPLETED_PIXELS = 50_000_000
+"""Larger JPEG files without their last bytes count as truncated, as a look at them takes three times the memory."""
+
 TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -199,7 +202,8 @@ def _complete_jpeg(content: bytes) -> io.BytesIO | None:
         with Image.open(io.BytesIO(content + more + _END_OF_IMAGE)) as image:
             if not isinstance(image, JpegImageFile) or not _has_one_scan(content, len(image.getbands())):
                 return None
-            image.draft("L", None)
+            if image.width * image.height > MAX_COMPLETED_PIXELS:
+                return None
             image.load()
             variants.append(image)
     box = ImageChops.difference(*variants).getbbox()

@@ -208,8 +208,8 @@ def test_two_classes_at_one_box_are_noted() -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (raw_split([]), "it has no annotations; export them again"),
-        (raw_split(SOUND, crowd=[0, 1, 2]), "only crowd regions (iscrowd 1), which are not trained on"),
+        (raw_split([]), "there are no annotations; export them again"),
+        (raw_split(SOUND, crowd=[0, 1, 2]), "crowd regions (iscrowd 1) are not trained on"),
         (raw_split([(0, 0, 5, 5, 0, 0)] * 2), "boxes without area are left out: 2 (annotation 0, annotation 1)"),
         (raw_split([(0, 0, 5, 5, 9, np.nan)]), "annotations without a box of four finite numbers are left out: 1"),
     ],
@@ -217,7 +217,7 @@ def test_two_classes_at_one_box_are_noted() -> None:
 def test_a_training_split_without_objects_is_refused_with_the_reason(raw: RawSplit, words: str) -> None:
     _, report = check(raw)
     assert words in report.refusals()[0]
-    assert report.refusals()[0].startswith("there is nothing to learn")
+    assert report.refusals()[0].startswith("no image has an object that can be learned: ")
     _, report = check(raw, is_training=False)
     assert not any(finding.action == "refused" for finding in report.findings)
 

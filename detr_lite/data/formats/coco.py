@@ -20,10 +20,11 @@ from detr_lite.text import printable, shorten_list, shown
 
 
 def find_coco(root: Path) -> Source | None:
-    """The dataset in a folder; None if it holds no annotation file in COCO format."""
+    """The dataset in a folder, or of one file; None if there is no annotation file in COCO format."""
     layout = find_layout(root)
     if layout is None:
         return None
+    root = layout.root
     splits = {split: files[0] for split, files in layout.files.items()}
 
     def read(split: str, report: SplitReport) -> RawSplit:

@@ -64,7 +64,13 @@ class CocoLayout:
 
 
 def find_layout(root: Path) -> CocoLayout | None:
-    """The annotation files in a folder; None if there is none in COCO format."""
+    """The annotation files in a folder; None if there is none in COCO format.
+
+    Where `root` is itself a file, it is the only one, and its folder that of the dataset.
+    """
+    if root.is_file():
+        is_coco = root.suffix.lower() == ".json" and looks_like_coco(root)
+        return CocoLayout(root.parent, {"train": [root]}, list(_folders_below(root.parent))) if is_coco else None
     folders = list(_folders_below(root))
     candidates = [path for folder in folders for path in _coco_files(folder)]
     by_split: dict[str, list[Path]] = {}

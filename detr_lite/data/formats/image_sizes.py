@@ -29,7 +29,7 @@ def _read_size(path: str) -> tuple[float, float]:
         with Image.open(path) as image:
             if image.format in PROGRAM_FORMATS:
                 return nan, nan
-            width, height = image.size
+            width, height = map(float, image.size)
             is_sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
     except Exception:  # damaged files raise many types; the check of the images names the fault
         return nan, nan
