@@ -274,10 +274,10 @@ def test_lists_as_objects_keyed_by_id(tmp_path: Path) -> None:
     assert set(actions(report).values()) == {"noted"}
 
 
-def test_a_file_without_annotations_has_no_objects(tmp_path: Path) -> None:
+def test_a_file_without_annotations_is_refused(tmp_path: Path) -> None:
     raw, report = read_raw(changed(tmp_path, lambda content: content.pop("annotations")))
     assert (len(raw.labels), len(raw.names)) == (0, 2)
-    assert actions(report) == {"no_annotations": "noted"}
+    assert actions(report) == {"no_annotations": "refused"}
 
 
 def test_images_listed_once_for_each_object_are_joined(tmp_path: Path) -> None:
