@@ -1,7 +1,6 @@
-"""Text of annotation files in whatever encoding, and XML and JSON in it, read without trust."""
+"""Text of annotation files in whatever encoding, and XML in it, read without trust."""
 
 import codecs
-import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+from detr_lite.data.formats.values import number_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
 
@@ -54,16 +54,6 @@ def read_head(path: Path) -> str:
     return decode(head)
 
 
-def read_json(path: Path) -> Any:
-    """Raises `BadFileError` with the line and column of a fault."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise BadFileError(f"not valid JSON: {reason_of(error)}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or lists in lists
-        raise BadFileError(f"not usable JSON: {reason_of(error)}") from error
-
-
 def read_xml(path: Path) -> ElementTree.Element:
     """The root element, with all tags without their namespaces. Raises `BadFileError`."""
     try:
@@ -107,19 +97,9 @@ def unusable(path: Path, root: Path, error: BadFileError) -> DetrLiteError:
     return DetrLiteError(f"{shown}: {error}; the file is cut off or damaged, copy or export it again")
 
 
-def to_number(value: object) -> float:
-    """A number, also one written as text; NaN if it is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return nan
-
-
 def to_size(value: object) -> float:
     """A width or height; NaN for one that is missing or 0, as tools write that do not open the image."""
-    number = to_number(value)
+    number = number_of(value)
     return number if isfinite(number) and number > 0 else nan
 
 

@@ -46,9 +46,7 @@ def read_lists(file: Path, name: str, report: SplitReport) -> CocoLists:
     content = read_lean(file, name)
     if "annotations" not in content or content["annotations"] is None:
         report.refuse(
-            "no_annotations",
-            'there are no "annotations", as in lists of test images whose objects are not published; add them, or an '
-            "empty list if the images have no objects",
+            "no_annotations", 'it has no "annotations"; add them, or "annotations": [] if no image has an object'
         )
     images, _ = _entries(content, "images", name, report)
     report.totals["image"] = len(images) + report.skipped["image"]

@@ -5,12 +5,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from detr_lite.data.formats.annotation_text import to_number, to_size
+from detr_lite.data.formats.annotation_text import to_size
 from detr_lite.data.formats.folder_tree import FolderTree
 from detr_lite.data.formats.json_lists import find_json_lists
 from detr_lite.data.formats.relative_boxes import are_relative
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, Xywh
+from detr_lite.data.formats.values import number_of
 
 _COORDINATES = re.compile(r'"(coordinates|imagefilename)"\s*:')
 
@@ -49,5 +50,5 @@ def _center_box(annotation: dict[str, Any]) -> Xywh:
     """Center and size; NaN where they are no numbers."""
     given = annotation.get("coordinates")
     values = given if isinstance(given, dict) else {}
-    x, y, w, h = (to_number(values.get(key)) for key in ("x", "y", "width", "height"))
+    x, y, w, h = (number_of(values.get(key)) for key in ("x", "y", "width", "height"))
     return x, y, w, h

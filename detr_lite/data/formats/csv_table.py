@@ -13,12 +13,13 @@ from math import nan
 
 from tqdm import tqdm
 
-from detr_lite.data.formats.annotation_text import BadFileError, read_head, read_text, to_number, to_size, unusable
+from detr_lite.data.formats.annotation_text import BadFileError, read_head, read_text, to_size, unusable
 from detr_lite.data.formats.box_shapes import from_corners
 from detr_lite.data.formats.folder_tree import FolderTree, common_folder, group_by_split, stem_of, suffix_of
 from detr_lite.data.formats.relative_boxes import are_relative
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, Xywh, reader_of
+from detr_lite.data.formats.values import number_of
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 
 _COLUMNS = {
@@ -56,7 +57,7 @@ class _Table:
 
     def number(self, row: Sequence[str], column: str) -> float:
         text = self.value(row, column)
-        return to_number(text.replace(",", ".") if self.delimiter == ";" else text)
+        return number_of(text.replace(",", ".") if self.delimiter == ";" else text)
 
     def box(self, row: Sequence[str]) -> Xywh | None:
         """NaN where the numbers are none, None where there is no box: an image without objects."""
@@ -64,7 +65,7 @@ class _Table:
             numbers = re.findall(r"[^\s,;\[\]()]+", self.value(row, "box"))
             if not numbers:
                 return None
-            x, y, w, h = (to_number(number) for number in (numbers if len(numbers) == 4 else "????"))
+            x, y, w, h = (number_of(number) for number in (numbers if len(numbers) == 4 else "????"))
             return x, y, w, h
         corners = [column for column in ("left", "top", "right", "bottom") if column in self.columns]
         if len(corners) == 4:
@@ -131,7 +132,7 @@ def _recognize(head: str) -> _Table | None:
     )
     if "image" in columns and has_box:
         return _Table(columns, True, delimiter)
-    is_box = len(row) == 6 and all(to_number(cell) == to_number(cell) for cell in row[1:5])
+    is_box = len(row) == 6 and all(number_of(cell) == number_of(cell) for cell in row[1:5])
     is_empty = len(row) == 6 and not any(cell.strip() for cell in row[1:])
     if (is_box or is_empty) and suffix_of(row[0].strip()) in IMAGE_SUFFIXES:
         return _Table({name: place for place, name in enumerate(_PLAIN)}, False, delimiter)

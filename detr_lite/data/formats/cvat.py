@@ -12,13 +12,11 @@ from detr_lite.data.formats.annotation_text import (
     read_head,
     read_text,
     stream_xml,
-    to_number,
     to_size,
     unusable,
 )
 from detr_lite.data.formats.box_shapes import around, around_ellipse, around_rotated, from_corners
 from detr_lite.data.formats.folder_tree import (
-    SPLIT_WORDS,
     FolderTree,
     common_folder,
     folder_of,
@@ -27,6 +25,8 @@ from detr_lite.data.formats.folder_tree import (
 )
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, Xywh, reader_of
+from detr_lite.data.formats.values import number_of
+from detr_lite.data.split_names import SPLIT_WORDS
 
 _ROOT = re.compile(r"<annotations[\s>]")
 _SUBSET = re.compile(r'<image\b[^>]*\bsubset="([^"]*)"')
@@ -97,7 +97,7 @@ class _FileReader:
                 name = self.builder.class_name(label.findtext("name"), f"{self.path} label")
                 if name is not None:
                     self.builder.declare(name)
-        start, stop = (to_number(meta.findtext(f"task/{key}")) for key in ("start_frame", "stop_frame"))
+        start, stop = (number_of(meta.findtext(f"task/{key}")) for key in ("start_frame", "stop_frame"))
         if 0 <= start <= stop < _MAX_FRAME:
             self.frames = range(int(start), int(stop) + 1)
 
@@ -114,7 +114,7 @@ class _FileReader:
     def _read_track(self, track: ElementTree.Element) -> None:
         label = track.get("label") or ""
         for shape in track:
-            frame = to_number(shape.get("frame"))
+            frame = number_of(shape.get("frame"))
             entry = f"{self.path} track {track.get('id')} frame {shape.get('frame')}"
             if not 0 <= frame < _MAX_FRAME:
                 self.builder.skip("no_frame", "shapes of a track without a frame's number", entry)
@@ -154,7 +154,7 @@ class _FileReader:
 
     def _box(self, shape: ElementTree.Element, entry: str) -> Xywh:
         """The box of a shape; NaN where its numbers are none."""
-        value = {key: to_number(text) for key, text in shape.attrib.items()}
+        value = {key: number_of(text) for key, text in shape.attrib.items()}
         angle = radians(value.get("rotation", 0.0))
         if shape.tag == "mask":
             return self._outline(entry, tuple(value.get(key, nan) for key in ("left", "top", "width", "height")))
@@ -178,4 +178,4 @@ class _FileReader:
 def _points(text: str) -> list[tuple[float, float]]:
     """Of "x,y;x,y"."""
     pairs = [pair.partition(",") for pair in text.split(";") if pair.strip()]
-    return [(to_number(x.strip()), to_number(y.strip())) for x, _, y in pairs]
+    return [(number_of(x.strip()), number_of(y.strip())) for x, _, y in pairs]

@@ -2,13 +2,15 @@
 
 import logging
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from detr_lite.data import split_names
+from detr_lite.data.folder_listing import leads_to_folder
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
+from detr_lite.data.split_names import SPLIT_WORDS
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import shorten_list
 
@@ -22,11 +24,6 @@ MAX_FILES = 5_000_000
 
 SPLITS = ("train", "val", "test")
 
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 _GENERIC = frozenset(
     (
         *("images", "image", "imgs", "img", "pictures", "jpegimages", "labels", "label", "annotations", "annotation"),
@@ -116,18 +113,16 @@ def stem_of(path: str) -> str:
 
 
 def split_of(path: str, with_file_name: bool) -> str | None:
-    """The split that a path's folders name ("train/labels", "images_val2017"), or else the file's name."""
+    """The split that a path's folders name ("train/labels", "images_val2017"), or else the file's name.
+
+    A folder that has other words in its name, such as "test_tubes", is called after what is in it.
+    """
     *folders, name = path.split("/")
     for folder in reversed(folders):
-        words = _words(folder)
-        splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-        if len(splits) == 1 and all(word in SPLIT_WORDS or word in _GENERIC for word in words):
-            return splits.pop()
-    if with_file_name:
-        splits = {SPLIT_WORDS[word] for word in _words(stem_of(name)) if word in SPLIT_WORDS}
-        if len(splits) == 1:
-            return splits.pop()
-    return None
+        words = {word.rstrip("0123456789") for word in split_names.words_of(folder)}
+        if words <= SPLIT_WORDS.keys() | _GENERIC and (split := split_names.split_of(folder)):
+            return split
+    return split_names.split_of(stem_of(name)) or None if with_file_name else None
 
 
 def group_by_split(paths: Iterable[str], with_file_name: bool) -> dict[str, list[str]]:
@@ -158,10 +153,6 @@ def common_folder(root: Path, paths: Sequence[str]) -> Path:
     return root / os.path.commonpath([folder_of(path) or "." for path in paths]) if paths else root
 
 
-def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[^a-z]+", name.lower()) if word]
-
-
 def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
     """Each folder that holds files, with their names, sorted. Links are followed, but no folder is entered twice."""
     visited: set[tuple[int, int]] = set()
@@ -175,7 +166,7 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
                 continue
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(path) as entries:
-                listed = sorted((entry.name, entry.is_dir()) for entry in entries if _is_visible(entry.name))
+                listed = sorted((entry.name, leads_to_folder(entry)) for entry in entries if _is_visible(entry.name))
         except OSError as error:
             raise DetrLiteError(f"{path}: cannot be listed ({error.strerror}); check its permissions") from error
         names = [name for name, is_folder in listed if not is_folder]

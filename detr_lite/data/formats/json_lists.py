@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from detr_lite.data.formats.annotation_text import BadFileError, read_head, read_json, unusable
+from detr_lite.data.formats.annotation_text import read_head
 from detr_lite.data.formats.folder_tree import FolderTree, common_folder, group_by_split
+from detr_lite.data.formats.json_file import read_json
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, reader_of
+from detr_lite.structures import DetrLiteError
 
 AddEntries = Callable[[SplitBuilder, list[Any], str], None]
 """Adds the entries of one file; the last argument is its path, for messages."""
@@ -26,12 +28,9 @@ def find_json_lists(
     def parse(split: str) -> SplitBuilder:
         builder = SplitBuilder(tree.root, unit, tree.image_folders(split))
         for path in splits[split]:
-            try:
-                content = read_json(tree.root / path)
-                if not isinstance(content, list):
-                    raise BadFileError("not a list of images")
-            except BadFileError as error:
-                raise unusable(tree.root / path, tree.root, error) from error
+            content = read_json(tree.root / path, path)
+            if not isinstance(content, list):
+                raise DetrLiteError(f"{path}: not a list of images; export it again")
             add_entries(builder, content, path)
         return builder
 

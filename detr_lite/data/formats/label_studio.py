@@ -8,12 +8,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from detr_lite.data.formats.annotation_text import to_number, to_size
+from detr_lite.data.formats.annotation_text import to_size
 from detr_lite.data.formats.box_shapes import NO_BOX, around
 from detr_lite.data.formats.folder_tree import FolderTree, suffix_of
 from detr_lite.data.formats.json_lists import find_json_lists
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, Xywh
+from detr_lite.data.formats.values import number_of
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 
 _TASKS = re.compile(
@@ -153,10 +154,10 @@ def _box_of(builder: SplitBuilder, shape: _Shape, width: float, height: float, e
         builder.note("polygon", "outlines are read as the boxes around them", entry)
         points = value["points"] if isinstance(value["points"], list) else []
         pairs = [point if isinstance(point, list) and len(point) >= 2 else (nan, nan) for point in points]
-        return around([(to_number(pair[0]) / 100, to_number(pair[1]) / 100) for pair in pairs])
+        return around([(number_of(pair[0]) / 100, number_of(pair[1]) / 100) for pair in pairs])
     keys = ("x", "y", "radiusX", "radiusY") if shape.kind == "ellipse" else ("x", "y", "width", "height")
-    x, y, w, h = (to_number(value.get(key)) / 100 for key in keys)
-    angle = radians(to_number(value.get("rotation", 0)))
+    x, y, w, h = (number_of(value.get(key)) / 100 for key in keys)
+    angle = radians(number_of(value.get("rotation", 0)))
     if not isfinite(angle):
         return NO_BOX
     if angle == 0:

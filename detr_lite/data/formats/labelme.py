@@ -8,12 +8,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from detr_lite.data.formats.annotation_text import BadFileError, read_head, read_json, to_number, to_size
+from detr_lite.data.formats.annotation_text import read_head, to_size
 from detr_lite.data.formats.box_shapes import around, around_ellipse
 from detr_lite.data.formats.folder_tree import FolderTree, common_folder, folder_of, group_by_split
+from detr_lite.data.formats.json_file import read_json
 from detr_lite.data.formats.paired_images import ImageFinder
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, Xywh, reader_of
+from detr_lite.data.formats.values import number_of
+from detr_lite.structures import DetrLiteError
 
 _SHAPES = re.compile(r'"shapes"\s*:\s*\[')
 _HEADS = 20
@@ -43,9 +46,9 @@ def _parse(tree: FolderTree, paths: Sequence[str], images: ImageFinder) -> Split
     builder = SplitBuilder(tree.root, "shape", images.folders(used) or [tree.root])
     for path in tqdm(paths, "annotations", unit="file", leave=False, disable=None):
         try:
-            content = read_json(tree.root / path)
-        except BadFileError as error:
-            builder.skip("bad_file", "images whose annotation file cannot be read", f"{path}: {error}", "image")
+            content = read_json(tree.root / path, path)
+        except DetrLiteError as error:
+            builder.skip("bad_file", "images whose annotation file cannot be read", str(error), "image")
             continue
         if isinstance(content, dict) and isinstance(content.get("shapes"), list):
             _add_image(builder, content, path, found[path], tree.root)
@@ -94,4 +97,4 @@ def _points(points: object) -> list[tuple[float, float]]:
     if not isinstance(points, list):
         return []
     pairs = [point if isinstance(point, list) and len(point) >= 2 else (nan, nan) for point in points]
-    return [(to_number(pair[0]), to_number(pair[1])) for pair in pairs]
+    return [(number_of(pair[0]), number_of(pair[1])) for pair in pairs]

@@ -1,7 +1,7 @@
 """Datasets in Pascal VOC's format: an XML file for each image.
 
-Boxes are read as they stand. VOC counted pixels from 1; the tools that write the format today count from 0 or by
-fractions, and no reader in use shifts either.
+VOC's own files count pixels from 1 and include the last one: a box over the whole image is (1, 1, width, height). The
+tools that write the format today count from 0 or in fractions, and their boxes are read as they stand.
 """
 
 import re
@@ -12,10 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from detr_lite.data.formats.annotation_text import BadFileError, read_head, read_text, read_xml, to_number, to_size
+from detr_lite.data.formats.annotation_text import BadFileError, read_head, read_text, read_xml, to_size
 from detr_lite.data.formats.box_shapes import around, around_rotated, from_corners
 from detr_lite.data.formats.folder_tree import (
-    SPLIT_WORDS,
     FolderTree,
     common_folder,
     folder_of,
@@ -25,9 +24,14 @@ from detr_lite.data.formats.folder_tree import (
 from detr_lite.data.formats.paired_images import ImageFinder
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, Xywh, reader_of
+from detr_lite.data.formats.values import number_of
+from detr_lite.data.split_names import SPLIT_WORDS
 
 _ROOT = re.compile(r"<(?:\w+:)?annotation[\s>]")
 _LISTS = "ImageSets/Main"
+_OWN_DATABASE = re.compile(r"\bVOC20[01]\d\b")
+"""In the source of VOC's own files: "The VOC2007 Database"."""
+
 _HEADS = 20
 """Files whose first lines are looked at to recognize the format."""
 
@@ -99,6 +103,9 @@ def _add_image(builder: SplitBuilder, root: ElementTree.Element, path: str, imag
     name = image or (root.findtext("filename") or "").strip() or f"{stem_of(path)}.jpg"
     width, height = (to_size(root.findtext(f"size/{side}")) for side in ("width", "height"))
     place = builder.add_image(name, path, None if image is None else str(folder / image), width, height)
+    is_from_one = _OWN_DATABASE.search(root.findtext("source/database") or "") is not None
+    if is_from_one:
+        builder.note("from_one", "boxes of VOC's own files, which count pixels from 1, are moved to count from 0", path)
     for number, element in enumerate(root.iterfind("object"), 1):
         entry = f"{path} object {number}"
         label = builder.class_name(element.findtext("name"), entry)
@@ -108,6 +115,9 @@ def _add_image(builder: SplitBuilder, root: ElementTree.Element, path: str, imag
         if box is None:
             builder.skip("no_box", "objects without a box", entry)
             continue
+        if is_from_one:
+            left, top, width, height = box
+            box = left - 1, top - 1, width + 1, height + 1
         is_difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
         if is_difficult:
             builder.note(
@@ -120,11 +130,11 @@ def _add_image(builder: SplitBuilder, root: ElementTree.Element, path: str, imag
 def _box_of(builder: SplitBuilder, element: ElementTree.Element, entry: str) -> Xywh | None:
     box = element.find("bndbox")
     if box is not None:
-        left, top, right, bottom = (to_number(box.findtext(edge)) for edge in ("xmin", "ymin", "xmax", "ymax"))
+        left, top, right, bottom = (number_of(box.findtext(edge)) for edge in ("xmin", "ymin", "xmax", "ymax"))
         return from_corners(left, top, right, bottom)
     rotated = element.find("robndbox")
     if rotated is not None:
-        x, y, width, height, angle = (to_number(rotated.findtext(key)) for key in ("cx", "cy", "w", "h", "angle"))
+        x, y, width, height, angle = (number_of(rotated.findtext(key)) for key in ("cx", "cy", "w", "h", "angle"))
         builder.note("rotated", "rotated boxes are read as the upright boxes around them", entry)
         return around_rotated(x, y, width, height, angle)
     points = _points(element.find("polygon"))
@@ -138,7 +148,7 @@ def _points(polygon: ElementTree.Element | None) -> list[tuple[float, float]]:
     """Of x1, y1, x2, y2 ... as Roboflow and LabelMe's converters write them, or of pt elements."""
     if polygon is None:
         return []
-    values = {child.tag: to_number(child.text) for child in polygon if not len(child)}
+    values = {child.tag: number_of(child.text) for child in polygon if not len(child)}
     points = [(values[f"x{n}"], values.get(f"y{n}", nan)) for n in range(1, len(values) + 1) if f"x{n}" in values]
-    nested = [(to_number(child.findtext("x")), to_number(child.findtext("y"))) for child in polygon if len(child)]
+    nested = [(number_of(child.findtext("x")), number_of(child.findtext("y"))) for child in polygon if len(child)]
     return points or nested

@@ -11,7 +11,6 @@ import yaml
 
 from detr_lite.data.formats.annotation_text import BadFileError, read_head, read_text
 from detr_lite.data.formats.folder_tree import (
-    SPLIT_WORDS,
     FolderTree,
     common_folder,
     folder_of,
@@ -21,6 +20,7 @@ from detr_lite.data.formats.folder_tree import (
     suffix_of,
 )
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
+from detr_lite.data.split_names import SPLIT_WORDS
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
 
