@@ -41,8 +41,8 @@ def refuse_garbage(raw: RawSplit, report: SplitReport) -> None:
     """Refuse a split whose boxes as a whole cannot be what COCO calls boxes; note what only looks odd.
 
     Called before single annotations are judged; all sizes of images must be known. The first rule that applies is the
-    only one that speaks. Boxes between 0 and 1 are certain even where there is one box; the other rules ask for at least
-    5 boxes that leave their image, 20 boxes, or 10 images.
+    only one that speaks. Boxes between 0 and 1 are certain even where there is one box; the other rules ask for 5 boxes
+    that leave their image, 20 boxes, or 10 images.
     """
     boxes = _judged(raw)
     if not len(boxes.boxes_xywh):
