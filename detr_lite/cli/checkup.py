@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from detr_lite.text import printable
 from detr_lite.training.auto import choose_sizes
 from detr_lite.viz.doctor.duplicates import Repeats, repeated_groups, shared_groups
 from detr_lite.viz.doctor.groups import fault_groups, label_groups, odd_groups, rare_classes
-from detr_lite.viz.doctor.overview import Choice, hidden_groups
+from detr_lite.viz.doctor.overview import MAX_HIDDEN, Choice, hidden_groups
 from detr_lite.viz.doctor.page import Checkup
 from detr_lite.viz.pages.gallery import Group
 
@@ -48,13 +49,14 @@ def examine_all(root: Path, reading: Reading) -> Examined:
     """All splits of a dataset. Errors: a folder that is no dataset of a known format."""
     source = find_source(root)
     names = ["train", "val", *(name for name in source.splits if name not in ("train", "val"))]
-    splits: dict[str, Split] = {}
     unreadable: dict[str, str] = {}
     for name in names:
         try:
-            splits[name] = examine(root, [name], reading)[name]
+            examine(root, [name], reading)
         except DetrLiteError as error:
             unreadable[name] = str(error)
+    # From the cache, and together: what the images of one split say of their orientation holds for the others too.
+    splits = examine(root, [name for name in names if name not in unreadable], reading)
     for name, split in splits.items():
         if name != "train" and "train" in splits:
             splits[name] = join_categories(splits["train"], split)
@@ -90,7 +92,7 @@ def make_checkup(examined: Examined, checkpoint: Path | None, device: str, most_
         hidden = hidden_groups(train, choice)
         groups += hidden
         if not hidden and len(train.images.labels):
-            passes.append("Objects are larger than a token of the chosen size")
+            passes.append(f"At most {MAX_HIDDEN:.0%} of a class is smaller than a token at the chosen size")
     if checkpoint is not None:
         groups += _label_errors(examined, checkpoint, device, most_images)
     return Checkup(str(examined.root), examined.source.format, examined.splits, groups, passes, choice)
@@ -141,14 +143,12 @@ def _repeats(examined: Examined) -> list[Group]:
         return found
 
     groups: list[Group] = []
+    for other, name in combinations(examined.splits, 2):
+        near = near_pairs(thumbnails[name], thumbnails[other])
+        repeats = Repeats(examined.splits[name], examined.splits[other], copies_in(name, other), near)
+        groups += shared_groups(repeats)
     for name, split in examined.splits.items():
-        for other, other_split in examined.splits.items():
-            if name == other:
-                near = near_pairs(thumbnails[name])
-                groups += repeated_groups(Repeats(split, split, copies_in(name, name), near))
-            elif name != "train" and list(examined.splits).index(other) < list(examined.splits).index(name):
-                near = near_pairs(thumbnails[name], thumbnails[other])
-                groups += shared_groups(Repeats(split, other_split, copies_in(name, other), near))
+        groups += repeated_groups(Repeats(split, split, copies_in(name, name), near_pairs(thumbnails[name])))
     return groups
 
 

@@ -40,7 +40,7 @@ def detect_in(detector: Detector, split: Split, images: list[int]) -> DetectionA
     with tqdm(total=len(images), desc=f"detecting in {split.name}", unit="image", leave=False, disable=None) as bar:
         for start in range(0, len(images), _AT_A_TIME):
             some = [split.images[image] for image in images[start : start + _AT_A_TIME]]
-            loaded = [load_image(record.path, (record.height, record.width)) for record in some]
+            loaded = [load_image(each.path, (each.height, each.width), split.orientation.default) for each in some]
             for record, detections in zip(some, detector(loaded, _AT_A_TIME), strict=True):
                 kept = detections.above(NOTICED)
                 found.append((np.full(len(kept), record.index, dtype=np.int64), kept))

@@ -38,12 +38,14 @@ def split(
     check_new(output, [source], options.overwrite)
     stored = read_source(source, options)
     whole = join_splits(stored)
-    groups = group_images(whole.names, by, group)
+    if by == "image" and group is None:
+        groups = group_images(whole.names)
+        _advise_groups(stored)
+    else:  # by the names in each split: frames of one film may stand in several
+        groups = [each for part in stored.values() for each in group_images(part.names, by, group)]
     part = divide(whole, groups, list(shares.values()), seed)
     divided = {name: whole.keep_images(part == place) for place, name in enumerate(shares)}
-    if by == "image" and group is None:
-        _advise_groups(whole.names)
-    else:
+    if by != "image" or group is not None:
         for place, name in enumerate(shares):
             mine = {each for each, there in zip(groups, part.tolist(), strict=True) if there == place}
             logger.info(f"{name}: {len(mine):,} of {len({*groups}):,} groups ({shorten_list(sorted(mine), 3)})")
@@ -119,7 +121,7 @@ def rename(source: Path, output: Path, classes: Sequence[str], drop: Sequence[st
     write_output(result, output, [source], options)
 
 
-def stats(source: Path, json: Path | None, on_fault: OnFault, orientation: Orientation) -> None:
+def stats(source: Path, json: Path | None, on_fault: OnFault, orientation: Orientation | None) -> None:
     """Print the statistics of each split, with its faults; with `json` write them too."""
     from json import dumps
 
@@ -178,12 +180,12 @@ def unlabeled_classes(sources: Mapping[str, Mapping[str, RawSplit]]) -> list[str
     return lines
 
 
-def _advise_groups(names: Sequence[str]) -> None:
+def _advise_groups(splits: Mapping[str, RawSplit]) -> None:
     """Say so if the names look like frames of a few films."""
-    films = group_images(names, "prefix")
+    films = [film.removeprefix("./") for each in splits.values() for film in group_images(each.names, "prefix")]
     kinds = sorted({*films})
-    if 1 < len(kinds) <= len(names) / 4:
-        shown = shorten_list([kind.removeprefix("./") for kind in kinds], 3)
+    if 1 < len(kinds) <= len(films) / 4 and all(kinds):
+        shown = shorten_list(kinds, 3)
         logger.info(
             f"the names look like numbered frames of {len(kinds):,} films ({shown}): --by prefix keeps each "
             "film together"

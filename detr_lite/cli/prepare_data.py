@@ -155,8 +155,8 @@ def _add_reading(parser: CommandParser) -> None:
     fault = "what to do about faults in the source, as in training (default: repair)"
     choices = ["repair", "skip", "refuse"]
     parser.add_argument("--data.on_fault", "--on_fault", dest="on_fault", choices=choices, default="repair", help=fault)
-    turned = "of images whose EXIF orientation the sizes in the annotations do not settle (default: upright)"
+    turned = "of images whose EXIF orientation the annotations do not settle, as in training"
     parser.add_argument(
-        "--data.orientation", "--orientation", dest="orientation", choices=["upright", "stored"], default="upright",
+        "--data.orientation", "--orientation", dest="orientation", choices=["upright", "stored"],
         help=turned,
     )  # fmt: skip

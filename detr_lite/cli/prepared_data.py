@@ -39,7 +39,7 @@ class Options:
     files: Placing
     overwrite: bool
     on_fault: OnFault
-    orientation: Orientation
+    orientation: Orientation | None
     call: str
     """The command line, which the output names."""
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float64
 from detr_lite.data.garbage import find_relative_boxes, is_garbage
 from detr_lite.data.records import RawSplit, clip_boxes
 from detr_lite.data.report import SplitReport, entries_of
+from detr_lite.text import printable
 
 
 def check_annotations(raw: RawSplit, report: SplitReport, is_training: bool) -> RawSplit:
@@ -41,13 +42,18 @@ def _without(raw: RawSplit, is_odd: Bool[np.ndarray, " annotation"]) -> RawSplit
 
 
 def _with_readable_boxes(raw: RawSplit, report: SplitReport) -> RawSplit:
-    """Without annotations whose box is missing, not finite, so large that its area is not, or relative."""
+    """Without annotations whose box is missing, not finite, so large that its area is not, or relative.
+
+    Those that a format's reader has refused are not named a second time.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         high = raw.boxes_xywh[:, :2] + raw.boxes_xywh[:, 2:]
         derived = np.column_stack([raw.boxes_xywh, high, raw.boxes_xywh[:, 2:].prod(axis=1)])
     is_odd = ~np.isfinite(derived).all(axis=1)
-    if is_odd.any():
-        report.skip("no_box", "annotations without a box of four finite numbers", _names(raw, is_odd), "annotation")
+    told = {entry for finding in report.findings if finding.action == "refused" for entry in finding.entries}
+    entries = [name for name in _names(raw, is_odd) if printable(name) not in told]
+    if entries:
+        report.skip("no_box", "annotations without a box of four finite numbers", entries, "annotation")
     raw = _without(raw, is_odd)
     is_odd = find_relative_boxes(raw)
     if is_odd.any():
@@ -165,15 +171,16 @@ def _is_box_of_another(
 
 
 def _refuse_without_objects(raw: RawSplit, report: SplitReport) -> None:
-    """Refuse a training split in which nothing is left to learn, and say why."""
-    if not raw.is_crowd.all():
+    """Refuse a training split in which nothing is left to learn, and say why, unless a refusal says so already."""
+    if not raw.is_crowd.all() or any(finding.action == "refused" for finding in report.findings):
         return
-    total = report.totals["annotation"]
     if len(raw.labels):
-        reason = "only crowd regions (iscrowd 1), which are not trained on; set iscrowd to 0 where a box is one object"
-    elif total:
+        reason = (
+            "there are only crowd regions (iscrowd 1), which are not trained on; set iscrowd to 0 for single objects"
+        )
+    elif report.totals["annotation"]:
         left_out = [finding.line() for finding in report.findings if "left out" in finding.text]
-        reason = "; ".join(["no annotation that can be used", *left_out])
+        reason = "; ".join(left_out) or "no annotation can be used"
     else:
-        reason = "no annotations; export them again, with the objects"
-    report.refuse("no_objects", f"there is nothing to learn: it has {reason}")
+        reason = "there are no annotations; export them again, with the objects"
+    report.refuse("no_objects", f"no image has an object that can be learned: {reason}")

@@ -9,8 +9,8 @@ from pathlib import PurePath
 import numpy as np
 from jaxtyping import Int64
 
-from detr_lite.data.records import RawSplit, Split
-from detr_lite.structures import Category
+from detr_lite.data.records import OrientationCount, RawSplit, Split
+from detr_lite.structures import Category, DetrLiteError
 
 
 def editable(split: Split) -> RawSplit:
@@ -33,6 +33,7 @@ def editable(split: Split) -> RawSplit:
         truth.is_crowd,
         np.arange(len(truth.labels)),
         lambda origin: f"object {origin} of {split.name}",
+        split.orientation,
     )
 
 
@@ -65,6 +66,8 @@ def join_splits(splits: Mapping[str, RawSplit]) -> RawSplit:
 
     Where images of several splits have the same name, it gets the split's key as a prefix; ids that are not unique are
     replaced by numbers.
+
+    Errors: images of which only their own dataset tells how they are turned.
     """
     parts = list(align_categories(splits).values())
     offsets = np.cumsum([0, *(len(part.names) for part in parts)])
@@ -86,6 +89,7 @@ def join_splits(splits: Mapping[str, RawSplit]) -> RawSplit:
         columns("is_crowd"),
         np.arange(sum(len(part.labels) for part in parts)),
         lambda origin: f"object {origin}",
+        _join_orientations([part.orientation for part in parts]),
     )
 
 
@@ -164,6 +168,22 @@ def _prefix_clashes(names: Mapping[str, Sequence[str]]) -> list[str]:
         for key, part in names.items()
         for name in part
     ]
+
+
+def _join_orientations(counts: Sequence[OrientationCount]) -> OrientationCount:
+    """Errors: images whose orientation nothing settles, read upright in one part and as stored in another."""
+    defaults = {count.default for count in counts if count.unsettled}
+    if len(defaults) > 1:
+        raise DetrLiteError(
+            "the boxes of some of these datasets follow the EXIF orientation of their images, those of others do not, "
+            "and the annotations do not tell which; convert each of them first, and use the converted ones"
+        )
+    return OrientationCount(
+        next(iter(defaults), "upright"),
+        sum(count.stored for count in counts),
+        sum(count.upright for count in counts),
+        sum(count.unsettled for count in counts),
+    )
 
 
 def _relabel(split: RawSplit, categories: tuple[Category, ...], labels: Sequence[int]) -> RawSplit:

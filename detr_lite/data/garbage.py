@@ -14,7 +14,7 @@ from detr_lite.data.readings import MIN_OBJECTS, find_reading
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
 
-REFUSED = frozenset({"relative_boxes", "scaled_boxes", "other_reading", "same_box_everywhere", "boxes_at_origin"})
+REFUSED = frozenset({"relative_boxes", "scaled_boxes", "other_reading", "same_boxes", "boxes_at_origin"})
 """The kinds of findings that `refuse_garbage` refuses."""
 
 
@@ -111,26 +111,25 @@ def _refuse_reading(boxes: Boxes, report: SplitReport) -> bool:
 
 
 def _refuse_constant(boxes: Boxes, report: SplitReport) -> bool:
-    """The same box in all images, to the last digit, or the same corner (0, 0): written by a faulty program.
+    """The same objects in all images, to the last digit, or the same corner (0, 0): written by a faulty program.
 
-    A fixed camera before a fixed object gives boxes that differ by pixels, if people drew them. Where one box that is
+    A fixed camera before fixed objects gives boxes that differ by pixels, if people drew them. Where a box that is
     drawn once holds one of several classes (a gauge, a parking space), the class is learned, and that is honest.
     Boxes that cover their images are honest too.
     """
     if boxes.num_images < 10 or _covers_image(boxes).mean() > 0.5:
         return False
     pixels, relative = boxes.boxes_xywh, boxes.boxes_xywh / np.tile(boxes.limits_wh, 2)
-    is_one_class = bool((boxes.labels == boxes.labels[0]).all())
-    is_same = any(np.ptp(values, axis=0).max() < 1e-9 * max(1.0, values.max()) for values in (pixels, relative))
-    if is_same and is_one_class:
+    is_one_box = any(np.ptp(values, axis=0).max() < 1e-9 * max(1.0, values.max()) for values in (pixels, relative))
+    if (is_one_box and len(pixels) > boxes.num_images) or _repeats(boxes, pixels) or _repeats(boxes, relative):
         x, y, width, height = pixels[0].tolist()
         report.refuse(
-            "same_box_everywhere",
-            f"all {len(pixels):,} objects have the same box, [{x:g}, {y:g}, {width:g}, {height:g}] in the first image, "
-            "which would teach this place alone; export the annotations again",
+            "same_boxes",
+            f"all images are annotated alike, to the last digit ({len(pixels):,} boxes; the first is [{x:g}, {y:g}, "
+            f"{width:g}, {height:g}]), which would teach nothing but these places; export the annotations again",
         )
         return True
-    if not is_same and (pixels[:, :2] == 0).all():
+    if not is_one_box and (pixels[:, :2] == 0).all():
         report.refuse(
             "boxes_at_origin",
             f"all {len(pixels):,} boxes begin at x = 0, y = 0; export the annotations again, with the places of the "
@@ -138,6 +137,17 @@ def _refuse_constant(boxes: Boxes, report: SplitReport) -> bool:
         )
         return True
     return False
+
+
+def _repeats(boxes: Boxes, values: Float64[np.ndarray, "object 4"]) -> bool:
+    """Whether all images with objects have the same boxes of the same classes."""
+    counts = np.bincount(boxes.image_index)
+    counts = counts[counts > 0]
+    if (counts != counts[0]).any():
+        return False
+    rows = np.column_stack([values, boxes.labels])
+    by_image = rows[np.lexsort([*rows.T, boxes.image_index])].reshape(len(counts), -1, 5)
+    return bool(np.ptp(by_image, axis=0).max() < 1e-9 * max(1.0, values.max()))
 
 
 def _note_oddities(boxes: Boxes, report: SplitReport) -> None:

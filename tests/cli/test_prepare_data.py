@@ -1,7 +1,7 @@
 """`detr-lite prepare-data`: what each command writes and says, and that no source changes."""
 
 import json
-import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +13,10 @@ from detr_lite.data.reading import Reading, read_dataset, read_stored
 
 Run = Callable[..., Any]
 Refusal = Callable[..., str]
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def state_of(root: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -63,9 +67,9 @@ def test_convert_to_coco(prepare: Callable[..., str], source: Path, tmp_path: Pa
     assert objects_of(tmp_path / "coco") == objects_of(source)
     assert images_of(tmp_path / "coco") == images_of(source)
     assert out.splitlines()[-1] == (
-        f"wrote {tmp_path}/coco (COCO): 13 images (13 hard links to the source's files), 16 objects"
+        f"wrote {tmp_path}/coco (COCO): 13 images (13 hard links to the source's files), 15 objects"
     )
-    assert "images      8    5\n" in out
+    assert re.search(r"^images +8 +5$", out, re.MULTILINE)
     assert "prepare_data.py convert" in (tmp_path / "coco/prepared.txt").read_text()
 
 
@@ -73,7 +77,7 @@ def test_convert_to_yolo_with_copies(prepare: Callable[..., str], source: Path, 
     out = prepare("convert", source, tmp_path / "yolo", "--to", "yolo", "--files", "copy")
     assert "13 images (13 copies)" in out
     assert "train: 1 crowd regions are left out" in out
-    assert sorted(os.listdir(tmp_path / "yolo")) == ["data.yaml", "images", "labels", "prepared.txt"]
+    assert entries(tmp_path / "yolo") == ["data.yaml", "images", "labels", "prepared.txt"]
     assert (tmp_path / "yolo/labels/train/001.txt").read_text() == ""
 
 
@@ -93,7 +97,7 @@ def test_split(prepare: Callable[..., str], source: Path, tmp_path: Path) -> Non
     parts, before = images_of(tmp_path / "out"), images_of(source)
     # Both splits of the source have 000.png to 004.png, so that these get the split's name.
     expected = [f"{name}_{file}" if file < "005" else file for name, files in before.items() for file in files]
-    assert sorted(sum(parts.values(), [])) == sorted(expected)
+    assert sorted(file for files in parts.values() for file in files) == sorted(expected)
     wanted = {"train": 6.5, "val": 3.9, "test": 2.6}
     assert max(abs(len(parts[name]) - count) for name, count in wanted.items()) < 1.5
     assert sum(objects_of(tmp_path / "out").values(), Counter()) == sum(objects_of(source).values(), Counter())
@@ -158,7 +162,7 @@ def test_split_on_a_wrong_command_line(
     refusal: Refusal, source: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     assert message in refusal("prepare_data", "split", source, tmp_path / "out", *words)
-    assert os.listdir(tmp_path) == []
+    assert entries(tmp_path) == []
 
 
 def test_subset(prepare: Callable[..., str], source: Path, tmp_path: Path) -> None:
@@ -248,7 +252,7 @@ def test_rename_on_a_wrong_command_line(
     refusal: Refusal, source: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     assert message in refusal("prepare_data", "rename", source, tmp_path / "out", *words)
-    assert os.listdir(tmp_path) == []
+    assert entries(tmp_path) == []
 
 
 def test_stats(prepare: Callable[..., str], source: Path, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_two_classes_at_one_box_are_noted() -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (raw_split([]), "it has no annotations; export them again"),
+        (raw_split([]), "there are no annotations; export them again"),
         (raw_split(SOUND, crowd=[0, 1, 2]), "only crowd regions (iscrowd 1), which are not trained on"),
         (raw_split([(0, 0, 5, 5, 0, 0)] * 2), "boxes without area are left out: 2 (annotation 0, annotation 1)"),
         (raw_split([(0, 0, 5, 5, 9, np.nan)]), "annotations without a box of four finite numbers are left out: 1"),
@@ -217,9 +217,18 @@ def test_two_classes_at_one_box_are_noted() -> None:
 def test_a_training_split_without_objects_is_refused_with_the_reason(raw: RawSplit, words: str) -> None:
     _, report = check(raw)
     assert words in report.refusals()[0]
-    assert report.refusals()[0].startswith("there is nothing to learn")
+    assert report.refusals()[0].startswith("no image has an object that can be learned: ")
     _, report = check(raw, is_training=False)
     assert not any(finding.action == "refused" for finding in report.findings)
+
+
+def test_what_the_reader_refused_is_not_told_again() -> None:
+    raw = raw_split([(0, 0, *BOX[:3], np.nan)] * 2)
+    report = report_of(raw)
+    report.refuse("oriented_box", "boxes have five numbers", ["annotation 0", "annotation 1"])
+    checked = check_annotations(raw, report, is_training=True)
+    assert len(checked.labels) == 0
+    assert report.refusals() == ["boxes have five numbers: 2 (annotation 0, annotation 1)"]
 
 
 def test_what_follows_from_garbage_is_not_told_again() -> None:

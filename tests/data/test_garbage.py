@@ -119,21 +119,31 @@ def test_a_box_that_covers_an_image_of_one_pixel_is_not_relative() -> None:
     assert findings_of(raw_split([(0, 0, 0, 0, 1, 1)], sizes_wh=[(1, 1)])) == []
 
 
-def test_the_same_box_in_all_images_is_refused() -> None:
+def test_the_same_boxes_in_all_images_are_refused() -> None:
     rows = [(image, 0, 12.5, 30.0, 100.0, 80.0) for image in range(12)]
     sizes = [(640, 480)] * 12
     (finding,) = findings_of(raw_split(rows, sizes))
-    assert finding.kind == "same_box_everywhere"
-    assert "all 12 objects have the same box, [12.5, 30, 100, 80] in the first image" in finding.text
+    assert finding.kind == "same_boxes"
+    assert finding.text.startswith(
+        "all images are annotated alike, to the last digit (12 boxes; the first is [12.5, 30"
+    )
+    two_objects = rows + [(image, 1, 300.0, 200.0, 50.0, 60.0) for image in range(12)]
+    (finding,) = findings_of(raw_split(two_objects, sizes))
+    assert finding.kind == "same_boxes"
+    two_classes = rows + [(image, 1 + image % 2, 12.5, 30.0, 100.0, 80.0) for image in range(12)]
+    (finding,) = findings_of(raw_split(two_classes, sizes))
+    assert finding.kind == "same_boxes"
     relative = [
         (image, 0, 10.0 * side, 20.0 * side, 30.0 * side, 40.0 * side) for image, side in enumerate(range(1, 13))
     ]
     (finding,) = findings_of(raw_split(relative, [(100 * side, 100 * side) for side in range(1, 13)]))
-    assert finding.kind == "same_box_everywhere"
+    assert finding.kind == "same_boxes"
 
 
 def test_a_gauge_before_a_fixed_camera_is_honest() -> None:
     sizes = [(640, 480)] * 12
+    spaces = [(image, image % 3 % 2, 100.0 * place, 30.0, 90.0, 80.0) for image in range(12) for place in range(5)]
+    assert findings_of(raw_split(spaces, sizes)) == []
     assert findings_of(raw_split([(image, image % 2, 12.5, 30.0, 100.0, 80.0) for image in range(12)], sizes)) == []
     by_hand = [(image, 0, 100.0 + image % 3, 50.0 - image % 2, 400.0, 300.0 + image % 4) for image in range(12)]
     assert findings_of(raw_split(by_hand, sizes)) == []

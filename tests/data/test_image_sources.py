@@ -126,7 +126,7 @@ def write_images(folder: Path, sizes: list[tuple[int, int] | None]) -> list[Imag
 def test_batches_contain_all_images_in_order(tmp_path: Path, count: int) -> None:
     files = write_images(tmp_path, [(index + 1, 2) for index in range(count)])
     unreadable: list[ImageFile] = []
-    batches = list(read_batches(files, 3, unreadable, "testing"))
+    batches = list(read_batches(files, 3, unreadable, "testing", "upright"))
     assert [len(batch) for batch in batches] == {0: [], 1: [1], 7: [3, 3, 1]}[count]
     assert [file for batch in batches for file, _ in batch] == files
     assert [image.width for batch in batches for _, image in batch] == list(range(1, count + 1))
@@ -137,7 +137,7 @@ def test_batches_contain_all_images_in_order(tmp_path: Path, count: int) -> None
 def test_unreadable_files_are_skipped_with_a_warning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files = write_images(tmp_path, [(2, 2), None, (2, 2), None])
     unreadable: list[ImageFile] = []
-    batches = list(read_batches(files, 2, unreadable, "testing"))
+    batches = list(read_batches(files, 2, unreadable, "testing", "upright"))
     assert [file for batch in batches for file, _ in batch] == [files[0], files[2]]
     assert unreadable == [files[1], files[3]]
     out, err = capfd.readouterr()
@@ -154,7 +154,7 @@ def test_unreadable_files_are_skipped_with_a_warning(tmp_path: Path, capfd: pyte
 def test_batches_of_large_images_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_sources, "_MAX_BATCH_PIXELS", 100)
     files = write_images(tmp_path, [(20, 20), (8, 8), (8, 8), (2, 2)])
-    assert [len(batch) for batch in read_batches(files, 8, [], "testing")] == [1, 2, 1]
+    assert [len(batch) for batch in read_batches(files, 8, [], "testing", "upright")] == [1, 2, 1]
 
 
 def test_an_output_folder_must_be_new_or_empty_without_overwrite(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from detr_lite.data.images import as_image, load_image
 from detr_lite.structures import DetrLiteError
@@ -45,25 +45,67 @@ def test_a_palette_with_transparency_raises_no_warning(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(load_image(path))[..., 0], GRADIENT)
 
 
-def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
-    """A file of 40 x 30 pixels (width x height), dark at the left, with an EXIF orientation."""
-    pixels = np.zeros((30, 40, 3), dtype=np.uint8)
-    pixels[:, 20:] = 255
+def save_with_orientation(path: Path, orientation: int, size: tuple[int, int] = (40, 30)) -> np.ndarray:
+    """A file of 40 x 30 pixels (width x height) without symmetry, with an EXIF orientation."""
+    width, height = size
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[:, : width // 2, 0] = 255
+    pixels[: height // 3, :, 1] = 255
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(pixels).save(path, exif=exif)
     return pixels
 
 
-def test_orientation_is_applied_only_if_the_annotated_size_requires_it(tmp_path: Path) -> None:
+def upright_by_pillow(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_every_orientation_as_pillow_applies_it(tmp_path: Path, suffix: str, tag: int) -> None:
+    """Pillow makes TIFF files upright when it loads them; the others when told."""
+    path = tmp_path / f"photo.{suffix}"
+    pixels = save_with_orientation(path, tag)
+    if suffix == "webp":  # which loses some detail
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(np.asarray(load_image(path)), upright_by_pillow(path))
+    np.testing.assert_array_equal(np.asarray(load_image(path, orientation="stored")), pixels)
+    for given in (path, str(path)):
+        np.testing.assert_array_equal(np.asarray(as_image(given)), upright_by_pillow(path))
+        np.testing.assert_array_equal(np.asarray(as_image(given, "stored")), pixels)
+    for orientation, expected in (("upright", upright_by_pillow(path)), ("stored", pixels)):
+        with Image.open(path) as opened:
+            found = as_image(opened, orientation)
+            np.testing.assert_array_equal(np.asarray(found), expected)
+            np.testing.assert_array_equal(np.asarray(as_image(found)), expected, "nothing is turned twice")
+
+
+@pytest.mark.parametrize("tag", [5, 6, 7, 8])
+@pytest.mark.parametrize("setting", ["upright", "stored"])
+def test_the_annotated_size_settles_the_orientation(tmp_path: Path, tag: int, setting: Any) -> None:
     path = tmp_path / "photo.png"
-    pixels = save_with_orientation(path, 6)  # rotate by 90 degrees clockwise
-    upright = np.rot90(pixels, k=-1)
-    np.testing.assert_array_equal(np.asarray(load_image(path, (30, 40))), pixels)
-    np.testing.assert_array_equal(np.asarray(load_image(path, (40, 30))), upright)
-    np.testing.assert_array_equal(np.asarray(load_image(path)), upright)
-    save_with_orientation(path, 3)  # upside down: both sizes agree, and COCO refers to the stored pixels
-    np.testing.assert_array_equal(np.asarray(load_image(path, (30, 40))), pixels)
+    pixels = save_with_orientation(path, tag)
+    np.testing.assert_array_equal(np.asarray(load_image(path, (30, 40), setting)), pixels)
+    np.testing.assert_array_equal(np.asarray(load_image(path, (40, 30), setting)), upright_by_pillow(path))
+
+
+@pytest.mark.parametrize(("tag", "size"), [(2, (40, 30)), (3, (40, 30)), (4, (40, 30)), (6, (32, 32)), (5, (32, 32))])
+def test_the_setting_decides_where_the_size_does_not(tmp_path: Path, tag: int, size: tuple[int, int]) -> None:
+    path = tmp_path / "photo.png"
+    pixels = save_with_orientation(path, tag, size)
+    np.testing.assert_array_equal(np.asarray(load_image(path, size[::-1], "stored")), pixels)
+    np.testing.assert_array_equal(np.asarray(load_image(path, size[::-1], "upright")), upright_by_pillow(path))
+    assert (upright_by_pillow(path) != pixels).any()
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\0" * 20])
+def test_damaged_exif_data_cost_nothing(tmp_path: Path, exif: bytes) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(np.repeat(GRADIENT[..., None], 3, axis=2)).save(path, exif=exif, quality=100, subsampling=0)
+    assert load_image(path).size == (8, 2)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
@@ -152,13 +194,12 @@ def test_tensors_of_other_float_types(dtype: torch.dtype) -> None:
     assert np.abs(found - PIXELS).max() <= 1
 
 
-def test_orientation_is_applied_to_paths_and_open_files(tmp_path: Path) -> None:
+def test_the_callers_image_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
-    upright = np.rot90(save_with_orientation(path, 6), k=-1)
+    save_with_orientation(path, 6)
     with Image.open(path) as opened:
-        for given in (path, str(path), opened):
-            np.testing.assert_array_equal(np.asarray(as_image(given)), upright)
-        assert opened.size == (40, 30), "the caller's image is unchanged"
+        as_image(opened)
+        assert opened.size == (40, 30)
 
 
 @pytest.mark.parametrize("mode", ["1", "LA", "La", "P", "PA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"])
@@ -204,5 +245,9 @@ def test_anything_else_is_refused(given: Any, parts: list[str]) -> None:
 def test_a_pillow_image_of_floats_equals_an_array_of_floats() -> None:
     pixels = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     np.testing.assert_array_equal(np.asarray(as_image(Image.fromarray(pixels))), np.asarray(as_image(pixels)))
-    with pytest.raises(DetrLiteError, match="mode F has values from 0 to 255"):
-        as_image(Image.fromarray(pixels * 255))
+
+
+def test_alpha_has_no_part_in_the_range_of_16_bits() -> None:
+    pixels = np.full((5, 7, 4), 65535, np.uint16)
+    pixels[..., :3] = PIXELS.astype(int) * 4095 // 255
+    assert np.abs(np.asarray(as_image(pixels)).astype(int) - PIXELS).max() <= 1

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from detr_lite.data.partition import divide, group_images
+from detr_lite.data.records import RawSplit
 from detr_lite.structures import Category, DetrLiteError
 from tests.helpers.random_splits import random_split
 
 
-def classes_of(split, keep: np.ndarray) -> set[int]:  # noqa: ANN001
+def classes_of(split: RawSplit, keep: np.ndarray) -> set[int]:
     return {int(label) for label in split.labels[keep[split.image_index] & ~split.is_crowd]}
 
 

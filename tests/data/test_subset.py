@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detr_lite.data.records import RawSplit
 from detr_lite.data.subset import choose_images
 from tests.helpers.random_splits import random_split
 
 
-def images_with_class(split, keep: np.ndarray) -> list[int]:  # noqa: ANN001
+def images_with_class(split: RawSplit, keep: np.ndarray) -> list[int]:
     kept = keep[split.image_index] & ~split.is_crowd
     pairs = {*zip(split.image_index[kept].tolist(), split.labels[kept].tolist(), strict=True)}
     return np.bincount([label for _, label in pairs], minlength=len(split.categories)).tolist()

@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from detr_lite.data.orientation_tag import copy_without_orientation, ignored_orientations
+from detr_lite.data.records import RawSplit
 from detr_lite.io import PART, atomic_write, is_below
 from detr_lite.structures import DetrLiteError
 
@@ -77,16 +79,30 @@ def check_new(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
         raise DetrLiteError(f"the output {output} is there already; name a new folder, or replace it with --overwrite")
 
 
-def place_images(pairs: Iterable[tuple[str, Path]], how: Placing, written: Written) -> None:
-    """Put each image file at its new path, and count in `written` how.
+def place_images(split: RawSplit, names: Sequence[str], folder: Path, how: Placing, written: Written) -> None:
+    """Put the image files of a checked split into the folder under these names, and count in `written` how.
 
     A link shares its data with the source file. Where the file system allows none, such as on another disk, the files
-    are copied.
+    are copied. Where boxes refer to the pixels as stored, in spite of an EXIF orientation, the copy is without it, so
+    that a reader of the output, which may know no sizes, cannot be wrong.
     """
-    for source, target in tqdm(list(pairs), desc="images", unit="image", leave=False, disable=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    is_turned = ignored_orientations(split)
+    if is_turned.any():
+        count = int(is_turned.sum())
+        written.notes.append(
+            f"{folder.name}: {count:,} images are copied without their EXIF orientation, which their boxes do "
+            "not follow"
+        )
+    pairs = zip(split.paths, names, is_turned.tolist(), strict=True)
+    for source, name, turned in tqdm(pairs, total=len(names), desc="images", unit="image", leave=False, disable=None):
+        target = folder / name
         if not target.parent.is_dir():
             target.parent.mkdir(parents=True)
-        if how == "link" and _link(source, target):
+        if turned:
+            copy_without_orientation(source, target)
+            written.copied += 1
+        elif how == "link" and _link(source, target):
             written.linked += 1
         else:
             how = "copy"

@@ -21,10 +21,7 @@ def write_coco(splits: Mapping[str, RawSplit], folder: Path, placing: Placing = 
         content = coco_content(split, names)
         (folder / "annotations").mkdir(parents=True, exist_ok=True)
         (folder / "annotations" / f"instances_{name}.json").write_text(json.dumps(content, allow_nan=False))
-        (folder / name).mkdir()
-        place_images(
-            ((path, folder / name / new) for path, new in zip(split.paths, names, strict=True)), placing, written
-        )
+        place_images(split, names, folder / name, placing, written)
         written.objects += int((~split.is_crowd).sum())
         if [image["id"] for image in content["images"]] != split.image_ids:
             written.notes.append(f"{name}: image ids that are not unique numbers were replaced by numbers from 1")

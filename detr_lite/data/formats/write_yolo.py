@@ -35,9 +35,7 @@ def write_yolo(splits: Mapping[str, RawSplit], folder: Path, placing: Placing = 
         boxes_cxcywh, is_inside = _relative_boxes(split)
         kept = is_inside & ~split.is_crowd
         _write_labels(split.keep_annotations(kept), boxes_cxcywh[kept], names, folder / "labels" / name)
-        (folder / "images" / name).mkdir(parents=True)
-        targets = (folder / "images" / name / new for new in names)
-        place_images(zip(split.paths, targets, strict=True), placing, written)
+        place_images(split, names, folder / "images" / name, placing, written)
         written.objects += int(kept.sum())
         if split.is_crowd.any():
             written.notes.append(f"{name}: {int(split.is_crowd.sum()):,} crowd regions are left out")

@@ -126,7 +126,7 @@ def image_name(split: Split, image: int) -> str:
 def view_of(split: Split, image: int, marks: tuple[Mark, ...] = ()) -> View:
     """The image with these boxes; without any, with all objects to train on as context."""
     record = split.images[image]
-    return View(record.path, image_name(split, image), (record.width, record.height), marks)
+    return View(record.path, image_name(split, image), (record.width, record.height), marks, split.orientation.default)
 
 
 def context_marks(split: Split, image: int) -> tuple[Mark, ...]:

@@ -14,8 +14,6 @@ from detr_lite.viz.pages.charts import Marker, bar_table, histogram
 from detr_lite.viz.pages.gallery import Group
 from detr_lite.viz.pages.html import Html, element
 
-_SIZE_TICKS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
-_TOKEN_TICKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _BINS = 24
 MAX_HIDDEN = 0.1
 """Share of a class's objects that may be smaller than a token before the class is worth a look."""
@@ -46,7 +44,7 @@ def numbers_section(splits: Mapping[str, Split]) -> Html:
         element("div", _class_table(splits), class_="card"),
         element(
             "div",
-            _log_histogram("Size of objects", sizes, _SIZE_TICKS, "square root of the area, pixels"),
+            _log_histogram("Size of objects", sizes, "square root of the area, pixels"),
             class_="card",
         ),
         element(
@@ -55,7 +53,7 @@ def numbers_section(splits: Mapping[str, Split]) -> Html:
                 "Objects in an image",
                 fullness,
                 [(name, np.histogram(values, fullness)[0].tolist()) for name, values in counts.items()],
-                [(float(tick), str(tick)) for tick in range(0, most + 1, max(1, step * (len(fullness) // 6)))],
+                _middles(fullness),
                 "objects",
             ),
             class_="card",
@@ -77,7 +75,7 @@ def choice_section(train: Split, choice: Choice) -> Html:
         labels = train.images.labels
         axis = f"square root of the area, in tokens of {choice.stride} pixels"
         marker = Marker(1.0, "one token")
-        shown = _log_histogram("Objects against the stride", {train.name: tokens}, _TOKEN_TICKS, axis, (marker,))
+        shown = _log_histogram("Objects against the stride", {train.name: tokens}, axis, (marker,))
         used = np.unique(labels)
         shares = [float((tokens[labels == label] < 1).mean()) for label in used]
         medians = [float(np.median(tokens[labels == label])) for label in used]
@@ -88,6 +86,7 @@ def choice_section(train: Split, choice: Choice) -> Html:
             [printable(train.categories[used[place]].name) for place in order],
             [[medians[place] for place in order], [shares[place] for place in order]],
             [[f"{medians[place]:.1f}" for place in order], [f"{shares[place]:.0%}" for place in order]],
+            full=[None, 1.0],
             limit=12,
         )
         cards += [element("div", shown, class_="card"), element("div", table, class_="card")]
@@ -170,7 +169,6 @@ def _box_sizes(split: Split) -> np.ndarray:
 def _log_histogram(
     label: str,
     values: Mapping[str, np.ndarray],
-    ticks: Sequence[float],
     axis: str,
     markers: Sequence[Marker] = (),
 ) -> Html:
@@ -180,6 +178,15 @@ def _log_histogram(
     low, high = (float(present.min()), float(present.max())) if len(present) else (1.0, 2.0)
     exponents = np.linspace(np.log2(low) - 0.01, np.log2(max(high, 2 * low)) + 0.01, _BINS + 1)
     counts = [(name, np.histogram(np.log2(each[each > 0]), exponents)[0].tolist()) for name, each in values.items()]
-    shown = [(float(np.log2(tick)), f"{tick:g}") for tick in ticks if exponents[0] <= np.log2(tick) <= exponents[-1]]
+    whole = np.arange(np.ceil(exponents[0]), exponents[-1])
+    shown = [(power, f"{2**power:g}") for power in whole[:: max(1, -(-len(whole) // 8))].tolist()]
     lines = [Marker(float(np.log2(marker.value)), marker.label) for marker in markers]
     return histogram(label, exponents, counts, shown, axis, lines)
+
+
+def _middles(edges: np.ndarray) -> list[tuple[float, str]]:
+    """Ticks in the middle of at most eight bins of whole numbers, which say what the bins count."""
+    step = round(float(edges[1] - edges[0]))
+    starts = edges[:-1].astype(int).tolist()
+    shown = starts[:: max(1, -(-len(starts) // 8))]
+    return [(start + step / 2, str(start) if step == 1 else f"{start} to {start + step - 1}") for start in shown]

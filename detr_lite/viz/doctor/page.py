@@ -7,7 +7,7 @@ from detr_lite.data.records import Split
 from detr_lite.text import printable
 from detr_lite.viz.doctor.overview import Choice, choice_section, numbers_section
 from detr_lite.viz.pages.charts import patterns
-from detr_lite.viz.pages.gallery import LEVELS, PICTURES, Group, Level, badge, gallery, large_view
+from detr_lite.viz.pages.gallery import LEVELS, PICTURES, Group, Level, badge, gallery, large_view, merge_groups
 from detr_lite.viz.pages.html import Html, element, join
 from detr_lite.viz.pages.page import render_page
 from detr_lite.viz.pages.pictures import PictureBudget
@@ -38,10 +38,10 @@ class Checkup:
     def ordered(self) -> list[Group]:
         """The gravest first."""
         levels = list(LEVELS)
-        return sorted(self.groups, key=lambda group: levels.index(group.level))
+        return sorted(merge_groups(self.groups), key=lambda group: levels.index(group.level))
 
     def count(self, level: Level) -> int:
-        return sum(group.level == level for group in self.groups)
+        return sum(group.level == level for group in self.ordered())
 
     def verdict(self) -> str:
         """One sentence."""
@@ -120,7 +120,9 @@ def _level(level: Level, groups: Sequence[Group], passes: Sequence[str]) -> Html
         items += [element("li", text) for text in passes]
     heading = element("h3", badge(level), element("span", LEVELS[level][0], aria_hidden="true"))
     none = element("p", "Nothing.", class_="none")
-    return element("div", heading, element("ul", *items) if items else none, class_=f"level {level}")
+    return element(
+        "div", heading, element("ul", *items) if items else none, class_=f"level {level}{'' if items else ' empty'}"
+    )
 
 
 def _found_intro() -> str:

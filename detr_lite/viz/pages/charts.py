@@ -24,19 +24,24 @@ def bar_table(
     caption: str,
     heads: Sequence[str],
     names: Sequence[str],
-    values: Sequence[Sequence[float]],
+    values: Sequence[Sequence[int | float]],
     texts: Sequence[Sequence[str]] | None = None,
+    full: Sequence[int | float | None] | None = None,
     limit: int = 30,
 ) -> Html:
-    """A table with a row for each name, in which each value is a bar with its text; each column has its own scale.
+    """A table with a row for each name, in which each value is a bar with its text.
 
     Args:
         heads: of the columns, the first one that of the names.
         values: of each column, for each name.
         texts: as shown; by default whole numbers.
+        full: of each column the value of a full bar; None, and the default, is the column's largest.
         limit: rows that are visible at first.
     """
-    peaks = [max([float(value) for value in column], default=0.0) or 1.0 for column in values]
+    peaks = [
+        whole or max([float(value) for value in column], default=0.0) or 1.0
+        for whole, column in zip(full or [None] * len(values), values, strict=True)
+    ]
     if texts is None:
         texts = [[f"{value:,.0f}" for value in column] for column in values]
     rows = [

@@ -1,8 +1,10 @@
 """Groups of things to look at, each with pictures: a filter by kind, arrow keys between pictures, a large view."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Literal
+from zlib import crc32
 
 from detr_lite.viz.pages.html import Html, element, join
 from detr_lite.viz.pages.pictures import PictureBudget, View
@@ -19,6 +21,9 @@ LEVELS: dict[Level, tuple[str, str]] = {
 
 PICTURES = 24
 """Most examples with pictures in a group."""
+
+FINE_PICTURES = 6
+"""In a group that is no fault."""
 
 ENTRIES = 500
 """Most entries that a group lists by name."""
@@ -57,7 +62,15 @@ class Group:
 
     @property
     def anchor(self) -> str:
-        return "-".join(["group", *f"{self.where} {self.kind}".split()])
+        return f"{self.kind}-{crc32('|'.join((self.where, self.tag, self.text)).encode()):08x}"
+
+
+def merge_groups(groups: Sequence[Group]) -> list[Group]:
+    """Groups of several splits that say the same become one, in the place of the first; entries then name the split."""
+    alike: dict[tuple[str, str, str, str], list[Group]] = {}
+    for group in groups:
+        alike.setdefault((group.kind, group.level, group.text, group.tag), []).append(group)
+    return [some[0] if len(some) == 1 else _merged(some) for some in alike.values()]
 
 
 def gallery(groups: Sequence[Group], budget: PictureBudget) -> Html:
@@ -89,6 +102,23 @@ def badge(level: Level) -> Html:
                    element("span", f"{heading}:", class_="visually-hidden"), class_=f"badge {level}")  # fmt: skip
 
 
+def _merged(groups: Sequence[Group]) -> Group:
+    counts = [group.count for group in groups if group.count is not None]
+    rounds = zip_longest(
+        *(
+            [replace(example, detail=f"{group.where}: {example.detail}") for example in group.examples]
+            for group in groups
+        )
+    )
+    return replace(
+        groups[0],
+        where=", ".join(group.where for group in groups),
+        count=sum(counts) if counts else None,
+        entries=tuple(f"{group.where}: {entry}" for group in groups for entry in group.entries),
+        examples=tuple(example for some in rounds for example in some if example is not None),
+    )
+
+
 def _chip(kind: str, title: str, count: int, is_pressed: bool) -> Html:
     number = element("span", f"{count:,}", class_="count")
     pressed = "true" if is_pressed else "false"
@@ -98,7 +128,8 @@ def _chip(kind: str, title: str, count: int, is_pressed: bool) -> Html:
 
 def _group(group: Group, budget: PictureBudget) -> Html:
     cards = []
-    for example in group.examples[:PICTURES]:
+    most = PICTURES if group.level != "fine" else FINE_PICTURES
+    for example in group.examples[:most]:
         frames = [budget.picture(view) for view in example.views]
         if None in frames:
             break
@@ -106,7 +137,7 @@ def _group(group: Group, budget: PictureBudget) -> Html:
     of = len(group.entries) or group.count or len(group.examples)
     note = None
     if cards and len(cards) < of:
-        why = "the page holds at most 10 MB" if len(cards) < min(PICTURES, len(group.examples)) else "the first ones"
+        why = "the page holds at most 10 MB" if len(cards) < min(most, len(group.examples)) else "the first ones"
         note = element("p", f"Pictures of {len(cards):,} of {of:,} ({why}).", class_="note")
     elif group.examples and not cards:
         note = element("p", "No pictures: the page holds at most 10 MB.", class_="note")
@@ -153,4 +184,4 @@ def _entries(entries: Sequence[str]) -> Html | None:
     rest = len(entries) - ENTRIES
     more = element("p", f"and {rest:,} more", class_="note") if rest > 0 else None
     count = f"{len(entries):,} {'entry' if len(entries) == 1 else 'entries'} by name"
-    return element("details", element("summary", count), element("ul", *items, class_="entries"), more)
+    return element("details", element("summary", count), element("div", element("ul", *items, class_="entries"), class_="long"), more)

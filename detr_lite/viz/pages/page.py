@@ -40,7 +40,7 @@ def render_page(kind: str, title: str, subtitle: str, body: Html) -> str:
         ),
     )
     script = element("script", Html(read_static("page.js")))
-    text = element("html", element("head", head), "\n", element("body", header, body, script), lang="en")
+    text = element("html", element("head", head), element("body", header, body, script), lang="en")
     return f"<!doctype html>\n{text}\n"
 
 

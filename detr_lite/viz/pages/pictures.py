@@ -1,6 +1,7 @@
 """Images as JPEG thumbnails inside a page, whole or cut out around an object, with boxes drawn over them as SVG."""
 
 import base64
+import contextlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Literal
 
 from PIL import Image
 
+from detr_lite.data.image_files import Orientation
 from detr_lite.data.images import load_image
 from detr_lite.structures import DetrLiteError
 from detr_lite.viz.pages.html import Html, element
@@ -22,6 +24,9 @@ _SMALL = 0.08
 
 _PART = 0.3
 """Share of the image's longest side that the part has at least."""
+
+_RING = 0.03
+"""A box whose sides are smaller shares of the picture's is encircled."""
 
 Style = Literal["annotated", "other", "context"]
 """A solid line for what is annotated, a dashed one for what it is compared with, a thin one for all other objects."""
@@ -46,6 +51,8 @@ class View:
     size_wh: tuple[int, int] | None
     """As in the annotations; None or a wrong size shows the image upright."""
     marks: tuple[Mark, ...] = ()
+    orientation: Orientation = "upright"
+    """Of an image for which its size does not settle it."""
 
 
 class PictureBudget:
@@ -68,7 +75,7 @@ class PictureBudget:
         self.left -= len(source)
         left, top, right, bottom = window
         width, height = right - left, bottom - top
-        shapes = [shape for mark in view.marks for shape in _shapes(mark)]
+        shapes = [shape for mark in view.marks for shape in _shapes(mark, max(width, height))]
         overlay = element(
             "svg", *shapes, viewBox=f"{left} {top} {width} {height}", preserveAspectRatio="none", aria_hidden="true"
         )
@@ -77,7 +84,7 @@ class PictureBudget:
         alt = f"{view.name}{': ' if marked else ''}{marked}"
         return element(
             "div",
-            element("img", src=source, alt=alt, loading="lazy", decoding="async"),
+            element("img", src=source, alt=alt, decoding="async"),
             overlay,
             part,
             class_="frame",
@@ -87,12 +94,10 @@ class PictureBudget:
 
 def _load(view: View) -> Image.Image:
     """In the orientation that the boxes refer to, if the size tells."""
-    if view.size_wh is None:
-        return load_image(view.path)
-    try:
-        return load_image(view.path, (view.size_wh[1], view.size_wh[0]))
-    except DetrLiteError:
-        return load_image(view.path)
+    if view.size_wh is not None:
+        with contextlib.suppress(DetrLiteError):
+            return load_image(view.path, (view.size_wh[1], view.size_wh[0]), view.orientation)
+    return load_image(view.path)
 
 
 def _window(size: tuple[int, int], marks: tuple[Mark, ...]) -> tuple[int, int, int, int]:
@@ -112,13 +117,18 @@ def _window(size: tuple[int, int], marks: tuple[Mark, ...]) -> tuple[int, int, i
     return x, y, x + width, y + height
 
 
-def _shapes(mark: Mark) -> list[Html]:
-    """A dark and a light line each, so that a box is visible on any image."""
+def _shapes(mark: Mark, extent: int) -> list[Html]:
+    """A dark and a light line each, so that a box is visible on any image; a ring around one that is hardly visible."""
     left, top, right, bottom = _sorted(mark.box_xyxy)
     box = {"x": left, "y": top, "width": right - left, "height": bottom - top}
-    shadow = [] if mark.style == "context" else [element("rect", class_="shadow", **box)]
     title = element("title", mark.label) if mark.label else None
-    return [*shadow, element("rect", title, class_=mark.style, **box)]
+    if mark.style == "context":
+        return [element("rect", title, class_=mark.style, **box)]
+    shapes = [element("rect", class_="shadow", **box), element("rect", title, class_=mark.style, **box)]
+    if max(right - left, bottom - top) < _RING * extent:
+        ring = {"cx": (left + right) / 2, "cy": (top + bottom) / 2, "r": 1.5 * _RING * extent}
+        shapes += [element("circle", class_="shadow", **ring), element("circle", class_=mark.style, **ring)]
+    return shapes
 
 
 def _sorted(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -2,12 +2,19 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from detr_lite.data.formats.new_dataset import MARK, Written, new_dataset, place_images
+from detr_lite.data.formats.new_dataset import MARK, Placing, Written, new_dataset, place_images
+from detr_lite.data.records import RawSplit
 from detr_lite.structures import DetrLiteError
+from tests.helpers.random_splits import random_split
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def write(output: Path, sources: list[Path], text: str = "new", overwrite: bool = False) -> None:
@@ -19,15 +26,18 @@ def test_a_new_folder_says_what_wrote_it(tmp_path: Path) -> None:
     write(tmp_path / "deep/out", [])
     assert (tmp_path / "deep/out/file").read_text() == "new"
     assert (tmp_path / "deep/out" / MARK).read_text() == "Written by prepare-data x\n"
-    assert os.listdir(tmp_path / "deep") == ["out"]
+    assert entries(tmp_path / "deep") == ["out"]
 
 
 @pytest.mark.parametrize("error", [DetrLiteError("no"), KeyboardInterrupt()])
 def test_after_an_error_there_is_nothing(tmp_path: Path, error: BaseException) -> None:
-    with pytest.raises(type(error)), new_dataset(tmp_path / "out", [], "x") as folder:
+    def fail(folder: Path) -> None:
         (folder / "file").write_text("half")
         raise error
-    assert os.listdir(tmp_path) == []
+
+    with pytest.raises(type(error)), new_dataset(tmp_path / "out", [], "x") as folder:
+        fail(folder)
+    assert entries(tmp_path) == []
 
 
 def test_an_output_is_replaced_as_a_whole_and_only_when_asked_for(tmp_path: Path) -> None:
@@ -39,9 +49,9 @@ def test_an_output_is_replaced_as_a_whole_and_only_when_asked_for(tmp_path: Path
         raise DetrLiteError("no")
     assert (tmp_path / "out/file").read_text() == "first"
     write(tmp_path / "out", [], "second", overwrite=True)
-    assert sorted(os.listdir(tmp_path / "out")) == ["file", MARK]
+    assert entries(tmp_path / "out") == ["file", MARK]
     assert (tmp_path / "out/file").read_text() == "second"
-    assert os.listdir(tmp_path) == ["out"]
+    assert entries(tmp_path) == ["out"]
 
 
 def test_what_others_wrote_is_never_replaced(tmp_path: Path) -> None:
@@ -66,14 +76,18 @@ def test_sources_are_not_written_into(tmp_path: Path, output: str) -> None:
     (tmp_path / "data/image").write_text("x")
     with pytest.raises(DetrLiteError, match="overlap; name a folder beside it"):
         write(tmp_path / output, [tmp_path / "other", tmp_path / "data"], overwrite=True)
-    assert os.listdir(tmp_path / "data") == ["image"]
+    assert entries(tmp_path / "data") == ["image"]
+
+
+def one_image(path: Path) -> RawSplit:
+    return replace(random_split(0, 1), paths=[str(path)])
 
 
 def test_images_are_linked(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"pixels")
     (tmp_path / "b.jpg").symlink_to("a.jpg")
     written = Written()
-    place_images([(str(tmp_path / "b.jpg"), tmp_path / "out/x/b.jpg")], "link", written)
+    place_images(one_image(tmp_path / "b.jpg"), ["x/b.jpg"], tmp_path / "out", "link", written)
     assert not (tmp_path / "out/x/b.jpg").is_symlink()
     assert (tmp_path / "out/x/b.jpg").samefile(tmp_path / "a.jpg")
     assert (written.images, written.linked, written.copied) == (1, 1, 0)
@@ -88,7 +102,8 @@ def test_images_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_p
         monkeypatch.setattr(os, "link", no_link)
     (tmp_path / "a.jpg").write_bytes(b"pixels")
     written = Written()
-    place_images([(str(tmp_path / "a.jpg"), tmp_path / "out/a.jpg")], "copy" if is_possible else "link", written)
+    how: Placing = "copy" if is_possible else "link"
+    place_images(one_image(tmp_path / "a.jpg"), ["a.jpg"], tmp_path / "out", how, written)
     assert (tmp_path / "out/a.jpg").read_bytes() == b"pixels"
     assert not (tmp_path / "out/a.jpg").samefile(tmp_path / "a.jpg")
     assert (written.linked, written.copied) == (0, 1)
@@ -96,4 +111,4 @@ def test_images_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_p
 
 def test_an_image_that_has_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        place_images([(str(tmp_path / "a.jpg"), tmp_path / "out/a.jpg")], "link", Written())
+        place_images(one_image(tmp_path / "a.jpg"), ["a.jpg"], tmp_path / "out", "link", Written())

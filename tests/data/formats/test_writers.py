@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +112,21 @@ def test_yolo_has_the_same_boxes_and_classes(drawn: dict[str, RawSplit], tmp_pat
     assert sum(crowds.values()) > 0
 
 
+def test_coco_to_yolo_to_coco(drawn: dict[str, RawSplit], tmp_path: Path) -> None:
+    splits = {name: split.keep_annotations(~split.is_crowd) for name, split in drawn.items()}
+    write_yolo(splits, tmp_path / "yolo")
+    stored = {name: editable(split) for name, split in read_stored(tmp_path / "yolo", Reading()).items()}
+    write_coco(stored, tmp_path / "coco")
+    again = {name: editable(split) for name, split in read_stored(tmp_path / "coco", Reading()).items()}
+    for name, split in splits.items():
+        order = np.argsort(again[name].names)
+        assert [again[name].names[place] for place in order] == split.names
+        assert np.array_equal(np.argsort(order)[again[name].image_index], split.image_index)
+        assert np.allclose(again[name].boxes_xywh, split.boxes_xywh, atol=1e-3, rtol=0)
+        classes = [[each.categories[label].name for label in each.labels] for each in (again[name], split)]
+        assert classes[0] == classes[1]
+
+
 def test_yolo_is_exact_in_large_images(drawn: dict[str, RawSplit], tmp_path: Path) -> None:
     """The sizes are taken from the annotations, so that the files may be small."""
     split = drawn["train"]
@@ -156,9 +172,9 @@ def test_an_image_that_yolo_would_not_see_gets_a_suffix(drawn: dict[str, RawSpli
 
 
 @pytest.mark.parametrize("write", [write_coco, write_yolo])
-def test_odd_names_of_files_and_classes(drawn: dict[str, RawSplit], tmp_path: Path, write) -> None:  # noqa: ANN001
+def test_odd_names_of_files_and_classes(drawn: dict[str, RawSplit], tmp_path: Path, write: Any) -> None:
     split = drawn["val"]
-    names = ['é"\'<b>.png', "日本 1.png", "a: b #c.png", "~$x.png", "x" * 200 + ".png", "-f.png"]
+    names = ["é\"'<b>.png", "日本 1.png", "a: b #c.png", "~$x.png", "x" * 200 + ".png", "-f.png"]
     categories = tuple(
         replace(category, name=name) for category, name in zip(split.categories, ["12", "no: #1", "犬"], strict=True)
     )
