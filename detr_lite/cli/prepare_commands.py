@@ -1,10 +1,11 @@
 """What `detr-lite prepare-data` does with the datasets that its command line names."""
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detr_lite.cli.prepared_data import Options, check_classes, class_names, read_source, write_output
+from detr_lite.cli.prepared_data import Options, check_classes, check_source, class_names, read_source, write_output
 from detr_lite.data.editing import join_splits, keep_classes, objects_per_class, rename_classes
 from detr_lite.data.formats.new_dataset import check_new
 from detr_lite.data.image_files import Orientation
@@ -15,7 +16,7 @@ from detr_lite.data.report import OnFault
 from detr_lite.data.subset import choose_images
 from detr_lite.errors import DetrLiteError
 from detr_lite.io import atomic_write
-from detr_lite.text import shorten_list
+from detr_lite.text import command_line, shorten_list
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ def split(
     if by != "image" or group is not None:
         for place, name in enumerate(shares):
             mine = {each for each, there in zip(groups, part.tolist(), strict=True) if there == place}
-            logger.info(f"{name}: {len(mine):,} of {len({*groups}):,} groups ({shorten_list(sorted(mine), 3)})")
+            shown = [each.removeprefix("./") for each in sorted(mine)]
+            logger.info(f"{name}: {len(mine):,} of {len({*groups}):,} groups ({shorten_list(shown, 3)})")
     write_output(divided, output, [source], options)
 
 
@@ -127,6 +129,7 @@ def stats(source: Path, json: Path | None, on_fault: OnFault, orientation: Orien
 
     from detr_lite.data.statistics import split_statistics
 
+    check_source(source)
     splits = read_stored(source, Reading(on_fault, orientation))
     content = {}
     for name, each in splits.items():
@@ -139,6 +142,8 @@ def stats(source: Path, json: Path | None, on_fault: OnFault, orientation: Orien
             logger.info(line)
         for line in each.report.refusals():
             logger.warning(f"{each.report.source}: training refuses it: {line}")
+    if not any(each.report.findings for each in splits.values()):
+        logger.info("no faults were found")
     if json is not None:
         atomic_write(json, lambda file: file.write(f"{dumps(content, indent=2)}\n".encode()), durable=False)
         logger.info(f"wrote {json}")
@@ -152,7 +157,7 @@ def download(
 
     splits = list(dict.fromkeys(splits))
     download_coco(folder, splits, year, (server or SERVER).rstrip("/"), keep=not remove_archives)
-    logger.info(f"{folder} is ready: detr-lite train --data.root {folder}")
+    logger.info(f"{folder} is ready: {command_line('train')} --data.root {shlex.quote(str(folder))}")
 
 
 def unlabeled_classes(sources: Mapping[str, Mapping[str, RawSplit]]) -> list[str]:

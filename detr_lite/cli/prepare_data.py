@@ -119,7 +119,7 @@ def _add_download(subcommands: "Subcommands[CommandParser]") -> None:
     download = _add(subcommands, "download", "COCO from its server", DOWNLOAD)
     download.add_argument("dataset", choices=["coco"], metavar="coco", help="the dataset")
     download.add_argument("folder", type=Path, metavar="DIR", help="where it goes")
-    splits = "train (19 GB with its archive twice that) and val (1 GB) (default: both)"
+    splits = "train (19 GB, and as much for its archive), val (1 GB) (default: both)"
     download.add_argument("--splits", nargs="+", choices=["train", "val"], default=["train", "val"], help=splits)
     download.add_argument("--year", type=int, choices=[2017, 2014], default=2017, help="the release (default: 2017)")
     download.add_argument("--server", metavar="URL", help="a mirror with the same paths (default: COCO's own)")

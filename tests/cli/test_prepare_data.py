@@ -76,7 +76,7 @@ def test_convert_to_coco(prepare: Callable[..., str], source: Path, tmp_path: Pa
 def test_convert_to_yolo_with_copies(prepare: Callable[..., str], source: Path, tmp_path: Path) -> None:
     out = prepare("convert", source, tmp_path / "yolo", "--to", "yolo", "--files", "copy")
     assert "13 images (13 copies)" in out
-    assert "train: 1 crowd regions are left out" in out
+    assert "train: crowd regions are left out: 1" in out
     assert entries(tmp_path / "yolo") == ["data.yaml", "images", "labels", "prepared.txt"]
     assert (tmp_path / "yolo/labels/train/001.txt").read_text() == ""
 
@@ -262,6 +262,40 @@ def test_stats(prepare: Callable[..., str], source: Path, tmp_path: Path) -> Non
     assert content["val"]["statistics"]["objects"] == sum(objects_of(source)["val"].values())
     assert content["train"]["report"]["totals"]["image"] == 8
     assert "red thing" in out
+    assert out.endswith(f"no faults were found\nwrote {tmp_path}/stats.json\n")
+
+
+@pytest.fixture
+def faulty(edit_annotations: Run) -> Path:
+    """A box that is turned round, and one that cannot be read."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        x, y, w, h = content["annotations"][0]["bbox"]
+        content["annotations"][0]["bbox"] = [x + w, y + h, -w, -h]
+        content["annotations"][1]["bbox"] = "none"
+
+    return edit_annotations("train", spoil)  # type: ignore[no-any-return]
+
+
+def test_stats_tells_faults(prepare: Callable[..., str], faulty: Path, tmp_path: Path) -> None:
+    out = prepare("stats", faulty, "--json", tmp_path / "stats.json")
+    assert "no faults" not in out
+    assert "annotations/instances_train.json: " in out
+    report = json.loads((tmp_path / "stats.json").read_text())["train"]["report"]
+    assert {finding["action"] for finding in report["findings"]} >= {"repaired", "skipped"}
+
+
+def test_faults_are_repaired_skipped_or_refused(
+    prepare: Callable[..., str], refusal: Refusal, faulty: Path, source: Path, tmp_path: Path
+) -> None:
+    words = ("convert", faulty, tmp_path / "out", "--to", "coco")
+    prepare(*words, "--data.on_fault", "repair")
+    assert objects_of(tmp_path / "out")["train"].total() == objects_of(source)["train"].total() - 1
+    prepare(*words, "--overwrite", "--on_fault", "skip")
+    assert objects_of(tmp_path / "out")["train"].total() == objects_of(source)["train"].total() - 2
+    message = refusal("prepare_data", *words, "--overwrite", "--data.on_fault", "refuse")
+    assert "annotations/instances_train.json: " in message
+    assert objects_of(tmp_path / "out")["train"].total() == objects_of(source)["train"].total() - 2
 
 
 def test_a_dataset_that_is_not_there(refusal: Refusal, tmp_path: Path) -> None:

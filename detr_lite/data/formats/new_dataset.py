@@ -91,8 +91,7 @@ def place_images(split: RawSplit, names: Sequence[str], folder: Path, how: Placi
     if is_turned.any():
         count = int(is_turned.sum())
         written.notes.append(
-            f"{folder.name}: {count:,} images are copied without their EXIF orientation, which their boxes do "
-            "not follow"
+            f"{folder.name}: images whose boxes do not follow their EXIF orientation are copied without it: {count:,}"
         )
     pairs = zip(split.paths, names, is_turned.tolist(), strict=True)
     for source, name, turned in tqdm(pairs, total=len(names), desc="images", unit="image", leave=False, disable=None):
