@@ -1,4 +1,4 @@
-"""Divides the images of a dataset into parts: in given shares, whole groups together, every class in every part."""
+"""Divides the images of a dataset into parts: in given shares, groups whole, every class in every part if it can be."""
 
 import re
 from collections.abc import Sequence
@@ -45,7 +45,8 @@ def divide(split: RawSplit, groups: Sequence[str], shares: Sequence[float], seed
     """The part of each image, 0 .. parts - 1; images of one group are in one part.
 
     Groups are assigned class by class, the rarest first, each to the part that still needs most images of the class
-    (iterative stratification, Sechidis et al. 2011). A class with fewer groups than there are parts is in the first.
+    (iterative stratification, Sechidis et al. 2011), and groups are moved where a part then lacks a class. A class with
+    fewer groups than there are parts is in the first.
 
     Args:
         shares: of the images, one for each part; they sum to 1.

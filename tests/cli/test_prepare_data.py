@@ -309,6 +309,7 @@ def test_words_of_the_command(run_tool: Run, words: list[str]) -> None:
     if "--help" in words:
         assert (ended.code, ended.err) == (0, "")
         assert "usage: python " in ended.out
+        assert "SOURCE OUTPUT [options]" in ended.out or "COMMAND" in ended.out
     else:
         assert ended.code == 2
         assert len(ended.err.splitlines()) == 1

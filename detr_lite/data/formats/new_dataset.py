@@ -71,6 +71,8 @@ def check_new(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
             raise DetrLiteError(f"the output {output} and the dataset {source} overlap; name a folder beside it")
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise DetrLiteError(f"the output {output} is a file or a link; name a folder")
+    if output.is_mount():  # cannot be renamed
+        raise DetrLiteError(f"the output {output} is a disk of its own; name a folder in it")
     if not output.is_dir() or not any(output.iterdir()):
         return
     if not (output / MARK).is_file():
