@@ -14,7 +14,12 @@ from PIL import Image
 from detr_lite.config import Config, write_config
 from detr_lite.data.dataset import DetectionDataset
 from detr_lite.structures import DetrLiteError
-from tests.data.cases.test_case_wholes import boxes_between_0_and_1, everything_is_a_crowd, nothing_is_annotated
+from tests.data.cases.test_case_wholes import (
+    NOTHING,
+    boxes_between_0_and_1,
+    everything_is_a_crowd,
+    nothing_is_annotated,
+)
 from tests.helpers.case_data import CaseData
 from tests.helpers.run_files import rows_of
 
@@ -47,8 +52,8 @@ def trained(run_tool: Tool, settings: Callable[..., Path], sound_data: Path, tmp
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (nothing_is_annotated, "nothing to learn"),
-        (everything_is_a_crowd, "nothing to learn"),
+        (nothing_is_annotated, NOTHING),
+        (everything_is_a_crowd, NOTHING),
         (boxes_between_0_and_1, "between 0 and 1"),
     ],
 )
