@@ -9,7 +9,8 @@ from detr_lite.cli.prepared_data import Options, check_classes, check_source, cl
 from detr_lite.data.editing import join_splits, keep_classes, objects_per_class, rename_classes
 from detr_lite.data.formats.new_dataset import check_new
 from detr_lite.data.image_files import Orientation
-from detr_lite.data.partition import GroupBy, divide, group_images
+from detr_lite.data.near_duplicates import same_files
+from detr_lite.data.partition import GroupBy, divide, group_images, join_groups
 from detr_lite.data.reading import Reading, read_stored
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import OnFault
@@ -37,13 +38,18 @@ def split(
     if len(shares) < 2 or shares["train"] < 1e-9:
         raise DetrLiteError(f"--val {val:g} --test {test:g} leave no two splits; together they must be between 0 and 1")
     check_new(output, [source], options.overwrite)
-    stored = read_source(source, options)
+    stored = _labeled(read_source(source, options))
     whole = join_splits(stored)
     if by == "image" and group is None:
         groups = group_images(whole.names)
         _advise_groups(stored)
     else:  # by the names in each split: frames of one film may stand in several
         groups = [each for part in stored.values() for each in group_images(part.names, by, group)]
+    copies = same_files(whole.paths)
+    if copies:
+        names = [whole.names[place] for places in copies for place in places]
+        logger.info(f"copies of the same file stay together: {len(names):,} ({shorten_list(names, 3)})")
+    groups = join_groups(groups, copies)
     part = divide(whole, groups, list(shares.values()), seed)
     divided = {name: whole.keep_images(part == place) for place, name in enumerate(shares)}
     if by != "image" or group is not None:
@@ -183,6 +189,17 @@ def unlabeled_classes(sources: Mapping[str, Mapping[str, RawSplit]]) -> list[str
                 "classes"
             )
     return lines
+
+
+def _labeled(splits: dict[str, RawSplit]) -> dict[str, RawSplit]:
+    """Without splits that have no objects, such as a test split whose annotations are kept secret."""
+    labeled = {name: each for name, each in splits.items() if len(each.labels)}
+    for name in splits:
+        if name not in labeled:
+            logger.warning(f"{name}: has no objects, so that its images are left out: they are probably not labeled")
+    if not labeled:
+        raise DetrLiteError("there is no object in any split; label some images first")
+    return labeled
 
 
 def _advise_groups(splits: Mapping[str, RawSplit]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,6 +145,30 @@ def test_split_says_that_names_look_like_films(
     (own_data / "annotations/instances_val.json").unlink()
     out = prepare("split", own_data, tmp_path / "out")
     assert "the names look like numbered frames of 2 films (a_, b_): --by prefix keeps each film together" in out
+
+
+def test_split_leaves_out_what_is_not_labeled(prepare: Callable[..., str], own_data: Path, tmp_path: Path) -> None:
+    content = json.loads((own_data / "annotations/instances_val.json").read_text())
+    content["annotations"] = []
+    (own_data / "annotations/instances_test.json").write_text(json.dumps(content))
+    (own_data / "val").rename(own_data / "test")
+    (own_data / "annotations/instances_val.json").unlink()
+    out = prepare("split", own_data, tmp_path / "out")
+    assert "warning: test: has no objects, so that its images are left out" in out
+    assert sorted(sum(map(Counter, images_of(tmp_path / "out").values()), Counter())) == images_of(own_data)["train"]
+
+
+def test_copies_of_a_file_stay_in_one_part(prepare: Callable[..., str], own_data: Path, tmp_path: Path) -> None:
+    """Where the training images were given as validation images too."""
+    shutil.rmtree(own_data / "val")
+    shutil.copytree(own_data / "train", own_data / "val")
+    shutil.copy(own_data / "annotations/instances_train.json", own_data / "annotations/instances_val.json")
+    out = prepare("split", own_data, tmp_path / "out", "--val", "0.4")
+    assert "copies of the same file stay together: 16 (train_000.png, val_000.png, train_001.png and 13 more)" in out
+    parts = images_of(tmp_path / "out")
+    train, val = ({name.split("_")[1] for name in parts[part]} for part in ("train", "val"))
+    assert not train & val
+    assert len(train | val) == 8
 
 
 @pytest.mark.parametrize(

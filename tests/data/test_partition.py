@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from detr_lite.data.partition import divide, group_images
+from detr_lite.data.partition import divide, group_images, join_groups
 from detr_lite.data.records import RawSplit
 from detr_lite.structures import Category, DetrLiteError
 from tests.helpers.random_splits import random_split
@@ -132,6 +132,13 @@ def test_groups(by: str, expected: list[str]) -> None:
 def test_digits_that_roboflow_appends_are_no_frame_numbers() -> None:
     names = ["film_0012_jpg.rf.0a1b2c3d4e5f.jpg", "film_0013_jpg.rf.99c0ffee1234.jpg"]
     assert group_images(names, "prefix") == ["./film_", "./film_"]
+
+
+def test_groups_that_share_a_set_become_one() -> None:
+    groups = ["a", "a", "b", "c", "d", "e", "f"]
+    joined = join_groups(groups, [[1, 2], [5, 4], [2, 3]])
+    assert [joined.index(group) for group in joined] == [0, 0, 0, 0, 4, 4, 6]
+    assert join_groups(groups, []) == groups
 
 
 def test_groups_by_a_regular_expression() -> None:
