@@ -175,7 +175,9 @@ def _refuse_without_objects(raw: RawSplit, report: SplitReport) -> None:
     if not raw.is_crowd.all() or any(finding.action == "refused" for finding in report.findings):
         return
     if len(raw.labels):
-        reason = "crowd regions (iscrowd 1) are not trained on; set iscrowd to 0 where a box is around one object"
+        reason = (
+            "there are only crowd regions (iscrowd 1), which are not trained on; set iscrowd to 0 for single objects"
+        )
     elif report.totals["annotation"]:
         left_out = [finding.line() for finding in report.findings if "left out" in finding.text]
         reason = "; ".join(left_out) or "no annotation can be used"

@@ -30,11 +30,12 @@ def find_places(raw: RawSplit, entries: Collection[str]) -> dict[str, Place]:
     places: dict[str, Place] = {}
     others = []
     for entry in entries:
-        name = entry if entry in by_name else re.split(r"(?<=\S)(?: \(|: )", entry)[0]
-        if name in by_name:
-            places[entry] = Place(by_name[name])
-        else:
+        ends = [len(entry), *(found.start() for found in re.finditer(r" \(|: ", entry))]
+        name = next((entry[:end] for end in sorted(ends, reverse=True) if entry[:end] in by_name), None)
+        if name is None:
             others.append(entry)
+        else:
+            places[entry] = Place(by_name[name])
     if others:
         wanted = set(others)
         for annotation in range(len(raw.origin)):

@@ -100,7 +100,7 @@ def _is_contested(
     """Whether the model prefers the detection's class to the annotated one for this object, and says it first."""
     is_here = iou[:, column] >= SAME
     own = float(scores[is_here & is_same_class[:, column]].max(initial=0.0))
-    return own < scores[row] and row == int(np.flatnonzero(is_here)[0])
+    return own < float(scores[row]) and row == int(np.flatnonzero(is_here)[0])
 
 
 def _error(

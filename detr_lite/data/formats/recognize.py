@@ -32,6 +32,9 @@ FINDERS: tuple[Callable[[FolderTree], Source | None], ...] = (
 )
 """After COCO's; where a folder has several formats, the first one is used."""
 
+ONE_IMAGE_EACH = ("Pascal VOC", "LabelMe")
+"""Formats with an annotation file for each image."""
+
 EXPECTED = (
     "expected are COCO, YOLO, Pascal VOC, CVAT XML, LabelMe, Label Studio JSON, Create ML or CSV; give the dataset's "
     "folder with --data.root DIR"
@@ -67,6 +70,11 @@ def find_source(root: Path) -> Source:
     for place, find in enumerate(FINDERS):
         source = find(tree)
         if source is not None:
+            if tree.chosen is not None and source.format in ONE_IMAGE_EACH:
+                raise DetrLiteError(
+                    f"{printable(root)}: the annotation of one image ({source.format}); give the dataset's folder with "
+                    "--data.root DIR"
+                )
             _say_others(source, tree, FINDERS[place + 1 :])
             return source
     raise DetrLiteError(f"{printable(root)}: {_describe(tree)}")

@@ -24,9 +24,9 @@ def bar_table(
     caption: str,
     heads: Sequence[str],
     names: Sequence[str],
-    values: Sequence[Sequence[float]],
+    values: Sequence[Sequence[int | float]],
     texts: Sequence[Sequence[str]] | None = None,
-    full: Sequence[float | None] | None = None,
+    full: Sequence[int | float | None] | None = None,
     limit: int = 30,
 ) -> Html:
     """A table with a row for each name, in which each value is a bar with its text.

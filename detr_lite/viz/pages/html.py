@@ -15,7 +15,7 @@ Content = Html | str | int | None
 """What an element contains; None is nothing."""
 
 
-def element(name: str, /, *content: Content, **attributes: str | float | bool | None) -> Html:
+def element(name: str, /, *content: Content, **attributes: str | int | float | bool | None) -> Html:
     """An HTML or SVG element.
 
     Args:
@@ -44,6 +44,6 @@ def _text(value: object) -> str:
     return escape(printable(value))
 
 
-def _number(value: str | float) -> str:
+def _number(value: str | int | float) -> str:
     """Coordinates to a hundredth of a pixel, without needless digits."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

@@ -73,7 +73,7 @@ def test_each_format_is_recognized(tmp_path: Path, format: str, encoding: str) -
     assert found.raw.boxes_xywh.tolist() == [[40, 15, 20, 20]]
 
 
-@pytest.mark.parametrize("format", set(FILES) - {"YOLO"})
+@pytest.mark.parametrize("format", ["COCO", "CVAT", "Label Studio", "Create ML", "CSV"])
 def test_a_file_may_be_named_in_place_of_its_folder(tmp_path: Path, format: str) -> None:
     draw(tmp_path / "a.jpg")
     for name, text in FILES.values():
@@ -81,6 +81,13 @@ def test_a_file_may_be_named_in_place_of_its_folder(tmp_path: Path, format: str)
     found = read(tmp_path / FILES[format][0])
     assert found.source.format == format
     assert found.raw.boxes_xywh.tolist() == [[40, 15, 20, 20]]
+
+
+@pytest.mark.parametrize("format", ["Pascal VOC", "LabelMe"])
+def test_the_file_of_one_image_is_no_dataset(tmp_path: Path, format: str) -> None:
+    file = write(draw(tmp_path / "a.jpg").with_name(FILES[format][0]), FILES[format][1])
+    with pytest.raises(DetrLiteError, match=r"the annotation of one image .*; give the dataset's folder"):
+        find_source(file)
 
 
 def test_the_first_of_several_formats_is_used_and_the_others_are_named(
