@@ -39,9 +39,21 @@ of the settings, and the evaluation of an image, as a markdown table. The machin
 ATTENTION = """Times torch's fused attention and the explicit attention of detr_lite, forward and backward with a
 trainable bias, in float32 and bfloat16 on the CPU, at the sizes of small runs, as a markdown table."""
 
+READING = """Writes a dataset of COCO's size with empty image files into a temporary folder (about 0.5 GB) and opens it
+twice, each time in a new process: first from its JSON file, then from the cache. Prints a markdown table of the time
+and memory; images are not checked. The machine should be otherwise idle."""
+
 FORMATS = """Draws one dataset, writes it in every format that --data.root reads, and runs train (a moment), evaluate
 and doctor on each. Prints a markdown table. The model of the first row is evaluated in all formats, where its AP must
 be the same."""
+
+EVALUATION = """Times COCO's metrics on random detections on one core, 100 in each image, of 80 classes: with hotcoco,
+which detr_lite uses, with faster-coco-eval and, up to 5,000 images, with pycocotools. Prints a markdown table of
+seconds, and of the largest difference between the twelve numbers. Needs faster-coco-eval (pip install -e '.[dev]')."""
+
+IMAGES = """Draws photographs of 640 x 480 pixels as a COCO dataset in a temporary folder, and times reading and
+checking it: the first time, when every file is opened; the second time, from the cache; and after a change of one
+file."""
 
 BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 
@@ -49,7 +61,11 @@ BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 def main() -> None:
     parser = CommandParser(description="Measurements for docs/, printed as markdown tables.", allow_abbrev=False)
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention, _add_formats):
+    adders = (
+        *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
+        *(_add_reading, _add_images, _add_formats, _add_evaluation),
+    )
+    for add in adders:
         add(subcommands)
     arguments = parser.parse_args()
     arguments.run(arguments)
@@ -118,12 +134,35 @@ def _add_attention(subcommands: "Subcommands[CommandParser]") -> None:
     attention.set_defaults(run=_run_attention)
 
 
+def _add_reading(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time and memory of opening a dataset of COCO's size"
+    reading = subcommands.add_parser("reading", help=summary, description=READING, allow_abbrev=False)
+    reading.add_argument("--images", type=int, default=118_000, help="(default: 118000, as in COCO's training split)")
+    reading.add_argument("--annotations", type=int, default=860_000, help="(default: 860000)")
+    reading.set_defaults(run=_run_reading)
+
+
 def _add_formats(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "train, evaluate and doctor on one dataset in every format"
     formats = subcommands.add_parser("formats", help=summary, description=FORMATS, allow_abbrev=False)
     kept = "keep datasets, runs and the doctor's pages here (default: they are removed)"
     formats.add_argument("--output", type=Path, metavar="FOLDER", help=kept)
     formats.set_defaults(run=_run_formats)
+
+
+def _add_evaluation(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time of COCO's metrics with hotcoco, faster-coco-eval and pycocotools"
+    evaluation = subcommands.add_parser("evaluation", help=summary, description=EVALUATION, allow_abbrev=False)
+    images = "numbers of images (default: 1000 5000 20000)"
+    evaluation.add_argument("--images", type=int, nargs="+", default=[1000, 5000, 20000], metavar="N", help=images)
+    evaluation.set_defaults(run=_run_evaluation)
+
+
+def _add_images(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time of the check of images before training"
+    images = subcommands.add_parser("images", help=summary, description=IMAGES, allow_abbrev=False)
+    images.add_argument("--images", type=int, default=5000, help="number of photographs (default: 5000)")
+    images.set_defaults(run=_run_images)
 
 
 def _add_config_and_length(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
@@ -189,10 +228,31 @@ def _run_attention(arguments: argparse.Namespace) -> None:
     print(attention_table())
 
 
+def _run_reading(arguments: argparse.Namespace) -> None:
+    from benchmarks.reading import reading_table
+
+    print(reading_table(arguments.images, arguments.annotations))
+
+
 def _run_formats(arguments: argparse.Namespace) -> None:
     from benchmarks.formats import formats_table
 
     print(formats_table(arguments.output))
+
+
+def _run_evaluation(arguments: argparse.Namespace) -> None:
+    from benchmarks.evaluation import evaluation_table
+
+    for images in arguments.images:
+        if images < 1:
+            raise DetrLiteError(f"--images is {images}; it must be at least 1")
+    print(evaluation_table(arguments.images))
+
+
+def _run_images(arguments: argparse.Namespace) -> None:
+    from benchmarks.images import images_table
+
+    print(images_table(arguments.images))
 
 
 def _check_steps(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Measure detr_lite: python tools/benchmark.py parity, converge, ablate, grid, step, attention or formats"""
+"""Measure detr_lite: python tools/benchmark.py parity, converge, step and others; --help lists them."""
 
 import sys
 from pathlib import Path

@@ -38,7 +38,7 @@ def explore(
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
-    from detr_lite.data.ground_truth import GroundTruth  # these import torch, as --help does not
+    from detr_lite.data.ground_truth import GroundTruthByFile  # these import torch, as --help does not
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
     from detr_lite.detector import Detector, check_threshold
     from detr_lite.io import atomic_write
@@ -55,7 +55,7 @@ def explore(
     if page.is_dir() or (page.exists() and not overwrite):
         remedy = "name a file" if page.is_dir() else "name another file, or give --overwrite"
         raise DetrLiteError(f"{page} exists already; {remedy}")
-    truths = None if truth is None else GroundTruth(truth)
+    truths = None if truth is None else GroundTruthByFile(truth)
     detector = Detector.from_checkpoint(checkpoint, device)
 
     scenes: list[PackedScene] = []

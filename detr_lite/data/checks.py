@@ -28,7 +28,7 @@ def check_annotations(raw: RawSplit, report: SplitReport, is_training: bool) -> 
     raw = _visible(raw, report, is_training)
     raw = _with_areas(raw, report)
     raw = _distinct(raw, report)
-    if is_training and not is_garbage(report):
+    if is_training:
         _refuse_without_objects(raw, report)
     return raw
 
@@ -175,7 +175,9 @@ def _refuse_without_objects(raw: RawSplit, report: SplitReport) -> None:
     if not raw.is_crowd.all() or any(finding.action == "refused" for finding in report.findings):
         return
     if len(raw.labels):
-        reason = "crowd regions (iscrowd 1) are not trained on; set iscrowd to 0 where a box is around one object"
+        reason = (
+            "there are only crowd regions (iscrowd 1), which are not trained on; set iscrowd to 0 for single objects"
+        )
     elif report.totals["annotation"]:
         left_out = [finding.line() for finding in report.findings if "left out" in finding.text]
         reason = "; ".join(left_out) or "no annotation can be used"

@@ -1,30 +1,36 @@
 """Ground-truth objects by the name of the image file, from a COCO annotation file."""
 
+import logging
 from pathlib import Path, PurePath
 
 import torch
 
-from detr_lite.data.annotations import check_images, read_categories, read_content, read_objects
-from detr_lite.structures import Detections
+from detr_lite.data.formats.coco import read_entries
+from detr_lite.data.formats.coco_json import read_lists
+from detr_lite.data.report import SplitReport
+from detr_lite.structures import Detections, DetrLiteError
 from detr_lite.text import printable
 
+logger = logging.getLogger(__name__)
 
-class GroundTruth:
+
+class GroundTruthByFile:
     """The objects of a COCO annotation file by image file. The image files need not exist.
 
-    Raises `DetrLiteError` for a file that is not valid COCO.
+    Raises `DetrLiteError` for a file that cannot be used as ground truth.
     """
 
     def __init__(self, file: Path) -> None:
-        name = printable(file)
-        content = read_content(file, name)
-        self._categories = read_categories(content, name)
-        check_images(content, name)
-        self._objects = read_objects(content, name, self._categories)
+        report = SplitReport(printable(file))
+        images, self._categories, self._objects = read_entries(read_lists(file, report.source, report), report)
+        if reasons := report.refusals():
+            raise DetrLiteError(f"{report.source}: {' | '.join(reasons)}")
+        for line in report.lines():
+            logger.info(line)
         self._images: dict[str, list[tuple[int, PurePath]]] = {}
-        """(index in "images", `file_name`) by the last part of `file_name`."""
-        for index, image in enumerate(content["images"]):
-            path = PurePath(image["file_name"])
+        """(index in the file, `file_name`) by the last part of `file_name`."""
+        for index, name in enumerate(images.names):
+            path = PurePath(name.replace("\\", "/"))
             self._images.setdefault(path.name, []).append((index, path))
 
     def of(self, path: Path) -> Detections | None:

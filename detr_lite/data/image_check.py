@@ -16,7 +16,7 @@ UNREADABLE: dict[Problem, str] = {
     "truncated_image": "image files that are cut off",
     "not_an_image": "files of no known image format",
     "too_many_pixels": "images of more than {limit:,} pixels (the environment variable {variable} sets this limit)",
-    "program": "image files that are programs, which are not executed,",
+    "program": "image files that are programs (EPS, WMF) and are not executed",
     "unreadable_image": "image files that cannot be read",
 }
 """What the report calls each problem."""
@@ -53,7 +53,7 @@ def _report_unreadable(raw: RawSplit, facts: ImageFacts, report: SplitReport) ->
             continue
         entries = [raw.names[index] for index in indices]
         if problem == "unreadable_image":
-            entries = [f"{raw.names[index]}: {facts.reasons[index]}" for index in indices]
+            entries = [f"{raw.names[index]} ({facts.reasons[index]})" for index in indices]
         what = UNREADABLE[problem].format(limit=pixel_limit(), variable=MAX_PIXELS_VARIABLE)
         report.skip(problem, what, entries, unit="image")
 
@@ -67,6 +67,11 @@ def _note_unusual(raw: RawSplit, facts: ImageFacts, report: SplitReport) -> None
         if depth.endswith("bits"):
             text = f"16-bit images that use no more than {depth} are stretched from these to the full range"
             report.note("partial_depth", text, names)
+        elif depth == "dark color":
+            text = (
+                "16-bit color images of which only the upper 8 bits are read are almost black; convert them to 8 bits"
+            )
+            report.note("dark_color", text, names)
         elif depth == "own range":
             text = "images of unusual values (beyond 16 bits or, of floats, 255) are stretched from their own range"
             report.note("own_range", text, names)

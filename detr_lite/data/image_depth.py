@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-Depth = Literal["", "8 bits", "10 bits", "12 bits", "14 bits", "0 .. 255", "own range"]
-"""What the full range of an image was taken to be; "" where its type says so."""
+Depth = Literal["", "8 bits", "10 bits", "12 bits", "14 bits", "0 .. 255", "own range", "dark color"]
+"""What the full range of an image was taken to be; "" where its type says so. "dark color" is said of color images of
+16 bits, of which Pillow reads the upper 8: an image of 12 bits is almost black."""
 
 PLAIN_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 """Modes of 8 bits or less, which convert to RGB whatever the pixels are."""
@@ -38,6 +39,18 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, Depth]:
     rgb = image.convert("RGB")
     rgb.info = {}  # the orientation is settled, and must not be applied again
     return rgb, depth
+
+
+def depth_of(image: Image.Image, is_wide_color: bool) -> Depth:
+    """What `to_rgb` would say; plain 8-bit images are not converted for it.
+
+    Args:
+        is_wide_color: the file has 16 bits for each color.
+    """
+    if image.mode not in PLAIN_MODES:
+        return to_rgb(image)[1]
+    is_dark = is_wide_color and np.asarray(image.convert("RGB")).max() < 2**6
+    return "dark color" if is_dark else ""
 
 
 def to_8_bits(pixels: np.ndarray) -> tuple[UInt8[np.ndarray, "..."], Depth]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from detr_lite.cores import usable_cores
 from detr_lite.data.cache import cache_file, file_stamps, load_cached, save_cached
-from detr_lite.data.image_depth import PLAIN_MODES, to_rgb
+from detr_lite.data.image_depth import depth_of
 from detr_lite.data.image_files import UnreadableImageError, decoding_bytes, pixel_limit, read_stored
 from detr_lite.data.records import PackedStrings
 
@@ -113,7 +113,7 @@ def _look(path: str, large: threading.Lock) -> _Found:
     with large if decoding_bytes(path) > LARGE_IMAGE else nullcontext():
         try:
             stored = read_stored(path, as_thumbnail=True)
-            depth = "" if stored.image.mode in PLAIN_MODES else to_rgb(stored.image)[1]
+            depth = depth_of(stored.image, stored.is_wide_color)
         except UnreadableImageError as error:
             return _Found(problem=error.kind, reason=str(error))
         return _Found(stored.size_wh, stored.orientation, depth=depth, is_incomplete=stored.is_incomplete)

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 from PIL.Image import Transpose
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -72,6 +73,8 @@ class StoredImage:
     """The EXIF tag: 1 for upright, or a key of `TURNS`."""
     is_incomplete: bool
     """A JPEG without its last bytes, which has all its pixels, or all but its last blocks."""
+    is_wide_color: bool = False
+    """Color of 16 bits in the file, of which Pillow reads the upper 8."""
 
     def upright_size_wh(self) -> tuple[int, int]:
         return self.size_wh if self.orientation < 5 else self.size_wh[::-1]
@@ -186,8 +189,9 @@ def _load(image: Image.Image, as_thumbnail: bool, is_incomplete: bool) -> Stored
         image.draft("L", (1, 1))
         image.load()
         return StoredImage(image, size_wh, orientation_of(image), is_incomplete)
+    is_wide_color = isinstance(image, ImageFile) and any(";16" in str(tile.args) for tile in image.tile)
     pixels, orientation = load_stored(image)
-    return StoredImage(pixels, pixels.size, orientation, is_incomplete)
+    return StoredImage(pixels, pixels.size, orientation, is_incomplete, is_wide_color)
 
 
 def _complete_jpeg(content: bytes) -> io.BytesIO | None:

@@ -1,6 +1,6 @@
 """Finds the file of each image that annotations name, whatever program on whatever system wrote the names."""
 
-# ruff: noqa: PTH100, PTH117, PTH112, PTH118, PTH119, PTH120 (for 118,000 names `Path` takes seconds)
+# ruff: noqa: PTH100, PTH117, PTH112, PTH118, PTH119, PTH120, PTH122 (for 118,000 names `Path` takes seconds)
 
 import difflib
 import os
@@ -36,6 +36,9 @@ UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 """Label Studio puts it before the name of an uploaded file."""
 
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+
+MAX_PARTS = 20
+"""Folders and name at the end of a name that are looked up without what is before them."""
 
 MAX_COMPARED = 5000
 """Similar names are looked for among so many; comparing takes about a second for this many."""
@@ -144,7 +147,7 @@ class _Resolver:
                 return "prefix" if is_foreign else "spelling", path
         uploaded = UPLOAD_PREFIX.sub("", parts[-1])
         for last in dict.fromkeys((parts[-1], unquote(parts[-1]), uploaded, unquote(uploaded))):
-            for first in range(len(parts)):
+            for first in range(max(0, len(parts) - MAX_PARTS), len(parts)):
                 if path := self._only_file("/".join([*parts[first:-1], last])):
                     return "prefix", path
         return None
@@ -175,7 +178,7 @@ class _Resolver:
     def with_nearest(self, name: str) -> str:
         """The name and, if there is one, the file whose name is most like it."""
         last = _without_address(name).rsplit("/", 1)[-1]
-        stem = spelling_key(last).rpartition(".")[0]
+        stem = os.path.splitext(spelling_key(last))[0]
         nearest = self._files_by_key.get(spelling_key(last)) or self._files_by_stem.get(stem)
         if not nearest and len(self._files_by_stem) <= MAX_COMPARED:
             # Another number is another image, not a misspelling.
@@ -224,7 +227,7 @@ class _Resolver:
     def _files_by_stem(self) -> dict[str, list[str]]:
         stems: dict[str, list[str]] = {}
         for key, paths in self._files_by_key.items():
-            stems.setdefault(key.rpartition(".")[0], []).extend(paths)
+            stems.setdefault(os.path.splitext(key)[0], []).extend(paths)
         return stems
 
 

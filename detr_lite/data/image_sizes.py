@@ -132,8 +132,8 @@ class _SizeFaults:
     def _entries(self, mask: Mask) -> list[str]:
         """Names with both sizes."""
         return [
-            f"{self.names[index]}: {self.declared[index, 0]:g} x {self.declared[index, 1]:g}, "
-            f"the file {self.file_wh[index, 0]:.0f} x {self.file_wh[index, 1]:.0f}"
+            f"{self.names[index]} ({self.declared[index, 0]:g} x {self.declared[index, 1]:g}, "
+            f"the file {self.file_wh[index, 0]:.0f} x {self.file_wh[index, 1]:.0f})"
             for index in np.flatnonzero(mask)
         ]
 

@@ -192,7 +192,8 @@ class Split:
     @cached_property
     def has_objects(self) -> bool:
         """Whether there is an object to find, without which there is no AP."""
-        return not bool(self.ground_truth.is_crowd.all())
+        # COCO's metrics ignore objects of a larger area, even where they count objects of all sizes.
+        return bool((~self.ground_truth.is_crowd & (self.ground_truth.areas <= 1e10)).any())
 
     def file_name(self, index: int) -> str:
         """The name of an image's file without its folder, printable: how messages call the image."""

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 SPLIT_WORDS: Mapping[str, str] = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "minival"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+    "train": "train", "training": "train", "trainval": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "minival": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 def split_of(name: str) -> str:

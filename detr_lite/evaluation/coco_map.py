@@ -74,10 +74,7 @@ class CocoEvaluation:
             for name, meaning in zip(METRICS, MEANINGS, strict=True)
         ]
         if self.APmax is not None:
-            lines.append(
-                f"APmax {_number(self.APmax)}  AP with {self.max_detections} detections per image and class: an image "
-                f"has {self.max_detections} objects of one class, of which the metrics above count at most 100"
-            )
+            lines.append(f"APmax {_number(self.APmax)}  AP where {_limit_text(self.max_detections)}")
         reason = self.missing_reason()
         return "\n".join(lines if reason is None else [*lines, f"{'-':>11}  {reason}"])
 
@@ -148,6 +145,12 @@ def evaluate_detections(
     )
 
 
+def limit_note(ground_truth: GroundTruth) -> str | None:
+    """One line on COCO's limit of detections where the data exceed it, for before a training."""
+    most = most_objects_of_a_class(ground_truth)
+    return f"APmax is AP where {_limit_text(most)}" if most > LIMITS[-1] else None
+
+
 def most_objects_of_a_class(ground_truth: GroundTruth) -> int:
     """The most objects of one class in an image, without crowd regions."""
     labels, image = ground_truth.labels[~ground_truth.is_crowd], ground_truth.image_index[~ground_truth.is_crowd]
@@ -206,6 +209,13 @@ def check_finite(detections: DetectionArrays) -> None:
 def _mean(values: np.ndarray) -> float:
     present = values[values > -1]
     return float(present.mean()) if present.size else -1.0
+
+
+def _limit_text(most: int) -> str:
+    return (
+        f"{most:,} detections of a class count in an image, as many as an image has objects of one class; COCO's "
+        f"metrics count {LIMITS[-1]}"
+    )
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detr_lite.build import build_criterion, require
+from detr_lite.build import build_criterion, build_reading, require
 from detr_lite.config import data_root
 from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
@@ -42,6 +43,32 @@ from detr_lite.viz.curves import plot_pr_curves
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class LoggedAP:
+    """The AP that a training has logged for a checkpoint, and how it computed the detections."""
+
+    AP: float
+    precision: str
+    """Of Lightning, such as "bf16-mixed"."""
+    processes: int
+    device: str
+    """Its type, such as "cuda"."""
+
+    def explain_difference(self, AP: float, device: torch.device) -> str | None:  # noqa: N803
+        """Why an evaluation in 32 bits in one process on `device` shows another number; None if it shows the same."""
+        if f"{AP:.3f}" == f"{self.AP:.3f}":
+            return None
+        causes = []
+        if self.precision != "32-true":
+            causes.append(f"computed in {self.precision} precision, and this evaluation in 32 bits")
+        if self.processes > 1:
+            causes.append(f"had {self.processes} processes, whose batches are padded to other sizes")
+        if self.device != device.type:
+            causes.append(f"ran on {self.device}, and this evaluation on {device.type}")
+        reason = " and ".join(causes) or "added up floating-point numbers in another order"
+        return f"training logged AP {self.AP:.3f} for this checkpoint, not {AP:.3f}: it {reason}"
+
+
 def evaluate_checkpoint(
     checkpoint: Path,
     root: Path | None = None,
@@ -51,6 +78,7 @@ def evaluate_checkpoint(
     num_workers: int | None = None,
     attention: bool = False,
     engine: Engine = "hotcoco",
+    logged: LoggedAP | None = None,
 ) -> CocoEvaluation:
     """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; the numbers are logged, too.
 
@@ -62,6 +90,7 @@ def evaluate_checkpoint(
             depend on precision: here it is float32, in the evaluations during training that of the run.
         output: by default the folder `evaluation` of the checkpoint's run, or beside the checkpoint if it has none.
         attention: also measure the attention of matched queries, and write attention.json and attention.png.
+        logged: what training has logged for this checkpoint; a line says why the number is another here, if it is.
     """
     for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
         if value is not None and value < least:
@@ -71,7 +100,8 @@ def evaluate_checkpoint(
     refuse_links_out(home, [output / name for name in (*EVALUATION_FILES, *ATTENTION_FILES)])
     detector = Detector.from_checkpoint(checkpoint)
     description = detector.description
-    data = read_split(root or data_root(description.config.data.root), split)
+    settings = description.config.data
+    data = read_split(root or data_root(settings.root), split, build_reading(settings))
     new_labels = labels_by_name(detector.categories, data)
     batch_size = require("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size
     num_workers = default_workers() if num_workers is None else num_workers
@@ -81,10 +111,16 @@ def evaluate_checkpoint(
     detections = relabel_detections(pack_detections(found), new_labels)
     check_finite(detections)
     logger.info("\n%s on %s\n", printable(checkpoint), data.describe())
+    if logged is None:  # else the run has said it before training
+        for line in data.report.lines():
+            logger.info("%s", line)
     write_detections(output / "detections.json", detections, data.image_ids, data.categories)
     evaluation = evaluate_detections(data.ground_truth, detections, data.categories, engine)
     if len(data.ground_truth.labels):
         _report(evaluation, data, detections, output)
+        difference = None if logged is None else logged.explain_difference(evaluation.metrics["AP"], detector.device)
+        if difference is not None:
+            logger.info("%s", difference)
     else:
         for name in EVALUATION_FILES:
             if name != "detections.json":

@@ -68,7 +68,7 @@ class DetectionModule(L.LightningModule):
         evaluation = self._evaluate_on_rank_0()
         self.detections = {}
         # In double precision, as pycocotools computes them.
-        metrics = {name: torch.tensor(value, dtype=torch.float64) for name, value in evaluation.metrics.items()}
+        metrics = {name: torch.tensor(value, dtype=torch.float64) for name, value in evaluation.as_dict().items()}
         if self.device.type == "mps":  # which has no double precision
             metrics = {name: value.float() for name, value in metrics.items()}
         self.log_dict(metrics, logger=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from detr_lite.build import build_reading, build_resize
@@ -14,6 +15,7 @@ from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.reading import read_split, write_report
 from detr_lite.data.records import Split
 from detr_lite.detector import Detector
+from detr_lite.evaluation.coco_map import limit_note
 from detr_lite.model.backbone import normalization_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import command_line, printable
@@ -24,7 +26,7 @@ from detr_lite.training.detection import detection_task, read_data
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.launch import ProcessSupervisor, is_rank_0
 from detr_lite.training.distributed.signals import Stopped, StopSignals
-from detr_lite.training.evaluate import evaluate_checkpoint
+from detr_lite.training.evaluate import LoggedAP, evaluate_checkpoint
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.samples import draw_pictures
 from detr_lite.training.schedule import TrainingProgress
@@ -180,7 +182,7 @@ def fit_and_finish(resolved: Resolved, described: Described, assembled: Assemble
                 start_logger(run_logger, config_to_dict(config))
         trainer.fit(task.module, task.data, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
         if trainer.is_global_zero:
-            finish(folder, config)
+            finish(folder, config, _logged_ap(resolved, assembled))
     except SystemExit as ending:
         if isinstance(ending, Stopped) and trainer.is_global_zero:
             step = max(trainer.global_step, 0 if resumed is None else resumed.step)
@@ -197,22 +199,43 @@ def fit_and_finish(resolved: Resolved, described: Described, assembled: Assemble
             lock.release()
 
 
-def finish(folder: Path, config: Config) -> None:
-    """Evaluate the best checkpoint, draw pictures, and say where everything is."""
+def finish(folder: Path, config: Config, logged: LoggedAP | None) -> None:
+    """Evaluate the best checkpoint, draw pictures, and say where everything is.
+
+    Args:
+        logged: the AP of the best checkpoint in the run's log, if there is an AP.
+    """
     best = folder / CHECKPOINTS / BEST
     if not best.is_file():  # of a finished run, removed since
         logger.warning(f"{best} does not exist; {LAST} is evaluated instead")
-        best = folder / CHECKPOINTS / LAST
+        best, logged = folder / CHECKPOINTS / LAST, None
     evaluate_checkpoint(
-        best, output=folder / "evaluation", batch_size=config.data.batch_size, num_workers=config.data.num_workers
+        best,
+        output=folder / "evaluation",
+        batch_size=config.data.batch_size,
+        num_workers=config.data.num_workers,
+        logged=logged,
     )
     detector = Detector.from_checkpoint(best, device="cpu")
     data = detector.description.config.data
     split = read_split(data_root(data.root), "val", build_reading(data))
     images = DetectionDataset(split, detector.transform)
     draw_pictures(detector.model, detector.postprocess, images, folder, THRESHOLD)
-    logger.info(f"see {folder}/curves.png, samples.png, attention.png, evaluation/pr_curves.png")
+    pictures = ("curves.png", "samples.png", "attention.png", "evaluation/pr_curves.png")
+    logger.info(f"see {folder}/{', '.join(name for name in pictures if (folder / name).is_file())}")
     logger.info(f"the trained model is {best}")
+
+
+def _logged_ap(resolved: Resolved, assembled: Assembled) -> LoggedAP | None:
+    """The AP that made the best checkpoint the best; None where there is no AP."""
+    trainer = assembled.trainer
+    score = next(
+        (each.best_model_score for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)), None
+    )
+    if assembled.task.monitor is None or score is None:
+        return None
+    device = trainer.strategy.root_device.type
+    return LoggedAP(float(score), resolved.precision, resolved.world_size, device)
 
 
 def _refuse_lost_start(resolved: Resolved) -> None:
@@ -255,6 +278,9 @@ def _log_start(resolved: Resolved, described: Described, assembled: Assembled) -
         logger.info(f"effective batch size {processes * accumulated * size:,} ({' x '.join([*factors, str(size)])})")
     for change in described.changes:
         logger.info(f"changed since the checkpoint: {printable(change)}")
+    limit = limit_note(resolved.val.ground_truth)
+    if limit is not None:
+        logger.info(f"{resolved.val.report.source}: {limit}")
     if task.monitor is None:
         stopping = "" if config.trainer.patience is None else ", and --trainer.patience has no effect"
         logger.warning(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detr_lite.build import build_model
 from detr_lite.config import Config, config_from_dict, config_to_dict
-from detr_lite.data.annotations import check_name
+from detr_lite.data.categories import check_name
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr

@@ -209,7 +209,7 @@ def test_two_classes_at_one_box_are_noted() -> None:
     ("raw", "words"),
     [
         (raw_split([]), "there are no annotations; export them again"),
-        (raw_split(SOUND, crowd=[0, 1, 2]), "crowd regions (iscrowd 1) are not trained on"),
+        (raw_split(SOUND, crowd=[0, 1, 2]), "only crowd regions (iscrowd 1), which are not trained on"),
         (raw_split([(0, 0, 5, 5, 0, 0)] * 2), "boxes without area are left out: 2 (annotation 0, annotation 1)"),
         (raw_split([(0, 0, 5, 5, 9, np.nan)]), "annotations without a box of four finite numbers are left out: 1"),
     ],

@@ -9,6 +9,7 @@ from detr_lite.evaluation.coco_map import (
     METRICS,
     CocoEvaluation,
     evaluate_detections,
+    limit_note,
     most_objects,
     most_objects_of_a_class,
 )
@@ -187,7 +188,8 @@ def test_ap_at_the_most_objects_of_a_class_in_an_image(tmp_path: Path) -> None:
     assert evaluation.APmax == pytest.approx(1)
     assert evaluation.as_dict() == {**evaluation.metrics, "APmax": evaluation.APmax, "max_detections": 400}
     line = evaluation.summary().splitlines()[12]
-    assert line.startswith("APmax 1.000  AP with 400 detections per image and class")
+    assert line.startswith("APmax 1.000  AP where 400 detections of a class count in an image")
+    assert limit_note(truth).startswith("APmax is AP where 400 detections of a class count in an image")
     reference, _ = run_pycocotools(tmp_path, *as_coco(truth, detections, CATEGORIES), maxDets=[1, 10, 400])
     assert evaluate_detections(truth, detections, CATEGORIES, "pycocotools").as_dict() == evaluation.as_dict()
     assert evaluation.APmax == pytest.approx(reference[1])  # AP50, as its AP is always at 100; both are the same here
@@ -201,6 +203,7 @@ def test_up_to_100_objects_of_a_class_nothing_is_said(objects: int) -> None:
     assert evaluation.APmax is None
     assert evaluation.as_dict() == evaluation.metrics
     assert "APmax" not in evaluation.summary()
+    assert limit_note(truth) is None
 
 
 def test_crowd_regions_do_not_count_towards_the_limit() -> None:

@@ -46,7 +46,9 @@ def test_postscript_is_not_run(
         assert ended.code == 2
         assert f"{postscript}: not readable as an image (EPS is a program" in ended.out
     shutil.copy(postscript, own_data / "val" / "000.png")
-    assert "EPS is a program" in refusal(*words("evaluate", checkpoint), "--data.root", own_data, "--num_workers", 0)
+    assert "programs (EPS, WMF) and are not executed are left out: 1 (000.png)" in refusal(
+        *words("evaluate", checkpoint), "--data.root", own_data, "--num_workers", 0
+    )
     with Image.open(postscript) as image, pytest.raises(DetrLiteError, match="EPS is a program"):
         as_image(image)
     assert not made.exists()

@@ -32,7 +32,7 @@ def chosen(train: Split, **data: object) -> Config:
 
 def test_what_is_given_stays_and_needs_no_reason():
     config = Config(
-        data=DataConfig(batch_size=3, image_size=77, resize="longest"),
+        data=DataConfig(batch_size=3, image_size=77, resize="longest", orientation="upright"),
         model=ModelConfig(num_queries=9),
         optim=OptimConfig(optimizer="adamw", lr=1e-3, backbone_lr_factor=0.5),
     )

@@ -27,6 +27,7 @@ from detr_lite.structures import Category, Detections, DetrLiteError, DetrOutput
 from detr_lite.training import evaluate
 from detr_lite.training.state.run_folder import run_of
 from detr_lite.weights.checkpoint import Description, write_checkpoint
+from tests.helpers.run_files import rows_of
 
 FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png"]
 
@@ -63,6 +64,44 @@ def test_the_tool_repeats_the_metrics_of_the_run(
     for name in METRICS:
         assert f"\n{name:<6}" in ended.out
     assert str(folder) in ended.out
+
+
+def test_the_final_evaluation_shows_the_number_that_the_run_logged_for_its_best_checkpoint(finished_run: Path) -> None:
+    """To the last digit: on the same hardware in 32 bits nothing differs."""
+    logged = [float(row["AP"]) for row in rows_of(finished_run) if row["AP"]]
+    assert max(logged) > 0
+    assert json.loads((finished_run / "evaluation" / "metrics.json").read_text())["AP"] == max(logged)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"precision": "bf16-mixed"}, "computed in bf16-mixed precision, and this evaluation in 32 bits"),
+        ({"processes": 4}, "had 4 processes, whose batches are padded to other sizes"),
+        ({"device": "cuda"}, "ran on cuda, and this evaluation on cpu"),
+        ({}, "added up floating-point numbers in another order"),
+        (
+            {"precision": "16-mixed", "device": "mps"},
+            "computed in 16-mixed precision, and this evaluation in 32 bits and ran on mps, and this evaluation on cpu",
+        ),
+    ],
+)
+def test_another_number_than_the_logged_one_is_explained(changes: dict[str, Any], reason: str) -> None:
+    logged = replace(evaluate.LoggedAP(AP=0.4312, precision="32-true", processes=1, device="cpu"), **changes)
+    cpu = torch.device("cpu")
+    assert logged.explain_difference(0.4308, cpu) is None  # shown as 0.431 both
+    assert logged.explain_difference(0.4321, cpu) == (
+        f"training logged AP 0.431 for this checkpoint, not 0.432: it {reason}"
+    )
+
+
+def test_the_line_follows_the_metrics(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "out", num_workers=0)
+    for AP, count in ((same.metrics["AP"], 0), (same.metrics["AP"] - 0.1, 1)):  # noqa: N806
+        logged = evaluate.LoggedAP(AP, "bf16-mixed", 1, "cpu")
+        capsys.readouterr()
+        evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "out", num_workers=0, logged=logged)
+        assert capsys.readouterr().out.count("training logged AP") == count
 
 
 def test_noisy_detections_get_the_metrics_of_pycocotools(
@@ -134,6 +173,22 @@ def test_other_ids_for_the_same_names_make_no_difference(
     other = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "other", num_workers=0)
     assert other.metrics == pytest.approx(same.metrics)
     assert {row["category_id"] for row in json.loads((tmp_path / "other/detections.json").read_text())} <= {50, 1, 2}
+
+
+def test_faults_of_the_data_are_told(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def turn_round(content: dict[str, Any]) -> None:
+        x, y, width, height = content["annotations"][0]["bbox"]
+        content["annotations"][0]["bbox"] = [x + width, y + height, -width, -height]
+
+    same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "same", num_workers=0)
+    root = edit_annotations("val", turn_round)
+    capsys.readouterr()
+    turned = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", num_workers=0)
+    assert turned.metrics == same.metrics
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "annotation 1" in line)
+    assert line.startswith("annotations/instances_val.json: ")
 
 
 def test_categories_that_the_data_lack_are_left_out(

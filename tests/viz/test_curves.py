@@ -131,7 +131,9 @@ def test_losses_that_are_not_positive(tmp_path, figures):
 
 
 def random_evaluation(classes):
-    return evaluate_detections(*random_case(0, images=150, classes=classes), categories(classes))  # the last one has no objects
+    return evaluate_detections(
+        *random_case(0, images=150, classes=classes), categories(classes)
+    )  # the last one has no objects
 
 
 @pytest.mark.parametrize("classes", [2, 5, 30])

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from detr_lite.data.formats.coco_columns import read_annotations, read_categories, read_images
+from detr_lite.data.formats.coco_columns import (
+    AnnotationColumns,
+    ImageColumns,
+    read_annotations,
+    read_categories,
+    read_images,
+)
 from detr_lite.data.formats.coco_json import CocoLists, Entry, name_annotation, read_lean, read_lists
 from detr_lite.data.formats.coco_layouts import CocoLayout, find_layout
 from detr_lite.data.formats.source import Source
@@ -15,13 +21,13 @@ from detr_lite.data.formats.values import number_of
 from detr_lite.data.image_names import resolve_images
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
-from detr_lite.structures import DetrLiteError
+from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable, shorten_list, shown
 
 
-def find_coco(root: Path) -> Source | None:
-    """The dataset in a folder, or of one file; None if there is no annotation file in COCO format."""
-    layout = find_layout(root)
+def find_coco(path: Path) -> Source | None:
+    """The dataset in a folder, or that of one annotation file; None without annotations in COCO format."""
+    layout = find_layout(path)
     if layout is None:
         return None
     root = layout.root
@@ -42,16 +48,7 @@ def find_coco(root: Path) -> Source | None:
 
 def read_coco(lists: CocoLists, folders: list[Path], root: Path, report: SplitReport) -> RawSplit:
     """The split of a file's lists, with the images found in `folders` or elsewhere in the dataset folder `root`."""
-    images = read_images(lists.images, report)
-    if not lists.categories:
-        used = list(dict.fromkeys(shown(entry.get("category_id")) for entry in lists.annotations))
-        report.refuse(
-            "no_categories",
-            f'there are no "categories"; list a name for each id that annotations have ({shorten_list(used)}), such as '
-            '{"id": 1, "name": "cup"}',
-        )
-    categories, category_index, labels = read_categories(lists.categories, report)
-    annotations = read_annotations(lists, images, category_index, labels, report)
+    images, categories, annotations = read_entries(lists, report)
     raw = RawSplit(
         categories,
         images.ids,
@@ -67,6 +64,22 @@ def read_coco(lists: CocoLists, folders: list[Path], root: Path, report: SplitRe
         _annotation_names(lists),
     )
     return _join_repeated_images(raw, report)
+
+
+def read_entries(lists: CocoLists, report: SplitReport) -> tuple[ImageColumns, tuple[Category, ...], AnnotationColumns]:
+    """The lists as arrays. Image files are not looked for."""
+    images = read_images(lists.images, report)
+    categories, category_index, labels = read_categories(lists.categories, report)
+    if lists.categories:
+        return images, categories, read_annotations(lists, images, category_index, labels, report)
+    used = list(dict.fromkeys(shown(entry.get("category_id")) for entry in lists.annotations))
+    report.refuse(
+        "no_categories",
+        f'there are no "categories"; list a name for each id that annotations have ({shorten_list(used)}), such as '
+        '{"id": 1, "name": "cup"}',
+    )
+    without = replace(lists, annotations=[], annotation_numbers=[])
+    return images, categories, read_annotations(without, images, category_index, labels, report)
 
 
 def relative_name(file: Path, root: Path) -> str:

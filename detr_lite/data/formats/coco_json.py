@@ -45,7 +45,9 @@ def read_lists(file: Path, name: str, report: SplitReport) -> CocoLists:
     """
     content = read_lean(file, name)
     if "annotations" not in content or content["annotations"] is None:
-        report.note("no_annotations", 'there are no "annotations": all images are read as without objects')
+        report.refuse(
+            "no_annotations", 'it has no "annotations"; add them, or "annotations": [] if no image has an object'
+        )
     images, _ = _entries(content, "images", name, report)
     report.totals["image"] = len(images) + report.skipped["image"]
     annotations, numbers = _entries(content, "annotations", name, report)

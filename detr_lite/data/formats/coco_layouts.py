@@ -4,8 +4,9 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
+from detr_lite.data.folder_listing import FolderListing
 from detr_lite.data.formats.json_file import read_beginning
 from detr_lite.data.split_names import split_of, split_of_path, words_of
 
@@ -18,7 +19,10 @@ OTHER_TASKS = re.compile(r"^(captions|person_keypoints|panoptic|stuff|results|de
 
 IMAGE_FOLDERS = {"image", "images", "img", "imgs", "jpegimages", "data", "photos", "pictures", "frames"}
 
+ANNOTATION_FOLDERS = {"annotation", "annotations", "labels"}
+
 COCO_KEY = re.compile(r'"(images|annotations|categories)"\s*:\s*[\[{]')
+LABELME_KEY = re.compile(r'"shapes"\s*:')
 
 MAX_DEPTH = 4
 """Folders between the dataset folder and an annotation file."""
@@ -63,16 +67,17 @@ class CocoLayout:
         return list(dict.fromkeys([*beside, *sorted(own, key=likeliest), *general, file.parent, self.root]))
 
 
-def find_layout(root: Path) -> CocoLayout | None:
-    """The annotation files in a folder; None if there is none in COCO format.
-
-    Where `root` is itself a file, it is the only one, and its folder that of the dataset.
-    """
-    if root.is_file():
-        is_coco = root.suffix.lower() == ".json" and looks_like_coco(root)
-        return CocoLayout(root.parent, {"train": [root]}, list(_folders_below(root.parent))) if is_coco else None
-    folders = list(_folders_below(root))
-    candidates = [path for folder in folders for path in _coco_files(folder)]
+def find_layout(path: Path) -> CocoLayout | None:
+    """The annotation files in a dataset folder, or only that at `path`; None if there is none in COCO format."""
+    listing = FolderListing()
+    root = path if path.is_dir() else path.parent
+    if path != root and root.name.lower() in ANNOTATION_FOLDERS:
+        root = root.parent
+    folders = list(_folders_below(root, listing))
+    if path != root:
+        is_coco = path.suffix.lower() == ".json" and (USUAL_NAMES.match(path.stem) or looks_like_coco(path))
+        return CocoLayout(root, {split_of(path.stem) or "train": [path]}, folders) if is_coco else None
+    candidates = [path for folder in folders for path in _coco_files(folder, listing)]
     by_split: dict[str, list[Path]] = {}
     for path in candidates:
         by_split.setdefault(split_of_path(path, root), []).append(path)
@@ -94,36 +99,29 @@ def _preferred(files: list[Path]) -> list[Path]:
     return sorted(exact or usual)
 
 
-def _folders_below(root: Path) -> Iterator[Path]:
+def _folders_below(root: Path, listing: FolderListing) -> Iterator[Path]:
     """The folder and its subfolders, nearest first, without hidden ones and without following a link back."""
     pending = [(root, 0)]
     for number, (folder, depth) in enumerate(pending):
         yield folder
         if depth >= MAX_DEPTH or number >= MAX_FOLDERS:
             continue
-        try:
-            with os.scandir(folder) as entries:
-                names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        except OSError:
-            continue
         real = Path(os.path.realpath(folder))
-        for name in names:
-            below = Path(os.path.realpath(folder / name))
-            if below != real and below not in real.parents:
-                pending.append((folder / name, depth + 1))
+        for name, is_folder in sorted(listing.entries(str(folder)).items()):
+            if is_folder and not name.startswith("."):
+                below = Path(os.path.realpath(folder / name))
+                if below != real and below not in real.parents:
+                    pending.append((folder / name, depth + 1))
 
 
-def _coco_files(folder: Path) -> Iterator[Path]:
+def _coco_files(folder: Path, listing: FolderListing) -> Iterator[Path]:
     """JSON files of a folder that are in COCO format, or have a name that only such files have."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.lower().endswith(".json"))
-    except OSError:
-        return
-    names = [name for name in names if not name.startswith(".") and not OTHER_TASKS.match(name)]
-    named = [name for name in names if USUAL_NAMES.match(PurePath(name).stem) or split_of(PurePath(name).stem)]
-    for name in named if len(names) > MAX_SNIFFED else names:
-        path = folder / name
+    entries = listing.entries(str(folder)).items()
+    paths = [folder / name for name, is_folder in sorted(entries) if not is_folder and name.lower().endswith(".json")]
+    paths = [path for path in paths if not path.name.startswith(".") and not OTHER_TASKS.match(path.name)]
+    if len(paths) > MAX_SNIFFED:
+        paths = [path for path in paths if USUAL_NAMES.match(path.stem) or split_of(path.stem)]
+    for path in paths:
         if path.is_file() and (USUAL_NAMES.match(path.stem) or looks_like_coco(path)):
             yield path
 
@@ -131,4 +129,4 @@ def _coco_files(folder: Path) -> Iterator[Path]:
 def looks_like_coco(file: Path) -> bool:
     """Whether a file begins as a COCO annotation file does; it need not be whole."""
     beginning = read_beginning(file)
-    return beginning.startswith("{") and '"shapes"' not in beginning and COCO_KEY.search(beginning) is not None
+    return beginning.startswith("{") and bool(COCO_KEY.search(beginning)) and not LABELME_KEY.search(beginning)

@@ -8,8 +8,9 @@ from math import nan
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 
-from detr_lite.data.formats.image_sizes import read_sizes
+from detr_lite.data.image_facts import inspect_images
 from detr_lite.data.image_names import resolve_images
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport, Unit
@@ -203,9 +204,8 @@ class SplitBuilder:
         is_needed = np.zeros(len(paths), dtype=bool)
         is_needed[relative] = True
         is_needed |= self._needs_all_sizes
-        places = np.flatnonzero(is_needed & ~(sizes_wh > 0).all(axis=1))
-        if len(places):
-            sizes_wh[places] = read_sizes([paths[place] for place in places.tolist()])
+        is_needed &= ~(sizes_wh > 0).all(axis=1) & np.array([bool(path) for path in paths], dtype=bool)
+        sizes_wh[is_needed] = _upright_sizes([path for path, need in zip(paths, is_needed, strict=True) if need])
 
     def _report(self, report: SplitReport, annotations: int) -> np.ndarray:
         """Hand the faults over; returns which annotations to keep."""
@@ -253,6 +253,14 @@ def reader_of(
         return parsed[split].build(report, classes)
 
     return read
+
+
+def _upright_sizes(paths: Sequence[str]) -> Float64[np.ndarray, "image 2"]:
+    """Width and height of each image with its EXIF orientation applied; NaN if it is unreadable."""
+    facts = inspect_images(paths)
+    is_sideways = facts.orientations[:, None] > 4
+    sizes_wh = np.where(is_sideways, facts.sizes_wh[:, ::-1], facts.sizes_wh)
+    return np.where(sizes_wh > 0, sizes_wh, nan)
 
 
 def _merge_repeated(paths: Sequence[str], names: Sequence[str], report: SplitReport) -> tuple[np.ndarray, list[int]]:

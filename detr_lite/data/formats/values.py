@@ -84,8 +84,8 @@ class IdIndex:
 
     def __init__(self, ids: Sequence[ImageId]) -> None:
         self._exact: dict[object, int] = {}
-        for place, id in enumerate(ids):
-            self._exact.setdefault(id, place)
+        for place, listed in enumerate(ids):
+            self._exact.setdefault(listed, place)
         self._plain: dict[object, int] = {}
         for exact, place in self._exact.items():
             plain = _plain(exact)

@@ -1,5 +1,6 @@
 """Datasets in YOLO's format: a text file for each image, with one object a line."""
 
+import re
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
@@ -14,6 +15,9 @@ from detr_lite.data.formats.yolo_layout import LabelFinder, YoloLayout, find_lay
 from detr_lite.structures import Category, DetrLiteError
 
 MAX_CLASSES = 100_000
+PLAIN = re.compile(r"(?:\d{1,5}(?:[ \t]\d+(?:\.\d+)?){4}\r?(?:\n|$))*")
+"""A file of boxes as all tools write them."""
+
 FURTHEST = 2.0
 """A center or a size beyond this many widths or heights is no share of the image but in pixels."""
 
@@ -122,10 +126,26 @@ class _LineReader:
         self.highest, self.lowest = -1, MAX_CLASSES
 
     def read(self, image: int, file: str, text: str) -> None:
+        if PLAIN.fullmatch(text) and self._read_plain(image, text):
+            return
         for number, line in enumerate(text.splitlines(), 1):
             if line.strip() and not line.lstrip().startswith("#"):
                 self.lines += 1
                 self._read_line(image, number, f"{file} line {number}", line)
+
+    def _read_plain(self, image: int, text: str) -> bool:
+        """Add all lines, several times as fast as one by one; returns whether there was nothing to be said of any."""
+        values = [float(word) for word in text.split()]
+        labels = [int(label) for label in values[::5]]
+        columns = [values[place::5] for place in (1, 2, 3, 4)]
+        is_named = self.names is None or self.names.keys() >= set(labels)
+        if not is_named or any(max(column, default=0.0) > FURTHEST for column in columns):
+            return False
+        for number, (label, x, y, w, h) in enumerate(zip(labels, *columns, strict=True), 1):
+            self.builder.add_object(image, label, (x - w / 2, y - h / 2, w, h), number, is_relative=True)
+        self.lines += len(labels)
+        self.lowest, self.highest = min((self.lowest, *labels)), max((self.highest, *labels))
+        return True
 
     def _read_line(self, image: int, number: int, entry: str, line: str) -> None:
         words, has_commas = _words(line)

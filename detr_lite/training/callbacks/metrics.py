@@ -115,6 +115,7 @@ class ProgressReporter(ProgressBar):
         self.best = -1.0
         self.latest = -1.0
         self._last_line = -math.inf
+        self._evaluating_since = -math.inf
 
     def disable(self) -> None:
         self._last_line = math.inf
@@ -130,15 +131,27 @@ class ProgressReporter(ProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now = time.monotonic()
-        is_due = now - self._last_line >= (0.5 if self.bar is not None else self.line_seconds)
-        if trainer.is_global_zero and is_due:
-            self._last_line = now
+        if trainer.is_global_zero and self._is_due(self._last_line):
+            self._last_line = time.monotonic()
             self._show(self._describe(trainer))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluating_since = time.monotonic()
         if self.bar is not None:
             self._show("evaluating")
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        # Without a terminal an evaluation has lines only if it lasts longer than the time between two.
+        if trainer.is_global_zero and self._is_due(max(self._last_line, self._evaluating_since)):
+            self._last_line = time.monotonic()
+            self._show(f"evaluating: batch {batch_idx + 1:,} of {sum(trainer.num_val_batches):,}")
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Callbacks are called before the module, which computes the metrics now.
+        if self.bar is not None:
+            self._show("evaluating: comparing the detections with the ground truth")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.latest = float(trainer.callback_metrics["AP"])
@@ -147,6 +160,8 @@ class ProgressReporter(ProgressBar):
             ap50 = float(trainer.callback_metrics["AP50"])
             duration = format_duration(self.progress.seconds)
             scores = f"AP {self.latest:.3f}, AP50 {ap50:.3f}" if self.latest >= 0 else "no AP without objects"
+            if "APmax" in trainer.callback_metrics:
+                scores += f", APmax {float(trainer.callback_metrics['APmax']):.3f}"
             line = f"{duration}  step {trainer.global_step}: {scores}"
             logger.info(line)
 
@@ -174,6 +189,10 @@ class ProgressReporter(ProgressBar):
             f"epoch {trainer.current_epoch} step {trainer.global_step}  loss {losses.get('loss', math.nan):.2f} "
             f"({parts}){scores}  {format_duration(self.progress.seconds_left)} left"
         )
+
+    def _is_due(self, last: float) -> bool:
+        """Whether it is time for a line, or to change the bar, if it last was at the time `last`."""
+        return time.monotonic() - last >= (0.5 if self.bar is not None else self.line_seconds)
 
     def _show(self, text: str) -> None:
         if self.bar is None:

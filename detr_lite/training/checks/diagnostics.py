@@ -157,11 +157,12 @@ class TrainingDiagnostics(Callback):
         # While AP is about as good as ever, a higher loss is no harm.
         is_worse = self._latest_AP50 < 0.9 * self._best_AP50 or self._best_AP50 < ZERO_AP50
         if self._high_since is not None and step - self._high_since >= RISEN_STEPS and is_worse:
+            is_ranked = self._best_AP50 >= 0  # else no checkpoint is known to be better than another
+            remedy = "continue from the best checkpoint with --model.init_from" if is_ranked else "train anew"
             self._report(
                 "rising loss",
                 f"step {step:,}: the loss has been rising, from {self._lowest:.3g} to {now:.3g}; the learning rate is "
-                f"probably too high by now: {self.rate.remedy}, and continue from the best checkpoint with "
-                "--model.init_from",
+                f"probably too high by now: {self.rate.remedy}, and {remedy}",
             )
 
     def read_evaluation(self, step: int, AP50: float, detections: Mapping[int, Detections]) -> None:  # noqa: N803

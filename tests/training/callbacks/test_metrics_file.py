@@ -1,6 +1,7 @@
 """What a run writes while it goes, with a stand-in for the trainer."""
 
 import csv
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -157,6 +158,76 @@ def test_on_a_terminal_there_is_one_bar(
     assert last.startswith("100% |")
     assert "step 2" in last
     assert "AP 0.250 (best 0.250)" in last
+
+
+def evaluate_batches(reporter: ProgressReporter, trainer: Any, count: int) -> None:
+    trainer.num_val_batches = [count]
+    reporter.on_validation_start(trainer, MODULE)
+    for index in range(count):
+        reporter.on_validation_batch_end(trainer, MODULE, None, None, index, 0)
+    reporter.on_validation_epoch_end(trainer, MODULE)
+
+
+def test_only_a_long_evaluation_has_lines(
+    progress: TrainingProgress, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch takes ten seconds."""
+    now = 0.0
+
+    def tick() -> float:
+        nonlocal now
+        now += 5.0
+        return now
+
+    monkeypatch.setattr("detr_lite.training.callbacks.metrics.time.monotonic", tick)
+    reporter = ProgressReporter(progress, line_seconds=1000.0)
+    evaluate_batches(reporter, trainer_at(1), 50)
+    assert capsys.readouterr() == ("", "")
+    evaluate_batches(reporter, trainer_at(1), 1500)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1500 * 5 // 1005
+    assert lines[0] == " 25%  evaluating: batch 200 of 1,500"
+    reporter.disable()
+    other = trainer_at(1)
+    other.is_global_zero = False
+    for each, by in ((reporter, trainer_at(1)), (ProgressReporter(progress, line_seconds=0.0), other)):
+        evaluate_batches(each, by, 500)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_evaluation_moves_the_bar_of_a_terminal(
+    progress: TrainingProgress, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = ProgressReporter(progress)
+    reporter.is_terminal = True
+    reporter.on_train_start(trainer_at(0), MODULE)
+    monkeypatch.setattr("detr_lite.training.callbacks.metrics.time.monotonic", count(0.0).__next__)
+    evaluate_batches(reporter, trainer_at(1), 3)
+    out, err = capsys.readouterr()
+    assert out == ""
+    shown = [part.split("| ")[-1].strip() for part in err.split("\r")]
+    expected = [
+        "evaluating",
+        *(f"evaluating: batch {number} of 3" for number in (1, 2, 3)),
+        "evaluating: comparing the detections with the ground truth",
+    ]
+    assert [text for text in shown if "evaluating" in text] == expected
+    reporter.on_train_end(trainer_at(1), MODULE)
+
+
+def test_ap_without_cocos_limit_and_no_ap_at_all_are_told(
+    progress: TrainingProgress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reporter = ProgressReporter(progress, line_seconds=0.0)
+    crowded = trainer_at(2, **dict.fromkeys(METRICS, 0.25), APmax=0.875)
+    reporter.on_validation_end(crowded, MODULE)
+    assert capsys.readouterr().out == "0:30  step 2: AP 0.250, AP50 0.250, APmax 0.875\n"
+    empty = ProgressReporter(progress, line_seconds=0.0)
+    empty.on_validation_end(evaluated(2, -1.0), MODULE)
+    step_to(empty, trainer_at(3))
+    out = capsys.readouterr().out
+    assert "step 2: no AP without objects" in out
+    assert "best" not in out
 
 
 def test_only_the_first_rank_speaks(progress: TrainingProgress, capsys: pytest.CaptureFixture[str]) -> None:
