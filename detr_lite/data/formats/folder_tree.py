@@ -5,6 +5,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from detr_lite.data import split_names
@@ -51,7 +52,7 @@ class FolderTree:
         found = [path for suffix in suffixes for path in self.by_suffix.get(suffix, ())]
         return found if self.chosen is None else [path for path in found if path == self.chosen]
 
-    @property
+    @cached_property
     def images(self) -> list[str]:
         return sorted(path for suffix in IMAGE_SUFFIXES for path in self.by_suffix.get(suffix, ()))
 
