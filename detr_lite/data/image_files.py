@@ -14,6 +14,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from detr_lite.data.libtiff import silence_libtiff
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of, shown
 
@@ -137,6 +138,7 @@ def load_stored(image: Image.Image) -> tuple[Image.Image, int]:
     if not isinstance(image, TiffImageFile):
         image.load()  # before the orientation, which may stand behind the pixels
         return image, orientation_of(image)
+    silence_libtiff()
     orientation = orientation_of(image)
     image.load()
     if orientation_of(image) != orientation:  # Pillow has made it upright

@@ -70,6 +70,20 @@ def test_kinds_of_files(tmp_path: Path, name: str, as_thumbnail: bool) -> None:
     assert outcome(tmp_path / name, as_thumbnail) == expected
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "tiff_deflate", "packbits"])
+def test_damaged_tiff_files_write_nothing_on_stderr(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], compression: str
+) -> None:
+    content = bytearray(encoded(photograph(), "TIFF", compression=compression))
+    content[200:2000] = np.random.default_rng(0).bytes(1800)
+    path = tmp_path / "a.tif"
+    path.write_bytes(content)
+    outcome(path)
+    if compression in ("tiff_lzw", "tiff_deflate"):  # the others make something of any bytes
+        assert outcome(path) == "unreadable_image"
+    assert capfd.readouterr().err == ""
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "link.jpg").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "pipe.jpg")
