@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_lite.data import image_files
+from detr_lite.data import jpeg_end
 from detr_lite.data.image_files import (
-    MAX_LOST_PIXELS,
     UnreadableImageError,
     decoding_bytes,
     orientation_of,
@@ -139,7 +138,7 @@ def test_a_jpeg_that_is_cut_anywhere_is_read_only_with_its_pixels(tmp_path: Path
         assert found == outcome(path, as_thumbnail=True)
         if found in ("complete", "incomplete"):
             lost = (np.abs(np.asarray(load_image(path)).astype(int) - whole).max(axis=2) > 2).sum()
-            assert lost <= min(1.5 * MAX_LOST_PIXELS, 0.1 * whole[..., 0].size), cut
+            assert lost <= min(1.5 * jpeg_end.MAX_LOST_PIXELS, 0.1 * whole[..., 0].size), cut
         assert found not in ("complete", "incomplete") or cut > 0.9 * end
 
 
@@ -173,7 +172,7 @@ def test_a_large_jpeg_without_its_last_bytes_counts_as_truncated(
 ) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(BASELINE[:-6])
-    monkeypatch.setattr(image_files, "MAX_COMPLETED_PIXELS", 160 * 120 - 1)
+    monkeypatch.setattr(jpeg_end, "MAX_COMPLETED_PIXELS", 160 * 120 - 1)
     assert outcome(path) == "truncated_image"
 
 
