@@ -157,6 +157,16 @@ def test_half_a_marker_at_the_end(tmp_path: Path) -> None:
     assert outcome(path) == "incomplete"
 
 
+@pytest.mark.parametrize(
+    ("kind", "marker"), [("restart markers", b"\xff\xd3"), ("progressive", b"\xff\xc4"), ("progressive", b"\xff\xda")]
+)
+def test_a_cut_between_the_parts_of_a_jpeg_is_no_lost_end(tmp_path: Path, kind: str, marker: bytes) -> None:
+    """The pixels of what is there do not depend on what follows it, but that is not the whole image."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(JPEGS[kind][: JPEGS[kind].rindex(marker)])
+    assert outcome(path) == "truncated_image"
+
+
 def test_a_scan_of_one_color_is_not_the_image(tmp_path: Path) -> None:
     """The brightness alone, in a scan of its own; the scans of the other two channels are missing."""
     path = tmp_path / "a.jpg"
