@@ -28,7 +28,7 @@ def check_annotations(raw: RawSplit, report: SplitReport, is_training: bool) -> 
     raw = _visible(raw, report, is_training)
     raw = _with_areas(raw, report)
     raw = _distinct(raw, report)
-    if is_training and not is_garbage(report):
+    if is_training:
         _refuse_without_objects(raw, report)
     return raw
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_lite.config import Config, write_config
+from detr_lite.config import Config, read_config, write_config
 from detr_lite.data.dataset import DetectionDataset
 from detr_lite.structures import DetrLiteError
+from detr_lite.training.run import train
 from tests.data.cases.test_case_wholes import (
     NOTHING,
     boxes_between_0_and_1,
@@ -24,6 +25,9 @@ from tests.helpers.case_data import CaseData
 from tests.helpers.run_files import rows_of
 
 Tool = Callable[..., Any]
+
+BRIEF = {"max_epochs": 1, "num_evaluations": 1}
+"""Trainer settings."""
 
 
 @pytest.fixture
@@ -40,12 +44,13 @@ def settings(tiny_config: Config, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
-def trained(run_tool: Tool, settings: Callable[..., Path], sound_data: Path, tmp_path: Path) -> Path:
-    """The checkpoint of a run on the sound dataset."""
-    ended = run_tool("train", "--config", settings(sound_data), "--run_dir", tmp_path / "sound_run")
-    assert ended.code == 0, ended
-    return tmp_path / "sound_run" / "checkpoints" / "best.ckpt"
+@pytest.fixture(scope="module")
+def trained(tiny_file: Path, sound_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run of one epoch on the sound dataset."""
+    folder = tmp_path_factory.mktemp("runs") / "sound"
+    words = ["--config", str(tiny_file), "--data.root", str(sound_data), "--run_dir", str(folder)]
+    train(read_config([*words, "--trainer.max_epochs", "1", "--trainer.num_evaluations", "1"]))
+    return folder / "checkpoints" / "best.ckpt"
 
 
 @pytest.mark.parametrize("words", [[], ["--overfit_check"]], ids=["train", "overfit check"])
@@ -77,26 +82,24 @@ def test_without_objects_in_validation_best_is_last_and_nothing_stops_early(
     run_tool: Tool, spoil: Callable[..., Path], settings: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = spoil(lambda data: data.val.update(annotations=[]))
-    file = settings(root, trainer={"max_epochs": 6, "num_evaluations": 6, "patience": 1})
+    file = settings(root, trainer={"max_epochs": 3, "num_evaluations": 3, "patience": 1})
     ended = run_tool("train", "--config", file, "--run_dir", tmp_path / "run")
     assert ended.code == 0, ended
-    before, _, _ = ended.out.partition("training ")
-    said = [line for line in before.splitlines() if "no objects" in line]
-    assert said, "before the first step"
-    assert "best" in said[0]
-    assert "last" in said[0]
+    before, _, _ = ended.out.partition("step 2:")
+    (said,) = [line for line in before.splitlines() if "has no objects, so there is no AP" in line]
+    assert "best.ckpt will be the checkpoint of the last evaluation" in said
     steps = {
         name: torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
         for name in ("best", "last")
     }
-    assert steps == {"best": 12, "last": 12}
+    assert steps == {"best": 6, "last": 6}
     assert "stopped early" not in ended.out
 
 
 def test_too_few_queries_are_said(
     run_tool: Tool, sound_data: Path, settings: Callable[..., Path], tmp_path: Path
 ) -> None:
-    file = settings(sound_data, model={"num_queries": 1})
+    file = settings(sound_data, model={"num_queries": 1}, trainer=BRIEF)
     ended = run_tool("train", "--config", file, "--run_dir", tmp_path / "run")
     assert ended.code == 0, ended
     assert "an image holds 2 objects but there are 1 queries: not all can be found" in ended.out
@@ -105,7 +108,7 @@ def test_too_few_queries_are_said(
 def test_half_precision_on_a_processor_trains_to_finite_losses(
     run_tool: Tool, sound_data: Path, settings: Callable[..., Path], tmp_path: Path
 ) -> None:
-    file = settings(sound_data, trainer={"precision": "16-mixed"})
+    file = settings(sound_data, trainer={"precision": "16-mixed", **BRIEF})
     ended = run_tool("train", "--config", file, "--run_dir", tmp_path / "run")
     assert ended.code == 0, ended
     assert all(np.isfinite(float(row["loss"])) for row in rows_of(tmp_path / "run") if row["loss"])
@@ -168,12 +171,12 @@ def test_a_run_goes_on_after_an_image_was_replaced(
 ) -> None:
     """The file becomes unreadable after all files were checked, as on a failing disk."""
     root, folder = spoil(lambda data: None), tmp_path / "run"
-    words = ("--config", settings(root, trainer={"max_epochs": 4}), "--run_dir", folder)
+    words = ("--config", settings(root, trainer={"max_epochs": 2}), "--run_dir", folder)
     load, loads = DetectionDataset._load, []
 
     def load_or_fail(self: DetectionDataset, index: int) -> Any:
         loads.append(index)
-        if len(loads) > 20:
+        if len(loads) > 14:
             raise DetrLiteError(f"{self.images[index].path}: not readable as an image; replace the file")
         return load(self, index)
 
@@ -190,7 +193,7 @@ def test_a_run_goes_on_after_an_image_was_replaced(
     ended = run_tool("train", *words, "--resume")
     assert ended.code == 0, ended
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert content["global_step"] == 8
+    assert content["global_step"] == 4
 
 
 @pytest.mark.slow
@@ -201,7 +204,7 @@ def test_two_processes_share_one_image(
         for content in data.both:
             content["images"], content["annotations"] = content["images"][:1], content["annotations"][:2]
 
-    file = settings(spoil(one_image), trainer={"devices": 2}, data={"batch_size": 1})
+    file = settings(spoil(one_image), trainer={"devices": 2, **BRIEF}, data={"batch_size": 1})
     ended = run_tool("train", "--config", file, "--run_dir", tmp_path / "run")
     assert ended.code == 0, ended
     assert json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
