@@ -23,6 +23,10 @@ MAX_SKIPPED = 0.1
 """Share of a split's images, or of its annotations, that may be skipped before the split is refused."""
 
 
+MAX_SHOWN = 300
+"""Characters of an entry in a line of the log."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One kind of fault in one split."""
@@ -40,7 +44,8 @@ class Finding:
         """For the log: the text, and the count with the first entries."""
         if not self.entries:
             return self.text
-        return f"{self.text}: {self.count:,} ({shorten_list(self.entries, limit)})"
+        first = [entry if len(entry) <= MAX_SHOWN else f"{entry[:MAX_SHOWN]} ..." for entry in self.entries[:limit]]
+        return f"{self.text}: {self.count:,} ({shorten_list([*first, *self.entries[limit:]], limit)})"
 
 
 @dataclass
