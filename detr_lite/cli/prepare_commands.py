@@ -104,6 +104,7 @@ def merge(sources: Sequence[Path], output: Path, options: Options) -> None:
         missing = [name for name in names if name not in splits]
         if missing:
             logger.info(f"{key}: has no images for {shorten_list(missing)}")
+    _warn_of_copies(joined)
     write_output(joined, output, sources, options)
 
 
@@ -189,6 +190,19 @@ def unlabeled_classes(sources: Mapping[str, Mapping[str, RawSplit]]) -> list[str
                 "classes"
             )
     return lines
+
+
+def _warn_of_copies(splits: Mapping[str, RawSplit]) -> None:
+    """Of images that stand in two splits, as where one dataset has for validation what another one has for training."""
+    places = [(name, each.names[image]) for name, each in splits.items() for image in range(len(each.names))]
+    copies = same_files([path for each in splits.values() for path in each.paths])
+    shared = [[places[place] for place in each] for each in copies if len({places[place][0] for place in each}) > 1]
+    if shared:
+        examples = [" = ".join(f"{split}/{name}" for split, name in each) for each in shared]
+        logger.warning(
+            f"files that stand in two splits: {len(shared):,} ({shorten_list(examples, 3)}). Results on them look "
+            "better than they are: divide the merged dataset anew with the command split"
+        )
 
 
 def _labeled(splits: dict[str, RawSplit]) -> dict[str, RawSplit]:

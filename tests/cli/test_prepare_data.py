@@ -234,12 +234,24 @@ def test_merge(prepare: Callable[..., str], source: Path, own_data: Path, tmp_pa
     assert {"tiny_000.png", "renamed_000.png"} <= {*images_of(tmp_path / "out")["train"]}
 
 
+def test_merge_warns_of_images_in_two_splits(prepare: Callable[..., str], own_data: Path, tmp_path: Path) -> None:
+    """The second dataset has the first one's validation images for training."""
+    other = tmp_path / "other"
+    (other / "annotations").mkdir(parents=True)
+    shutil.copytree(own_data / "val", other / "train")
+    shutil.copy(own_data / "annotations/instances_val.json", other / "annotations/instances_train.json")
+    for image in (own_data / "train").iterdir():  # which are alike in both splits
+        image.write_bytes(image.read_bytes() + b"x")
+    out = prepare("merge", own_data, other, tmp_path / "out")
+    assert "warning: files that stand in two splits: 5 (train/other_000.png = val/000.png, " in out
+
+
 def test_merge_warns_of_nothing_where_all_is_labeled(
     prepare: Callable[..., str], source: Path, own_data: Path, tmp_path: Path
 ) -> None:
     (own_data / "annotations/instances_val.json").unlink()
     out = prepare("merge", source, own_data, tmp_path / "out")
-    assert "warning" not in out
+    assert "has an object of" not in out
     assert "own_data: has no images for val" in out
     assert [len(each) for each in images_of(tmp_path / "out").values()] == [16, 5]
 
