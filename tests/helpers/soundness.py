@@ -8,7 +8,7 @@ from detr_lite.data.images import load_image
 from detr_lite.data.records import Split, split_arrays, split_from_arrays
 from detr_lite.text import STEERS
 
-MAX_LENGTH = 5000
+MAX_LENGTH = 10_000
 """Characters in a message."""
 
 
