@@ -41,7 +41,7 @@ def command_lines(text: str) -> list[list[str]]:
 
 
 def tool_and_options(words: list[str]) -> tuple[str, list[str]] | None:
-    """The tool (with a benchmark's subcommand) that a command line runs, and the options that it gets."""
+    """The tool (with its subcommand, if it has several) that a command line runs, and the options that it gets."""
     for place, word in enumerate(words):
         rest = words[place + 1 :]
         if word == "detr-lite":
@@ -50,10 +50,10 @@ def tool_and_options(words: list[str]) -> tuple[str, list[str]] | None:
             tool = "train"
         elif found := re.fullmatch(r"tools/(\w+)\.py", word):
             tool = found[1]
-            if tool == "benchmark":
-                tool, rest = f"benchmark {rest[0]}", rest[1:]
         else:
             continue
+        if tool in ("benchmark", "prepare_data"):
+            tool, rest = f"{tool} {rest[0]}", rest[1:]
         return tool, [option.split("=")[0] for option in rest if option.startswith("--")]
     return None
 

@@ -20,7 +20,7 @@ from detr_lite.data.report import SplitReport
 from detr_lite.data.thumbnails import read_thumbnails
 from detr_lite.errors import DetrLiteError
 from detr_lite.evaluation.label_errors import find_label_errors
-from detr_lite.text import printable
+from detr_lite.text import printable, shorten_list
 from detr_lite.training.auto import choose_sizes
 from detr_lite.viz.doctor.duplicates import Repeats, repeated_groups, shared_groups
 from detr_lite.viz.doctor.groups import fault_groups, label_groups, odd_groups, rare_classes
@@ -48,7 +48,8 @@ class Examined:
 def examine_all(root: Path, reading: Reading) -> Examined:
     """All splits of a dataset. Errors: a folder that is no dataset of a known format."""
     source = find_source(root)
-    names = ["train", "val", *(name for name in source.splits if name not in ("train", "val"))]
+    names = [name for name in ("train", "val", *source.splits) if name in source.splits or "train" in source.splits]
+    names = list(dict.fromkeys(names))
     unreadable: dict[str, str] = {}
     for name in names:
         try:
@@ -103,6 +104,10 @@ def _faults(examined: Examined) -> list[Group]:
         Group("unreadable", "mend", "Annotations that cannot be read", name, _sentence(reason))
         for name, reason in examined.unreadable.items()
     ]
+    if "train" not in examined.source.splits:
+        found = shorten_list(list(examined.source.splits))
+        text = f"There is no training split, only {found}. To train, name one of them train."
+        groups.append(Group("no_training_split", "mend", "No training split", "", text))
     for name, split in examined.splits.items():
         groups += fault_groups(name, split.report, examined.raws[name])
     return groups

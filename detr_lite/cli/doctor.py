@@ -69,8 +69,9 @@ def doctor(
     for level, (heading, sign) in LEVELS.items():
         for group in checkup.ordered():
             if group.level == level and level != "fine":
+                where = f", {group.where}" if group.where else ""
                 count = "" if group.count is None else f": {group.count:,}"
-                print(printable(f"  {sign} {heading.lower()}: {group.title.lower()}, {group.where}{count}"))
+                print(printable(f"  {sign} {heading.lower()}: {group.title.lower()}{where}{count}"))
     if fix is not None:
         changed = write_mended(fix, data, examined.splits, examined.raws, overwrite)
         entries = f"{changed:,} {'entry' if changed == 1 else 'entries'}"

@@ -60,7 +60,7 @@ def split_changes(split: Split, raw: RawSplit) -> list[dict[str, Any]]:
     """For each kind of repair or omission all its entries, with what they were and what became of them.
 
     `before` and `after` have the annotation's bbox and category, or the image's width and height; `after` is null
-    where the entry was left out.
+    where the entry was left out. Entries that a reader could make nothing of have no `before`.
     """
     findings = [finding for finding in split.report.findings if finding.action in ("repaired", "skipped")]
     places = find_places(raw, {entry for finding in findings for entry in finding.entries})
@@ -70,7 +70,7 @@ def split_changes(split: Split, raw: RawSplit) -> list[dict[str, Any]]:
     def change(finding: Finding, entry: str) -> dict[str, Any]:
         place = places.get(entry)
         if place is None:
-            return {"entry": entry}
+            return {"entry": entry, **({"after": None} if finding.action == "skipped" else {})}
         before, after = _values(split, raw, place, object_of, image_of)
         return {"entry": entry, "image": printable(raw.names[place.image]), "before": before, "after": after}
 
@@ -129,8 +129,8 @@ def _readable(root: Path, changes: Mapping[str, list[dict[str, Any]]], refused: 
 
 
 def _arrow(change: dict[str, Any]) -> str:
-    if "before" not in change:
+    if "after" not in change:
         return ""
-    before, after = change["before"], change["after"]
+    before, after = change.get("before"), change["after"]
     shown = "left out" if after is None else ", ".join(f"{key} {value}" for key, value in after.items())
-    return f": {', '.join(f'{key} {value}' for key, value in before.items())} -> {shown}"
+    return f": {', '.join(f'{key} {value}' for key, value in before.items())} -> {shown}" if before else f": {shown}"

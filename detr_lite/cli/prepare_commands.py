@@ -1,21 +1,23 @@
 """What `detr-lite prepare-data` does with the datasets that its command line names."""
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detr_lite.cli.prepared_data import Options, check_classes, class_names, read_source, write_output
+from detr_lite.cli.prepared_data import Options, check_classes, check_source, class_names, read_source, write_output
 from detr_lite.data.editing import join_splits, keep_classes, objects_per_class, rename_classes
 from detr_lite.data.formats.new_dataset import check_new
 from detr_lite.data.image_files import Orientation
-from detr_lite.data.partition import GroupBy, divide, group_images
+from detr_lite.data.near_duplicates import same_files
+from detr_lite.data.partition import GroupBy, divide, group_images, join_groups
 from detr_lite.data.reading import Reading, read_stored
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import OnFault
 from detr_lite.data.subset import choose_images
 from detr_lite.errors import DetrLiteError
 from detr_lite.io import atomic_write
-from detr_lite.text import shorten_list
+from detr_lite.text import command_line, shorten_list
 
 logger = logging.getLogger(__name__)
 
@@ -36,19 +38,25 @@ def split(
     if len(shares) < 2 or shares["train"] < 1e-9:
         raise DetrLiteError(f"--val {val:g} --test {test:g} leave no two splits; together they must be between 0 and 1")
     check_new(output, [source], options.overwrite)
-    stored = read_source(source, options)
+    stored = _labeled(read_source(source, options))
     whole = join_splits(stored)
     if by == "image" and group is None:
         groups = group_images(whole.names)
         _advise_groups(stored)
     else:  # by the names in each split: frames of one film may stand in several
         groups = [each for part in stored.values() for each in group_images(part.names, by, group)]
+    copies = same_files(whole.paths)
+    if copies:
+        names = [whole.names[place] for places in copies for place in places]
+        logger.info(f"copies of the same file stay together: {len(names):,} ({shorten_list(names, 3)})")
+    groups = join_groups(groups, copies)
     part = divide(whole, groups, list(shares.values()), seed)
     divided = {name: whole.keep_images(part == place) for place, name in enumerate(shares)}
     if by != "image" or group is not None:
         for place, name in enumerate(shares):
             mine = {each for each, there in zip(groups, part.tolist(), strict=True) if there == place}
-            logger.info(f"{name}: {len(mine):,} of {len({*groups}):,} groups ({shorten_list(sorted(mine), 3)})")
+            shown = [each.removeprefix("./") for each in sorted(mine)]
+            logger.info(f"{name}: {len(mine):,} of {len({*groups}):,} groups ({shorten_list(shown, 3)})")
     write_output(divided, output, [source], options)
 
 
@@ -96,6 +104,7 @@ def merge(sources: Sequence[Path], output: Path, options: Options) -> None:
         missing = [name for name in names if name not in splits]
         if missing:
             logger.info(f"{key}: has no images for {shorten_list(missing)}")
+    _warn_of_copies(joined)
     write_output(joined, output, sources, options)
 
 
@@ -127,6 +136,7 @@ def stats(source: Path, json: Path | None, on_fault: OnFault, orientation: Orien
 
     from detr_lite.data.statistics import split_statistics
 
+    check_source(source)
     splits = read_stored(source, Reading(on_fault, orientation))
     content = {}
     for name, each in splits.items():
@@ -139,6 +149,8 @@ def stats(source: Path, json: Path | None, on_fault: OnFault, orientation: Orien
             logger.info(line)
         for line in each.report.refusals():
             logger.warning(f"{each.report.source}: training refuses it: {line}")
+    if not any(each.report.findings for each in splits.values()):
+        logger.info("no faults were found")
     if json is not None:
         atomic_write(json, lambda file: file.write(f"{dumps(content, indent=2)}\n".encode()), durable=False)
         logger.info(f"wrote {json}")
@@ -152,7 +164,7 @@ def download(
 
     splits = list(dict.fromkeys(splits))
     download_coco(folder, splits, year, (server or SERVER).rstrip("/"), keep=not remove_archives)
-    logger.info(f"{folder} is ready: detr-lite train --data.root {folder}")
+    logger.info(f"{folder} is ready: {command_line('train')} --data.root {shlex.quote(str(folder))}")
 
 
 def unlabeled_classes(sources: Mapping[str, Mapping[str, RawSplit]]) -> list[str]:
@@ -178,6 +190,30 @@ def unlabeled_classes(sources: Mapping[str, Mapping[str, RawSplit]]) -> list[str
                 "classes"
             )
     return lines
+
+
+def _warn_of_copies(splits: Mapping[str, RawSplit]) -> None:
+    """Of images that stand in two splits, as where one dataset has for validation what another one has for training."""
+    places = [(name, each.names[image]) for name, each in splits.items() for image in range(len(each.names))]
+    copies = same_files([path for each in splits.values() for path in each.paths])
+    shared = [[places[place] for place in each] for each in copies if len({places[place][0] for place in each}) > 1]
+    if shared:
+        examples = [" = ".join(f"{split}/{name}" for split, name in each) for each in shared]
+        logger.warning(
+            f"files that stand in two splits: {len(shared):,} ({shorten_list(examples, 3)}). Results on them look "
+            "better than they are: divide the merged dataset anew with the command split"
+        )
+
+
+def _labeled(splits: dict[str, RawSplit]) -> dict[str, RawSplit]:
+    """Without splits that have no objects, such as a test split whose annotations are kept secret."""
+    labeled = {name: each for name, each in splits.items() if len(each.labels)}
+    for name in splits:
+        if name not in labeled:
+            logger.warning(f"{name}: has no objects, so that its images are left out: they are probably not labeled")
+    if not labeled:
+        raise DetrLiteError("there is no object in any split; label some images first")
+    return labeled
 
 
 def _advise_groups(splits: Mapping[str, RawSplit]) -> None:

@@ -35,7 +35,7 @@ RENAME = """Gives classes new names. Several with the same new name become one c
 left out, and their images stay."""
 
 STATS = """Counts images, objects and classes of each split, with the sizes of boxes and images, and says what is wrong
-with the data: nothing is written."""
+with the data, which are only read."""
 
 DOWNLOAD = """Downloads COCO's images and boxes and unpacks them, ready for training with --data.root DIR. The sizes are
 told and compared with the free disk space before it starts. After an interruption the same command continues. COCO
@@ -61,13 +61,18 @@ def main(words: Sequence[str]) -> None:
 
 
 def _add_convert(subcommands: "Subcommands[CommandParser]") -> None:
-    convert = _add(subcommands, "convert", "to COCO or YOLO format", CONVERT)
+    convert = _add(subcommands, "to COCO or YOLO format", CONVERT, "convert photos photos_yolo --to yolo")
     _add_source_and_output(convert)
     _add_writing(convert, is_to_required=True)
 
 
 def _add_split(subcommands: "Subcommands[CommandParser]") -> None:
-    split = _add(subcommands, "split", "divide into training, validation and test images", SPLIT)
+    split = _add(
+        subcommands,
+        "divide into training, validation and test images",
+        SPLIT,
+        "split photos photos_split --val 0.2 --test 0.1 --by prefix",
+    )
     _add_source_and_output(split)
     split.add_argument("--val", type=float, default=0.2, metavar="SHARE", help="of the images (default: 0.2)")
     split.add_argument(
@@ -82,7 +87,9 @@ def _add_split(subcommands: "Subcommands[CommandParser]") -> None:
 
 
 def _add_subset(subcommands: "Subcommands[CommandParser]") -> None:
-    subset = _add(subcommands, "subset", "some of the images or classes", SUBSET)
+    subset = _add(
+        subcommands, "some of the images or classes", SUBSET, "subset photos photos_100 --images 100 --balanced"
+    )
     _add_source_and_output(subset)
     subset.add_argument("--images", type=int, metavar="N", help="number of training images (default: all)")
     subset.add_argument("--other_images", type=int, metavar="N", help="of each other split (default: all)")
@@ -94,14 +101,19 @@ def _add_subset(subcommands: "Subcommands[CommandParser]") -> None:
 
 
 def _add_merge(subcommands: "Subcommands[CommandParser]") -> None:
-    merge = _add(subcommands, "merge", "several datasets into one", MERGE)
+    merge = _add(subcommands, "several datasets into one", MERGE, "merge photos more_photos all_photos")
     merge.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="dataset folders, two or more")
     merge.add_argument("output", type=Path, metavar="OUTPUT", help="new folder")
     _add_writing(merge)
 
 
 def _add_rename(subcommands: "Subcommands[CommandParser]") -> None:
-    rename = _add(subcommands, "rename", "rename, join or drop classes", RENAME)
+    rename = _add(
+        subcommands,
+        "rename, join or drop classes",
+        RENAME,
+        "rename photos photos_renamed --classes lorry=truck van=truck --drop person",
+    )
     _add_source_and_output(rename)
     rename.add_argument("--classes", nargs="+", default=[], metavar="OLD=NEW", help="new names, such as lorry=truck")
     rename.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="classes to leave out")
@@ -109,25 +121,38 @@ def _add_rename(subcommands: "Subcommands[CommandParser]") -> None:
 
 
 def _add_stats(subcommands: "Subcommands[CommandParser]") -> None:
-    stats = _add(subcommands, "stats", "counts, sizes and faults", STATS)
+    stats = _add(subcommands, "counts, sizes and faults", STATS, "stats photos --json stats.json")
     stats.add_argument("source", type=Path, metavar="SOURCE", help="dataset folder")
     stats.add_argument("--json", type=Path, metavar="FILE", help="also write the counts and all faults to this file")
     _add_reading(stats)
 
 
 def _add_download(subcommands: "Subcommands[CommandParser]") -> None:
-    download = _add(subcommands, "download", "COCO from its server", DOWNLOAD)
+    download = _add(subcommands, "COCO from its server", DOWNLOAD, "download coco data/coco --splits val")
     download.add_argument("dataset", choices=["coco"], metavar="coco", help="the dataset")
     download.add_argument("folder", type=Path, metavar="DIR", help="where it goes")
-    splits = "train (19 GB with its archive twice that) and val (1 GB) (default: both)"
+    splits = "train (19 GB, and as much for its archive) and val (1 GB); default: both"
     download.add_argument("--splits", nargs="+", choices=["train", "val"], default=["train", "val"], help=splits)
     download.add_argument("--year", type=int, choices=[2017, 2014], default=2017, help="the release (default: 2017)")
     download.add_argument("--server", metavar="URL", help="a mirror with the same paths (default: COCO's own)")
     download.add_argument("--remove_archives", action="store_true", help="remove each archive once it is unpacked")
 
 
-def _add(subcommands: "Subcommands[CommandParser]", name: str, summary: str, description: str) -> CommandParser:
-    return subcommands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+def _add(subcommands: "Subcommands[CommandParser]", summary: str, description: str, example: str) -> CommandParser:
+    """A command under the first word of its example.
+
+    The usage has the folders first: an option of several words would take them for its own.
+    """
+    program, name = command_line("prepare-data"), example.split()[0]
+    places = {"merge": "SOURCE SOURCE ... OUTPUT", "stats": "SOURCE", "download": "coco DIR"}
+    return subcommands.add_parser(
+        name,
+        usage=f"{program} {name} {places.get(name, 'SOURCE OUTPUT')} [options]",
+        help=summary,
+        description=description,
+        epilog=f"example: {program} {example}",
+        allow_abbrev=False,
+    )
 
 
 def _add_source_and_output(parser: CommandParser) -> None:

@@ -49,6 +49,7 @@ class Options:
 
 
 def read_source(source: Path, options: Options) -> dict[str, RawSplit]:
+    check_source(source)
     splits = read_stored(source, options.reading)
     for line in describe_data(splits.values()):
         logger.info(line)
@@ -97,6 +98,12 @@ def _count_lines(splits: Mapping[str, RawSplit]) -> list[str]:
 
 def class_names(splits: Mapping[str, RawSplit]) -> list[str]:
     return list(dict.fromkeys(category.name for each in splits.values() for category in each.categories))
+
+
+def check_source(source: Path) -> None:
+    """In the words of this command, which has no --data.root."""
+    if not source.exists():
+        raise DetrLiteError(f"{source}: no such file or folder; give the dataset's folder")
 
 
 def check_classes(names: Iterable[str], splits: Mapping[str, RawSplit]) -> None:

@@ -19,7 +19,7 @@ class FolderListing:
         if folder not in self._entries:
             try:
                 with os.scandir(folder) as found:
-                    self._entries[folder] = {entry.name: _is_folder(entry) for entry in found}
+                    self._entries[folder] = {entry.name: leads_to_folder(entry) for entry in found}
             except (OSError, ValueError):  # also names that no file can have
                 self._entries[folder] = {}
         return self._entries[folder]
@@ -73,8 +73,9 @@ def spelling_key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry, or what it links to, is a folder; not a link to itself."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:
         return False

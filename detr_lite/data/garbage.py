@@ -1,8 +1,8 @@
 """Recognizes annotations that are wrong as a whole, such as corners in place of sizes.
 
 Every rule here was tried on the blood cells of BCCD, the circuit boards of DeepPCB and drawn datasets of many kinds
-(full-frame boxes, one centered object per image, aerial images, amodal boxes, fixed cameras; see the tests), where none
-of them may fire: to refuse an honest dataset is worse than to miss a fault, which may still show in the report's notes.
+(full-frame boxes, one centered object per image, aerial images, amodal boxes, fixed cameras; see the tests), of which
+none may be refused: that is worse than to miss a fault, which may still show in the report's notes.
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ def refuse_garbage(raw: RawSplit, report: SplitReport) -> None:
     """Refuse a split whose boxes as a whole cannot be what COCO calls boxes; note what only looks odd.
 
     Called before single annotations are judged; all sizes of images must be known. The first rule that applies is the
-    only one that speaks. Boxes between 0 and 1 are certain even where there is one box; every other rule asks for at
-    least 5 boxes, those without a proof for 20 or more.
+    only one that speaks. Boxes between 0 and 1 are certain even where there is one box; the other rules ask for 5 boxes
+    that leave their image, 20 boxes, or 10 images.
     """
     boxes = _judged(raw)
     if not len(boxes.boxes_xywh):

@@ -135,8 +135,7 @@ def _load(file: Path) -> dict[str, _Found]:
     if cached is None:
         return {}
     arrays, stored = cached
-    paths = PackedStrings([])
-    paths.bytes, paths.ends = arrays["path_bytes"], arrays["path_ends"]
+    paths = PackedStrings.of_arrays(arrays["path_bytes"], arrays["path_ends"])
     columns = (
         arrays[name].tolist() for name in ("sizes", "orientations", "problems", "depths", "incomplete", "stamps")
     )

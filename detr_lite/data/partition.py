@@ -1,4 +1,4 @@
-"""Divides the images of a dataset into parts: in given shares, whole groups together, every class in every part."""
+"""Divides the images of a dataset into parts: in given shares, groups whole, every class in every part if it can be."""
 
 import re
 from collections.abc import Sequence
@@ -9,14 +9,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.sparse import csc_matrix, csr_matrix
 
+from detr_lite.data.near_duplicates import series_of
 from detr_lite.data.records import RawSplit
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import shown
 
 GroupBy = Literal["image", "folder", "prefix"]
-
-ROBOFLOW_SUFFIX = re.compile(r"_(?:jpe?g|png|bmp|webp)\.rf\.[0-9A-Za-z]+$")
-"""What Roboflow appends to a name; its digits are not those of a frame."""
 
 
 def group_images(names: Sequence[str], by: GroupBy = "image", pattern: str | None = None) -> list[str]:
@@ -38,14 +36,30 @@ def group_images(names: Sequence[str], by: GroupBy = "image", pattern: str | Non
     folders = [PurePath(name).parent.as_posix() for name in names]
     if by == "folder":
         return folders
-    return [f"{folder}/{_prefix(PurePath(name).stem)}" for folder, name in zip(folders, names, strict=True)]
+    return [f"{folder}/{series_of(name)}" for folder, name in zip(folders, names, strict=True)]
+
+
+def join_groups(groups: Sequence[str], together: Sequence[Sequence[int]]) -> list[str]:
+    """The groups, of which those become one that hold images of one set in `together`, such as copies of one file."""
+    leader = {group: group for group in groups}
+
+    def lead(group: str) -> str:
+        while leader[group] != group:
+            leader[group] = group = leader[leader[group]]
+        return group
+
+    for images in together:
+        for image in images[1:]:
+            leader[lead(groups[image])] = lead(groups[images[0]])
+    return [lead(group) for group in groups]
 
 
 def divide(split: RawSplit, groups: Sequence[str], shares: Sequence[float], seed: int) -> Int64[np.ndarray, " image"]:
     """The part of each image, 0 .. parts - 1; images of one group are in one part.
 
     Groups are assigned class by class, the rarest first, each to the part that still needs most images of the class
-    (iterative stratification, Sechidis et al. 2011). A class with fewer groups than there are parts is in the first.
+    (iterative stratification, Sechidis et al. 2011), and groups are moved where a part then lacks a class. A class with
+    fewer groups than there are parts is in the first.
 
     Args:
         shares: of the images, one for each part; they sum to 1.
@@ -140,12 +154,6 @@ def _row(matrix: Any, row: int) -> tuple[np.ndarray, np.ndarray]:
     """Places and values of the entries in a row (of a csr matrix) or column (csc)."""
     entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
     return matrix.indices[entries], matrix.data[entries]
-
-
-def _prefix(stem: str) -> str:
-    stem = ROBOFLOW_SUFFIX.sub("", stem)
-    numbers = list(re.finditer(r"\d+", stem))
-    return stem[: numbers[-1].start()] if numbers else stem
 
 
 def _matches(names: Sequence[str], pattern: str) -> list[str]:

@@ -9,26 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_lite.data.cache import cache_file, file_stamps, load_cached, save_cached
+from detr_lite.data.cache import cache_file
 from detr_lite.data.checks import check_annotations
 from detr_lite.data.formats.recognize import Source, find_source
 from detr_lite.data.garbage import refuse_garbage
 from detr_lite.data.image_check import check_images
 from detr_lite.data.image_files import Orientation, pixel_limit
 from detr_lite.data.image_names import drop_missing
-from detr_lite.data.records import (
-    PackedStrings,
-    RawSplit,
-    Split,
-    common_orientation,
-    make_split,
-    split_arrays,
-    split_from_arrays,
-)
+from detr_lite.data.records import RawSplit, Split, common_orientation, make_split
 from detr_lite.data.report import OnFault, SplitReport, raise_refused
+from detr_lite.data.split_cache import load_split, save_split
 from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import shorten_list
+from detr_lite.text import printable, shorten_list
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +131,8 @@ def _read_all(source: Source, splits: Sequence[str], reading: Reading, share: bo
         except DetrLiteError as error:
             errors.append(str(error))
     if errors:
-        raise DetrLiteError(" | ".join(dict.fromkeys(errors)))
+        refused = [f"{split.report.source}: {line}" for split in examined.values() for line in split.report.refusals()]
+        raise DetrLiteError(" | ".join(dict.fromkeys([*errors, *refused])))
     if reading.orientation is None:
         default = common_orientation([split.orientation for split in examined.values()])
         for name, found in examined.items():
@@ -158,28 +152,20 @@ def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> 
     file = cache_file(
         "split", source.root.resolve(), split, is_share, reading.on_fault, reading.orientation, pixel_limit()
     )
-    cached = load_cached(file)
     files = [str(path) for path in source.files(name)]
+    cached = load_split(file, files)
     if cached is not None:
-        arrays, facts = cached
-        paths = PackedStrings([])
-        paths.bytes, paths.ends = arrays.pop("all_path_bytes"), arrays.pop("all_path_ends")
-        if facts.pop("files") == files and np.array_equal(arrays.pop("stamps"), file_stamps([*files, *paths])):
-            return split_from_arrays(arrays, facts)
-    logger.info(f"reading and checking {source.splits[name]} ({source.format}), split {split}")
+        return cached
+    logger.info(f"reading and checking {printable(source.splits[name])} ({source.format}), split {split}")
     report = SplitReport(_shown_source(source, name), reading.on_fault)
     raw = source.read(name, report)
     if is_share:
         raw = _share(raw, report, split)
-    all_paths = PackedStrings(raw.paths)
     checked = check_images(drop_missing(raw, report), report, reading.orientation)
     refuse_garbage(checked, report)
     checked = check_annotations(checked, report, is_training=split == "train")
     result = make_split(source.root, split, source.splits[name], source.format, checked, report)
-    arrays, facts = split_arrays(result)
-    stored: dict[str, np.ndarray] = {"all_path_bytes": all_paths.bytes, "all_path_ends": all_paths.ends}
-    stamps = file_stamps([*files, *raw.paths])
-    save_cached(file, {**arrays, **stored, "stamps": stamps}, {**facts, "files": files})
+    save_split(file, result, files, raw.paths)
     return result
 
 

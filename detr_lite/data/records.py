@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
@@ -117,6 +117,13 @@ class PackedStrings(Sequence[str]):
         self.ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         self.bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
 
+    @staticmethod
+    def of_arrays(bytes: np.ndarray, ends: np.ndarray) -> "PackedStrings":
+        """The strings whose arrays these are."""
+        packed = PackedStrings([])
+        packed.bytes, packed.ends = bytes, ends
+        return packed
+
     def __len__(self) -> int:
         return len(self.ends) - 1
 
@@ -192,7 +199,8 @@ class Split:
     @cached_property
     def has_objects(self) -> bool:
         """Whether there is an object to find, without which there is no AP."""
-        return not bool(self.ground_truth.is_crowd.all())
+        # COCO's metrics ignore objects of a larger area, even where they count objects of all sizes.
+        return bool((~self.ground_truth.is_crowd & (self.ground_truth.areas <= 1e10)).any())
 
     def file_name(self, index: int) -> str:
         """The name of an image's file without its folder, printable: how messages call the image."""
@@ -264,47 +272,4 @@ def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, 
         origin=raw.origin,
         report=report,
         orientation=raw.orientation,
-    )
-
-
-def split_arrays(split: Split) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A split as arrays and JSON values, for the cache."""
-    images, truth = split.images, split.ground_truth
-    arrays: dict[str, np.ndarray] = {
-        "path_bytes": images.paths.bytes, "path_ends": images.paths.ends, "sizes_wh": images.sizes_wh,
-        "boxes_xyxy": images.boxes_xyxy, "labels": images.labels, "ends": images.ends,
-        "true_image": truth.image_index, "true_labels": truth.labels, "true_boxes_xywh": truth.boxes_xywh,
-        "true_areas": truth.areas, "true_crowd": truth.is_crowd, "origin": split.origin,
-    }  # fmt: skip
-    facts: dict[str, Any] = {
-        "root": str(split.root), "name": split.name, "source": str(split.source), "format": split.format,
-        "categories": [[category.id, category.name] for category in split.categories],
-        "image_ids": list(split.image_ids), "report": split.report.to_dict(), "orientation": vars(split.orientation),
-    }  # fmt: skip
-    return arrays, facts
-
-
-def split_from_arrays(arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Split:
-    """The split of `split_arrays`."""
-    paths = PackedStrings([])
-    paths.bytes, paths.ends = arrays["path_bytes"], arrays["path_ends"]
-    return Split(
-        root=Path(facts["root"]),
-        name=facts["name"],
-        source=Path(facts["source"]),
-        format=facts["format"],
-        categories=tuple(Category(id, name) for id, name in facts["categories"]),
-        images=ImageRecords(paths, arrays["sizes_wh"], arrays["boxes_xyxy"], arrays["labels"], arrays["ends"]),
-        image_ids=tuple(facts["image_ids"]),
-        ground_truth=GroundTruth(
-            num_images=len(paths),
-            image_index=arrays["true_image"],
-            labels=arrays["true_labels"],
-            boxes_xywh=arrays["true_boxes_xywh"],
-            areas=arrays["true_areas"],
-            is_crowd=arrays["true_crowd"],
-        ),
-        origin=arrays["origin"],
-        report=SplitReport.from_dict(facts["report"]),
-        orientation=OrientationCount(**facts["orientation"]),
     )

@@ -111,6 +111,9 @@ def evaluate_checkpoint(
     detections = relabel_detections(pack_detections(found), new_labels)
     check_finite(detections)
     logger.info("\n%s on %s\n", printable(checkpoint), data.describe())
+    if logged is None:  # else the run has said it before training
+        for line in data.report.lines():
+            logger.info("%s", line)
     write_detections(output / "detections.json", detections, data.image_ids, data.categories)
     evaluation = evaluate_detections(data.ground_truth, detections, data.categories, engine)
     if len(data.ground_truth.labels):

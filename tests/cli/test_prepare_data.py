@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_convert_to_coco(prepare: Callable[..., str], source: Path, tmp_path: Pa
 def test_convert_to_yolo_with_copies(prepare: Callable[..., str], source: Path, tmp_path: Path) -> None:
     out = prepare("convert", source, tmp_path / "yolo", "--to", "yolo", "--files", "copy")
     assert "13 images (13 copies)" in out
-    assert "train: 1 crowd regions are left out" in out
+    assert "train: crowd regions are left out: 1" in out
     assert entries(tmp_path / "yolo") == ["data.yaml", "images", "labels", "prepared.txt"]
     assert (tmp_path / "yolo/labels/train/001.txt").read_text() == ""
 
@@ -146,6 +147,30 @@ def test_split_says_that_names_look_like_films(
     assert "the names look like numbered frames of 2 films (a_, b_): --by prefix keeps each film together" in out
 
 
+def test_split_leaves_out_what_is_not_labeled(prepare: Callable[..., str], own_data: Path, tmp_path: Path) -> None:
+    content = json.loads((own_data / "annotations/instances_val.json").read_text())
+    content["annotations"] = []
+    (own_data / "annotations/instances_test.json").write_text(json.dumps(content))
+    (own_data / "val").rename(own_data / "test")
+    (own_data / "annotations/instances_val.json").unlink()
+    out = prepare("split", own_data, tmp_path / "out")
+    assert "warning: test: has no objects, so that its images are left out" in out
+    assert sorted(sum(map(Counter, images_of(tmp_path / "out").values()), Counter())) == images_of(own_data)["train"]
+
+
+def test_copies_of_a_file_stay_in_one_part(prepare: Callable[..., str], own_data: Path, tmp_path: Path) -> None:
+    """Where the training images were given as validation images too."""
+    shutil.rmtree(own_data / "val")
+    shutil.copytree(own_data / "train", own_data / "val")
+    shutil.copy(own_data / "annotations/instances_train.json", own_data / "annotations/instances_val.json")
+    out = prepare("split", own_data, tmp_path / "out", "--val", "0.4")
+    assert "copies of the same file stay together: 16 (train_000.png, val_000.png, train_001.png and 13 more)" in out
+    parts = images_of(tmp_path / "out")
+    train, val = ({name.split("_")[1] for name in parts[part]} for part in ("train", "val"))
+    assert not train & val
+    assert len(train | val) == 8
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -209,12 +234,24 @@ def test_merge(prepare: Callable[..., str], source: Path, own_data: Path, tmp_pa
     assert {"tiny_000.png", "renamed_000.png"} <= {*images_of(tmp_path / "out")["train"]}
 
 
+def test_merge_warns_of_images_in_two_splits(prepare: Callable[..., str], own_data: Path, tmp_path: Path) -> None:
+    """The second dataset has the first one's validation images for training."""
+    other = tmp_path / "other"
+    (other / "annotations").mkdir(parents=True)
+    shutil.copytree(own_data / "val", other / "train")
+    shutil.copy(own_data / "annotations/instances_val.json", other / "annotations/instances_train.json")
+    for image in (own_data / "train").iterdir():  # which are alike in both splits
+        image.write_bytes(image.read_bytes() + b"x")
+    out = prepare("merge", own_data, other, tmp_path / "out")
+    assert "warning: files that stand in two splits: 5 (train/other_000.png = val/000.png, " in out
+
+
 def test_merge_warns_of_nothing_where_all_is_labeled(
     prepare: Callable[..., str], source: Path, own_data: Path, tmp_path: Path
 ) -> None:
     (own_data / "annotations/instances_val.json").unlink()
     out = prepare("merge", source, own_data, tmp_path / "out")
-    assert "warning" not in out
+    assert "has an object of" not in out
     assert "own_data: has no images for val" in out
     assert [len(each) for each in images_of(tmp_path / "out").values()] == [16, 5]
 
@@ -262,6 +299,40 @@ def test_stats(prepare: Callable[..., str], source: Path, tmp_path: Path) -> Non
     assert content["val"]["statistics"]["objects"] == sum(objects_of(source)["val"].values())
     assert content["train"]["report"]["totals"]["image"] == 8
     assert "red thing" in out
+    assert out.endswith(f"no faults were found\nwrote {tmp_path}/stats.json\n")
+
+
+@pytest.fixture
+def faulty(edit_annotations: Run) -> Path:
+    """A box that is turned round, and one that cannot be read."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        x, y, w, h = content["annotations"][0]["bbox"]
+        content["annotations"][0]["bbox"] = [x + w, y + h, -w, -h]
+        content["annotations"][1]["bbox"] = "none"
+
+    return edit_annotations("train", spoil)  # type: ignore[no-any-return]
+
+
+def test_stats_tells_faults(prepare: Callable[..., str], faulty: Path, tmp_path: Path) -> None:
+    out = prepare("stats", faulty, "--json", tmp_path / "stats.json")
+    assert "no faults" not in out
+    assert "annotations/instances_train.json: " in out
+    report = json.loads((tmp_path / "stats.json").read_text())["train"]["report"]
+    assert {finding["action"] for finding in report["findings"]} >= {"repaired", "skipped"}
+
+
+def test_faults_are_repaired_skipped_or_refused(
+    prepare: Callable[..., str], refusal: Refusal, faulty: Path, source: Path, tmp_path: Path
+) -> None:
+    words = ("convert", faulty, tmp_path / "out", "--to", "coco")
+    prepare(*words, "--data.on_fault", "repair")
+    assert objects_of(tmp_path / "out")["train"].total() == objects_of(source)["train"].total() - 1
+    prepare(*words, "--overwrite", "--on_fault", "skip")
+    assert objects_of(tmp_path / "out")["train"].total() == objects_of(source)["train"].total() - 2
+    message = refusal("prepare_data", *words, "--overwrite", "--data.on_fault", "refuse")
+    assert "annotations/instances_train.json: " in message
+    assert objects_of(tmp_path / "out")["train"].total() == objects_of(source)["train"].total() - 2
 
 
 def test_a_dataset_that_is_not_there(refusal: Refusal, tmp_path: Path) -> None:
@@ -275,6 +346,7 @@ def test_words_of_the_command(run_tool: Run, words: list[str]) -> None:
     if "--help" in words:
         assert (ended.code, ended.err) == (0, "")
         assert "usage: python " in ended.out
+        assert "SOURCE OUTPUT [options]" in ended.out or "COMMAND" in ended.out
     else:
         assert ended.code == 2
         assert len(ended.err.splitlines()) == 1

@@ -31,12 +31,13 @@ def server(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeSe
     monkeypatch.setenv("no_proxy", "*")
     annotations = {f"annotations/captions_{split}2017.json": b"{}" for split in ("train", "val")}
     files = {}
-    for split in ("train", "val"):
-        content = (tiny_data / "annotations" / f"instances_{split}.json").read_bytes()
-        annotations[f"annotations/instances_{split}2017.json"] = content
-        images = {f"{split}2017/{path.name}": path.read_bytes() for path in (tiny_data / split).iterdir()}
-        files[f"/zips/{split}2017.zip"] = zipped(images)
-    files["/annotations/annotations_trainval2017.zip"] = zipped(annotations)
+    for year in (2014, 2017):
+        for split in ("train", "val"):
+            content = (tiny_data / "annotations" / f"instances_{split}.json").read_bytes()
+            annotations[f"annotations/instances_{split}{year}.json"] = content
+            images = {f"{split}{year}/{path.name}": path.read_bytes() for path in (tiny_data / split).iterdir()}
+            files[f"/zips/{split}{year}.zip"] = zipped(images)
+        files[f"/annotations/annotations_trainval{year}.zip"] = zipped(annotations)
     with RangeServer(files) as started:
         yield started
 
@@ -45,15 +46,16 @@ def fetched(server: RangeServer) -> list[str]:
     return [request.path for request in server.requests if request.method == "GET"]
 
 
+@pytest.mark.parametrize("year", [2014, 2017])
 def test_what_arrives_is_the_dataset(
-    server: RangeServer, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: RangeServer, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], year: int
 ) -> None:
     server.break_after = [500, 700]
-    download_coco(tmp_path / "coco", server=server.url)
+    download_coco(tmp_path / "coco", year=year, server=server.url)
     out = capsys.readouterr().out
-    assert "train2017.zip: " in out
+    assert f"train{year}.zip: " in out
     assert " to download" in out
-    assert "train2017.zip: 8 files unpacked and compared with their checksums" in out
+    assert f"train{year}.zip: 8 files unpacked and compared with their checksums" in out
     assert not list((tmp_path / "coco").rglob("captions*"))
     arrived, expected = read_dataset(tmp_path / "coco"), read_dataset(tiny_data)
     for split in ("train", "val"):

@@ -92,7 +92,7 @@ def guarded_run(
     transform = evaluation_transform(RESIZE, MEAN, STD)
     data = DetectionData(train, val, transform, transform, RESIZE, batch_size=2, num_workers=0, seed=config.seed)
     description = Description(config, train.categories, RESIZE, MEAN, STD)
-    guard = NaNGuard(folder, description, data.training_batch, is_late)
+    guard = NaNGuard(folder, description, data.training_batch, is_late=is_late)
     torch.manual_seed(0)
     module = DetectionModule(
         model=build_model(config.model, len(train.categories)),

@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from detr_lite.data.images import load_image
-from detr_lite.data.records import Split, split_arrays, split_from_arrays
+from detr_lite.data.records import Split
+from detr_lite.data.split_cache import split_arrays, split_from_arrays
 from detr_lite.text import STEERS
 
 MAX_LENGTH = 10_000

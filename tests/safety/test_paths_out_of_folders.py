@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from detr_lite.data.reading import read_split
+from detr_lite.structures import DetrLiteError
 from detr_lite.training.loggers import make_logger, remove_logs
 from detr_lite.weights.checkpoint import FORMAT, KEY
 from tests.helpers.payloads import rename_categories
@@ -15,23 +17,48 @@ from tests.helpers.payloads import rename_categories
 Tool = Callable[..., Any]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("../val/000.png", "sub/../../val/000.png", "/etc/hostname", "..", ".", ""),
-        *("a\0.png", "a\0/b.png", "\ud800.png", "\ud800/a.png", "loop/a.png", "out/mine.json"),
-        *("..\\val\\000.png", "C:\\000.png", "a" * 300, "a/" * 3000, "file:///etc/hostname", "~/a.png", "$HOME/a.png"),
-    ],
-)
+INSIDE = ["../val/000.png", "sub/../../val/000.png", "..\\val\\000.png", "C:\\000.png", "/elsewhere/val/000.png"]
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_names_that_come_back_or_only_begin_elsewhere_are_found_inside(
+    edit_annotations: Callable[..., Path], name: str
+) -> None:
+    root = edit_annotations("val", lambda content: content["images"][0].update(file_name=name))
+    assert read_split(root, "val").images[0].path == root / "val" / "000.png"
+
+
+OUTSIDE = ["..", "../../val/000.png", "a/../../../val/000.png", "..\\..\\000.png", "/etc/passwd", "../home/mine.json"]
+MISSING = [
+    *(".", "", "a\0.png", "a\0/b.png", "\ud800.png", "\ud800/a.png", "loop/a.png", "a" * 300, "a/" * 3000),
+    *("file:///etc/passwd", "~/a.png", "$HOME/a.png", "C:\\a.png"),
+]
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, *MISSING])
 def test_annotations_name_no_file_outside_their_folder(
-    refusal: Callable[..., str], edit_annotations: Callable[..., Path], words: Tool, checkpoint: Path,
-    unchanged_home: None, tmp_path: Path, name: str
-) -> None:  # fmt: skip
+    edit_annotations: Callable[..., Path], unchanged_home: None, name: str
+) -> None:
     root = edit_annotations("val", lambda content: content["images"][0].update(file_name=name))
     (root / "val" / "loop").symlink_to("loop")
+    with pytest.raises(DetrLiteError) as refused:
+        read_split(root, "val")
+    message = str(refused.value)
+    assert "annotations/instances_val.json: " in message
+    assert ("lead out of the data folder" in message) == (name in OUTSIDE)
+    assert ("1 of 5 images would be left out" in message) == (name in MISSING)
+    assert message.isprintable()
+
+
+def test_what_is_behind_a_link_is_read_as_an_image_or_not_at_all(
+    refusal: Callable[..., str], edit_annotations: Callable[..., Path], words: Tool, checkpoint: Path,
+    unchanged_home: None, tmp_path: Path
+) -> None:  # fmt: skip
+    root = edit_annotations("val", lambda content: content["images"][0].update(file_name="out/mine.json"))
     (root / "val" / "out").symlink_to(tmp_path / "home")
     message = refusal(*words("evaluate", checkpoint), "--data.root", root, "--output", tmp_path / "out")
-    assert any(part in message for part in ("is outside of the image folder", "are missing", "File name too long"))
+    assert "1 of 5 images would be left out" in message
+    assert "out/mine.json" in message
     assert not (tmp_path / "out").exists()
 
 

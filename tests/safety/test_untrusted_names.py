@@ -34,7 +34,7 @@ def test_the_formulas_work_where_they_are_allowed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [HTML, FORMULAS, ["n" * 1000, "-", " "]], ids=["html", "formulas", "long"])
+@pytest.mark.parametrize("names", [HTML, FORMULAS, ["n" * 1000, "-", "."]], ids=["html", "formulas", "long"])
 def test_names_are_shown_unchanged(
     run_tool: Tool, untrusted: Tool, edit_annotations: Tool, words: Tool, names: list[str],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,7 +148,7 @@ def test_a_category_that_cannot_be_printed_is_refused(
         assert "category 7 has the name " in message
         assert f", which {reason}; correct it" in message
         assert not has_control_characters(message)
-        assert len(message) < 500
+        assert len(message) < 700
 
 
 @pytest.mark.slow

@@ -175,6 +175,22 @@ def test_other_ids_for_the_same_names_make_no_difference(
     assert {row["category_id"] for row in json.loads((tmp_path / "other/detections.json").read_text())} <= {50, 1, 2}
 
 
+def test_faults_of_the_data_are_told(
+    checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def turn_round(content: dict[str, Any]) -> None:
+        x, y, width, height = content["annotations"][0]["bbox"]
+        content["annotations"][0]["bbox"] = [x + width, y + height, -width, -height]
+
+    same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "same", num_workers=0)
+    root = edit_annotations("val", turn_round)
+    capsys.readouterr()
+    turned = evaluate.evaluate_checkpoint(checkpoint, root=root, output=tmp_path / "out", num_workers=0)
+    assert turned.metrics == same.metrics
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "annotation 1" in line)
+    assert line.startswith("annotations/instances_val.json: ")
+
+
 def test_categories_that_the_data_lack_are_left_out(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
 ) -> None:

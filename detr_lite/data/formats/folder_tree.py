@@ -5,9 +5,11 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from detr_lite.data import split_names
+from detr_lite.data.folder_listing import leads_to_folder
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 from detr_lite.data.split_names import SPLIT_WORDS
 from detr_lite.structures import DetrLiteError
@@ -50,7 +52,7 @@ class FolderTree:
         found = [path for suffix in suffixes for path in self.by_suffix.get(suffix, ())]
         return found if self.chosen is None else [path for path in found if path == self.chosen]
 
-    @property
+    @cached_property
     def images(self) -> list[str]:
         return sorted(path for suffix in IMAGE_SUFFIXES for path in self.by_suffix.get(suffix, ()))
 
@@ -165,7 +167,7 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
                 continue
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(path) as entries:
-                listed = sorted((entry.name, entry.is_dir()) for entry in entries if _is_visible(entry.name))
+                listed = sorted((entry.name, leads_to_folder(entry)) for entry in entries if _is_visible(entry.name))
         except OSError as error:
             raise DetrLiteError(f"{path}: cannot be listed ({error.strerror}); check its permissions") from error
         names = [name for name, is_folder in listed if not is_folder]

@@ -115,16 +115,14 @@ def _decode(data: bytes, name: str) -> str:
 def _fault_of(text: str, error: json.JSONDecodeError) -> str:
     """What is wrong, where, and the remedy."""
     place = error.pos
-    around = shown(text[max(0, place - SNIPPET) : place + SNIPPET])
-    where = f"at line {error.lineno}, column {error.colno:,}: {around}"
-    before = text[max(0, place - 1000) : place].rstrip()
-    after = text[place : place + 1000].lstrip()
+    before, after = text[max(0, place - 1000) : place].rstrip(), text[place : place + 1000].lstrip()
     if not after or error.msg.startswith("Unterminated string"):
         lines = text.count("\n") + 1
         return f"the file ends in the middle, in line {lines}: {shown(text[-SNIPPET:])}; copy or export it again"
     if before.endswith(",") and after[0] in "]}":
-        return f"a comma after the last entry {where}; remove the comma"
-    if after[0] == "," and re.match(r",\s*[\]}]", after):  # as Python 3.13 places it
+        return f"a comma after the last entry {_where(text, text.rindex(',', 0, place))}; remove the comma"
+    where = _where(text, place)
+    if re.match(r",\s*[\]}]", after):  # as Python 3.13 places it
         return f"a comma after the last entry {where}; remove the comma"
     if error.msg.startswith("Extra data"):
         return f"a second value begins {where}; a file is to have one, remove the rest or export it again"
@@ -134,3 +132,9 @@ def _fault_of(text: str, error: json.JSONDecodeError) -> str:
         return f"{NOT_STANDARD[after[0]]} {where}; correct it"
     fault = error.msg.removesuffix(" at")
     return f"{fault[0].lower()}{fault[1:]} {where}; correct it or export the file again"
+
+
+def _where(text: str, place: int) -> str:
+    line = text.count("\n", 0, place) + 1
+    column = place - text.rfind("\n", 0, place)
+    return f"at line {line}, column {column:,}: {shown(text[max(0, place - SNIPPET) : place + SNIPPET])}"

@@ -71,6 +71,8 @@ def check_new(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
             raise DetrLiteError(f"the output {output} and the dataset {source} overlap; name a folder beside it")
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise DetrLiteError(f"the output {output} is a file or a link; name a folder")
+    if output.is_mount():  # cannot be renamed
+        raise DetrLiteError(f"the output {output} is a disk of its own; name a folder in it")
     if not output.is_dir() or not any(output.iterdir()):
         return
     if not (output / MARK).is_file():
@@ -91,8 +93,7 @@ def place_images(split: RawSplit, names: Sequence[str], folder: Path, how: Placi
     if is_turned.any():
         count = int(is_turned.sum())
         written.notes.append(
-            f"{folder.name}: {count:,} images are copied without their EXIF orientation, which their boxes do "
-            "not follow"
+            f"{folder.name}: images whose boxes do not follow their EXIF orientation are copied without it: {count:,}"
         )
     pairs = zip(split.paths, names, is_turned.tolist(), strict=True)
     for source, name, turned in tqdm(pairs, total=len(names), desc="images", unit="image", leave=False, disable=None):

@@ -3,6 +3,8 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from detr_lite.data.formats.coco import find_coco
@@ -16,12 +18,16 @@ from detr_lite.data.formats.source import Source as Source
 from detr_lite.data.formats.voc import find_voc
 from detr_lite.data.formats.yolo import find_yolo
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
+from detr_lite.data.records import RawSplit
+from detr_lite.data.report import SplitReport
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, shorten_list
 
 logger = logging.getLogger(__name__)
 
-FINDERS: tuple[Callable[[FolderTree], Source | None], ...] = (
+Finder = Callable[[FolderTree], Source | None]
+
+FINDERS: tuple[Finder, ...] = (
     find_yolo,
     find_voc,
     find_cvat,
@@ -63,38 +69,50 @@ def find_source(root: Path) -> Source:
     if root.is_file() and suffix_of(root.name) in _ARCHIVES:
         raise DetrLiteError(f"{printable(root)}: an archive; unpack it and give the folder with --data.root DIR")
     coco: Source | None = find_coco(root)
-    tree = read_tree(root)
     if coco is not None:
-        _say_others(coco, tree, FINDERS)
-        return coco
+        return _naming_others(coco, cache(lambda: read_tree(root)), FINDERS)
+    tree = read_tree(root)
     for place, find in enumerate(FINDERS):
         source = find(tree)
-        if source is not None:
-            if tree.chosen is not None and source.format in ONE_IMAGE_EACH:
-                raise DetrLiteError(
-                    f"{printable(root)}: the annotation of one image ({source.format}); give the dataset's folder with "
-                    "--data.root DIR"
-                )
-            _say_others(source, tree, FINDERS[place + 1 :])
-            return source
+        if source is None:
+            continue
+        if tree.chosen is not None and source.format in ONE_IMAGE_EACH:
+            raise DetrLiteError(
+                f"{printable(root)}: the annotation of one image ({source.format}); give the dataset's folder with "
+                "--data.root DIR"
+            )
+        return _naming_others(source, lambda: tree, FINDERS[place + 1 :])
     raise DetrLiteError(f"{printable(root)}: {_describe(tree)}")
 
 
-def _say_others(source: Source, tree: FolderTree, finders: tuple[Callable[[FolderTree], Source | None], ...]) -> None:
-    """Log which other formats the folder has."""
-    others: list[str] = []
-    for find in finders:
-        try:
-            other = find(tree)
-        except DetrLiteError:  # it is not used
-            continue
-        if other is not None:
-            others.append(other.format)
-    if others:
-        logger.info(
-            f"{printable(source.root)}: read as {source.format}; it also has {shorten_list(others)} annotations, which "
-            "are used if --data.root names their file"
-        )
+def _naming_others(source: Source, get_tree: Callable[[], FolderTree], finders: tuple[Finder, ...]) -> Source:
+    """The source, which logs when it is first read which other formats the folder has.
+
+    A dataset that is read from the cache need not be searched for them.
+    """
+
+    @cache
+    def say_others() -> None:
+        others = [format for find in finders if (format := _format_found(find, get_tree()))]
+        if others:
+            logger.info(
+                f"{printable(source.root)}: read as {source.format}, but there are {shorten_list(others)} annotations "
+                f"too; to use those, give their file with --data.root, or move the {source.format} ones away"
+            )
+
+    def read(split: str, report: SplitReport) -> RawSplit:
+        say_others()
+        return source.read(split, report)
+
+    return replace(source, read=read)
+
+
+def _format_found(find: Finder, tree: FolderTree) -> str | None:
+    try:
+        source = find(tree)
+    except DetrLiteError:  # it is not used
+        return None
+    return None if source is None else source.format
 
 
 def _describe(tree: FolderTree) -> str:

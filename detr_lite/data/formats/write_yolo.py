@@ -37,11 +37,12 @@ def write_yolo(splits: Mapping[str, RawSplit], folder: Path, placing: Placing = 
         _write_labels(split.keep_annotations(kept), boxes_cxcywh[kept], names, folder / "labels" / name)
         place_images(split, names, folder / "images" / name, placing, written)
         written.objects += int(kept.sum())
-        if split.is_crowd.any():
-            written.notes.append(f"{name}: {int(split.is_crowd.sum()):,} crowd regions are left out")
-        if not is_inside[~split.is_crowd].all():
-            count = int((~is_inside & ~split.is_crowd).sum())
-            written.notes.append(f"{name}: {count:,} boxes without an area inside their images are left out")
+        for what, is_lost in (
+            ("crowd regions", split.is_crowd),
+            ("boxes without an area inside their images", ~is_inside & ~split.is_crowd),
+        ):
+            if is_lost.any():
+                written.notes.append(f"{name}: {what} are left out: {int(is_lost.sum()):,}")
     categories = next(iter(aligned.values())).categories
     content: dict[str, Any] = {name: f"images/{name}" for name in aligned}
     # Without "path", which Ultralytics would take relative to the folder of its own settings.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_lite.data.fault_places import box_at, find_places
+from detr_lite.data.fault_places import Place, box_at, find_places
 from detr_lite.data.outliers import OddBox, Oddity
 from detr_lite.data.records import RawSplit, Split
 from detr_lite.data.report import Finding, SplitReport
@@ -41,6 +41,16 @@ LABELS: dict[Kind, tuple[str, str]] = {
         "largest first.",
     ),
 }
+_TITLES = {
+    "other_reading": "Boxes in another form",
+    "relative_boxes": "Boxes in 0 to 1",
+    "scaled_boxes": "Boxes of another image size",
+    "same_boxes": "All boxes alike",
+    "no_image_found": "No image found",
+    "unknown_class": "Classes that training does not know",
+}
+"""Of kinds whose names say little; the others are titles themselves."""
+
 _LEVEL_OF: dict[str, Level] = {"refused": "mend", "skipped": "look", "repaired": "look", "noted": "fine"}
 _TAG_OF = {"refused": "refused", "skipped": "left out", "repaired": "repaired", "noted": "noted"}
 
@@ -53,12 +63,16 @@ def fault_groups(name: str, report: SplitReport, raw: Callable[[], RawSplit] | N
     """
     groups = []
     for finding in report.findings:
-        examples = _fault_examples(raw(), finding) if raw is not None and finding.entries else ()
+        examples: tuple[Example, ...] = ()
+        if raw is not None and finding.entries:
+            examples = _fault_examples(raw(), finding)
+        elif raw is not None and finding.action == "refused":
+            examples = _samples(raw())
         groups.append(
             Group(
                 finding.kind,
                 _LEVEL_OF[finding.action],
-                finding.kind.replace("_", " ").capitalize(),
+                _TITLES.get(finding.kind, finding.kind.replace("_", " ").capitalize()),
                 name,
                 f"{finding.text[:1].upper()}{finding.text[1:]}.",
                 finding.count or None,
@@ -143,14 +157,32 @@ def _fault_examples(raw: RawSplit, finding: Finding) -> tuple[Example, ...]:
     for image, entries in list(by_image.items())[:PICTURES]:
         boxes = [(entry, box_at(raw, places[entry])) for entry in entries]
         marks = tuple(Mark(box, "annotated", entry) for entry, box in boxes if box is not None)
-        width, height = raw.sizes_wh[image].tolist()
-        size = (int(width), int(height)) if np.isfinite([width, height]).all() else None
         name = printable(raw.names[image])
-        view = View(Path(raw.paths[image]), name, size, marks)
+        view = _raw_view(raw, image, marks)
         detail = _box_text(raw, places[entries[0]].annotation) if len(entries) == 1 else f"{len(entries)} in this image"
         caption = entries[0] if len(entries) == 1 else name
         examples.append(Example((view,), caption, detail if caption == name else f"{name}{detail and ', '}{detail}"))
     return tuple(examples)
+
+
+def _samples(raw: RawSplit, count: int = 6) -> tuple[Example, ...]:
+    """Some images with all their annotations as the file has them, for what is wrong with the split as a whole."""
+    annotated = np.unique(raw.image_index)
+    chosen = annotated[np.linspace(0, max(0, len(annotated) - 1), min(count, len(annotated))).round().astype(int)]
+    examples = []
+    for image in chosen.tolist():
+        places = [Place(image, number) for number in np.flatnonzero(raw.image_index == image).tolist()]
+        boxes = [(place, box_at(raw, place)) for place in places]
+        marks = tuple(Mark(box) for _, box in boxes if box is not None)
+        first = _box_text(raw, places[0].annotation)
+        examples.append(Example((_raw_view(raw, image, marks),), printable(raw.names[image]), first))
+    return tuple(examples)
+
+
+def _raw_view(raw: RawSplit, image: int, marks: tuple[Mark, ...]) -> View:
+    width, height = raw.sizes_wh[image].tolist()
+    size = (int(width), int(height)) if np.isfinite([width, height]).all() else None
+    return View(Path(raw.paths[image]), printable(raw.names[image]), size, marks)
 
 
 def _box_text(raw: RawSplit, annotation: int | None) -> str:

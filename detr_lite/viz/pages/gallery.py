@@ -184,4 +184,9 @@ def _entries(entries: Sequence[str]) -> Html | None:
     rest = len(entries) - ENTRIES
     more = element("p", f"and {rest:,} more", class_="note") if rest > 0 else None
     count = f"{len(entries):,} {'entry' if len(entries) == 1 else 'entries'} by name"
-    return element("details", element("summary", count), element("div", element("ul", *items, class_="entries"), class_="long"), more)
+    return element(
+        "details",
+        element("summary", count),
+        element("div", element("ul", *items, class_="entries"), class_="long"),
+        more,
+    )

@@ -274,6 +274,11 @@ def test_lists_as_objects_keyed_by_id(tmp_path: Path) -> None:
     assert set(actions(report).values()) == {"noted"}
 
 
+def test_an_empty_list_of_annotations_means_no_objects(tmp_path: Path) -> None:
+    raw, report = read_raw(changed(tmp_path, lambda content: content.update(annotations=[])))
+    assert (len(raw.labels), len(raw.names), report.findings) == (0, 2, [])
+
+
 def test_a_file_without_annotations_is_refused(tmp_path: Path) -> None:
     raw, report = read_raw(changed(tmp_path, lambda content: content.pop("annotations")))
     assert (len(raw.labels), len(raw.names)) == (0, 2)
@@ -311,6 +316,8 @@ def test_entries_that_are_no_objects_are_left_out(tmp_path: Path, key: str) -> N
 
 
 REFUSED: dict[str, tuple[Change, str]] = {
+    "no annotations": (lambda c: c.pop("annotations"), 'it has no "annotations"; add them'),
+    "annotations null": (lambda c: c.update(annotations=None), 'it has no "annotations"'),
     "no images": (lambda c: c.update(images=[], annotations=[]), '"images" lists no image'),
     "no categories": (lambda c: c.pop("categories"), 'there are no "categories"; list a name for each id that annot'),
     "empty categories": (lambda c: c.update(categories=[]), "annotations have (90, 2)"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_lite.data.formats.new_dataset import MARK, Placing, Written, new_dataset, place_images
+from detr_lite.data.formats.new_dataset import MARK, Placing, Written, check_new, new_dataset, place_images
 from detr_lite.data.records import RawSplit
 from detr_lite.structures import DetrLiteError
 from tests.helpers.random_splits import random_split
@@ -62,6 +62,13 @@ def test_what_others_wrote_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError, match="is a file or a link"):
         write(tmp_path / "mine/thesis", [], overwrite=True)
     assert (tmp_path / "mine/thesis").read_text() == "years"
+
+
+def test_a_mounted_disk_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "disk")
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(DetrLiteError, match="is a disk of its own; name a folder in it"):
+        check_new(tmp_path / "disk", [], overwrite=False)
 
 
 def test_an_empty_folder_may_be_there(tmp_path: Path) -> None:

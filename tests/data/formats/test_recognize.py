@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from detr_lite.data.formats.recognize import find_source
+from detr_lite.data.report import SplitReport
 from detr_lite.structures import DetrLiteError
 from tests.helpers.format_files import draw, read, write
 
@@ -99,10 +100,14 @@ def test_the_first_of_several_formats_is_used_and_the_others_are_named(
         write(tmp_path / FILES[format][0], FILES[format][1])
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            assert find_source(tmp_path).format == format
+            source = find_source(tmp_path)
+            assert source.format == format
+            assert not caplog.messages
+            source.read("train", SplitReport("train"))
+            source.read("train", SplitReport("train"))
         others = formats[formats.index(format) + 1 :]
         assert len(caplog.messages) == (1 if others else 0)
-        assert not others or f"read as {format}; it also has {others[0]}" in caplog.messages[0]
+        assert not others or f"read as {format}, but there are {others[0]}" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_yolo_has_the_same_boxes_and_classes(drawn: dict[str, RawSplit], tmp_pat
             boxes = np.array([row[1] for row in rows]).reshape(-1, 4)
             assert np.allclose(boxes, split.boxes_xywh[mine], atol=1e-5, rtol=0)
     crowds = {name: int(split.is_crowd.sum()) for name, split in drawn.items()}
-    assert written.notes == [f"{name}: {count} crowd regions are left out" for name, count in crowds.items() if count]
+    assert written.notes == [f"{name}: crowd regions are left out: {count}" for name, count in crowds.items() if count]
     assert sum(crowds.values()) > 0
 
 
@@ -151,7 +151,7 @@ def test_boxes_are_clipped_for_yolo(drawn: dict[str, RawSplit], tmp_path: Path) 
     boxes[2] = (3, 3, 0, 4)
     split = replace(split, boxes_xywh=boxes, is_crowd=np.zeros(len(boxes), dtype=bool))
     written = write_yolo({"train": split}, tmp_path / "out")
-    assert written.notes == ["train: 2 boxes without an area inside their images are left out"]
+    assert written.notes == ["train: boxes without an area inside their images are left out: 2"]
     assert written.objects == len(boxes) - 2
     rows = read_yolo(tmp_path / "out", "train")[split.names[split.image_index[0]]]
     assert np.allclose(rows[0][1], (0, 0, 10, 5), atol=1e-5)
