@@ -28,8 +28,6 @@ def check_annotations(raw: RawSplit, report: SplitReport, is_training: bool) -> 
     raw = _visible(raw, report, is_training)
     raw = _with_areas(raw, report)
     raw = _distinct(raw, report)
-    if not raw.paths and report.skipped["image"]:
-        report.refuse("no_images", f"none of its {report.totals['image']:,} images can be used")
     if is_training:
         _refuse_without_objects(raw, report)
     return raw

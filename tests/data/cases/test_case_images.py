@@ -56,7 +56,7 @@ def test_a_split_of_which_no_image_is_left_is_refused_whatever_the_setting(refus
             cut(data, number, 0, split="val")
 
     message = refusals(validation_is_damaged, Reading("skip"))
-    assert message.startswith("annotations/instances_val.json: none of its 4 images can be used")
+    assert message.startswith("annotations/instances_val.json: has no image that can be used")
 
 
 def test_an_image_with_all_its_pixels_is_read_though_its_last_bytes_are_missing(
