@@ -164,6 +164,8 @@ def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> 
     checked = check_images(drop_missing(raw, report), report, reading.orientation)
     refuse_garbage(checked, report)
     checked = check_annotations(checked, report, is_training=split == "train")
+    if not checked.paths and not report.refusals():
+        report.refuse("no_image_left", "has no image that can be used; add images, or mend those that are left out")
     result = make_split(source.root, split, source.splits[name], source.format, checked, report)
     save_split(file, result, files, raw.paths)
     return result

@@ -40,7 +40,8 @@ class Finding:
         """For the log: the text, and the count with the first entries."""
         if not self.entries:
             return self.text
-        return f"{self.text}: {self.count:,} ({shorten_list([shorten_middle(each) for each in self.entries], limit)})"
+        first = [shorten_middle(entry) for entry in self.entries[:limit]]
+        return f"{self.text}: {self.count:,} ({shorten_list([*first, *self.entries[limit:]], limit)})"
 
 
 @dataclass
