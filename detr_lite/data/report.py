@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import command_line, printable, shorten_list
+from detr_lite.text import command_line, printable, shorten_list, shorten_middle
 
 OnFault = Literal["repair", "skip", "refuse"]
 """What to do about faults: repair what has one meaning and skip the rest, skip all of them, or refuse the dataset."""
@@ -21,10 +21,6 @@ NO_OBJECTS = "no_objects"
 
 MAX_SKIPPED = 0.1
 """Share of a split's images, or of its annotations, that may be skipped before the split is refused."""
-
-
-MAX_SHOWN = 300
-"""Characters of an entry in a line of the log."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Finding:
         """For the log: the text, and the count with the first entries."""
         if not self.entries:
             return self.text
-        first = [entry if len(entry) <= MAX_SHOWN else f"{entry[:MAX_SHOWN]} ..." for entry in self.entries[:limit]]
+        first = [shorten_middle(entry) for entry in self.entries[:limit]]
         return f"{self.text}: {self.count:,} ({shorten_list([*first, *self.entries[limit:]], limit)})"
 
 
