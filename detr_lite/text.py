@@ -38,6 +38,12 @@ def shorten_list(values: Sequence[object], limit: int = 5) -> str:
     return ", ".join(map(str, values[:limit])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+def shorten_middle(text: str, limit: int = 200) -> str:
+    """A text of any length for a message: of a long one, such as a path, its two ends."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[: half - 2]} ... {text[3 - half :]}"
+
+
 TOOLS = (
     "train",
     "evaluate",

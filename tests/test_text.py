@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from detr_lite.text import format_duration, shorten_list
+from detr_lite.text import format_duration, shorten_list, shorten_middle
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,11 @@ def test_a_long_list_says_how_many_more_there_are(count: int, expected: str) -> 
 )
 def test_durations(seconds: float, expected: str) -> None:
     assert format_duration(seconds) == expected
+
+
+def test_a_long_text_keeps_its_two_ends() -> None:
+    assert shorten_middle("a" * 200) == "a" * 200
+    short = shorten_middle("first" + "a" * 6000 + "last")
+    assert short.startswith("firsta")
+    assert short.endswith("alast")
+    assert len(short) == 200

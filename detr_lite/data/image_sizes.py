@@ -177,7 +177,8 @@ def _match(declared: Sizes, corners: Sizes, size_wh: Sizes) -> np.ndarray:
 def _farthest_corners(raw: RawSplit) -> Sizes:
     """The largest x and y of each image's boxes; 0 where there are none."""
     low = raw.boxes_xywh[:, :2]
-    high = np.maximum(low, low + raw.boxes_xywh[:, 2:])
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        high = np.maximum(low, low + raw.boxes_xywh[:, 2:])
     is_finite = np.isfinite(high).all(axis=1)
     corners = np.zeros((len(raw.paths), 2))
     np.maximum.at(corners, raw.image_index[is_finite], high[is_finite])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import command_line, printable, shorten_list
+from detr_lite.text import command_line, printable, shorten_list, shorten_middle
 
 OnFault = Literal["repair", "skip", "refuse"]
 """What to do about faults: repair what has one meaning and skip the rest, skip all of them, or refuse the dataset."""
@@ -40,7 +40,8 @@ class Finding:
         """For the log: the text, and the count with the first entries."""
         if not self.entries:
             return self.text
-        return f"{self.text}: {self.count:,} ({shorten_list(self.entries, limit)})"
+        first = [shorten_middle(entry) for entry in self.entries[:limit]]
+        return f"{self.text}: {self.count:,} ({shorten_list([*first, *self.entries[limit:]], limit)})"
 
 
 @dataclass

@@ -9,7 +9,7 @@ from detr_lite.data.records import Split
 from detr_lite.data.split_cache import split_arrays, split_from_arrays
 from detr_lite.text import STEERS
 
-MAX_LENGTH = 5000
+MAX_LENGTH = 10_000
 """Characters in a message."""
 
 

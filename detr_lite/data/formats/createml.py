@@ -24,6 +24,7 @@ def _add_images(builder: SplitBuilder, entries: list[Any], path: str) -> None:
     is_relative = are_relative(_center_box(each) for entry in entries for each in _annotations(entry))
     if is_relative:
         builder.note("relative", f"{path}: all boxes are within 0 and 1 and are read as shares of the image's size")
+    builder.read_all_sizes()
     for number, entry in enumerate(tqdm(entries, "annotations", unit="image", leave=False, disable=None), 1):
         content = entry if isinstance(entry, dict) else {}
         name = content.get("image") or content.get("imagefilename") or content.get("filename")

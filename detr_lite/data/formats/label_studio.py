@@ -22,6 +22,9 @@ _TASKS = re.compile(
 )
 _SHAPES = ("rectangle", "polygon", "ellipse")
 
+_UPLOADS = re.compile(r"^/data/upload/\d+/")
+"""The server's folder of a project's files, in which no export has them."""
+
 
 def find_label_studio(tree: FolderTree) -> Source | None:
     return find_json_lists(tree, "Label Studio", "shape", _TASKS, _add_tasks)
@@ -84,7 +87,7 @@ def _image_name(data: dict[str, Any]) -> str | None:
     named = [value for key, value in data.items() if key in ("image", "img") and isinstance(value, str) and value]
     texts = [value for value in data.values() if isinstance(value, str)]
     named += [text for text in texts if suffix_of(text.partition("?")[0]) in IMAGE_SUFFIXES or "?d=" in text]
-    return next((name for name in named if not name.startswith("data:")), None)
+    return next((_UPLOADS.sub("", name) for name in named if not name.startswith("data:")), None)
 
 
 def _chosen_results(builder: SplitBuilder, task: dict[str, Any], name: str) -> list[dict[str, Any]] | None:

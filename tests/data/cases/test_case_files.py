@@ -180,6 +180,13 @@ def test_a_missing_image_names_its_near_match(refusals: Callable[..., str]) -> N
     assert "train_000.jpg" in message
 
 
+def test_a_name_of_thousands_of_characters_is_shortened(refusals: Callable[..., str]) -> None:
+    message = refusals(lambda data: data.train["images"][0].update(file_name="folder/" * 900 + "a.jpg"))
+    assert "folder/folder/" in message
+    assert "/a.jpg" in message
+    assert len(message) < 1500
+
+
 @pytest.mark.parametrize("kind", ["above", "absolute"])
 def test_names_outside_of_the_dataset_are_refused_or_left_out(
     spoil: Callable[..., Path], refusals: Callable[..., str], kind: str

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_lite.data.reading import Reading
 from detr_lite.data.records import Split
 from tests.helpers.case_data import SIZE, CaseData, assert_equal_objects, findings_of
 from tests.helpers.case_images import cut, pixels_of, redraw, replace, share_of_boxes_on_their_object
@@ -47,6 +48,15 @@ def test_all_unreadable_images_are_named_at_once(refusals: Callable[..., str]) -
         assert name in message
     assert "2 of 8 images would be left out" in message
     assert "1 of 4 images would be left out" in message
+
+
+def test_a_split_of_which_no_image_is_left_is_refused_whatever_the_setting(refusals: Callable[..., str]) -> None:
+    def validation_is_damaged(data: CaseData) -> None:
+        for number in range(1, 5):
+            cut(data, number, 0, split="val")
+
+    message = refusals(validation_is_damaged, Reading("skip"))
+    assert message.startswith("annotations/instances_val.json: has no image that can be used")
 
 
 def test_an_image_with_all_its_pixels_is_read_though_its_last_bytes_are_missing(

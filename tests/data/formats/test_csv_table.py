@@ -104,3 +104,10 @@ def test_quoted_line_ends_are_counted(tmp_path: Path) -> None:
 def test_a_row_of_any_length(tmp_path: Path) -> None:
     found = read(write_one(tmp_path, "filename,class,xmin,ymin,xmax,ymax", "a.jpg,cat,40,15,60,35,6,7", "a.jpg"))
     assert found.objects == {"images/a.jpg": [("cat", IN_PIXELS)]}
+
+
+def test_a_name_of_any_length_makes_a_short_message(tmp_path: Path) -> None:
+    line = f"{'a' * 5000}.jpg,cat,40,15,60,35"
+    found = read(write_one(tmp_path, "filename,class,xmin,ymin,xmax,ymax", *["a.jpg,cat,40,15,60,35"] * 20, line))
+    assert len(found.findings["missing_image"].entries[0]) > 5000
+    assert all(len(line) < 500 for line in found.report.lines())

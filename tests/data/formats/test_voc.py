@@ -8,6 +8,8 @@ import hotcoco
 import numpy as np
 import pytest
 
+from detr_lite.data.reading import Reading, read_dataset
+from detr_lite.structures import DetrLiteError
 from tests.helpers.format_files import draw, read, write
 
 BOX = "<bndbox><xmin>40</xmin><ymin>15</ymin><xmax>60</xmax><ymax>35</ymax></bndbox>"
@@ -246,3 +248,22 @@ def test_the_file_name_is_used_where_no_image_has_the_name_of_the_xml(tmp_path: 
     write(tmp_path / "Annotations/b.xml", xml(CAT))
     write(tmp_path / "Annotations/0001.xml", xml(CAT, head=SIZE + "<filename>photo 1.jpg</filename>"))
     assert sorted(read(tmp_path).objects) == ["JPEGImages/b.jpg", "JPEGImages/photo 1.jpg"]
+
+
+def test_a_split_whose_images_are_all_left_out_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        draw(tmp_path / f"train/{name}.jpg")
+        write(tmp_path / f"train/{name}.xml", xml(CAT))
+        draw(tmp_path / f"val/{name}.jpg")
+        write(tmp_path / f"val/{name}.xml", "<annotation>")
+    with pytest.raises(DetrLiteError, match=r"^val: has no image that can be used"):
+        read_dataset(tmp_path, reading=Reading("skip"))
+
+
+def test_infinite_corners_are_left_out_without_a_warning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    infinite = CAT.replace(">40<", ">-inf<").replace(">60<", ">inf<")
+    for split in ("train", "val"):
+        draw(tmp_path / split / "a.jpg")
+        write(tmp_path / split / "a.xml", xml(*[CAT] * 20, infinite))
+    assert read_dataset(tmp_path)["val"].ground_truth.boxes_xywh.tolist() == [IN_PIXELS]
+    assert not capfd.readouterr().err
