@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detr_lite.build import build_postprocess
-from detr_lite.data.image_files import Orientation
-from detr_lite.data.images import ImageLike, as_image
+from detr_lite.data.images.files import Orientation
+from detr_lite.data.images.load import ImageLike, as_image
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.model.detr import Detr
 from detr_lite.structures import (

@@ -12,13 +12,13 @@ import numpy as np
 from detr_lite.build import build_resize
 from detr_lite.cli.label_check import detect_in
 from detr_lite.config import Config
+from detr_lite.data.analysis.near_duplicates import near_pairs, same_files
+from detr_lite.data.analysis.outliers import find_odd_boxes
 from detr_lite.data.formats.recognize import Source, find_source
-from detr_lite.data.near_duplicates import near_pairs, same_files
-from detr_lite.data.outliers import find_odd_boxes
+from detr_lite.data.images.thumbnails import read_thumbnails
 from detr_lite.data.reading import Reading, examine, join_categories
 from detr_lite.data.records import RawSplit, Split
 from detr_lite.data.report import SplitReport
-from detr_lite.data.thumbnails import read_thumbnails
 from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
 from detr_lite.evaluation.label_errors import find_label_errors

@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from detr_lite.box_ops import xyxy_to_xywh
-from detr_lite.data.images import load_image
+from detr_lite.data.images.load import load_image
 from detr_lite.data.records import Split
 from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError

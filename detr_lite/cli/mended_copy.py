@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from detr_lite.data.editing import editable
-from detr_lite.data.fault_places import Place, find_places
+from detr_lite.data.checks.fault_places import Place, find_places
+from detr_lite.data.editing.edits import editable
 from detr_lite.data.formats.new_dataset import check_new, new_dataset
 from detr_lite.data.formats.write_coco import write_coco
 from detr_lite.data.records import RawSplit, Split

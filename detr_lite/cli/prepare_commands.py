@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detr_lite.cli.prepared_data import Options, check_classes, check_source, class_names, read_source, write_output
-from detr_lite.data.editing import join_splits, keep_classes, objects_per_class, rename_classes
+from detr_lite.data.analysis.near_duplicates import same_files
+from detr_lite.data.editing.edits import join_splits, keep_classes, objects_per_class, rename_classes
+from detr_lite.data.editing.partition import GroupBy, divide, group_images, join_groups
+from detr_lite.data.editing.subset import choose_images
 from detr_lite.data.formats.new_dataset import check_new
-from detr_lite.data.image_files import Orientation
-from detr_lite.data.near_duplicates import same_files
-from detr_lite.data.partition import GroupBy, divide, group_images, join_groups
+from detr_lite.data.images.files import Orientation
 from detr_lite.data.reading import Reading, read_stored
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import OnFault
-from detr_lite.data.subset import choose_images
 from detr_lite.errors import DetrLiteError
 from detr_lite.io import atomic_write
 from detr_lite.text import command_line, shorten_list
@@ -134,7 +134,7 @@ def stats(source: Path, json: Path | None, on_fault: OnFault, orientation: Orien
     """Print the statistics of each split, with its faults; with `json` write them too."""
     from json import dumps
 
-    from detr_lite.data.statistics import split_statistics
+    from detr_lite.data.analysis.statistics import split_statistics
 
     check_source(source)
     splits = read_stored(source, Reading(on_fault, orientation))
@@ -160,7 +160,7 @@ def download(
     dataset: str, folder: Path, splits: Sequence[str], year: int, server: str | None, remove_archives: bool
 ) -> None:
     """COCO is the only dataset so far."""
-    from detr_lite.data.download_coco import SERVER, download_coco
+    from detr_lite.data.download.coco import SERVER, download_coco
 
     splits = list(dict.fromkeys(splits))
     download_coco(folder, splits, year, (server or SERVER).rstrip("/"), keep=not remove_archives)

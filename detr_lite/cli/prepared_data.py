@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_lite.data.editing import align_categories, editable, objects_per_class
+from detr_lite.data.editing.edits import align_categories, editable, objects_per_class
 from detr_lite.data.formats.new_dataset import Placing, Written, new_dataset
 from detr_lite.data.formats.write_coco import write_coco
 from detr_lite.data.formats.write_yolo import write_yolo
-from detr_lite.data.image_files import Orientation
+from detr_lite.data.images.files import Orientation
 from detr_lite.data.reading import Reading, describe_data, read_stored
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import OnFault, raise_refused

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from detr_lite.box_ops import xyxy_to_cxcywh
-from detr_lite.data.images import load_image
+from detr_lite.data.images.load import load_image
 from detr_lite.data.records import Split
 from detr_lite.data.sampler import SeededIndex
 from detr_lite.structures import Target

@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from PIL import Image
 from tqdm import tqdm
 
-from detr_lite.data.image_files import Orientation
-from detr_lite.data.images import load_image
+from detr_lite.data.images.files import Orientation
+from detr_lite.data.images.load import load_image
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, shorten_list
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from detr_lite.data.cache import cache_file
-from detr_lite.data.checks import check_annotations
+from detr_lite.data.checks.annotations import check_annotations
+from detr_lite.data.checks.garbage import refuse_garbage
+from detr_lite.data.checks.images import check_images
 from detr_lite.data.formats.recognize import Source, find_source
-from detr_lite.data.garbage import refuse_garbage
-from detr_lite.data.image_check import check_images
-from detr_lite.data.image_files import Orientation, pixel_limit
-from detr_lite.data.image_names import drop_missing
+from detr_lite.data.images.files import Orientation, pixel_limit
+from detr_lite.data.images.names import drop_missing
 from detr_lite.data.records import RawSplit, Split, common_orientation, make_split
 from detr_lite.data.report import OnFault, SplitReport, raise_refused
 from detr_lite.data.split_cache import load_split, save_split

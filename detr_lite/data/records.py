@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
-from detr_lite.data.image_files import Orientation
+from detr_lite.data.images.files import Orientation
 from detr_lite.data.report import SplitReport
 from detr_lite.structures import Category, GroundTruth
 from detr_lite.text import printable
@@ -40,7 +40,7 @@ def common_orientation(counts: Iterable[OrientationCount]) -> Orientation:
 class RawSplit:
     """A split as its format's reader found it: every value has its type, but none has been judged.
 
-    The checks of `detr_lite.data.checks` and `detr_lite.data.image_check` return a corrected copy.
+    The checks of `detr_lite.data.checks.annotations` and `detr_lite.data.checks.images` return a corrected copy.
     """
 
     categories: tuple[Category, ...]

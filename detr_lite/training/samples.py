@@ -10,7 +10,7 @@ from torch import nn
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.data.collate import collate
 from detr_lite.data.dataset import DetectionDataset
-from detr_lite.data.images import load_image
+from detr_lite.data.images.load import load_image
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.io import atomic_write
 from detr_lite.structures import AttentionSelection, Detections, Target

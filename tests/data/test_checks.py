@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from detr_lite.data.checks import check_annotations
-from detr_lite.data.garbage import refuse_garbage
+from detr_lite.data.checks.annotations import check_annotations
+from detr_lite.data.checks.garbage import refuse_garbage
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import Finding, OnFault, SplitReport
 from tests.helpers.raw_splits import Row, random_raw_split, raw_split, reorder, report_of, split_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detr_lite.data.editing import (
+from detr_lite.data.editing.edits import (
     align_categories,
     editable,
     join_categories,

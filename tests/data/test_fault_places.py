@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from detr_lite.data.fault_places import Place, box_at, find_places
+from detr_lite.data.checks.fault_places import Place, box_at, find_places
 from detr_lite.data.records import RawSplit
 from detr_lite.structures import Category
 

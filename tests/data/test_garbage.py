@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detr_lite.data.garbage import REFUSED, find_relative_boxes, is_garbage, refuse_garbage
+from detr_lite.data.checks.garbage import REFUSED, find_relative_boxes, is_garbage, refuse_garbage
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import Finding
 from tests.helpers.raw_splits import random_raw_split, raw_split, report_of

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_lite.data.image_check import check_images
-from detr_lite.data.image_files import PROBLEMS
-from detr_lite.data.images import load_image
+from detr_lite.data.checks.images import check_images
+from detr_lite.data.images.files import PROBLEMS
+from detr_lite.data.images.load import load_image
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
 from tests.helpers.image_splits import save_image, split_of_files

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_lite.data import jpeg_end
-from detr_lite.data.image_files import (
+from detr_lite.data.images.files import (
     UnreadableImageError,
     decoding_bytes,
     orientation_of,
     pixel_limit,
     read_stored,
 )
-from detr_lite.data.images import load_image
+from detr_lite.data.images.load import jpeg_end, load_image
 from detr_lite.structures import DetrLiteError
 
 

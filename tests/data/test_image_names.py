@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detr_lite.data.folder_listing import FolderListing
-from detr_lite.data.image_names import resolve_images
+from detr_lite.data.images.names import resolve_images
 from detr_lite.data.report import OnFault, SplitReport
 
 NFC, NFD = (unicodedata.normalize(form, "Küche.jpg") for form in ("NFC", "NFD"))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_lite.data import near_duplicates
-from detr_lite.data.near_duplicates import COARSE, near_pairs, same_files, series_of
-from detr_lite.data.thumbnails import read_thumbnails
+from detr_lite.data.analysis import near_duplicates
+from detr_lite.data.analysis.near_duplicates import COARSE, near_pairs, same_files, series_of
+from detr_lite.data.images.thumbnails import read_thumbnails
 
 
 def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
@@ -126,7 +126,7 @@ def test_thumbnails_are_kept_until_a_file_changes(tmp_path: Path, monkeypatch: p
     scene(1).save(path)
     first = read_thumbnails([str(path)])
     with monkeypatch.context() as patched:
-        patched.setattr("detr_lite.data.thumbnails._thumbnail", lambda _: pytest.fail("read again"))
+        patched.setattr("detr_lite.data.images.thumbnails._thumbnail", lambda _: pytest.fail("read again"))
         np.testing.assert_array_equal(read_thumbnails([str(path)]), first)
     scene(2).save(path)
     assert (read_thumbnails([str(path)]) != first).any()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from detr_lite.data.object_scale import object_tokens
+from detr_lite.data.analysis.object_scale import object_tokens
 from detr_lite.data.records import ImageRecords, PackedStrings
 from detr_lite.data.transforms import ResizeByRule, ResizeRule
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from detr_lite.data.editing import editable, join_splits
+from detr_lite.data.editing.edits import editable, join_splits
 from detr_lite.data.formats.write_coco import write_coco
 from detr_lite.data.formats.write_yolo import write_yolo
-from detr_lite.data.images import load_image
-from detr_lite.data.orientation_tag import copy_without_orientation, ignored_orientations
+from detr_lite.data.images.load import load_image
+from detr_lite.data.images.orientation_tag import copy_without_orientation, ignored_orientations
 from detr_lite.data.reading import Reading, read_stored
 from detr_lite.structures import DetrLiteError
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.ops import box_convert, box_iou
 
-from detr_lite.data.outliers import OddBox, find_odd_boxes, near_duplicates
+from detr_lite.data.analysis.outliers import OddBox, find_odd_boxes, near_duplicates
 from tests.helpers.raw_splits import Row, random_raw_split, raw_split, reorder, split_of
 
 

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from detr_lite.data.partition import divide, group_images, join_groups
+from detr_lite.data.editing.partition import divide, group_images, join_groups
 from detr_lite.data.records import RawSplit
 from detr_lite.structures import Category, DetrLiteError
 from tests.helpers.random_splits import random_split

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from detr_lite.data.statistics import PERCENTILES, ClassCount, ImageSizes, split_statistics
+from detr_lite.data.analysis.statistics import PERCENTILES, ClassCount, ImageSizes, split_statistics
 from tests.helpers.raw_splits import random_raw_split, raw_split, split_of
 
 

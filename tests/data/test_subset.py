@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detr_lite.data.editing.subset import choose_images
 from detr_lite.data.records import RawSplit
-from detr_lite.data.subset import choose_images
 from tests.helpers.random_splits import random_split
 
 

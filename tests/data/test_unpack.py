@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_lite.data.unpack import unpack
+from detr_lite.data.download.unpack import unpack
 from detr_lite.structures import DetrLiteError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_lite.data.formats.coco import find_coco
-from detr_lite.data.image_names import drop_missing
+from detr_lite.data.images.names import drop_missing
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import OnFault, SplitReport
 

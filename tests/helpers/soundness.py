@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from detr_lite.data.images import load_image
+from detr_lite.data.images.load import load_image
 from detr_lite.data.records import Split
 from detr_lite.data.split_cache import split_arrays, split_from_arrays
 from detr_lite.text import STEERS

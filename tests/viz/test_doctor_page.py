@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_lite.data.near_duplicates import ImagePairs
-from detr_lite.data.outliers import OddBox
+from detr_lite.data.analysis.near_duplicates import ImagePairs
+from detr_lite.data.analysis.outliers import OddBox
 from detr_lite.data.records import RawSplit, Split, make_split
 from detr_lite.data.report import SplitReport
 from detr_lite.data.transforms import ResizeRule

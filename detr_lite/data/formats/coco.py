@@ -18,7 +18,7 @@ from detr_lite.data.formats.coco_json import CocoLists, Entry, name_annotation, 
 from detr_lite.data.formats.coco_layouts import CocoLayout, find_layout
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.values import number_of
-from detr_lite.data.image_names import resolve_images
+from detr_lite.data.images.names import resolve_images
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
 from detr_lite.structures import Category, DetrLiteError

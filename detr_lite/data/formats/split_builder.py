@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from detr_lite.data.image_facts import inspect_images
-from detr_lite.data.image_names import resolve_images
+from detr_lite.data.images.facts import inspect_images
+from detr_lite.data.images.names import resolve_images
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport, Unit
 from detr_lite.structures import Category

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detr_lite.data.editing import align_categories, unique_names
+from detr_lite.data.editing.edits import align_categories, unique_names
 from detr_lite.data.formats.new_dataset import Placing, Written, place_images
 from detr_lite.data.records import RawSplit
 

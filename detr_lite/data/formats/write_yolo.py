@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64
 from PIL import Image
 from tqdm import tqdm
 
-from detr_lite.data.editing import align_categories, unique_names
+from detr_lite.data.editing.edits import align_categories, unique_names
 from detr_lite.data.formats.new_dataset import Placing, Written, place_images
 from detr_lite.data.records import RawSplit
 

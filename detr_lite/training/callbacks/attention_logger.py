@@ -16,7 +16,7 @@ from torch import nn
 
 from detr_lite.data.collate import collate
 from detr_lite.data.dataset import DetectionDataset
-from detr_lite.data.images import load_image
+from detr_lite.data.images.load import load_image
 from detr_lite.data.records import ImageRecord
 from detr_lite.evaluation.attention_metrics import MEASURES, AttentionMeter, AttentionMetrics
 from detr_lite.io import atomic_write

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detr_lite.data.near_duplicates import ImagePairs, series_of
+from detr_lite.data.analysis.near_duplicates import ImagePairs, series_of
 from detr_lite.data.records import Split
 from detr_lite.viz.doctor.groups import context_marks, image_name, view_of
 from detr_lite.viz.pages.charts import bar_table

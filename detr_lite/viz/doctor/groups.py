@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_lite.data.fault_places import Place, box_at, find_places
-from detr_lite.data.outliers import OddBox, Oddity
+from detr_lite.data.analysis.outliers import OddBox, Oddity
+from detr_lite.data.checks.fault_places import Place, box_at, find_places
 from detr_lite.data.records import RawSplit, Split
 from detr_lite.data.report import Finding, SplitReport
 from detr_lite.evaluation.label_errors import Kind, LabelError

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detr_lite.data.object_scale import object_tokens
+from detr_lite.data.analysis.object_scale import object_tokens
+from detr_lite.data.analysis.statistics import SplitStatistics, split_statistics
 from detr_lite.data.records import Split
-from detr_lite.data.statistics import SplitStatistics, split_statistics
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.text import printable
 from detr_lite.viz.pages.charts import Marker, bar_table, histogram

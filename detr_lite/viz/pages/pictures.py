@@ -9,8 +9,8 @@ from typing import Literal
 
 from PIL import Image
 
-from detr_lite.data.image_files import Orientation
-from detr_lite.data.images import load_image
+from detr_lite.data.images.files import Orientation
+from detr_lite.data.images.load import load_image
 from detr_lite.structures import DetrLiteError
 from detr_lite.viz.pages.html import Html, element
 

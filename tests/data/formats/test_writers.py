@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
-from detr_lite.data.editing import editable
+from detr_lite.data.editing.edits import editable
 from detr_lite.data.formats.write_coco import write_coco
 from detr_lite.data.formats.write_yolo import write_yolo, yolo_names
 from detr_lite.data.reading import Reading, read_stored

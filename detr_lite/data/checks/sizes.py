@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from detr_lite.data.image_facts import ImageFacts
-from detr_lite.data.image_files import Orientation
+from detr_lite.data.images.facts import ImageFacts
+from detr_lite.data.images.files import Orientation
 from detr_lite.data.records import OrientationCount, RawSplit, common_orientation
 from detr_lite.data.report import SplitReport
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from detr_lite.data.readings import MIN_OBJECTS, find_reading
+from detr_lite.data.checks.box_formats import MIN_OBJECTS, find_reading
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from detr_lite.data.image_depth import FLOAT_TOLERANCE, to_8_bits, to_rgb
-from detr_lite.data.image_files import (
+from detr_lite.data.images.depth import FLOAT_TOLERANCE, to_8_bits, to_rgb
+from detr_lite.data.images.files import (
     MAX_PIXELS_VARIABLE,
     Orientation,
     StoredImage,

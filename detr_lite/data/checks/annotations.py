@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from detr_lite.data.garbage import find_relative_boxes, is_garbage
+from detr_lite.data.checks.garbage import find_relative_boxes, is_garbage
 from detr_lite.data.records import RawSplit, clip_boxes
 from detr_lite.data.report import SplitReport, entries_of
 from detr_lite.text import printable

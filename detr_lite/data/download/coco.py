@@ -5,8 +5,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.data.download import RemoteFile, check_space, download, format_bytes, look_up, missing_bytes
-from detr_lite.data.unpack import unpack
+from detr_lite.data.download.files import RemoteFile, check_space, download, format_bytes, look_up, missing_bytes
+from detr_lite.data.download.unpack import unpack
 from detr_lite.io import atomic_write
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from detr_lite.data.image_facts import ImageFacts, inspect_images
-from detr_lite.data.image_files import MAX_PIXELS_VARIABLE, PROBLEMS, Orientation, Problem, pixel_limit
-from detr_lite.data.image_sizes import settle_sizes
+from detr_lite.data.checks.sizes import settle_sizes
+from detr_lite.data.images.facts import ImageFacts, inspect_images
+from detr_lite.data.images.files import MAX_PIXELS_VARIABLE, PROBLEMS, Orientation, Problem, pixel_limit
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
 

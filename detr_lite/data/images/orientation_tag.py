@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from PIL import Image
 from tqdm import tqdm
 
-from detr_lite.data.image_files import load_stored, orientation_of
+from detr_lite.data.images.files import load_stored, orientation_of
 from detr_lite.data.records import RawSplit
 from detr_lite.structures import DetrLiteError
 

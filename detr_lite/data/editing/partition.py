@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.sparse import csc_matrix, csr_matrix
 
-from detr_lite.data.near_duplicates import series_of
+from detr_lite.data.analysis.near_duplicates import series_of
 from detr_lite.data.records import RawSplit
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import shown

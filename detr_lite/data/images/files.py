@@ -14,8 +14,8 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from detr_lite.data.jpeg_end import complete_jpeg
-from detr_lite.data.libtiff import silence_libtiff
+from detr_lite.data.images.jpeg_end import complete_jpeg
+from detr_lite.data.images.libtiff import silence_libtiff
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of, shown
 
