@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from detr_lite.data.download import files as module
 from detr_lite.data.download.files import RemoteFile, check_space, download, format_bytes, look_up, missing_bytes
-from detr_lite.data.download.files import files as module
 from detr_lite.structures import DetrLiteError
 from tests.helpers.range_server import RangeServer
 

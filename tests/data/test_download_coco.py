@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from detr_lite.data.download import files as module
 from detr_lite.data.download.coco import download_coco
-from detr_lite.data.download.files import files as module
 from detr_lite.data.reading import read_dataset
 from detr_lite.structures import DetrLiteError
 from tests.helpers.range_server import RangeServer

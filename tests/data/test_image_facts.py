@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from detr_lite.data.cache import cache_folder
+from detr_lite.data.images import facts as image_facts
 from detr_lite.data.images.facts import inspect_images
 from detr_lite.data.images.files import StoredImage
-from detr_lite.data.images.load import facts as image_facts
 from tests.helpers.image_splits import save_image
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_lite.data.images import jpeg_end
 from detr_lite.data.images.files import (
     UnreadableImageError,
     decoding_bytes,
@@ -17,7 +18,7 @@ from detr_lite.data.images.files import (
     pixel_limit,
     read_stored,
 )
-from detr_lite.data.images.load import jpeg_end, load_image
+from detr_lite.data.images.load import load_image
 from detr_lite.structures import DetrLiteError
 
 
