@@ -256,7 +256,7 @@ def test_a_split_whose_images_are_all_left_out_is_refused(tmp_path: Path) -> Non
         write(tmp_path / f"train/{name}.xml", xml(CAT))
         draw(tmp_path / f"val/{name}.jpg")
         write(tmp_path / f"val/{name}.xml", "<annotation>")
-    with pytest.raises(DetrLiteError, match="^val: has no image that can be used"):
+    with pytest.raises(DetrLiteError, match=r"^val: has no image that can be used"):
         read_dataset(tmp_path, reading=Reading("skip"))
 
 
