@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from detr_lite.build import build_resize
+from detr_lite.cli.label_check import detect_in
 from detr_lite.config import Config
 from detr_lite.data.formats.recognize import Source, find_source
 from detr_lite.data.near_duplicates import near_pairs, same_files
@@ -18,6 +19,7 @@ from detr_lite.data.reading import Reading, examine, join_categories
 from detr_lite.data.records import RawSplit, Split
 from detr_lite.data.report import SplitReport
 from detr_lite.data.thumbnails import read_thumbnails
+from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
 from detr_lite.evaluation.label_errors import find_label_errors
 from detr_lite.text import printable, shorten_list
@@ -69,11 +71,11 @@ def examine_all(root: Path, reading: Reading) -> Examined:
     return Examined(root, source, splits, unreadable, {name: reader(name) for name in splits})
 
 
-def make_checkup(examined: Examined, checkpoint: Path | None, device: str, most_images: int) -> Checkup:
+def make_checkup(examined: Examined, detector: Detector | None, most_images: int) -> Checkup:
     """Judge the splits.
 
     Args:
-        checkpoint: a trained model, with whose detections the labels are compared.
+        detector: a trained model, with whose detections the labels are compared.
         most_images: of each split, in which the model detects objects, evenly chosen.
     """
     groups, passes = _faults(examined), _sound(examined)
@@ -94,8 +96,8 @@ def make_checkup(examined: Examined, checkpoint: Path | None, device: str, most_
         groups += hidden
         if not hidden and len(train.images.labels):
             passes.append(f"At most {MAX_HIDDEN:.0%} of a class is smaller than a token at the chosen size")
-    if checkpoint is not None:
-        groups += _label_errors(examined, checkpoint, device, most_images)
+    if detector is not None:
+        groups += _label_errors(examined, detector, most_images)
     return Checkup(str(examined.root), examined.source.format, examined.splits, groups, passes, choice)
 
 
@@ -157,10 +159,8 @@ def _repeats(examined: Examined) -> list[Group]:
     return groups
 
 
-def _label_errors(examined: Examined, checkpoint: Path, device: str, most_images: int) -> list[Group]:
-    from detr_lite.cli.label_check import detect_in, open_detector
-
-    detector, groups = open_detector(checkpoint, device), []
+def _label_errors(examined: Examined, detector: Detector, most_images: int) -> list[Group]:
+    groups = []
     for split in examined.splits.values():
         count = len(split.images)
         images = np.unique(np.linspace(0, max(0, count - 1), min(count, most_images)).round().astype(int)).tolist()

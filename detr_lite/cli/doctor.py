@@ -45,12 +45,13 @@ def doctor(
         checkpoint: a model, which looks at `max_images` images of each split at most.
         fix: a new folder for the mended copy; `overwrite` replaces an older one.
 
-    Errors: a wrong argument, before anything is read; a folder that is no dataset.
+    Errors: a wrong argument, before the dataset is read; a folder that is no dataset.
     """
     # These import torch, as --help does not.
     from detr_lite.cli.checkup import examine_all, make_checkup
     from detr_lite.cli.mended_copy import CHANGES, check_fix, write_mended
     from detr_lite.data.reading import Reading
+    from detr_lite.detector import Detector
     from detr_lite.io import atomic_write
     from detr_lite.viz.doctor.page import doctor_page
     from detr_lite.viz.pages.gallery import LEVELS
@@ -60,8 +61,9 @@ def doctor(
     _check_page(output, data)
     if fix is not None:
         check_fix(fix, data, overwrite)
+    detector = None if checkpoint is None else Detector.from_checkpoint(checkpoint, device)
     examined = examine_all(data, Reading())
-    checkup = make_checkup(examined, checkpoint, device, max_images)
+    checkup = make_checkup(examined, detector, max_images)
     text = doctor_page(checkup).encode()
     atomic_write(output, lambda file: file.write(text))
 

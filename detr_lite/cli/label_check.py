@@ -1,7 +1,6 @@
 """What a trained model finds in a dataset, for comparing it with the labels."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -56,7 +55,3 @@ def detect_in(detector: Detector, split: Split, images: list[int]) -> DetectionA
         boxes_xywh=xyxy_to_xywh(boxes_xyxy).double().numpy()[own >= 0],
         scores=scores.double().numpy()[own >= 0],
     )
-
-
-def open_detector(checkpoint: Path, device: str) -> Detector:
-    return Detector.from_checkpoint(checkpoint, device)

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from detr_lite import __version__
 from detr_lite.errors import DetrLiteError
 from detr_lite.io import atomic_write
 
 VERSION = 2
-"""Raised between releases when what is kept would be computed or stored differently."""
+"""Raised when what is kept would be computed or stored differently, so that older files are not used."""
 
 MAX_AGE_DAYS = 60
 """Files that have not been used for so long are removed."""
@@ -51,7 +50,7 @@ def file_stamps(paths: Iterable[str | Path]) -> Int64[np.ndarray, "file 2"]:
 
 def cache_file(kind: str, *key: object) -> Path:
     """The file for this key; `kind` begins its name."""
-    digest = hashlib.sha256(json.dumps([__version__, VERSION, *map(str, key)]).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(json.dumps([VERSION, *map(str, key)]).encode()).hexdigest()[:32]
     return cache_folder() / f"{kind}-{digest}.npz"
 
 

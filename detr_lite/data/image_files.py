@@ -1,6 +1,6 @@
 """Decodes image files as they are stored, and tells apart the ways in which a file is unreadable."""
 
-import io
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from detr_lite.data.jpeg_end import complete_jpeg
+from detr_lite.data.libtiff import silence_libtiff
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of, shown
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it raises exceptions too; these lines would be on stderr
 
 Orientation = Literal["upright", "stored"]
 """Whether the EXIF orientation is applied to an image, as viewers do, or its pixels are left as they are stored."""
@@ -32,12 +36,6 @@ PROGRAM_FORMATS = ("EPS", "WMF")
 MAX_PIXELS_VARIABLE = "DETR_LITE_MAX_PIXELS"
 """Environment variable: the most pixels of an image that are decoded; by default twice Pillow's MAX_IMAGE_PIXELS."""
 
-MAX_LOST_PIXELS, MAX_LOST_SHARE = 1024, 0.05
-"""A JPEG without its last bytes is read if no more pixels than this depend on them: a few blocks of 16 x 16."""
-
-MAX_COMPLETED_PIXELS = 50_000_000
-"""Larger JPEG files without their last bytes count as truncated, as a look at them takes three times the memory."""
-
 TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -49,8 +47,6 @@ TURNS = {
 }
 """What makes an image of this EXIF orientation upright."""
 _TURNS_BACK = {**TURNS, 6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
-
-_START_OF_SCAN, _END_OF_IMAGE, _PROGRESSIVE, _RESTART_INTERVAL = b"\xff\xda", b"\xff\xd9", b"\xff\xc2", b"\xff\xdd"
 
 
 class UnreadableImageError(Exception):
@@ -137,6 +133,7 @@ def load_stored(image: Image.Image) -> tuple[Image.Image, int]:
     if not isinstance(image, TiffImageFile):
         image.load()  # before the orientation, which may stand behind the pixels
         return image, orientation_of(image)
+    silence_libtiff()
     orientation = orientation_of(image)
     image.load()
     if orientation_of(image) != orientation:  # Pillow has made it upright
@@ -175,7 +172,7 @@ def _decode(path: str | Path, as_thumbnail: bool) -> StoredImage:
     except OSError as error:
         if "truncated" not in str(error):
             raise
-        completed = _complete_jpeg(Path(path).read_bytes())
+        completed = complete_jpeg(Path(path))
         if completed is None:
             raise
     with Image.open(completed) as image:
@@ -192,36 +189,6 @@ def _load(image: Image.Image, as_thumbnail: bool, is_incomplete: bool) -> Stored
     is_wide_color = isinstance(image, ImageFile) and any(";16" in str(tile.args) for tile in image.tile)
     pixels, orientation = load_stored(image)
     return StoredImage(pixels, pixels.size, orientation, is_incomplete, is_wide_color)
-
-
-def _complete_jpeg(content: bytes) -> io.BytesIO | None:
-    """A JPEG file without its last bytes, with an end; None for other formats and if pixels are missing.
-
-    Pixels that the file has do not depend on what follows it. That says nothing about further scans, such as those of a
-    progressive file, nor about what a restart marker begins: such files count as truncated.
-    """
-    content = content.rstrip(b"\xff")  # half of a marker
-    variants = []
-    for more in (b"", b"\x55" * 4096):
-        with Image.open(io.BytesIO(content + more + _END_OF_IMAGE)) as image:
-            if not isinstance(image, JpegImageFile) or not _has_one_scan(content, len(image.getbands())):
-                return None
-            if image.width * image.height > MAX_COMPLETED_PIXELS:
-                return None
-            image.load()
-            variants.append(image)
-    box = ImageChops.difference(*variants).getbbox()
-    lost = 0 if box is None else (box[2] - box[0]) * (box[3] - box[1])
-    if lost > min(MAX_LOST_PIXELS, MAX_LOST_SHARE * image.width * image.height):
-        return None
-    return io.BytesIO(content + _END_OF_IMAGE)
-
-
-def _has_one_scan(content: bytes, channels: int) -> bool:
-    """Of all channels and without restart markers."""
-    scan = content.rfind(_START_OF_SCAN)
-    is_whole = len(content) > scan + 4 and content[scan + 4] == channels
-    return is_whole and _PROGRESSIVE not in content and _RESTART_INTERVAL not in content
 
 
 def _kind_of(error: Exception) -> Problem:

@@ -19,6 +19,7 @@ from detr_lite.data.image_names import drop_missing
 from detr_lite.data.records import RawSplit, Split, common_orientation, make_split
 from detr_lite.data.report import OnFault, SplitReport, raise_refused
 from detr_lite.data.split_cache import load_split, save_split
+from detr_lite.data.split_names import SPLIT_WORDS
 from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, shorten_list
@@ -173,6 +174,7 @@ def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> 
 
 def _stored_name(source: Source, split: str) -> tuple[str, bool]:
     """The split of the source that this split is read from, and whether it is a share of it."""
+    split = SPLIT_WORDS.get(split, split)  # "valid" is what Roboflow calls it
     is_without_val = "train" in source.splits and "val" not in source.splits
     if split in ("train", "val") and is_without_val:
         return "train", True

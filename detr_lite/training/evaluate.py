@@ -115,6 +115,8 @@ def evaluate_checkpoint(
         for line in data.report.lines():
             logger.info("%s", line)
     write_detections(output / "detections.json", detections, data.image_ids, data.categories)
+    if engine == "pycocotools":  # which shows no progress
+        logger.info("computing the metrics with pycocotools, which may take minutes")
     evaluation = evaluate_detections(data.ground_truth, detections, data.categories, engine)
     if len(data.ground_truth.labels):
         _report(evaluation, data, detections, output)

@@ -65,7 +65,7 @@ def test_sound_data(run_tool: Tool, tiny_data: Path, page: Path) -> None:
     assert "  ! worth a look: rare classes, train: 3" in lines
     assert lines[-1] == f"wrote {page}: {page.stat().st_size / 1e6:.1f} MB"
     assert files_in(tiny_data) == before, "the dataset is only read"
-    assert kinds_in(page) == ["copies_in_both", "rare_class"]
+    assert kinds_in(page) == ["copies_in_both", "rare_class", "near_repeated"]
     assert "5 of 5 val images are files that stand in train too." in page.read_text()
     assert "--data.image_size" in page.read_text()
 
@@ -220,7 +220,7 @@ def test_a_model_of_other_classes(refusal: Tool, finished_run: Path, edit_annota
     edit_annotations("train", rename)
     root = edit_annotations("val", rename)
     message = refusal("doctor", root, "--output", page, "--checkpoint", finished_run / "checkpoints" / "best.ckpt")
-    assert message.startswith("--checkpoint: the model's classes (red thing, blue thing, green thing) are none of")
+    assert message.startswith("--checkpoint: the model's classes (blue thing, red thing, green thing) are none of")
 
 
 def test_near_copies_in_both_splits(run_tool: Tool, own_data: Path, page: Path) -> None:

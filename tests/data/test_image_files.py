@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_lite.data import image_files
+from detr_lite.data import jpeg_end
 from detr_lite.data.image_files import (
-    MAX_LOST_PIXELS,
     UnreadableImageError,
     decoding_bytes,
     orientation_of,
@@ -70,6 +69,20 @@ def test_kinds_of_files(tmp_path: Path, name: str, as_thumbnail: bool) -> None:
     assert outcome(tmp_path / name, as_thumbnail) == expected
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "tiff_deflate", "packbits"])
+def test_damaged_tiff_files_write_nothing_on_stderr(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], compression: str
+) -> None:
+    content = bytearray(encoded(photograph(), "TIFF", compression=compression))
+    content[200:2000] = np.random.default_rng(0).bytes(1800)
+    path = tmp_path / "a.tif"
+    path.write_bytes(content)
+    outcome(path)
+    if compression in ("tiff_lzw", "tiff_deflate"):  # the others make something of any bytes
+        assert outcome(path) == "unreadable_image"
+    assert capfd.readouterr().err == ""
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "link.jpg").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -125,7 +138,7 @@ def test_a_jpeg_that_is_cut_anywhere_is_read_only_with_its_pixels(tmp_path: Path
         assert found == outcome(path, as_thumbnail=True)
         if found in ("complete", "incomplete"):
             lost = (np.abs(np.asarray(load_image(path)).astype(int) - whole).max(axis=2) > 2).sum()
-            assert lost <= min(1.5 * MAX_LOST_PIXELS, 0.1 * whole[..., 0].size), cut
+            assert lost <= min(1.5 * jpeg_end.MAX_LOST_PIXELS, 0.1 * whole[..., 0].size), cut
         assert found not in ("complete", "incomplete") or cut > 0.9 * end
 
 
@@ -144,6 +157,16 @@ def test_half_a_marker_at_the_end(tmp_path: Path) -> None:
     assert outcome(path) == "incomplete"
 
 
+@pytest.mark.parametrize(
+    ("kind", "marker"), [("restart markers", b"\xff\xd3"), ("progressive", b"\xff\xc4"), ("progressive", b"\xff\xda")]
+)
+def test_a_cut_between_the_parts_of_a_jpeg_is_no_lost_end(tmp_path: Path, kind: str, marker: bytes) -> None:
+    """The pixels of what is there do not depend on what follows it, but that is not the whole image."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(JPEGS[kind][: JPEGS[kind].rindex(marker)])
+    assert outcome(path) == "truncated_image"
+
+
 def test_a_scan_of_one_color_is_not_the_image(tmp_path: Path) -> None:
     """The brightness alone, in a scan of its own; the scans of the other two channels are missing."""
     path = tmp_path / "a.jpg"
@@ -159,7 +182,7 @@ def test_a_large_jpeg_without_its_last_bytes_counts_as_truncated(
 ) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(BASELINE[:-6])
-    monkeypatch.setattr(image_files, "MAX_COMPLETED_PIXELS", 160 * 120 - 1)
+    monkeypatch.setattr(jpeg_end, "MAX_COMPLETED_PIXELS", 160 * 120 - 1)
     assert outcome(path) == "truncated_image"
 
 

@@ -1,7 +1,7 @@
 """Small COCO datasets, and reading them without looking into the image files."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from detr_lite.data.image_names import drop_missing
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import OnFault, SplitReport
 
+Content = dict[str, Any]
 
-def two_images() -> dict[str, Any]:
+
+def two_images() -> Content:
     """Two images, three objects, two categories, with the gaps and the order that ids may have."""
     return {
         "images": [
@@ -37,6 +39,13 @@ def write_coco(
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     return root
+
+
+def changed(root: Path, change: Callable[[Content], object]) -> Path:
+    """The dataset of `two_images` after a change."""
+    content = two_images()
+    change(content)
+    return write_coco(root, content)
 
 
 def read_raw(root: Path, split: str = "train", on_fault: OnFault = "repair") -> tuple[RawSplit, SplitReport]:

@@ -85,8 +85,13 @@ def test_what_is_given_decides_how_images_are_resized():
 
 
 def test_small_images_among_large_ones_do_not_set_the_size():
-    mixed = split(60, 100, {0: 30.0}).images + split(40, 4000, {1: 160.0}).images
-    train = replace(split(1, 100, {0: 30.0}), images=mixed)
+    mixed = [*split(60, 100, {0: 30.0}).images, *split(40, 4000, {1: 160.0}).images]
+    train = split_of(
+        [(record.width, record.height) for record in mixed],
+        [record.boxes_xyxy for record in mixed],
+        [record.labels for record in mixed],
+        (Category(1, "ant"), Category(5, "bear")),
+    )
     assert chosen(train).data.image_size > 128
 
 

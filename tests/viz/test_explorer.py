@@ -288,5 +288,6 @@ def test_a_wheel_has_the_pages_parts(tmp_path):
     subprocess.run([sys.executable, "-c", build, tmp_path], cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for file in (PROJECT / "detr_lite/viz/explorer/static").iterdir():
-        assert f"detr_lite/viz/explorer/static/{file.name}" in names
+    for folder in ("detr_lite/viz/explorer/static", "detr_lite/viz/pages/static"):
+        for file in (PROJECT / folder).iterdir():
+            assert f"{folder}/{file.name}" in names

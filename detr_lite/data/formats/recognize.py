@@ -69,12 +69,13 @@ def find_source(root: Path) -> Source:
     if root.is_file() and suffix_of(root.name) in _ARCHIVES:
         raise DetrLiteError(f"{printable(root)}: an archive; unpack it and give the folder with --data.root DIR")
     coco: Source | None = find_coco(root)
-    if coco is not None:
+    if coco is not None and "train" in coco.splits:
         return _naming_others(coco, cache(lambda: read_tree(root)), FINDERS)
     tree = read_tree(root)
     for place, find in enumerate(FINDERS):
         source = find(tree)
-        if source is None:
+        # Ultralytics' copy of COCO has training annotations in YOLO's format alone.
+        if source is None or (coco is not None and "train" not in source.splits):
             continue
         if tree.chosen is not None and source.format in ONE_IMAGE_EACH:
             raise DetrLiteError(
@@ -82,6 +83,8 @@ def find_source(root: Path) -> Source:
                 "--data.root DIR"
             )
         return _naming_others(source, lambda: tree, FINDERS[place + 1 :])
+    if coco is not None:
+        return coco
     raise DetrLiteError(f"{printable(root)}: {_describe(tree)}")
 
 

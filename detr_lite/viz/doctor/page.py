@@ -7,7 +7,17 @@ from detr_lite.data.records import Split
 from detr_lite.text import printable
 from detr_lite.viz.doctor.overview import Choice, choice_section, numbers_section
 from detr_lite.viz.pages.charts import patterns
-from detr_lite.viz.pages.gallery import LEVELS, PICTURES, Group, Level, badge, gallery, large_view, merge_groups
+from detr_lite.viz.pages.gallery import (
+    ENTRIES,
+    LEVELS,
+    PICTURES,
+    Group,
+    Level,
+    badge,
+    gallery,
+    large_view,
+    merge_groups,
+)
 from detr_lite.viz.pages.html import Html, element, join
 from detr_lite.viz.pages.page import render_page
 from detr_lite.viz.pages.pictures import PictureBudget
@@ -58,7 +68,7 @@ class Checkup:
 def doctor_page(checkup: Checkup, size: int = PAGE_BYTES) -> str:
     """The page as text, of at most about `size` bytes; it depends on nothing but the arguments and the images."""
     groups = checkup.ordered()
-    names = sum(len(entry) for group in groups for entry in group.entries)
+    names = sum(len(entry) for group in groups for entry in group.entries[:ENTRIES])
     budget = PictureBudget(max(0, size - _TEXT_BYTES - 2 * names))
     sections = [
         ("found", "What was found", _found_intro(), gallery(groups, budget)) if groups else None,

@@ -83,3 +83,11 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     write(draw(tmp_path / "a.jpg").with_name("b.json"), json.dumps([entry(CENTER)])[:-3])
     with pytest.raises(DetrLiteError, match=r"^b\.json: not valid JSON"):
         read(tmp_path)
+
+
+def test_an_image_that_is_listed_twice_is_one_with_the_objects_of_both(tmp_path: Path) -> None:
+    draw(tmp_path / "b.jpg")
+    found = read(write_one(tmp_path, entry(CENTER), entry(CENTER, image="b.jpg"), entry({**CENTER, "x": 51})))
+    assert found.objects == {"a.jpg": [("cat", IN_PIXELS), ("cat", [41, 15, 20, 20])], "b.jpg": [("cat", IN_PIXELS)]}
+    assert found.raw.image_ids == [1, 2]
+    assert found.findings["repeated_image"].entries == ("a.jpg",)

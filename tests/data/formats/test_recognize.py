@@ -167,3 +167,16 @@ def test_a_linked_folder_is_entered(tmp_path: Path) -> None:
     write(tmp_path / "data/labels/a.txt", "0 0.5 0.5 0.2 0.4")
     (tmp_path / "data/images").symlink_to(tmp_path / "elsewhere")
     assert read(tmp_path / "data").objects == {"images/a.jpg": [("class 0", [40, 15, 20, 20])]}
+
+
+def test_coco_without_training_gives_way_to_a_format_with_it(tmp_path: Path) -> None:
+    for split in ("train2017", "val2017"):
+        draw(tmp_path / f"images/{split}/a.jpg")
+        write(tmp_path / f"labels/{split}/a.txt", "0 0.5 0.5 0.2 0.4")
+    write(tmp_path / "annotations/instances_val2017.json", COCO)
+    source = find_source(tmp_path)
+    assert (source.format, list(source.splits)) == ("YOLO", ["train", "val"])
+    for file in (tmp_path / "labels").rglob("*.txt"):
+        file.unlink()
+    source = find_source(tmp_path)
+    assert (source.format, list(source.splits)) == ("COCO", ["val"])

@@ -169,6 +169,17 @@ def test_a_loss_that_rises_for_long(truth: Split, capsys) -> None:
     (line,) = warned(capsys)
     assert "rising, from 20 to 33" in line
     assert "lower --optim.lr" in line
+    assert line.endswith("and continue from the best checkpoint with --model.init_from")
+
+
+def test_without_an_ap_no_checkpoint_is_recommended_as_the_best(truth: Split, capsys) -> None:
+    callback = make_diagnostics(truth, progress=0.3)
+    feed(callback, [45.0] * 3 + [20.0] * 47)
+    callback.read_evaluation(500, -1.0, detections_at(truth))
+    for number in range(50, 120):
+        callback.read_loss(10 * number, 33.0)
+    (line,) = warned(capsys)
+    assert line.endswith("lower --optim.lr from 0.0015, e.g. to 0.00015, and train anew")
 
 
 def test_a_loss_that_rises_for_a_while_only(truth: Split, capsys) -> None:
