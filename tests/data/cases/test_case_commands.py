@@ -105,6 +105,7 @@ def test_too_few_queries_are_said(
     assert "an image holds 2 objects but there are 1 queries: not all can be found" in ended.out
 
 
+@pytest.mark.slow
 def test_half_precision_on_a_processor_trains_to_finite_losses(
     run_tool: Tool, sound_data: Path, settings: Callable[..., Path], tmp_path: Path
 ) -> None:
