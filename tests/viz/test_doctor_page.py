@@ -19,6 +19,8 @@ from detr_lite.viz.doctor.overview import Choice, hidden_groups
 from detr_lite.viz.doctor.page import PAGE_BYTES, Checkup, doctor_page
 from detr_lite.viz.pages.gallery import PICTURES
 
+pytestmark = pytest.mark.slow
+
 NASTY = "</script><img src=x onerror=window.hurt=1>"
 SIDE = 120
 
