@@ -95,6 +95,33 @@ def test_a_moved_dataset_is_found_beside_its_yaml(tmp_path: Path, path: str, ent
     assert boxes_of(tmp_path / "data.yaml") == [("cat", IN_PIXELS)]
 
 
+@pytest.mark.parametrize("entries", ["train: ../train/images\nval: ../valid/images", "train: train/images\nval: nowhere"])
+def test_splits_are_not_mixed_where_the_yaml_has_other_folders(tmp_path: Path, entries: str) -> None:
+    """What is left of "../train/images", "images", holds the images of both splits."""
+    write_one(tmp_path, BOX)
+    draw(tmp_path / "images/val/b.jpg")
+    write(tmp_path / "labels/val/b.txt", BOX)
+    write(tmp_path / "data.yaml", f"{entries}\n{NAMES}")
+    assert list(read(tmp_path).objects) == ["images/train/a.jpg"]
+    assert list(read(tmp_path, "val").objects) == ["images/val/b.jpg"]
+
+
+def test_a_split_of_the_yaml_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write_one(tmp_path, BOX)
+    write(tmp_path / "data.yaml", f"train: images/train\nval: ../valid/images\ntest: ../test/images\n{NAMES}")
+    found = read(tmp_path)
+    assert list(found.source.splits) == ["train"]
+    findings = [finding for finding in found.report.findings if finding.kind == "split_not_found"]
+    assert [finding.entries for finding in findings] == [("val: ../valid/images",)]
+
+
+def test_labels_are_found_in_folders_of_another_case(tmp_path: Path) -> None:
+    draw(tmp_path / "Images/Train/a.jpg")
+    write(tmp_path / "Labels/Train/a.txt", BOX)
+    write(tmp_path / "data.yaml", NAMES)
+    assert read(tmp_path).objects == {"Images/Train/a.jpg": [("cat", IN_PIXELS)]}
+
+
 def test_a_yaml_that_is_named_itself_may_lead_to_another_folder(tmp_path: Path) -> None:
     write_one(tmp_path / "datasets/pets", BOX)
     yaml = write(
