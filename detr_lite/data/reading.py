@@ -202,8 +202,9 @@ def _share(raw: RawSplit, report: SplitReport, split: str) -> RawSplit:
         "names, are held out of training for it",
     )
     keep = is_val if split == "val" else ~is_val
-    report.totals["image"] = int(keep.sum()) + report.skipped["image"]
-    return raw.keep_images(keep)
+    share = raw.keep_images(keep)
+    report.divide(len(share.names), len(share.labels))
+    return share
 
 
 def _hashed_share(name: str) -> float:

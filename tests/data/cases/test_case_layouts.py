@@ -101,6 +101,26 @@ def test_the_share_is_the_same_wherever_the_dataset_lies(
     assert [record.path.name for record in first["val"].images] == [record.path.name for record in second["val"].images]
 
 
+@pytest.mark.parametrize(("faulty", "is_refused"), [(3, False), (6, True)])
+@pytest.mark.parametrize("fault", ["annotation", "image"])
+def test_a_share_does_not_answer_for_the_faults_of_all(
+    tmp_path: Path, fault: str, faulty: int, is_refused: bool
+) -> None:
+    """Of 40 images 3 are less than a tenth, though they are more than a tenth of the share for validation."""
+    for number in range(40):
+        Image.new("RGB", (50, 50)).save(tmp_path / f"{number}.jpg")
+        box = f"<bndbox><xmin>{number % 9}</xmin><ymin>5</ymin><xmax>20</xmax><ymax>30</ymax></bndbox>"
+        name = "cat" if number >= faulty or fault == "image" else ""
+        text = f"<annotation><object><name>{name}</name>{box}</object></annotation>"
+        (tmp_path / f"{number}.xml").write_text("<annot" if number < faulty and fault == "image" else text)
+    if is_refused:
+        with pytest.raises(DetrLiteError, match=f"{faulty} of 40 {fault}s would be left out"):
+            read_dataset(tmp_path)
+        return
+    for split in (*read_dataset(tmp_path).values(), *read_dataset(tmp_path).values()):  # and from the cache
+        assert split.report.count_skipped("image") == (faulty if fault == "image" else 0)
+
+
 def test_a_test_split_is_not_taken_for_validation(spoil: Callable[..., Path], sound: Splits) -> None:
     root = spoil(roboflow_without_validation_split)
     assert_equal_objects(read_split(root, "test"), sound["val"])

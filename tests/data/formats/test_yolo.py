@@ -95,7 +95,9 @@ def test_a_moved_dataset_is_found_beside_its_yaml(tmp_path: Path, path: str, ent
     assert boxes_of(tmp_path / "data.yaml") == [("cat", IN_PIXELS)]
 
 
-@pytest.mark.parametrize("entries", ["train: ../train/images\nval: ../valid/images", "train: train/images\nval: nowhere"])
+@pytest.mark.parametrize(
+    "entries", ["train: ../train/images\nval: ../valid/images", "train: train/images\nval: nowhere"]
+)
 def test_splits_are_not_mixed_where_the_yaml_has_other_folders(tmp_path: Path, entries: str) -> None:
     """What is left of "../train/images", "images", holds the images of both splits."""
     write_one(tmp_path, BOX)
