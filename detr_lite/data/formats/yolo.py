@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detr_lite.data.formats.annotation_text import BadFileError, read_text
+from detr_lite.data.formats.center_boxes import find_other_reading
 from detr_lite.data.formats.folder_tree import FolderTree, folder_of
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import Classes, SplitBuilder, Xywh, reader_of
@@ -222,6 +223,10 @@ class _LineReader:
         else:
             for entry in self.pixels:
                 self.builder.skip("pixels", what, entry)
+        boxes = self.builder.relative_boxes()
+        other = find_other_reading(boxes)
+        if other is not None:
+            self.builder.refuse("other_reading", f"{other[0]:,} of {len(boxes):,} boxes leave their image: {other[1]}")
         if self.unnamed and self.names:
             last = max(self.names)
             hint = "count classes from 0" if self.lowest == 1 and self.highest == last + 1 else "add their names"

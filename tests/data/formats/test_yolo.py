@@ -264,6 +264,47 @@ def test_pixels_throughout_are_refused(tmp_path: Path) -> None:
     assert "labels/train/a.txt line 1" in refusals[0]
 
 
+def write_boxes(root: Path, boxes: np.ndarray) -> Path:
+    return write_one(root, "".join(f"0 {a:.6f} {b:.6f} {c:.6f} {d:.6f}\n" for a, b, c, d in boxes))
+
+
+def corners_within(number: int, seed: int = 0) -> np.ndarray:
+    """Random boxes within the image, as two corners in shares of it."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.uniform(0.03, 0.4, (number, 2))
+    low = generator.uniform(0, 1 - sizes)
+    return np.concatenate([low, low + sizes], axis=1)
+
+
+@pytest.mark.parametrize("number", [100, 400])
+def test_other_numbers_than_center_and_size_are_refused(tmp_path: Path, number: int) -> None:
+    corners = corners_within(number)
+    sizes = corners[:, 2:] - corners[:, :2]
+    for name, boxes, expected in [
+        ("corners", corners, "two corners"),
+        ("corner_and_size", np.concatenate([corners[:, :2], sizes], axis=1), "upper left corner and the size"),
+    ]:
+        (refusal,) = read(write_boxes(tmp_path / name, boxes)).report.refusals()
+        assert expected in refusal, name
+
+
+@pytest.mark.parametrize("kind", ["within", "large", "full", "amodal", "sloppy"])
+def test_honest_centers_and_sizes_are_not_refused(tmp_path: Path, kind: str) -> None:
+    generator = np.random.default_rng(1)
+    corners = corners_within(300, 2)
+    centers, sizes = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+    if kind == "large":
+        sizes = generator.uniform(0.6, 1, (300, 2))
+        centers = generator.uniform(sizes / 2, 1 - sizes / 2)
+    elif kind == "full":
+        centers, sizes = np.full((300, 2), 0.5), np.ones((300, 2))
+    elif kind == "amodal":
+        centers = generator.uniform(0, 1, (300, 2))
+    elif kind == "sloppy":
+        centers = np.clip(centers + generator.normal(0, 0.1, (300, 2)), 0, 1)
+    assert read(write_boxes(tmp_path, np.concatenate([centers, sizes], axis=1))).report.refusals() == []
+
+
 @pytest.mark.parametrize(("numbers", "remedy"), [((1, 2), "count classes from 0"), ((0, 7), "add their names")])
 def test_numbers_without_a_name_are_refused(tmp_path: Path, numbers: tuple[int, ...], remedy: str) -> None:
     lines = "\n".join(BOX.replace("0", str(number), 1).strip() for number in numbers)
