@@ -121,6 +121,36 @@ def test_a_share_does_not_answer_for_the_faults_of_all(
         assert split.report.count_skipped("image") == (faulty if fault == "image" else 0)
 
 
+@pytest.mark.parametrize("kind", ["same_folder", "link"])
+def test_validation_on_images_of_training_is_said(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (50, 50)).save(_folder(tmp_path / "images/train") / "a.jpg")
+    (_folder(tmp_path / "labels/train") / "a.txt").write_text("0 0.5 0.5 0.2 0.4\n")
+    val = "train" if kind == "same_folder" else "val"
+    (tmp_path / "data.yaml").write_text(f"train: images/train\nval: images/{val}\nnames: [cat]\n")
+    if kind == "link":
+        _folder(tmp_path / "annotations")
+        (tmp_path / "annotations/instances_val.json").write_text(COCO_OF_A)
+        (tmp_path / "annotations/instances_train.json").write_text(COCO_OF_A)
+        (tmp_path / "images/val").symlink_to("train")
+    for _ in range(2):  # the second time from the cache
+        splits = read_dataset(tmp_path)
+        assert findings_of(splits["train"]) == []
+        (finding,) = splits["val"].report.findings
+        assert (finding.kind, finding.entries) == ("images_of_training", ("a.jpg",))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+COCO_OF_A = """{
+"images": [{"id": 1, "file_name": "a.jpg", "width": 50, "height": 50}],
+"categories": [{"id": 1, "name": "cat"}],
+"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}]
+}"""
+
+
 def test_a_test_split_is_not_taken_for_validation(spoil: Callable[..., Path], sound: Splits) -> None:
     root = spoil(roboflow_without_validation_split)
     assert_equal_objects(read_split(root, "test"), sound["val"])
