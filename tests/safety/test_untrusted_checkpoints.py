@@ -175,12 +175,13 @@ def test_every_reading_of_a_checkpoint_is_weights_only() -> None:
     readings = []
     for path in (*(PROJECT / "detr_lite").rglob("*.py"), *(PROJECT / "tools").glob("*.py")):
         for name, keywords in calls_in(path):
-            assert name not in ("eval", "exec", "os.system", "yaml.load", "yaml.unsafe_load", "yaml.full_load"), path
+            assert name not in ("eval", "exec", "os.system", "yaml.unsafe_load", "yaml.full_load"), path
+            # The loader that makes nothing but text, lists and objects.
+            assert name != "yaml.load" or keywords.get("Loader") == "yaml.BaseLoader", path
             assert not name.startswith(("marshal.", "shelve.", "joblib.", "dill.", "torch.hub.")), path
-            # One place unpickles what the same process has pickled, in memory.
-            assert not name.startswith("pickle.load") or (path.name, name) == ("coco.py", "pickle.loads"), path
+            assert not name.startswith("pickle."), path
             assert not name.endswith(".load_from_checkpoint"), path
-            assert "allow_pickle" not in keywords, path
+            assert keywords.get("allow_pickle", "False") == "False", path
             assert keywords.get("shell", "False") == "False", path
             if name == "torch.load" or name.endswith("trainer.fit"):
                 readings.append((path.name, keywords.get("weights_only")))

@@ -25,6 +25,7 @@ from tests.helpers.run_files import files_in, rows_of
 
 FILES = {
     "config.yaml",
+    "data_report.json",
     "metrics.csv",
     "curves.png",
     "samples.png",
@@ -58,6 +59,7 @@ def test_the_settings_in_the_folder_give_the_same_run(finished_run: Path, tiny_f
         "--trainer.num_evaluations=3",
         "--optim.optimizer=muon",
         "--optim.backbone_lr_factor=1",
+        "--data.orientation=upright",
     ]
     assert read_config(["--config", str(finished_run / "config.yaml")]).config == read_config(words).config
 
@@ -104,7 +106,7 @@ def test_the_tool_logs_the_data_the_metrics_and_the_files(
     folder = tmp_path / "runs" / "tiny"
     assert files_in(folder) == FILES
     for part in (
-        f"{tiny_data}/annotations/instances_train.json: 8 images with 10 objects of 3 categories",
+        f"{tiny_data}/annotations/instances_train.json (COCO): 8 images with 10 objects of 3 categories",
         "an image holds 2 objects but there are 1 queries",
         "lite on resnet10t (random weights)",
         *(f"\n{name:<6}" for name in METRICS),
