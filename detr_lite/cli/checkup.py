@@ -117,10 +117,10 @@ def _faults(examined: Examined) -> list[Group]:
 
 def _sound(examined: Examined) -> list[str]:
     passes = []
-    if examined.splits and not any(split.report.skipped["image"] for split in examined.splits.values()):
+    if examined.splits and not any(split.report.count_skipped("image") for split in examined.splits.values()):
         images = sum(len(split.images) for split in examined.splits.values())
         passes.append(f"All {images:,} images can be opened")
-    if examined.splits and not any(split.report.skipped["annotation"] for split in examined.splits.values()):
+    if examined.splits and not any(split.report.count_skipped("annotation") for split in examined.splits.values()):
         passes.append("No annotation has to be left out")
     return passes
 

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from detr_lite.errors import DetrLiteError
 from detr_lite.io import atomic_write
 
-VERSION = 2
+VERSION = 3
 """Raised when what is kept would be computed or stored differently, so that older files are not used."""
 
 MAX_AGE_DAYS = 60

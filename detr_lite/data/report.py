@@ -59,6 +59,19 @@ class SplitReport:
     totals: dict[Unit, int] = field(default_factory=lambda: {"image": 0, "annotation": 0})
     """Entries before anything was skipped; a reader sets them."""
     skipped: dict[Unit, int] = field(default_factory=lambda: {"image": 0, "annotation": 0})
+    whole: dict[Unit, list[int]] = field(default_factory=dict)
+    """Of a dataset of which this split is a share: how many entries had been skipped before it was divided, of how many
+    in all. That a share would have to answer for the faults of all would refuse it for a few."""
+
+    def divide(self, images: int, annotations: int) -> None:
+        """From here on count the entries of a share of the dataset, which has so many."""
+        self.whole = {unit: [self.skipped[unit], total] for unit, total in self.totals.items()}
+        self.totals = {"image": images, "annotation": annotations}
+        self.skipped = {"image": 0, "annotation": 0}
+
+    def count_skipped(self, unit: Unit) -> int:
+        """In the split, or in the whole dataset before it was divided."""
+        return self.skipped[unit] + self.whole.get(unit, [0])[0]
 
     def note(self, kind: str, text: str, entries: Iterable[object] = ()) -> None:
         """Something unusual that costs nothing, such as ids that are not numbers."""
@@ -97,8 +110,9 @@ class SplitReport:
         lines = [finding.line() for finding in causes]
         if self.on_fault == "refuse" and lines:
             lines[-1] += "; --data.on_fault repair mends or leaves out such entries"
-        for unit, total in self.totals.items():
-            count = self.skipped[unit]
+        limited = [(unit, self.skipped[unit], total) for unit, total in self.totals.items()]
+        limited += [(unit, count, total) for unit, (count, total) in self.whole.items()]
+        for unit, count, total in limited:
             is_consequence = unit == "annotation" and lines  # what is refused as a whole is left out one by one
             if self.on_fault == "repair" and count > MAX_SKIPPED * total and not is_consequence:
                 kinds = [finding.line() for finding in self.findings if finding.action == "skipped"]
@@ -119,13 +133,15 @@ class SplitReport:
             "on_fault": self.on_fault,
             "totals": dict(self.totals),
             "skipped": dict(self.skipped),
+            "whole": dict(self.whole),
             "findings": [{**vars(finding), "entries": list(finding.entries)} for finding in self.findings],
         }
 
     @staticmethod
     def from_dict(content: dict[str, Any]) -> "SplitReport":
         findings = [Finding(**{**each, "entries": tuple(each["entries"])}) for each in content["findings"]]
-        return SplitReport(content["source"], content["on_fault"], findings, content["totals"], content["skipped"])
+        counts = (content["totals"], content["skipped"], content["whole"])
+        return SplitReport(content["source"], content["on_fault"], findings, *counts)
 
     def _skip(self, kind: str, text: str, entries: Sequence[str], unit: Unit) -> None:
         self._add(kind, "skipped", text, entries)

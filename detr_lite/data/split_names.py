@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 SPLIT_WORDS: Mapping[str, str] = {
     "train": "train", "training": "train", "trainval": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val", "minival": "val",
+    "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "minival": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
 

@@ -53,6 +53,7 @@ def test_each_kind_of_unreadable_file_is_left_out_and_named_once(
         "cut.jpg": whole.read_bytes()[: whole.stat().st_size * 2 // 3],
         "empty.png": b"",
         "page.jpg": b"<html>404</html>",
+        "pointer.jpg": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
         "eps.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n%%EndComments\nshowpage\n",
     }
     for name, content in contents.items():
@@ -65,7 +66,7 @@ def test_each_kind_of_unreadable_file_is_left_out_and_named_once(
     assert result.names == ["whole.jpg"]
     assert result.image_index.tolist() == [0]
     assert actions(report) == dict.fromkeys(PROBLEMS, ("skipped", 1))
-    assert report.skipped["image"] == 7
+    assert report.skipped["image"] == 8
     assert "images of more than 10,000 pixels (the environment variable DETR_LITE_MAX_PIXELS" in str(report.lines())
     assert "folder.jpg (not a file)" in str(report.lines())
 

@@ -73,6 +73,10 @@ def test_names_as_they_stand(tmp_path: Path, name: str, file: str) -> None:
         ("file:///home/me/a.jpg", "train/a.jpg", "image_name_prefix"),
         ("https://host.org/images/x%20y.jpg?size=9", "train/x y.jpg", "image_name_prefix"),
         ("s3://bucket/images/a.jpg", "train/a.jpg", "image_name_prefix"),
+        ("../../media/upload/3/0a1b2c3d-a.jpg", "train/0a1b2c3d-a.jpg", "image_name_prefix"),
+        ("..\\..\\media\\a.jpg", "train/a.jpg", "image_name_prefix"),
+        ("a", "train/a.jpg", "image_name_suffix"),
+        ("a.b", "train/night/A.b.JPG", "image_name_suffix"),
         ("a.jpg", "train/2020/05/a.jpg", "image_in_subfolder"),
         ("a.jpg", "scans/a.jpg", "image_in_subfolder"),
     ],
@@ -193,6 +197,11 @@ def test_what_is_ambiguous_is_not_guessed(tmp_path: Path, names: list[str], file
     found, report = resolve(tmp_path, [*names, "b.jpg"], [*files, "train/b.jpg"])
     assert found[len(names) - 1] is None
     assert kinds(report) == ["missing_image"]
+
+
+def test_all_files_that_a_name_may_mean_are_said(tmp_path: Path) -> None:
+    _, report = resolve(tmp_path, ["b.jpg", "a"], ["train/b.jpg", "train/x/a.jpg", "train/x/a.json", "train/y/a.jpg"])
+    assert [finding.entries for finding in report.findings] == [("a; there are train/x/a.jpg and train/y/a.jpg",)]
 
 
 def test_files_of_another_split_are_not_taken(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ UNREADABLE: dict[Problem, str] = {
     "empty_image": "image files of 0 bytes",
     "truncated_image": "image files that are cut off",
     "not_an_image": "files of no known image format",
+    "lfs_pointer": "Git LFS pointers in place of images (git lfs pull fetches these)",
     "too_many_pixels": "images of more than {limit:,} pixels (the environment variable {variable} sets this limit)",
     "program": "image files that are programs (EPS, WMF) and are not executed",
     "unreadable_image": "image files that cannot be read",

@@ -177,7 +177,7 @@ def _match(declared: Sizes, corners: Sizes, size_wh: Sizes) -> np.ndarray:
 def _farthest_corners(raw: RawSplit) -> Sizes:
     """The largest x and y of each image's boxes; 0 where there are none."""
     low = raw.boxes_xywh[:, :2]
-    with np.errstate(invalid="ignore"):  # infinity less infinity
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity, and numbers of 308 digits
         high = np.maximum(low, low + raw.boxes_xywh[:, 2:])
     is_finite = np.isfinite(high).all(axis=1)
     corners = np.zeros((len(raw.paths), 2))

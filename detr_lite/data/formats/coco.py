@@ -1,5 +1,6 @@
 """Datasets in COCO format, in any of the layouts in which they are handed on."""
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from detr_lite.data.images.names import resolve_images
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
 from detr_lite.structures import Category, DetrLiteError
-from detr_lite.text import printable, shorten_list, shown
+from detr_lite.text import command_line, printable, shorten_list, shown
 
 
 def find_coco(path: Path) -> Source | None:
@@ -93,8 +94,8 @@ def _only_file(layout: CocoLayout, split: str) -> Path:
         names = [relative_name(file, layout.root) for file in files]
         raise DetrLiteError(
             f"{printable(layout.root)}: {len(files)} files may be the annotations of split {split} "
-            f"({shorten_list(names)}); keep one of them in the folder, or rename the others so that they do not end in "
-            ".json"
+            f"({shorten_list(names)}); name one of them with --data.root, move the others away, or join them all: "
+            f"{command_line('prepare-data')} merge {' '.join(map(shlex.quote, map(str, files[:2])))} joined_data"
         )
     return files[0]
 

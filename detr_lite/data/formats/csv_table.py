@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from detr_lite.data.formats.annotation_text import BadFileError, read_head, read_text, to_size, unusable
 from detr_lite.data.formats.box_shapes import from_corners
-from detr_lite.data.formats.folder_tree import FolderTree, common_folder, group_by_split, stem_of, suffix_of
+from detr_lite.data.formats.folder_tree import SPLITS, FolderTree, common_folder, group_by_split, stem_of, suffix_of
 from detr_lite.data.formats.relative_boxes import are_relative
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, Xywh, reader_of
 from detr_lite.data.formats.values import number_of
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
+from detr_lite.data.split_names import SPLIT_WORDS
 
 _COLUMNS = {
     "image": "filename file fname image imageid imagename imagepath imagefile img imgname imgpath path filepath",
@@ -37,6 +38,7 @@ _COLUMNS = {
     "width": "width imagewidth imgwidth imgw",
     "height": "height imageheight imgheight imgh",
     "group": "isgroupof",
+    "split": "split set subset",
 }
 """Names of each column, without case and anything but letters and digits."""
 
@@ -93,13 +95,15 @@ def find_csv(tree: FolderTree) -> Source | None:
     if not used:
         return None
     splits = group_by_split(used, with_file_name=True)
+    by_row = _splits_of_rows(tree, used) if list(splits) == ["train"] else []
+    splits = {split: list(used) for split in by_row} if by_row else splits
     names = _class_descriptions(tree, [path for path in tables if path not in used])
 
     def parse(split: str) -> SplitBuilder:
         builder = SplitBuilder(tree.root, "line", tree.image_folders(split))
         for path in splits[split]:
             try:
-                _add_rows(tree, builder, path, used[path], names)
+                _add_rows(tree, builder, path, used[path], names, split if by_row else None)
             except (BadFileError, csv.Error) as error:
                 raise unusable(tree.root / path, tree.root, BadFileError(str(error))) from error
         return builder
@@ -139,8 +143,24 @@ def _recognize(head: str) -> _Table | None:
     return None
 
 
-def _add_rows(tree: FolderTree, builder: SplitBuilder, path: str, table: _Table, names: dict[str, str]) -> None:
-    """Raises `BadFileError` and csv.Error."""
+def _splits_of_rows(tree: FolderTree, tables: dict[str, _Table]) -> list[str]:
+    """The splits that a column of all tables tells; empty if there is none, or if it holds anything else."""
+    if not all("split" in table.columns for table in tables.values()):
+        return []
+    try:
+        rows = [
+            (table, row) for path, table in tables.items() for _, row in _read_rows(read_text(tree.root / path), table)
+        ]
+    except (BadFileError, csv.Error):  # said when it is read
+        return []
+    found = {SPLIT_WORDS.get(table.value(row, "split").lower()) for table, row in rows}
+    return [split for split in SPLITS if split in found] if None not in found and "train" in found else []
+
+
+def _add_rows(
+    tree: FolderTree, builder: SplitBuilder, path: str, table: _Table, names: dict[str, str], split: str | None
+) -> None:
+    """Of all rows, or of those of a split. Raises `BadFileError` and csv.Error."""
     rows = list(_read_rows(read_text(tree.root / path), table))
     is_relative = are_relative(box for _, row in rows if (box := table.box(row)) is not None)
     if is_relative:
@@ -149,6 +169,8 @@ def _add_rows(tree: FolderTree, builder: SplitBuilder, path: str, table: _Table,
         builder.note("one_class", f'{path} has no column with classes: all objects are of the class "object"')
     by_stem = {stem_of(image): str(tree.root / image) for image in tree.images} if tree.images else {}
     images: dict[str, int] = {}
+    if split is not None:
+        rows = [(line, row) for line, row in rows if SPLIT_WORDS[table.value(row, "split").lower()] == split]
     for line, row in tqdm(rows, "annotations", unit="line", leave=False, disable=None):
         name, entry = table.value(row, "image"), f"{path} line {line}"
         if not name:

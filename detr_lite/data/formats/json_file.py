@@ -115,6 +115,10 @@ def _decode(data: bytes, name: str) -> str:
 def _fault_of(text: str, error: json.JSONDecodeError) -> str:
     """What is wrong, where, and the remedy."""
     place = error.pos
+    if text.startswith("version https://git-lfs"):
+        return "a Git LFS pointer, which stands for the file; fetch that with git lfs pull"
+    if re.match(r"\s*<(!doctype|html|\?xml)", text, re.IGNORECASE):
+        return f"a web page or XML: {shown(text[:SNIPPET])}; download or export the file again"
     before, after = text[max(0, place - 1000) : place].rstrip(), text[place : place + 1000].lstrip()
     if not after or error.msg.startswith("Unterminated string"):
         lines = text.count("\n") + 1

@@ -17,6 +17,7 @@ from detr_lite.data.formats.labelme import find_labelme
 from detr_lite.data.formats.source import Source as Source
 from detr_lite.data.formats.voc import find_voc
 from detr_lite.data.formats.yolo import find_yolo
+from detr_lite.data.formats.yolo_labels import is_label
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
@@ -133,6 +134,12 @@ def _describe(tree: FolderTree) -> str:
     if archives:
         return f"no annotations in {found}; unpack {printable(shorten_list(archives, 2))}"
     images = sum(count for suffix, count in counts.items() if suffix in IMAGE_SUFFIXES)
+    labels = next((path for path in tree.by_suffix.get(".txt", ())[:1000] if is_label(tree, path)), None)
+    if labels is not None and images:
+        return (
+            f"{printable(labels)} has labels in YOLO's format, but no image has its label file where it is looked for: "
+            "labels/train/a.txt for images/train/a.jpg, or beside the image; move the folders so"
+        )
     others = [path for suffix in (".json", ".xml", ".csv", ".txt", ".yaml") for path in tree.by_suffix.get(suffix, ())]
     if others:
         return f"no annotations of a known format in {found}, also not in {printable(others[0])}; {EXPECTED}"

@@ -107,6 +107,11 @@ class SplitBuilder:
         self._is_crowd.append(is_crowd)
         return len(self._image) - 1
 
+    def relative_boxes(self) -> Float64[np.ndarray, "object 4"]:
+        """Those added so far, in shares of their image."""
+        boxes = np.array(self._boxes, dtype=np.float64).reshape(-1, 4)
+        return np.asarray(boxes[np.array(self._is_relative, dtype=bool)])
+
     def declare(self, label: Label) -> None:
         """A class that is listed, whether an object has it or not."""
         self.classes.setdefault(label, len(self.classes))

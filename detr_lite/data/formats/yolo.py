@@ -8,10 +8,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detr_lite.data.formats.annotation_text import BadFileError, read_text
+from detr_lite.data.formats.center_boxes import find_other_reading
 from detr_lite.data.formats.folder_tree import FolderTree, folder_of
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import Classes, SplitBuilder, Xywh, reader_of
-from detr_lite.data.formats.yolo_layout import LabelFinder, YoloLayout, find_layout, is_label
+from detr_lite.data.formats.yolo_labels import LabelFinder, is_label
+from detr_lite.data.formats.yolo_layout import YoloLayout, find_layout
 from detr_lite.structures import Category, DetrLiteError
 
 MAX_CLASSES = 100_000
@@ -91,6 +93,8 @@ def _parse(layout: YoloLayout, labels: LabelFinder, split: str) -> SplitBuilder:
             f"none of the {len(images):,} images has a label file; {images[0]} needs its labels in a .txt file of the "
             "same name, in a folder labels beside images, or next to it",
         )
+    for entry in (entry for missing, entry in layout.not_found.items() if missing != "test"):
+        builder.note("split_not_found", f"{layout.configs[0]} names a split of which there are no images", entry)
     _note_orphans(builder, layout, labels, images)
     reader.judge()
     if layout.names is None:
@@ -219,6 +223,10 @@ class _LineReader:
         else:
             for entry in self.pixels:
                 self.builder.skip("pixels", what, entry)
+        boxes = self.builder.relative_boxes()
+        other = find_other_reading(boxes)
+        if other is not None:
+            self.builder.refuse("other_reading", f"{other[0]:,} of {len(boxes):,} boxes leave their image: {other[1]}")
         if self.unnamed and self.names:
             last = max(self.names)
             hint = "count classes from 0" if self.lowest == 1 and self.highest == last + 1 else "add their names"

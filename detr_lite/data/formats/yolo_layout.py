@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,13 @@ from detr_lite.data.formats.folder_tree import (
     stem_of,
     suffix_of,
 )
+from detr_lite.data.formats.yolo_labels import LabelFinder, is_label
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 from detr_lite.data.split_names import SPLIT_WORDS
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
 
 NAME_FILES = ("classes.txt", "obj.names", "class_names.txt", "_darknet.labels", "predefined_classes.txt")
-LABEL_LINE = re.compile(r"^\s*\d+(?:\.0+)?(?:[\s,;]+-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?){4,}[\s,;]*$")
-_IMAGE_FOLDERS = frozenset(("images", "jpegimages", "image", "imgs", "img"))
 _MAX_CONFIG_BYTES = 1_000_000
 
 
@@ -44,6 +43,8 @@ class YoloLayout:
     """How many keypoints a line has, and how many values each."""
     configs: list[str]
     """The files from which all this comes."""
+    not_found: dict[str, str] = field(default_factory=dict)
+    """What data.yaml says of the splits whose images are not there."""
 
 
 def find_layout(tree: FolderTree) -> YoloLayout | None:
@@ -56,36 +57,6 @@ def find_layout(tree: FolderTree) -> YoloLayout | None:
     if tree.chosen is not None:
         return None
     return _from_darknet(tree) or _from_folders(tree)
-
-
-class LabelFinder:
-    """The label file of an image: in the "labels" folder beside its "images" folder, or next to it."""
-
-    def __init__(self, tree: FolderTree) -> None:
-        self.stems: dict[str, set[str]] = defaultdict(set)
-        for path in tree.by_suffix.get(".txt", ()):
-            self.stems[folder_of(path)].add(path.rpartition("/")[2])
-        self._folders: dict[str, list[str]] = {}
-
-    def find(self, image: str) -> str | None:
-        name = f"{stem_of(image)}.txt"
-        for folder in self.folders(folder_of(image)):
-            if name in self.stems[folder]:
-                return f"{folder}/{name}" if folder else name
-        return None
-
-    def folders(self, folder: str) -> list[str]:
-        """Where the labels of a folder's images may be, among the folders with text files."""
-        if folder not in self._folders:
-            parts = folder.split("/")
-            candidates = [
-                "/".join([*parts[:place], "labels", *parts[place + 1 :]])
-                for place in reversed(range(len(parts)))
-                if parts[place].lower() in _IMAGE_FOLDERS
-            ]
-            candidates += [folder, f"{folder}/labels", f"labels/{folder}", "labels"]
-            self._folders[folder] = [each for each in dict.fromkeys(candidates) if each in self.stems]
-        return self._folders[folder]
 
 
 def _configs(tree: FolderTree) -> list[str]:
@@ -122,10 +93,14 @@ def _from_config(tree: FolderTree, config: str, content: Mapping[str, Any]) -> Y
         if folder.is_dir():
             tree = read_tree(folder)
             found = _splits_of(tree, "", content, "")
-    if not found:
-        folders = _from_folders(tree)
-        found = {} if folders is None else {split: (folders.images[split], str(path)) for split, path in
-                                            folders.sources.items()}  # fmt: skip
+    missing = [split for key, value in content.items() if value and (split := SPLIT_WORDS.get(str(key).lower()))]
+    missing = [split for split in dict.fromkeys(missing) if split not in found]
+    folders = _from_folders(tree) if missing or not found else None
+    if folders is not None:
+        used = {image for images, _ in found.values() for image in images}
+        for split, images in folders.images.items():
+            if not used or (split in missing and used.isdisjoint(images)):
+                found[split] = images, str(folders.sources[split])
     if not found:
         return None
     shape = content.get("kpt_shape")
@@ -137,6 +112,7 @@ def _from_config(tree: FolderTree, config: str, content: Mapping[str, Any]) -> Y
         names if names is not None else _names_from_file(tree),
         (int(shape[0]), int(shape[1])) if isinstance(shape, list) and is_shape else None,
         [config] if (tree.root / config).is_file() else [],
+        {split: _entry_of(content, split) for split in missing if split not in found},
     )
 
 
@@ -156,6 +132,11 @@ def _splits_of(tree: FolderTree, config: str, content: Mapping[str, Any], base: 
     return found
 
 
+def _entry_of(content: Mapping[str, Any], split: str) -> str:
+    """As the YAML has it, for messages."""
+    return next(f"{key}: {value}" for key, value in content.items() if SPLIT_WORDS.get(str(key).lower()) == split)
+
+
 def _locate(tree: FolderTree, entry: str, folder: str, base: str) -> str | None:
     """The folder or list that an entry means: below `path`, or the YAML's folder, whatever comes before it.
 
@@ -164,7 +145,10 @@ def _locate(tree: FolderTree, entry: str, folder: str, base: str) -> str | None:
     """
     parts, above = _parts(entry), _parts(folder)
     candidates = [[*above, *_parts(base), *parts]]
-    candidates += [[*start, *parts[skip:]] for skip in range(len(parts) or 1) for start in (above, [])]
+    split = _split_of(parts)
+    # "images" is not what is left of "valid/images": it may hold those of all splits.
+    rests = [parts[skip:] for skip in range(len(parts) or 1) if _split_of(parts[skip:]) == split]
+    candidates += [[*start, *rest] for rest in rests for start in (above, [])]
     for candidate in candidates:
         path = "/".join(candidate)
         if suffix_of(path) == ".txt" and path in tree.by_suffix.get(".txt", ()):
@@ -172,6 +156,10 @@ def _locate(tree: FolderTree, entry: str, folder: str, base: str) -> str | None:
         if tree.has_folder(path) and tree.images_below(path):
             return path
     return None
+
+
+def _split_of(parts: list[str]) -> str | None:
+    return split_of("/".join([*parts, ""]), with_file_name=False)
 
 
 def _parts(path: str) -> list[str]:
@@ -244,12 +232,6 @@ def _from_folders(tree: FolderTree) -> YoloLayout | None:
             groups[split_of(image, with_file_name=False) or "train"].append(image)
     sources = {split: common_folder(tree.root, [*group, group[0]]) for split, group in groups.items()}
     return YoloLayout(tree, dict(groups), sources, _names_from_file(tree), None, [])
-
-
-def is_label(tree: FolderTree, path: str) -> bool:
-    """Whether a text file begins with an object's line."""
-    lines = [line for line in read_head(tree.root / path).splitlines() if line.strip()]
-    return bool(lines) and LABEL_LINE.match(lines[0]) is not None
 
 
 def _names_of(tree: FolderTree, config: str, content: Mapping[str, Any]) -> dict[int, str] | None:

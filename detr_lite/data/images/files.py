@@ -25,8 +25,9 @@ Orientation = Literal["upright", "stored"]
 """Whether the EXIF orientation is applied to an image, as viewers do, or its pixels are left as they are stored."""
 
 Problem = Literal[
-    "missing_image", "empty_image", "truncated_image", "not_an_image", "too_many_pixels", "program", "unreadable_image"
-]
+    "missing_image", "empty_image", "truncated_image", "not_an_image", "lfs_pointer", "too_many_pixels", "program",
+    "unreadable_image",
+]  # fmt: skip
 """Why a file cannot be used as an image."""
 PROBLEMS: tuple[Problem, ...] = get_args(Problem)
 
@@ -35,6 +36,9 @@ PROGRAM_FORMATS = ("EPS", "WMF")
 
 MAX_PIXELS_VARIABLE = "DETR_LITE_MAX_PIXELS"
 """Environment variable: the most pixels of an image that are decoded; by default twice Pillow's MAX_IMAGE_PIXELS."""
+
+LFS_MARK = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for another one in a Git repository until that is fetched."""
 
 TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -99,6 +103,8 @@ def read_stored(path: str | Path, as_thumbnail: bool = False) -> StoredImage:
     except UnreadableImageError:
         raise
     except Exception as error:  # damaged files raise many types, depending on the format
+        if isinstance(error, UnidentifiedImageError) and _is_lfs_pointer(path):
+            raise UnreadableImageError("lfs_pointer", "a Git LFS pointer; fetch it with git lfs pull") from error
         raise UnreadableImageError(_kind_of(error), _reason(error)) from error
 
 
@@ -189,6 +195,11 @@ def _load(image: Image.Image, as_thumbnail: bool, is_incomplete: bool) -> Stored
     is_wide_color = isinstance(image, ImageFile) and any(";16" in str(tile.args) for tile in image.tile)
     pixels, orientation = load_stored(image)
     return StoredImage(pixels, pixels.size, orientation, is_incomplete, is_wide_color)
+
+
+def _is_lfs_pointer(path: str | Path) -> bool:
+    with open(path, "rb") as file:  # noqa: PTH123 (as for the image, `path` may be a string)
+        return file.read(len(LFS_MARK)) == LFS_MARK
 
 
 def _kind_of(error: Exception) -> Problem:

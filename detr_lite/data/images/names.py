@@ -15,12 +15,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from detr_lite.data.folder_listing import FolderListing, spelling_key
+from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
 from detr_lite.data.split_names import split_of_path
 from detr_lite.text import printable
 
-Way = Literal["spelling", "prefix", "subfolder"]
+Way = Literal["spelling", "prefix", "suffix", "subfolder"]
 
 FAULTS: dict[Way, tuple[str, str, str]] = {
     "spelling": (
@@ -29,6 +30,7 @@ FAULTS: dict[Way, tuple[str, str, str]] = {
         "are matched with it",
     ),
     "prefix": ("image_name_prefix", "image names with a foreign folder or address before them", "are found without it"),
+    "suffix": ("image_name_suffix", "image names without the ending of the file's", "are found with it"),
 }
 """Kind, fault and remedy of names that differ from their file's."""
 
@@ -81,16 +83,16 @@ def drop_missing(raw: RawSplit, report: SplitReport) -> RawSplit:
 
 def _find_otherwise(unknown: list[str], found: dict[str, str], resolver: "_Resolver", report: SplitReport) -> None:
     """Fill in the paths of names that are no files as they stand, and report them."""
-    outside = [name for name in unknown if resolver.leads_out(name)]
-    guesses = {name: resolver.guess(name) for name in unknown if name not in set(outside)}
+    outside: list[str] = []
+    guesses = {name: resolver.guess(name) for name in unknown}
     claims = Counter(guess[1] for guess in guesses.values() if guess is not None)
     taken = set(found.values())
     missing: list[str] = []
-    by_way: dict[Way, dict[str, str]] = {"spelling": {}, "prefix": {}, "subfolder": {}}
+    by_way: dict[Way, dict[str, str]] = {"spelling": {}, "prefix": {}, "suffix": {}, "subfolder": {}}
     for name, guess in guesses.items():
         if guess is not None and claims[guess[1]] == 1 and guess[1] not in taken:
             by_way[guess[0]][name] = guess[1]
-        elif resolver.is_file_outside(name):
+        elif resolver.leads_out(name) or resolver.is_file_outside(name):
             outside.append(name)
         else:
             missing.append(name)
@@ -136,12 +138,13 @@ class _Resolver:
     def guess(self, name: str) -> tuple[Way, str] | None:
         """The only file that the name can mean, and what is to be changed in the name for it."""
         plain = _without_address(name)
-        parts = [part for part in plain.split("/") if part not in ("", ".")]
+        leads_out = self.leads_out(name)  # "../../media/a.jpg" of the computer where it was written
+        parts = [part for part in plain.split("/") if part not in ("", ".", ".." if leads_out else "")]
         if not parts or ".." in parts:
             return None
         if len(parts) == 1 and (path := self._in_subfolder(parts[0])):
             return "subfolder", path
-        is_foreign = plain != name.replace("\\", "/") or plain.startswith("/")
+        is_foreign = plain != name.replace("\\", "/") or plain.startswith("/") or leads_out
         for spelled in dict.fromkeys(("/".join(parts), unquote("/".join(parts)))):
             if path := self._only_file(spelled):
                 return "prefix" if is_foreign else "spelling", path
@@ -150,7 +153,9 @@ class _Resolver:
             for first in range(max(0, len(parts) - MAX_PARTS), len(parts)):
                 if path := self._only_file("/".join([*parts[first:-1], last])):
                     return "prefix", path
-        return None
+        has_suffix = os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
+        path = None if has_suffix else self._only_own(self._images_of_stem(spelling_key(parts[-1])))
+        return None if path is None else ("suffix", path)
 
     def places(self) -> str:
         """The folders that exist, for a message."""
@@ -179,13 +184,14 @@ class _Resolver:
         """The name and, if there is one, the file whose name is most like it."""
         last = _without_address(name).rsplit("/", 1)[-1]
         stem = os.path.splitext(spelling_key(last))[0]
-        nearest = self._files_by_key.get(spelling_key(last)) or self._files_by_stem.get(stem)
+        nearest = self._files_by_key.get(spelling_key(last)) or self._images_of_stem(stem)
         if not nearest and len(self._files_by_stem) <= MAX_COMPARED:
             # Another number is another image, not a misspelling.
             candidates = [other for other in self._files_by_stem if _numbers_in(other) == _numbers_in(stem)]
             similar = difflib.get_close_matches(stem, candidates, n=1, cutoff=0.8)
-            nearest = self._files_by_stem[similar[0]] if similar else None
-        return f"{name}; there is {os.path.relpath(nearest[0], self._root)}" if nearest else name
+            nearest = self._images_of_stem(similar[0]) if similar else []
+        shown = [os.path.relpath(path, self._root) for path in sorted(nearest)[:2]]
+        return f"{name}; there {'is' if len(shown) == 1 else 'are'} {' and '.join(shown)}" if shown else name
 
     def _inside(self, name: str) -> Iterator[str]:
         """The paths inside the dataset folder that the name may stand for."""
@@ -202,8 +208,13 @@ class _Resolver:
                 yield path
 
     def _in_subfolder(self, name: str) -> str | None:
-        """The only file of this name below the dataset folder, if it is not among those of another split."""
-        files = [path for path in self._files_by_key.get(spelling_key(name), []) if os.path.basename(path) == name]
+        """The only file of this name below the dataset folder."""
+        return self._only_own(
+            [path for path in self._files_by_key.get(spelling_key(name), []) if os.path.basename(path) == name]
+        )
+
+    def _only_own(self, files: list[str]) -> str | None:
+        """The only one of the files, if it is not among those of another split."""
         if len(files) != 1:
             return None
         is_own = any(files[0].startswith(os.path.join(base, "")) for base in self._bases if base != self._root)
@@ -222,6 +233,10 @@ class _Resolver:
         for folder, name in self._listing.files_below(self._root):
             files.setdefault(spelling_key(name), []).append(os.path.join(folder, name))
         return files
+
+    def _images_of_stem(self, stem: str) -> list[str]:
+        paths = self._files_by_stem.get(stem, [])
+        return [path for path in paths if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES]
 
     @cached_property
     def _files_by_stem(self) -> dict[str, list[str]]:

@@ -101,6 +101,56 @@ def test_the_share_is_the_same_wherever_the_dataset_lies(
     assert [record.path.name for record in first["val"].images] == [record.path.name for record in second["val"].images]
 
 
+@pytest.mark.parametrize(("faulty", "is_refused"), [(3, False), (6, True)])
+@pytest.mark.parametrize("fault", ["annotation", "image"])
+def test_a_share_does_not_answer_for_the_faults_of_all(
+    tmp_path: Path, fault: str, faulty: int, is_refused: bool
+) -> None:
+    """Of 40 images 3 are less than a tenth, though they are more than a tenth of the share for validation."""
+    for number in range(40):
+        Image.new("RGB", (50, 50)).save(tmp_path / f"{number}.jpg")
+        box = f"<bndbox><xmin>{number % 9}</xmin><ymin>5</ymin><xmax>20</xmax><ymax>30</ymax></bndbox>"
+        name = "cat" if number >= faulty or fault == "image" else ""
+        text = f"<annotation><object><name>{name}</name>{box}</object></annotation>"
+        (tmp_path / f"{number}.xml").write_text("<annot" if number < faulty and fault == "image" else text)
+    if is_refused:
+        with pytest.raises(DetrLiteError, match=f"{faulty} of 40 {fault}s would be left out"):
+            read_dataset(tmp_path)
+        return
+    for split in (*read_dataset(tmp_path).values(), *read_dataset(tmp_path).values()):  # and from the cache
+        assert split.report.count_skipped("image") == (faulty if fault == "image" else 0)
+
+
+@pytest.mark.parametrize("kind", ["same_folder", "link"])
+def test_validation_on_images_of_training_is_said(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (50, 50)).save(_folder(tmp_path / "images/train") / "a.jpg")
+    (_folder(tmp_path / "labels/train") / "a.txt").write_text("0 0.5 0.5 0.2 0.4\n")
+    val = "train" if kind == "same_folder" else "val"
+    (tmp_path / "data.yaml").write_text(f"train: images/train\nval: images/{val}\nnames: [cat]\n")
+    if kind == "link":
+        _folder(tmp_path / "annotations")
+        (tmp_path / "annotations/instances_val.json").write_text(COCO_OF_A)
+        (tmp_path / "annotations/instances_train.json").write_text(COCO_OF_A)
+        (tmp_path / "images/val").symlink_to("train")
+    for _ in range(2):  # the second time from the cache
+        splits = read_dataset(tmp_path)
+        assert findings_of(splits["train"]) == []
+        (finding,) = splits["val"].report.findings
+        assert (finding.kind, finding.entries) == ("images_of_training", ("a.jpg",))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+COCO_OF_A = """{
+"images": [{"id": 1, "file_name": "a.jpg", "width": 50, "height": 50}],
+"categories": [{"id": 1, "name": "cat"}],
+"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}]
+}"""
+
+
 def test_a_test_split_is_not_taken_for_validation(spoil: Callable[..., Path], sound: Splits) -> None:
     root = spoil(roboflow_without_validation_split)
     assert_equal_objects(read_split(root, "test"), sound["val"])

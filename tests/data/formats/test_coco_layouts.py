@@ -85,6 +85,7 @@ def test_two_files_for_one_split_are_both_named(tmp_path: Path) -> None:
         read_raw(tmp_path)
     assert "2 files may be the annotations of split train" in str(error.value)
     assert "annotations/instances_train.json, annotations/instances_train_old.json" in str(error.value)
+    assert f"prepare-data merge {tmp_path}/annotations/instances_train.json {tmp_path}/annotations" in str(error.value)
 
 
 def test_one_annotation_file_may_be_named(tmp_path: Path) -> None:

@@ -41,6 +41,26 @@ def test_columns(tmp_path: Path, lines: tuple[str, ...]) -> None:
     assert not {finding.action for finding in found.report.findings} & {"skipped", "refused"}
 
 
+@pytest.mark.parametrize(("column", "has_splits"), [("set", True), ("Split", True), ("source", False)])
+def test_a_column_of_splits(tmp_path: Path, column: str, has_splits: bool) -> None:
+    draw(tmp_path / "images/b.jpg")
+    rows = ["TRAIN,a.jpg,cat,40,15,60,35", "VALIDATE,b.jpg,dog,40,15,60,35"]
+    root = write_one(tmp_path, f"{column},filename,class,xmin,ymin,xmax,ymax", *rows)
+    train = read(root)
+    assert list(train.source.splits) == (["train", "val"] if has_splits else ["train"])
+    if has_splits:
+        assert train.objects == {"images/a.jpg": [("cat", IN_PIXELS)]}
+        assert read(root, "val").objects == {"images/b.jpg": [("dog", IN_PIXELS)]}
+
+
+def test_a_column_of_anything_else_is_no_split(tmp_path: Path) -> None:
+    root = write_one(
+        tmp_path, "set,filename,class,xmin,ymin,xmax,ymax", "train,a.jpg,cat,40,15,60,35", "farm,a.jpg,,,,,"
+    )
+    assert list(read(root).source.splits) == ["train"]
+    assert read(root).objects == {"images/a.jpg": [("cat", IN_PIXELS)]}
+
+
 def test_open_images(tmp_path: Path) -> None:
     header = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf"
     root = write_one(tmp_path, header, "a,x,/m/01yrx,1,0.4,0.6,0.3,0.7,0,0,0", "a,x,/m/01yrx,1,0.0,1,0.0,1,0,0,1")

@@ -33,6 +33,8 @@ FAULTS: dict[bytes, str] = {
     b'{"a": None}': "None or Nan where JSON has null or NaN at line 1, column 7",
     b'{"a": True}': "True where JSON has true",
     b"// made by hand\n{}": "a comment, which JSON does not have",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "a Git LFS pointer",
+    b"<!DOCTYPE html><html>404</html>": "a web page or XML: ",
     b'{"a" 1}': "expecting ':' delimiter at line 1, column 6",
     b'{"a": "x\ty"}': "invalid control character at line 1, column 9",
     b'{"a": \n"L\xf6ffel"}': "not UTF-8 text: line 2, byte 3 is 0xF6; as Windows-1252 it reads",

@@ -140,6 +140,14 @@ def test_a_folder_without_annotations_is_told_what_it_holds(tmp_path: Path, file
     assert "\n" not in str(error.value)
 
 
+def test_labels_in_yolos_format_at_another_place_are_said(tmp_path: Path) -> None:
+    draw(tmp_path / "pictures/a.jpg")
+    write(tmp_path / "notes/README.txt", "of a farm")
+    write(tmp_path / "targets/a.txt", "0 0.5 0.5 0.2 0.4")
+    with pytest.raises(DetrLiteError, match=r"targets/a\.txt has labels in YOLO's format, but no image has its label"):
+        find_source(tmp_path)
+
+
 def test_a_missing_folder_and_an_archive(tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError, match=r"no such data folder; give the dataset's folder with --data\.root DIR"):
         find_source(tmp_path / "none")

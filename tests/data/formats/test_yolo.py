@@ -95,6 +95,35 @@ def test_a_moved_dataset_is_found_beside_its_yaml(tmp_path: Path, path: str, ent
     assert boxes_of(tmp_path / "data.yaml") == [("cat", IN_PIXELS)]
 
 
+@pytest.mark.parametrize(
+    "entries", ["train: ../train/images\nval: ../valid/images", "train: train/images\nval: nowhere"]
+)
+def test_splits_are_not_mixed_where_the_yaml_has_other_folders(tmp_path: Path, entries: str) -> None:
+    """What is left of "../train/images", "images", holds the images of both splits."""
+    write_one(tmp_path, BOX)
+    draw(tmp_path / "images/val/b.jpg")
+    write(tmp_path / "labels/val/b.txt", BOX)
+    write(tmp_path / "data.yaml", f"{entries}\n{NAMES}")
+    assert list(read(tmp_path).objects) == ["images/train/a.jpg"]
+    assert list(read(tmp_path, "val").objects) == ["images/val/b.jpg"]
+
+
+def test_a_split_of_the_yaml_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write_one(tmp_path, BOX)
+    write(tmp_path / "data.yaml", f"train: images/train\nval: ../valid/images\ntest: ../test/images\n{NAMES}")
+    found = read(tmp_path)
+    assert list(found.source.splits) == ["train"]
+    findings = [finding for finding in found.report.findings if finding.kind == "split_not_found"]
+    assert [finding.entries for finding in findings] == [("val: ../valid/images",)]
+
+
+def test_labels_are_found_in_folders_of_another_case(tmp_path: Path) -> None:
+    draw(tmp_path / "Images/Train/a.jpg")
+    write(tmp_path / "Labels/Train/a.txt", BOX)
+    write(tmp_path / "data.yaml", NAMES)
+    assert read(tmp_path).objects == {"Images/Train/a.jpg": [("cat", IN_PIXELS)]}
+
+
 def test_a_yaml_that_is_named_itself_may_lead_to_another_folder(tmp_path: Path) -> None:
     write_one(tmp_path / "datasets/pets", BOX)
     yaml = write(
@@ -233,6 +262,47 @@ def test_pixels_throughout_are_refused(tmp_path: Path) -> None:
     refusals = read(write_one(tmp_path, "0 50 25 20 20\n" * 3)).report.refusals()
     assert "boxes are in pixels" in refusals[0]
     assert "labels/train/a.txt line 1" in refusals[0]
+
+
+def write_boxes(root: Path, boxes: np.ndarray) -> Path:
+    return write_one(root, "".join(f"0 {a:.6f} {b:.6f} {c:.6f} {d:.6f}\n" for a, b, c, d in boxes))
+
+
+def corners_within(number: int, seed: int = 0) -> np.ndarray:
+    """Random boxes within the image, as two corners in shares of it."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.uniform(0.03, 0.4, (number, 2))
+    low = generator.uniform(0, 1 - sizes)
+    return np.concatenate([low, low + sizes], axis=1)
+
+
+@pytest.mark.parametrize("number", [100, 400])
+def test_other_numbers_than_center_and_size_are_refused(tmp_path: Path, number: int) -> None:
+    corners = corners_within(number)
+    sizes = corners[:, 2:] - corners[:, :2]
+    for name, boxes, expected in [
+        ("corners", corners, "two corners"),
+        ("corner_and_size", np.concatenate([corners[:, :2], sizes], axis=1), "upper left corner and the size"),
+    ]:
+        (refusal,) = read(write_boxes(tmp_path / name, boxes)).report.refusals()
+        assert expected in refusal, name
+
+
+@pytest.mark.parametrize("kind", ["within", "large", "full", "amodal", "sloppy"])
+def test_honest_centers_and_sizes_are_not_refused(tmp_path: Path, kind: str) -> None:
+    generator = np.random.default_rng(1)
+    corners = corners_within(300, 2)
+    centers, sizes = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+    if kind == "large":
+        sizes = generator.uniform(0.6, 1, (300, 2))
+        centers = generator.uniform(sizes / 2, 1 - sizes / 2)
+    elif kind == "full":
+        centers, sizes = np.full((300, 2), 0.5), np.ones((300, 2))
+    elif kind == "amodal":
+        centers = generator.uniform(0, 1, (300, 2))
+    elif kind == "sloppy":
+        centers = np.clip(centers + generator.normal(0, 0.1, (300, 2)), 0, 1)
+    assert read(write_boxes(tmp_path, np.concatenate([centers, sizes], axis=1))).report.refusals() == []
 
 
 @pytest.mark.parametrize(("numbers", "remedy"), [((1, 2), "count classes from 0"), ((0, 7), "add their names")])
