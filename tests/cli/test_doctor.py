@@ -69,7 +69,7 @@ def test_sound_data(run_tool: Tool, tiny_data: Path, page: Path) -> None:
     assert files_in(tiny_data) == before, "the dataset is only read"
     assert kinds_in(page) == ["copies_in_both", "rare_class", "near_repeated"]
     assert "5 of 5 val images are files that stand in train too." in page.read_text()
-    assert "--data.image_size" in page.read_text()
+    assert "--data.image_size" in page.read_text().replace("<wbr>", "")
 
 
 def test_spoiled_data(run_tool: Tool, spoiled: Path, page: Path) -> None:
@@ -232,4 +232,4 @@ def test_near_copies_in_both_splits(run_tool: Tool, own_data: Path, page: Path) 
     assert run_tool("doctor", own_data, "--output", page).code == 0
     assert "near_in_both" in kinds_in(page)
     assert "1 of 5 val images have a near copy in train" in page.read_text()
-    assert "val/000.png | train/000.png" in page.read_text()
+    assert "val/000.png | train/000.png" in page.read_text().replace("<wbr>", "")

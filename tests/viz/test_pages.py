@@ -95,7 +95,7 @@ def test_bars_have_the_length_of_their_numbers() -> None:
     widths = [[float(rect.get("width")) for rect in row.findall(".//rect")] for row in rows]
     assert widths == [[100, 50], [25, 25]], "of the largest, and of 1"
     assert [cell.text for cell in rows[0].findall(".//td/span")] == ["40", "0"]
-    assert "".join(rows[1].find("th").itertext()) == NASTY
+    assert "".join(rows[1].find("th").itertext()).startswith("</script>")
 
 
 def test_long_tables_are_folded() -> None:

@@ -132,23 +132,24 @@ def rare_classes(split: Split, fewest: int = 10) -> list[Group]:
 
 
 def one_color_groups(split: Split, images: Sequence[int]) -> list[Group]:
-    """A group of the images that are all of one color, those with objects first.
+    """A group of the images of one color in which objects are annotated, those with the most first.
 
     Args:
         images: their indices in `split.images`.
     """
+    counts = split.images.counts
+    images = [image for image in images if counts[image]]
     if not images:
         return []
-    counts = split.images.counts
     entries: list[str] = []
     examples: list[Example] = []
     for image in sorted(images, key=lambda image: (-int(counts[image]), image)):
         name, count = image_name(split, image), int(counts[image])
-        detail = "no object" if not count else "1 object" if count == 1 else f"{count:,} objects"
+        detail = "1 object" if count == 1 else f"{count:,} objects"
         entries.append(f"{name}: {detail}")
         if len(examples) < PICTURES:
             examples.append(Example((view_of(split, image, context_marks(split, image)),), name, detail))
-    text = "Nothing can be seen in these images, so objects in them cannot be learned. Replace them or leave them out."
+    text = "Nothing can be seen in these images, so their objects cannot be learned. Replace them or leave them out."
     return [Group("one_color", "look", "Images of one color", split.name, text, len(images), tuple(entries),
                   tuple(examples))]  # fmt: skip
 
