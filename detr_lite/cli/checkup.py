@@ -13,6 +13,7 @@ from detr_lite.build import build_resize
 from detr_lite.cli.label_check import detect_in
 from detr_lite.config import Config
 from detr_lite.data.analysis.near_duplicates import near_pairs, same_files
+from detr_lite.data.analysis.one_color import one_color_images
 from detr_lite.data.analysis.outliers import find_odd_boxes
 from detr_lite.data.formats.recognize import Source, find_source
 from detr_lite.data.images.thumbnails import read_thumbnails
@@ -25,7 +26,7 @@ from detr_lite.evaluation.label_errors import find_label_errors
 from detr_lite.text import printable, shorten_list
 from detr_lite.training.auto import choose_sizes
 from detr_lite.viz.doctor.duplicates import Repeats, repeated_groups, shared_groups
-from detr_lite.viz.doctor.groups import fault_groups, label_groups, odd_groups, rare_classes
+from detr_lite.viz.doctor.groups import fault_groups, label_groups, odd_groups, one_color_groups, rare_classes
 from detr_lite.viz.doctor.overview import MAX_HIDDEN, Choice, hidden_groups
 from detr_lite.viz.doctor.page import Checkup
 from detr_lite.viz.pages.gallery import Group
@@ -81,7 +82,10 @@ def make_checkup(examined: Examined, detector: Detector | None, most_images: int
     groups, passes = _faults(examined), _sound(examined)
     train = examined.splits.get("train")
     choice = None if train is None or not len(train.images) else _choose(train)
-    repeats = _repeats(examined)
+    thumbnails = {name: read_thumbnails(list(split.images.paths)) for name, split in examined.splits.items()}
+    for name, split in examined.splits.items():
+        groups += one_color_groups(split, one_color_images(thumbnails[name]).tolist())
+    repeats = _repeats(examined, thumbnails)
     groups += repeats
     if not any(group.kind in ("copies_in_both", "near_in_both") for group in repeats) and len(examined.splits) > 1:
         passes.append("No image stands in two splits, or nearly so")
@@ -131,8 +135,7 @@ def _choose(train: Split) -> Choice:
     return Choice(build_resize(config.data), config.model.strides[0], tuple(map(printable, reasons)))
 
 
-def _repeats(examined: Examined) -> list[Group]:
-    thumbnails = {name: read_thumbnails(list(split.images.paths)) for name, split in examined.splits.items()}
+def _repeats(examined: Examined, thumbnails: Mapping[str, np.ndarray]) -> list[Group]:
     paths = [path for split in examined.splits.values() for path in split.images.paths]
     owners = [(name, place) for name, split in examined.splits.items() for place in range(len(split.images))]
     copies = [[owners[place] for place in group] for group in same_files(paths)]

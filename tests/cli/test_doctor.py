@@ -12,6 +12,8 @@ from PIL import Image
 
 from detr_lite.data.reading import read_dataset
 
+pytestmark = pytest.mark.slow
+
 Tool = Callable[..., Any]
 
 

@@ -5,6 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def as_roboflow(content: dict[str, Any]) -> dict[str, Any]:
     """A COCO file as Roboflow exports it: ids from 0, and a category for the project."""

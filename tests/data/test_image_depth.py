@@ -1,5 +1,6 @@
 """The range that is taken to be an image's full one: in arrays, in files and in Pillow images alike."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,20 @@ def test_plain_modes_convert_whatever_the_pixels_are(mode: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 8 * len(Image.new(mode, (1, 1)).getbands())), np.uint8)
     image = Image.frombytes(mode, (8, 4), noise.tobytes()) if mode != "1" else Image.new("1", (8, 4))
     assert to_rgb(image)[0].mode == "RGB"
+
+
+def test_wide_images_take_little_memory_beyond_their_own() -> None:
+    for pixels in (np.linspace(0, 1, 2**23, dtype=np.float32), np.arange(2**23, dtype=np.int32)):
+        tracemalloc.start()
+        try:
+            found, _ = to_8_bits(pixels.reshape(2**13, 2**10))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1.2 * pixels.nbytes
+        assert found.min() == 0
+        assert found.max() == 255
+        assert (np.diff(found.reshape(-1).astype(int)) >= 0).all()
 
 
 def test_metadata_stay_behind(tmp_path: Path) -> None:

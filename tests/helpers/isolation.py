@@ -11,9 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
+
 MAX_SECONDS = 5.0
 MAX_BYTES = 500 * 2**20
 MAX_FAULTS = 12
+TYPES_CHECKED = 10
+"""Types and shapes are checked at each of so many numbers, as that takes most of the time."""
+
 BACKSTOP_BYTES = 4 * 2**30
 """Address space beyond that at the start, so that a runaway allocation fails instead of filling the machine."""
 
@@ -87,6 +92,7 @@ def _work_through(work: Callable[[int], None], numbers: Sequence[int], folder: P
     written, count = 0, 0
     for number in numbers:
         os.pwrite(current, f"{number:<12}".encode(), 0)
+        jaxtyping.config.update("jaxtyping_disable", number % TYPES_CHECKED != 0)
         peak = _peak()
         fault = _fault_of(work, number)
         grown = _peak() - peak

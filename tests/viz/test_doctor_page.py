@@ -14,13 +14,16 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.label_errors import LabelError
 from detr_lite.structures import Category
 from detr_lite.viz.doctor.duplicates import Repeats, repeated_groups, shared_groups
-from detr_lite.viz.doctor.groups import fault_groups, label_groups, odd_groups, rare_classes
+from detr_lite.viz.doctor.groups import fault_groups, label_groups, odd_groups, one_color_groups, rare_classes
 from detr_lite.viz.doctor.overview import Choice, hidden_groups
 from detr_lite.viz.doctor.page import PAGE_BYTES, Checkup, doctor_page
 from detr_lite.viz.pages.gallery import PICTURES
 
+pytestmark = pytest.mark.slow
+
 NASTY = "</script><img src=x onerror=window.hurt=1>"
 SIDE = 120
+LONG_SETTING = "--optim.backbone_lr_factor 0.05: the backbone's weights are trained already, which is a reason"
 
 
 def raw_split(folder: Path, count: int) -> RawSplit:
@@ -66,11 +69,14 @@ def checkup(root: Path) -> Checkup:
         LabelError("missing_label", 1, box, 1, 0.8, None),
         LabelError("unfound", 2, box, 0, 0.0, 4),
     ]
-    choice = Choice(ResizeRule("longest", 64), 16, ("--data.image_size 64: they are small", f"--optim.lr 1: {NASTY}"))
+    choice = Choice(
+        ResizeRule("longest", 64), 16, ("--data.image_size 64: they are small", LONG_SETTING, f"--optim.lr 1: {NASTY}")
+    )
     groups = [
         *fault_groups("train", report, lambda: raw),
         *shared_groups(Repeats(val, train, [(2, 5)], near)),
         *repeated_groups(Repeats(train, train, [(0, 9)], near)),
+        *one_color_groups(train, [39, 2]),
         *odd_groups(train, odd),
         *rare_classes(train),
         *hidden_groups(train, choice),
@@ -234,6 +240,33 @@ def test_pairs_stand_side_by_side(visit) -> None:
     left, right = (frames.nth(place).bounding_box() for place in (0, 1))
     assert left["y"] == right["y"]
     assert left["x"] + left["width"] <= right["x"] + 1
+
+
+def test_the_names_of_a_pair_stand_under_each_other_and_break_at_their_parts(visit) -> None:
+    card = visit().locator(".group[data-kind='near_in_both'] .picture").first
+    captions = card.locator(".caption")
+    assert captions.all_inner_texts() == ["val/frame_000.png", "train/frame_003.png"]
+    assert [captions.nth(place).get_attribute("title") for place in (0, 1)] == captions.all_inner_texts()
+    first, second = (captions.nth(place).bounding_box() for place in (0, 1))
+    assert first["y"] + first["height"] <= second["y"] + 1
+    assert captions.first.inner_html() == "val/<wbr>frame_<wbr>000.png"
+
+
+def test_images_of_one_color_are_shown_with_their_objects(visit) -> None:
+    group = visit().locator(".group[data-kind='one_color']")
+    assert group.locator(".detail").all_inner_texts() == ["2 objects", "2 objects"]
+    assert "frame_002.png" in group.locator(".caption").first.inner_text()
+    assert group.locator("rect.context").count() == 4
+
+
+@pytest.mark.parametrize("width", [390, 700, 960, 1100, 1400])
+def test_settings_do_not_reach_into_their_reasons(visit, width: int) -> None:
+    page = visit(viewport={"width": width, "height": 800})
+    rows = page.locator(".settings tbody tr")
+    for place in range(rows.count()):
+        code, reason = (rows.nth(place).locator(part).bounding_box() for part in ("code", "td"))
+        beside = code["x"] + code["width"] <= reason["x"] + 1
+        assert beside or code["y"] + code["height"] <= reason["y"] + 1
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1400])

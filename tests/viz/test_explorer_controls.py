@@ -15,6 +15,8 @@ from tests.helpers.explorer_checks import (
     wait,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_sliders(visit):
     page = visit("#query=3")

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from detr_lite.viz.pages.charts import Marker, bar_table, histogram
 from detr_lite.viz.pages.gallery import ENTRIES, FINE_PICTURES, PICTURES, Example, Group, gallery, merge_groups
-from detr_lite.viz.pages.html import Html, element, join
+from detr_lite.viz.pages.html import Html, element, join, wrappable
 from detr_lite.viz.pages.page import STATIC, is_page, render_page
 from detr_lite.viz.pages.pictures import LONGEST_SIDE, Mark, PictureBudget, View
 
@@ -57,6 +57,13 @@ def test_text_is_escaped_and_markup_is_not() -> None:
 
 def test_coordinates_are_short() -> None:
     assert element("line", x1=1.0, x2=0.126, y1=-3.5, y2=12) == '<line x1="1" x2="0.13" y1="-3.5" y2="12"></line>'
+
+
+def test_long_names_may_be_broken_at_their_parts_alone() -> None:
+    assert wrappable("train/a_b-c.jpg") == "train/<wbr>a_<wbr>b-c.jpg"
+    assert wrappable("a\\b__c/") == "a\\<wbr>b__<wbr>c/"
+    assert wrappable("") == ""
+    assert wrappable("<i>/x") == "&lt;i&gt;/<wbr>x"
 
 
 def test_a_page_knows_its_kind() -> None:

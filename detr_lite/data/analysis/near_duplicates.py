@@ -16,12 +16,15 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from tqdm import tqdm
 
+from detr_lite.data.images.thumbnails import color_range
+
 COARSE, FINE = 0.8, 0.5
 """Least correlation of the hashes of 8 x 8 and of 16 x 16 pixels. Near frames of a film agree that much; the second one
 tells images apart that share a pattern of bars or a bright spot."""
 
 _FLAT = 8
-"""Gray levels between the darkest and the lightest pixel below which an image is flat: its hash would be noise."""
+"""Levels of any color between the darkest and the lightest pixel below which an image is flat: its hash would be noise.
+"""
 
 _BLOCK = 2048
 """Images whose hashes are compared at a time: the correlations of one block take 16 MB."""
@@ -119,5 +122,5 @@ def _hash(thumbnails: UInt8[np.ndarray, "image 16 16 3"], side: int) -> Float32[
     steps = [np.diff(pixels, axis=axis).reshape(len(pixels), side * (side - 1) * 3) for axis in (1, 2)]
     hashes: np.ndarray = np.concatenate(steps, axis=1, dtype=np.float32)
     hashes /= np.linalg.norm(hashes, axis=1, keepdims=True).clip(min=1e-6)
-    hashes[np.ptp(thumbnails, axis=(1, 2, 3)) < _FLAT] = 0
+    hashes[color_range(thumbnails) < _FLAT] = 0
     return hashes

@@ -1,6 +1,6 @@
 """Text of annotation files in whatever encoding, and XML in it, read without trust."""
 
-import codecs
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -12,8 +12,6 @@ from detr_lite.data.formats.values import number_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
 
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-UTF16_BYTES = ((b"<\x00", "utf-16-le"), (b"\x00<", "utf-16-be"), (b"{\x00", "utf-16-le"), (b"[\x00", "utf-16-le"))
 HEAD = 65_536
 """Bytes at the beginning, and at the end, of a file by which its format is recognized."""
 
@@ -23,17 +21,17 @@ class BadFileError(Exception):
 
 
 def read_text(path: Path) -> str:
-    """Decode a file by its byte order mark, or as UTF-8, or else as Windows-1252, which old tools write.
-
-    Raises `BadFileError`.
-    """
+    """The content of a file, decoded. Raises `BadFileError`."""
     return decode(_read_bytes(path))
 
 
 def decode(data: bytes) -> str:
-    for mark, encoding in (*MARKS, *UTF16_BYTES):
-        if data.startswith(mark):
-            return data.decode(encoding, errors="replace")
+    """UTF-16 and UTF-32 are recognized by their byte order mark or zeros; what is not UTF-8 is taken for Windows-1252,
+    which old tools write.
+    """
+    encoding = json.detect_encoding(data)
+    if encoding != "utf-8":
+        return data.decode(encoding, errors="replace").removeprefix("\ufeff")
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -49,7 +47,7 @@ def read_head(path: Path) -> str:
                 size = file.seek(0, 2)
                 file.seek(max(HEAD, size - HEAD))
                 head += file.read()
-    except OSError:
+    except (OSError, ValueError):
         return ""
     return decode(head)
 
@@ -105,7 +103,7 @@ def to_size(value: object) -> float:
 
 def _xml_text(data: bytes) -> str:
     declared = re.match(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]{1,40})["']""", data.lstrip())
-    if any(data.startswith(mark) for mark, _ in (*MARKS, *UTF16_BYTES)) or declared is None:
+    if json.detect_encoding(data) != "utf-8" or declared is None:
         text = decode(data)
     else:
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detr_lite.data.folder_listing import FolderListing
-from detr_lite.data.formats.json_file import read_beginning
+from detr_lite.data.formats.annotation_text import read_head
 from detr_lite.data.split_names import split_of, split_of_path, words_of
 
 USUAL_NAMES = re.compile(r"^(instances_.*|_annotations\.coco)$")
@@ -127,6 +127,6 @@ def _coco_files(folder: Path, listing: FolderListing) -> Iterator[Path]:
 
 
 def looks_like_coco(file: Path) -> bool:
-    """Whether a file begins as a COCO annotation file does; it need not be whole."""
-    beginning = read_beginning(file)
-    return beginning.startswith("{") and bool(COCO_KEY.search(beginning)) and not LABELME_KEY.search(beginning)
+    """Whether a file begins or ends as a COCO annotation file does; it need not be whole."""
+    head = read_head(file).lstrip()
+    return head.startswith("{") and bool(COCO_KEY.search(head)) and not LABELME_KEY.search(head)

@@ -51,16 +51,6 @@ def read_json(file: Path, name: str, object_hook: Callable[[dict[str, Any]], Any
         raise DetrLiteError(f"{name}: not valid JSON: {printable(reason)}; export it again") from error
 
 
-def read_beginning(file: Path, length: int = 65_536) -> str:
-    """The first `length` bytes of a text file, what cannot be decoded replaced; "" if it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(length)
-    except (OSError, ValueError):
-        return ""
-    return data.decode(json.detect_encoding(data), "replace").removeprefix("\ufeff").lstrip()
-
-
 def kind_of_json(content: Any) -> str:
     """What the content of a JSON file looks like, for a message: "a GeoJSON file"."""
     if isinstance(content, list):

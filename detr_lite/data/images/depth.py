@@ -25,6 +25,9 @@ PLAIN_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 FLOAT_TOLERANCE = 1e-3
 """Floats may exceed 0 .. 1 by so much, as resampling makes them."""
 
+BLOCK = 2**20
+"""Values that are scaled at once, so that an image of floats does not take many times its own memory."""
+
 
 def to_rgb(image: Image.Image) -> tuple[Image.Image, Depth]:
     """A Pillow image of any mode without alpha and metadata, and the range that was taken to be its full one."""
@@ -32,7 +35,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, Depth]:
     if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion clips at 255
         pixels, depth = to_8_bits(np.asarray(image))
         image = Image.fromarray(pixels)
-    if image.mode == "P":  # Pillow warns about transparent palettes unless they are converted to RGBA first
+    if image.mode == "P" and "transparency" in image.info:  # Pillow warns unless it is converted to RGBA first
         image = image.convert("RGBA")
     if image.mode == "La":  # Pillow converts La only to LA
         image = image.convert("LA")
@@ -82,7 +85,11 @@ def _finite(pixels: np.ndarray) -> tuple[np.ndarray, float, float]:
 def _rounded(pixels: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "..."]:
     """255 at `high`; all 0 if there is no range."""
     # float64 for wide ranges, whose difference may not be a float32.
-    exact: np.ndarray = pixels.astype(np.float64 if abs(low) + abs(high) > 2**24 else np.float32)
-    scaled: np.ndarray = (exact - low) / (high - low if high > low else 1.0) * 255
-    rounded: np.ndarray = scaled.clip(0, 255).round().astype(np.uint8)
-    return rounded
+    exact = np.float64 if abs(low) + abs(high) > 2**24 else np.float32
+    scale = high - low if high > low else 1.0
+    values = pixels.reshape(-1)
+    rounded = np.empty(values.shape, dtype=np.uint8)
+    for start in range(0, len(values), BLOCK):
+        block: np.ndarray = values[start : start + BLOCK].astype(exact)
+        rounded[start : start + BLOCK] = ((block - low) / scale * 255).clip(0, 255).round()
+    return rounded.reshape(pixels.shape)

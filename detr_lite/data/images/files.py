@@ -14,6 +14,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from detr_lite.data.images.cut_off import lacks_rows, lacks_strips
 from detr_lite.data.images.jpeg_end import complete_jpeg
 from detr_lite.data.images.libtiff import silence_libtiff
 from detr_lite.structures import DetrLiteError
@@ -135,10 +136,12 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def load_stored(image: Image.Image) -> tuple[Image.Image, int]:
-    """The pixels as they are stored, and the EXIF orientation."""
+    """The pixels as they are stored, and the EXIF orientation. Raises what Pillow does and `UnreadableImageError`."""
     if not isinstance(image, TiffImageFile):
         image.load()  # before the orientation, which may stand behind the pixels
         return image, orientation_of(image)
+    if lacks_strips(image):
+        raise UnreadableImageError("truncated_image", "it has fewer rows than its header says")
     silence_libtiff()
     orientation = orientation_of(image)
     image.load()
@@ -174,7 +177,10 @@ def _refuse_empty(path: str | Path) -> None:
 def _decode(path: str | Path, as_thumbnail: bool) -> StoredImage:
     try:
         with Image.open(path) as image:
-            return _load(image, as_thumbnail, is_incomplete=False)
+            stored = _load(image, as_thumbnail, is_incomplete=False)
+            if image.format == "PNG" and lacks_rows(stored.image, path):
+                raise UnreadableImageError("truncated_image", "its data end before its last row")
+            return stored
     except OSError as error:
         if "truncated" not in str(error):
             raise

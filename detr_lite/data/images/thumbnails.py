@@ -39,6 +39,12 @@ def read_thumbnails(paths: Sequence[str]) -> UInt8[np.ndarray, "image 16 16 3"]:
     return thumbnails
 
 
+def color_range(thumbnails: UInt8[np.ndarray, "image 16 16 3"]) -> UInt8[np.ndarray, " image"]:
+    """How far the lightest and the darkest pixel lie apart, in the channel where that is most."""
+    ranges: np.ndarray = np.ptp(thumbnails, axis=(1, 2)).max(axis=1)
+    return ranges
+
+
 def _thumbnail(path: str) -> UInt8[np.ndarray, "16 16 3"] | None:
     try:
         image = _small_jpeg(path) or load_image(Path(path))

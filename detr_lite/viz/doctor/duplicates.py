@@ -89,7 +89,7 @@ def _group(
             views = (
                 view_of(split, place, context_marks(split, place)) for split, place in zip(splits, places, strict=True)
             )
-            examples.append(Example(tuple(views), " | ".join(names), detail))
+            examples.append(Example(tuple(views), "\n".join(names), detail))
     return Group(kind, level, title, where, text, len(pairs), tuple(entries), tuple(examples), extra=extra)
 
 

@@ -131,6 +131,30 @@ def rare_classes(split: Split, fewest: int = 10) -> list[Group]:
     return [Group("rare_class", "look", "Rare classes", split.name, text, len(rare), entries, tuple(examples))]
 
 
+def one_color_groups(split: Split, images: Sequence[int]) -> list[Group]:
+    """A group of the images that are all of one color, those with objects first.
+
+    Args:
+        images: their indices in `split.images`.
+    """
+    if not images:
+        return []
+    counts = split.images.counts
+    entries: list[str] = []
+    examples: list[Example] = []
+    for image in sorted(images, key=lambda image: (-int(counts[image]), image)):
+        name, count = image_name(split, image), int(counts[image])
+        detail = "no object" if not count else "1 object" if count == 1 else f"{count:,} objects"
+        entries.append(f"{name}: {detail}")
+        if len(examples) < PICTURES:
+            examples.append(Example((view_of(split, image, context_marks(split, image)),), name, detail))
+    text = (
+        "Nothing can be seen in these images, so objects in them teach something false. Replace them or leave them out."
+    )
+    return [Group("one_color", "look", "Images of one color", split.name, text, len(images), tuple(entries),
+                  tuple(examples))]  # fmt: skip
+
+
 def image_name(split: Split, image: int) -> str:
     """The image's path relative to the dataset, where it lies in it."""
     path = split.images[image].path

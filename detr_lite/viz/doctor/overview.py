@@ -12,7 +12,7 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.text import printable
 from detr_lite.viz.pages.charts import Marker, bar_table, histogram
 from detr_lite.viz.pages.gallery import Group
-from detr_lite.viz.pages.html import Html, element
+from detr_lite.viz.pages.html import Html, element, wrappable
 
 _BINS = 24
 MAX_HIDDEN = 0.1
@@ -67,7 +67,7 @@ def choice_section(train: Split, choice: Choice) -> Html:
     rows = []
     for reason in choice.reasons:
         setting, _, why = reason.partition(": ")
-        rows.append(element("tr", element("th", element("code", setting), scope="row"), element("td", why)))
+        rows.append(element("tr", element("th", element("code", wrappable(setting)), scope="row"), element("td", why)))
     settings = element("table", element("caption", "Chosen, and why"), element("tbody", *rows), class_="settings")
     cards = [element("div", element("div", settings, class_="scroll"), class_="card")]
     tokens = object_tokens(train.images, choice.resize, choice.stride)

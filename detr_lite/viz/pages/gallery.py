@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import Literal
 from zlib import crc32
 
-from detr_lite.viz.pages.html import Html, element, join
+from detr_lite.viz.pages.html import Html, element, join, wrappable
 from detr_lite.viz.pages.pictures import PictureBudget, View
 
 Level = Literal["mend", "look", "fine"]
@@ -35,6 +35,7 @@ class Example:
 
     views: tuple[View, ...]
     caption: str
+    """Lines of it, such as the names of two images, stand under each other."""
     detail: str = ""
 
 
@@ -169,8 +170,8 @@ def _card(example: Example, frames: Sequence[Html]) -> Html:
     return element(
         "button",
         element("span", *frames, class_="frames"),
-        element("span", example.caption, class_="caption"),
-        element("span", example.detail, class_="detail") if example.detail else None,
+        *(element("span", wrappable(line), class_="caption", title=line) for line in example.caption.split("\n")),
+        element("span", wrappable(example.detail), class_="detail") if example.detail else None,
         type="button",
         class_="picture",
         data_views=len(frames),
@@ -180,7 +181,7 @@ def _card(example: Example, frames: Sequence[Html]) -> Html:
 def _entries(entries: Sequence[str]) -> Html | None:
     if not entries:
         return None
-    items = [element("li", entry) for entry in entries[:ENTRIES]]
+    items = [element("li", wrappable(entry)) for entry in entries[:ENTRIES]]
     rest = len(entries) - ENTRIES
     more = element("p", f"and {rest:,} more", class_="note") if rest > 0 else None
     count = f"{len(entries):,} {'entry' if len(entries) == 1 else 'entries'} by name"

@@ -1,5 +1,6 @@
 """HTML that is escaped by construction: whatever is not `Html` already becomes text."""
 
+import re
 from html import escape
 
 from detr_lite.text import printable
@@ -36,7 +37,13 @@ def join(*content: Content) -> Html:
     return Html("".join(each if isinstance(each, Html) else _text(each) for each in content if each is not None))
 
 
-_VOID = ("br", "hr", "img", "input", "link", "meta")
+def wrappable(text: str) -> Html:
+    """The text with places to break a long path or name at: after slashes and underscores."""
+    first, *others = re.split(r"(?<=[/\\_])(?=[^\W_])", text)
+    return join(first, *(part for other in others for part in (element("wbr"), other)))
+
+
+_VOID = ("br", "hr", "img", "input", "link", "meta", "wbr")
 
 
 def _text(value: object) -> str:

@@ -24,6 +24,8 @@ from tests.data.cases.test_case_wholes import (
 from tests.helpers.case_data import CaseData
 from tests.helpers.run_files import rows_of
 
+pytestmark = pytest.mark.slow
+
 Tool = Callable[..., Any]
 
 BRIEF = {"max_epochs": 1, "num_evaluations": 1}
