@@ -22,7 +22,7 @@ NASTY = "</script><img src=x onerror=alert(1)> & \" ' \u202e \x07"
 
 def tree(markup: str) -> ElementTree.Element:
     """Parsed strictly, with void elements closed."""
-    return ElementTree.fromstring(re.sub(r"<(img|meta|link)([^>]*)>", r"<\1\2/>", f"<root>{markup}</root>"))
+    return ElementTree.fromstring(re.sub(r"<(img|meta|wbr|link)([^>]*)>", r"<\1\2/>", f"<root>{markup}</root>"))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_bars_have_the_length_of_their_numbers() -> None:
     widths = [[float(rect.get("width")) for rect in row.findall(".//rect")] for row in rows]
     assert widths == [[100, 50], [25, 25]], "of the largest, and of 1"
     assert [cell.text for cell in rows[0].findall(".//td/span")] == ["40", "0"]
-    assert rows[1].findtext("th").startswith("</script>")
+    assert "".join(rows[1].find("th").itertext()) == NASTY
 
 
 def test_long_tables_are_folded() -> None:

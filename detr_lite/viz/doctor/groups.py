@@ -148,9 +148,7 @@ def one_color_groups(split: Split, images: Sequence[int]) -> list[Group]:
         entries.append(f"{name}: {detail}")
         if len(examples) < PICTURES:
             examples.append(Example((view_of(split, image, context_marks(split, image)),), name, detail))
-    text = (
-        "Nothing can be seen in these images, so objects in them teach something false. Replace them or leave them out."
-    )
+    text = "Nothing can be seen in these images, so objects in them cannot be learned. Replace them or leave them out."
     return [Group("one_color", "look", "Images of one color", split.name, text, len(images), tuple(entries),
                   tuple(examples))]  # fmt: skip
 

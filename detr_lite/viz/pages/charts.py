@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from detr_lite.viz.pages.html import Html, element, join
+from detr_lite.viz.pages.html import Html, element, join, wrappable
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 220, 44, 12, 26, 40
 """Of a histogram, in the SVG's own units, and the margins around its bars."""
@@ -47,7 +47,7 @@ def bar_table(
     rows = [
         element(
             "tr",
-            element("th", name, scope="row"),
+            element("th", wrappable(name), scope="row"),
             *(
                 element("td", _bar(column[row] / peak, number), element("span", text[row]), class_="bar-cell")
                 for number, (column, peak, text) in enumerate(zip(values, peaks, texts, strict=True))
