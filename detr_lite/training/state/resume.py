@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -11,8 +12,8 @@ from lightning.pytorch import Callback
 
 from detr_lite.config import Config, Invocation, config_to_dict
 from detr_lite.data.records import Split
-from detr_lite.structures import DetrLiteError
-from detr_lite.text import reason_of
+from detr_lite.structures import Category, DetrLiteError
+from detr_lite.text import printable, reason_of, shorten_list
 from detr_lite.training.lightning_internals import (
     completed_epochs,
     forget_missing_best,
@@ -135,6 +136,13 @@ def find_resume_point(invocation: Invocation) -> ResumePoint | None:
     raise DetrLiteError(f"{errors[0]}{others}; start again with --overwrite")
 
 
+def _category_changes(saved: Sequence[Category], now: Sequence[Category]) -> str:
+    before, after = ([printable(category.name) for category in each] for each in (saved, now))
+    added, gone = [name for name in after if name not in before], [name for name in before if name not in after]
+    parts = [f"{what}: {shorten_list(names)}" for what, names in (("added", added), ("gone", gone)) if names]
+    return "; ".join(parts) or ("other ids" if before == after else "another order")
+
+
 def check_unchanged(point: ResumePoint, now: Description, fingerprint: DataFingerprint) -> tuple[list[str], bool]:
     """Compare a resumed run with its checkpoint.
 
@@ -145,7 +153,10 @@ def check_unchanged(point: ResumePoint, now: Description, fingerprint: DataFinge
     """
     path, saved = point.path, point.description
     if saved.categories != now.categories:
-        raise DetrLiteError(f"{path}: was trained for other categories than those of {now.config.data.root}")
+        raise DetrLiteError(
+            f"{path}: was trained for other categories than those of {now.config.data.root} "
+            f"({_category_changes(saved.categories, now.categories)}); undo that, or start another run"
+        )
     before, after = _flat(saved.config), _flat(now.config)
     # Where the first weights came from no longer matters.
     fixed = [name for name in before if name.startswith("model.") and name != "model.init_from"]

@@ -379,4 +379,6 @@ def test_a_run_is_not_resumed_on_other_categories(
     for split in ("train", "val"):
         root = edit_annotations(split, rename)
     words = ("--config", finished_run / "config.yaml", "--run_dir", finished_run, "--resume", "--data.root", root)
-    assert "other categories" in refusal("train", *words)
+    message = refusal("train", *words)
+    assert "other categories" in message
+    assert "(added: cat; gone: " in message
