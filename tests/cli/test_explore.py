@@ -11,6 +11,8 @@ import pytest
 
 from detr_lite.detector import Detector
 
+pytestmark = pytest.mark.slow
+
 Tool = Callable[..., Any]
 
 

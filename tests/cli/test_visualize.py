@@ -14,6 +14,8 @@ from detr_lite.detector import Detector
 from detr_lite.viz.figures.attention import attention_figure
 from detr_lite.viz.figures.query_boxes import query_boxes_figure
 
+pytestmark = pytest.mark.slow
+
 Tool = Callable[..., Any]
 
 

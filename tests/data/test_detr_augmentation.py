@@ -19,6 +19,8 @@ from torchvision.transforms import v2
 
 from detr_lite.data.transforms import ResizeRule, training_transform
 
+pytestmark = pytest.mark.slow
+
 SCALES = tuple(range(480, 801, 32))
 LONGEST = 1333
 IMAGES = {"landscape": (426, 640), "upright": (640, 480), "panorama": (300, 640)}

@@ -12,6 +12,8 @@ from torch import Tensor
 from detr_lite.training import run
 from detr_lite.weights.checkpoint import load_model
 
+pytestmark = pytest.mark.slow
+
 TINY = ("--trainer.max_epochs", 1, "--trainer.num_evaluations", 1)
 STILL = ("--optim.lr", 0)
 """Weights stay as they started, so that a checkpoint shows the start; the data are still seen by batch norm."""

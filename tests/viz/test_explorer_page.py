@@ -18,6 +18,8 @@ from tests.helpers.explorer_checks import (
     weight_shown,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_initially_the_best_detection_is_shown_in_the_last_layer(visit):
     page = visit()

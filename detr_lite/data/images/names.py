@@ -138,8 +138,15 @@ class _Resolver:
     def guess(self, name: str) -> tuple[Way, str] | None:
         """The only file that the name can mean, and what is to be changed in the name for it."""
         plain = _without_address(name)
-        leads_out = self.leads_out(name)  # "../../media/a.jpg" of the computer where it was written
-        parts = [part for part in plain.split("/") if part not in ("", ".", ".." if leads_out else "")]
+        leads_out = self.leads_out(name)
+        parts = [part for part in plain.split("/") if part not in ("", ".")]
+        if leads_out:
+            # "../../media/a.jpg" may be of the computer where it was written, but "../../val/a.jpg" of a dataset that
+            # has a folder val/ is more likely an image of another dataset.
+            while parts[:1] == [".."]:
+                del parts[0]
+            if len(parts) < 2 or os.path.lexists(os.path.join(self._root, parts[0])):
+                return None
         if not parts or ".." in parts:
             return None
         if len(parts) == 1 and (path := self._in_subfolder(parts[0])):

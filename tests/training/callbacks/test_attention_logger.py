@@ -26,7 +26,7 @@ from detr_lite.weights.checkpoint import load_model
 from tests.helpers import ranks
 from tests.helpers.run_files import checkpoint_of, files_in, weights_of
 
-pytestmark = pytest.mark.usefixtures("no_finish")
+pytestmark = [pytest.mark.usefixtures("no_finish"), pytest.mark.slow]
 
 
 @pytest.fixture

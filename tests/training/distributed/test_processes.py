@@ -17,7 +17,7 @@ from detr_lite.training.module import DetectionModule
 from tests.helpers import fault_injection, ranks
 from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in, rows_of
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.slow]
 
 
 def together(config: Config, epochs: int = 2, name: str = "lite", **model: Any) -> Config:
