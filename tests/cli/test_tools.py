@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from detr_lite.data.reading import read_dataset
+from tests.helpers.spoiled_images import spoil_after_the_check
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -145,14 +145,6 @@ def test_train_where_validation_has_other_categories(
     root = edit_annotations("val", lambda content: content["categories"][0].update(name="cat"))
     message = train_refusal("--data.root", root)
     assert "has objects of classes that annotations/instances_train.json does not list (cat)" in message
-
-
-def spoil_after_the_check(image: Path) -> None:
-    """Damage an image in a dataset that has been checked, in a way that its size and time do not show."""
-    read_dataset(image.parents[1])
-    status = image.stat()
-    image.write_bytes(image.read_bytes()[:100].ljust(status.st_size, b"\0"))
-    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def test_train_on_an_image_that_is_cut_off(train_refusal: Callable[..., str], own_data: Path) -> None:

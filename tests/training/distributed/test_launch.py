@@ -18,6 +18,7 @@ from detr_lite.data.transforms import ResizeRule
 from tests.helpers import ranks
 from tests.helpers.launches import PROJECT, SCONTROL, SQUEUE, SRUN, TRAIN, Forked, Launched, is_running
 from tests.helpers.run_files import checkpoint_of, files_in, rows_of
+from tests.helpers.spoiled_images import spoil_after_the_check
 
 TWO = ("--data.batch_size", 2, "--trainer.devices", 2)
 ENDLESS = (*TWO, "--data.num_workers", 1, "--trainer.max_epochs", 10_000)
@@ -80,7 +81,7 @@ def test_an_image_that_only_one_process_cannot_read_is_reported_once(
     sizes = [ResizeRule("longest", 64).target_size(image.height, image.width) for image in train.images]
     batches = list(BucketedBatchSampler(sizes, batch_size=2, shuffle=True, rank=1, world_size=2))
     path = train.images[batches[1][0]].path
-    path.write_bytes(path.read_bytes()[:-60])
+    spoil_after_the_check(path)
     words = ("--config", tiny_file, "--run_dir", tmp_path / "run", "--data.root", own_data, *TWO)
     run = launch(*words, "--data.num_workers", 1, kind=Forked)
     run.until(run.family)
