@@ -11,7 +11,7 @@ from detr_lite.data.formats.coco import find_coco
 from detr_lite.data.formats.createml import find_createml
 from detr_lite.data.formats.csv_table import find_csv
 from detr_lite.data.formats.cvat import find_cvat
-from detr_lite.data.formats.folder_tree import FolderTree, read_tree, suffix_of
+from detr_lite.data.formats.folder_tree import FolderTree, read_tree, stem_of, suffix_of
 from detr_lite.data.formats.label_studio import find_label_studio
 from detr_lite.data.formats.labelme import find_labelme
 from detr_lite.data.formats.source import Source as Source
@@ -39,8 +39,8 @@ FINDERS: tuple[Finder, ...] = (
 )
 """After COCO's; where a folder has several formats, the first one is used."""
 
-ONE_IMAGE_EACH = ("Pascal VOC", "LabelMe")
-"""Formats with an annotation file for each image."""
+ONE_IMAGE_EACH = {"Pascal VOC": (".xml", b"<object"), "LabelMe": (".json", b'"points"')}
+"""Formats with an annotation file for each image: its suffix, and what such a file has only if there is an object."""
 
 EXPECTED = (
     "expected are COCO, YOLO, Pascal VOC, CVAT XML, LabelMe, Label Studio JSON, Create ML or CSV; give the dataset's "
@@ -106,9 +106,27 @@ def _naming_others(source: Source, get_tree: Callable[[], FolderTree], finders: 
 
     def read(split: str, report: SplitReport) -> RawSplit:
         say_others()
+        if source.format == "YOLO":
+            _refuse_half_labeled(get_tree())
         return source.read(split, report)
 
     return replace(source, read=read)
+
+
+def _refuse_half_labeled(tree: FolderTree) -> None:
+    """Raise `DetrLiteError` if images without a YOLO label, which count as empty, have objects in another format."""
+    images = {stem_of(path) for path in tree.images}
+    unlabeled = images - {stem_of(path) for path in tree.by_suffix.get(".txt", ())}
+    for format, (suffix, mark) in ONE_IMAGE_EACH.items():
+        candidates = [path for path in tree.by_suffix.get(suffix, ()) if stem_of(path) in unlabeled]
+        labeled = [path for path in candidates if mark in (tree.root / path).read_bytes()]
+        if labeled:
+            count = f"{len(labeled):,} image{'s have' if len(labeled) > 1 else ' has'}"
+            raise DetrLiteError(
+                f"{printable(tree.root)}: {count} no YOLO label but objects in {format} files "
+                f"({printable(shorten_list(labeled, 3))}), so that YOLO would teach that nothing is there; put the "
+                "files of each format in a folder of its own, and join them with prepare-data merge"
+            )
 
 
 def _format_found(find: Finder, tree: FolderTree) -> str | None:

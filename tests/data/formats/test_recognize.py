@@ -188,3 +188,15 @@ def test_coco_without_training_gives_way_to_a_format_with_it(tmp_path: Path) -> 
         file.unlink()
     source = find_source(tmp_path)
     assert (source.format, list(source.splits)) == ("COCO", ["val"])
+
+
+@pytest.mark.parametrize(("name", "text"), [("b.xml", VOC), ("b.json", LABELME.replace("a.jpg", "b.jpg"))])
+def test_images_that_only_another_format_labels_are_not_read_as_empty(tmp_path: Path, name: str, text: str) -> None:
+    for image in ("a.jpg", "b.jpg"):
+        draw(tmp_path / image)
+    write(tmp_path / "a.txt", "0 0.5 0.5 0.2 0.4")
+    write(tmp_path / name, text)
+    with pytest.raises(DetrLiteError, match=f"1 image has no YOLO label but objects in .* files \\({name}\\)"):
+        find_source(tmp_path).read("train", SplitReport("train"))
+    write(tmp_path / name, text.replace("object>", "size>").replace('"points"', '"flags"'))
+    assert find_source(tmp_path).read("train", SplitReport("train")).image_index.tolist() == [0]
