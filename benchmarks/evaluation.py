@@ -101,12 +101,14 @@ def _faster_coco_eval(
 ) -> tuple[float, list[float]]:
     from faster_coco_eval import COCO, COCOeval_faster
 
+    from detr_lite.evaluation.engines import coco_entries  # not before the process is bound to one core
+
     content = {
         "images": [{"id": number} for number in range(1, truth.num_images + 1)],
         "categories": [{"id": category.id, "name": category.name} for category in categories],
-        "annotations": _entries(truth, area=truth.areas, iscrowd=truth.is_crowd.astype(np.int64)),
+        "annotations": coco_entries(truth, area=truth.areas, iscrowd=truth.is_crowd.astype(np.int64)),
     }
-    results = _entries(detections, score=detections.scores)
+    results = coco_entries(detections, score=detections.scores)
 
     def evaluate() -> Any:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -119,18 +121,6 @@ def _faster_coco_eval(
 
     seconds, evaluation = _timed(evaluate)
     return seconds, [float(value) for value in evaluation.stats[:12]]
-
-
-def _entries(boxes: GroundTruth | DetectionArrays, **columns: np.ndarray) -> list[dict[str, Any]]:
-    columns = {
-        "id": np.arange(1, len(boxes.labels) + 1),
-        "image_id": boxes.image_index + 1,
-        "category_id": boxes.labels + 1,
-        "bbox": boxes.boxes_xywh,
-        **columns,
-    }
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _timed(function: Callable[[], Any]) -> tuple[float, Any]:

@@ -143,24 +143,28 @@ def _note_shared_images(train: Split, val: Split) -> None:
 
 
 def _read_all(source: Source, splits: Sequence[str], reading: Reading, share: bool) -> dict[str, Split]:
-    """The splits by name; what is wrong with several files is raised as one error."""
+    """The splits by name; what is wrong with several files is raised as one error.
+
+    Each is read as its own sizes say, and again only if it holds images that this leaves open and `reading` or the
+    other splits say otherwise: the cache then serves training, where the orientation is open, and all that follows.
+    """
+    by_sizes = replace(reading, orientation=None)
     examined: dict[str, Split] = {}
     errors: list[str] = []
     for split in splits:
         try:
-            examined[split] = _cached_split(source, split, reading, share)
+            examined[split] = _cached_split(source, split, by_sizes, share)
         except DetrLiteError as error:
             errors.append(str(error))
     if errors:
         refused = [f"{split.report.source}: {line}" for split in examined.values() for line in split.report.refusals()]
         raise DetrLiteError(" | ".join(dict.fromkeys([*errors, *refused])))
-    if reading.orientation is None:
-        default = common_orientation([split.orientation for split in examined.values()])
-        for name, found in examined.items():
-            if found.orientation.default != default and found.orientation.unsettled:
-                examined[name] = _cached_split(source, name, replace(reading, orientation=default), share)
-            else:
-                examined[name] = replace(found, orientation=replace(found.orientation, default=default))
+    default = reading.orientation or common_orientation([split.orientation for split in examined.values()])
+    for name, found in examined.items():
+        if found.orientation.default != default and found.orientation.unsettled:
+            examined[name] = _cached_split(source, name, replace(reading, orientation=default), share)
+        else:
+            examined[name] = replace(found, orientation=replace(found.orientation, default=default))
     return examined
 
 

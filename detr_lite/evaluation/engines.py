@@ -72,9 +72,9 @@ def _pycocotools(
         "categories": [{"id": number} for number in range(1, classes + 1)],
     }
     area = ground_truth.areas
-    true = _annotations(ground_truth, area=area, iscrowd=ground_truth.is_crowd.astype(np.int64))
+    true = coco_entries(ground_truth, area=area, iscrowd=ground_truth.is_crowd.astype(np.int64))
     area = detections.boxes_xywh[:, 2] * detections.boxes_xywh[:, 3]
-    found = _annotations(detections, area=area, iscrowd=np.zeros(len(area), np.int64), score=detections.scores)
+    found = coco_entries(detections, area=area, iscrowd=np.zeros(len(area), np.int64), score=detections.scores)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(*(_indexed({**content, "annotations": entries}) for entries in (true, found)), "bbox")
         evaluation.params.maxDets = max_detections
@@ -83,7 +83,8 @@ def _pycocotools(
     return evaluation.eval["precision"], evaluation.eval["recall"]
 
 
-def _annotations(boxes: GroundTruth | DetectionArrays, **columns: np.ndarray) -> list[dict[str, Any]]:
+def coco_entries(boxes: GroundTruth | DetectionArrays, **columns: np.ndarray) -> list[dict[str, Any]]:
+    """Entries of COCO's "annotations", with the number of each image and class, and with these columns as fields."""
     columns = {
         "id": np.arange(1, len(boxes.labels) + 1),
         "image_id": boxes.image_index + 1,
