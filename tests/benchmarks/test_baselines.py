@@ -17,6 +17,8 @@ from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.structures import Batch, DetrLiteError, Target
 from detr_lite.training.optim import make_optimizer, parameter_groups
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 9
 TINY = BaselineSizes(
     backbone="resnet10t",

@@ -20,6 +20,8 @@ from detr_lite.weights.checkpoint import KEY
 from detr_lite.weights.files import read_torch
 from tests.helpers.guarded_run import Run, answers_at, guarded_run, ids_of, spoil, with_nan
 
+pytestmark = pytest.mark.slow
+
 NOT_FINITE = {"inf", "-inf", "nan"}
 
 

@@ -25,6 +25,8 @@ from detr_lite.weights.checkpoint import KEY, Description
 from detr_lite.weights.files import read_torch
 from tests.helpers.guarded_run import Run, answers_at, guarded_run, ids_of, spoil, with_nan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def make_run(tiny_config: Config, tmp_path: Path) -> Callable[..., Run]:

@@ -25,6 +25,8 @@ from detr_lite.training.state.run_folder import RUN_FILES, choose_folder
 from detr_lite.weights.checkpoint import KEY, Description
 from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in, rows_of, timeless_rows_of, weights_of
 
+pytestmark = pytest.mark.slow
+
 STEPS = 16
 EVALUATED = 3
 """Batches of an evaluation; evaluations come after steps 6, 11 and 16."""
