@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import descriptions
 from detr_lite.cli.command import CommandParser
 from detr_lite.structures import DetrLiteError
 
@@ -11,49 +12,6 @@ if TYPE_CHECKING:
     from benchmarks.study import Request
 
 Subcommands = argparse._SubParsersAction  # argparse has no public name for it
-
-PARITY = """Compares `--model.name detr` with DetrForObjectDetection of transformers: both get the same random weights
-(and batch norm statistics) and the same padded batches of random images and objects. Prints a markdown table of the
-largest differences in each part of the model: logits and boxes of each decoder layer (boxes relative to the image),
-and, relative to their size, loss terms and gradients of the total loss. The tests' limit is 1e-4; float32 rounding
-stays below it. Needs transformers (pip install -e '.[dev]'); nothing is downloaded."""
-
-CONVERGE = """Trains `lite` and baselines from transformers with the same data, augmentation, image size, batch size,
-precision, schedule and training time, all from random weights on the same backbone, each in its own process. Prints a
-markdown table and plots AP over time; both are written to --output, with a log of each run. Finished runs are kept:
-the same command continues after an interruption, and repeats only what has changed. The machine should be otherwise
-idle. Needs transformers (pip install -e '.[dev]'); nothing is downloaded."""
-
-ABLATE = """Trains the default settings and, for each row, the default with one change. Prints AP as a markdown table
-and plots it over the run. Finished runs are kept: the same command continues after an interruption, and repeats only
-what has changed. The changes are listed in benchmarks/ablate.py."""
-
-GRID = """Tests the sizes and the learning rate that are chosen from the data, with one run from random weights on each
-of several generated datasets: 100 to 10,000 images, 1 to 80 classes, 1 to 150 objects per image, 96 to 640 pixels.
-Prints a markdown table of the choices and the AP, and plots AP over the run. Finished runs are kept: the same command
-continues after an interruption. The datasets are listed in benchmarks/grid.py and written to --output."""
-
-STEP = """Times loading, forward pass, matching and losses, backward pass and optimizer of training steps on the dataset
-of the settings, and the evaluation of an image, as a markdown table. The machine should be otherwise idle."""
-
-ATTENTION = """Times torch's fused attention and the explicit attention of detr_lite, forward and backward with a
-trainable bias, in float32 and bfloat16 on the CPU, at the sizes of small runs, as a markdown table."""
-
-READING = """Writes a dataset of COCO's size with empty image files into a temporary folder (about 0.5 GB) and opens it
-twice, each time in a new process: first from its JSON file, then from the cache. Prints a markdown table of the time
-and memory; images are not checked. The machine should be otherwise idle."""
-
-FORMATS = """Draws one dataset, writes it in every format that --data.root reads, and runs train (a moment), evaluate
-and doctor on each. Prints a markdown table. The model of the first row is evaluated in all formats, where its AP must
-be the same."""
-
-EVALUATION = """Times COCO's metrics on random detections on one core, 100 in each image, of 80 classes: with hotcoco,
-which detr_lite uses, with faster-coco-eval and, up to 5,000 images, with pycocotools. Prints a markdown table of
-seconds, and of the largest difference between the twelve numbers. Needs faster-coco-eval (pip install -e '.[dev]')."""
-
-IMAGES = """Draws photographs of 640 x 480 pixels as a COCO dataset in a temporary folder, and times reading and
-checking it: the first time, when every file is opened; the second time, from the cache; and after a change of one
-file."""
 
 BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 
@@ -63,7 +21,8 @@ def main() -> None:
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     adders = (
         *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
-        *(_add_reading, _add_images, _add_formats, _add_evaluation),
+        *(_add_reading, _add_images, _add_formats, _add_evaluation, _add_imagenet_weights),
+        *(_add_backbones, _add_memory),
     )
     for add in adders:
         add(subcommands)
@@ -73,7 +32,7 @@ def main() -> None:
 
 def _add_parity(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "differences between detr and transformers' DETR"
-    parity = subcommands.add_parser("parity", help=summary, description=PARITY, allow_abbrev=False)
+    parity = subcommands.add_parser("parity", help=summary, description=descriptions.PARITY, allow_abbrev=False)
     parity.add_argument("--seeds", type=int, default=5, help="sets of weights and batches per backbone (default: 5)")
     bodies = "timm's ResNets, comma-separated; -dc5 dilates the last stage (default: resnet18,resnet50)"
     parity.add_argument("--bodies", default="resnet18,resnet50", help=bodies)
@@ -87,20 +46,22 @@ def _add_parity(subcommands: "Subcommands[CommandParser]") -> None:
 
 def _add_converge(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "AP over training time, beside detectors of transformers"
-    converge = subcommands.add_parser("converge", help=summary, description=CONVERGE, allow_abbrev=False)
+    converge = subcommands.add_parser("converge", help=summary, description=descriptions.CONVERGE, allow_abbrev=False)
     against = f"baselines, comma-separated (default: {BASELINE_NAMES})"
     converge.add_argument("--against", default=BASELINE_NAMES, help=against)
     _add_config_and_length(converge, output="runs/converge", minutes=10.0)
-    rates = "learning rates of rtdetr_v2 and d_fine, of which the best is shown; the other baselines use the last one"
+    rates = "learning rates with AdamW of rtdetr_v2 and d_fine, of which the best is shown; the others use the last one"
     converge.add_argument("--rates", default="1e-3,5e-4", help=f"{rates} (default: 1e-3,5e-4)")
-    optimizer = "of the baselines; lite uses that of the settings (default: adamw)"
-    converge.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw", help=optimizer)
+    muon_rates = "learning rates of these two with Muon, in rows of their own; '' for no such rows"
+    converge.add_argument("--muon_rates", default="2.8e-3,1.4e-3", help=f"{muon_rates} (default: 2.8e-3,1.4e-3)")
+    steps = "also compare after as many steps, such as 300 1000 3000, rounded up to whole epochs, in runs of their own"
+    converge.add_argument("--steps", type=int, nargs="+", default=[], metavar="N", help=steps)
     converge.set_defaults(run=_run_converge, epochs=None)
 
 
 def _add_ablate(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "contribution of each part of the default settings"
-    ablate = subcommands.add_parser("ablate", help=summary, description=ABLATE, allow_abbrev=False)
+    ablate = subcommands.add_parser("ablate", help=summary, description=descriptions.ABLATE, allow_abbrev=False)
     ablate.add_argument("--rows", help="names of changes, comma-separated (default: all)")
     _add_config_and_length(ablate, output="runs/ablate", minutes=None)
     epochs = "instead of --minutes, for a machine that does other work at the same time"
@@ -110,7 +71,7 @@ def _add_ablate(subcommands: "Subcommands[CommandParser]") -> None:
 
 def _add_grid(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "AP of the default settings on datasets of many sizes"
-    grid = subcommands.add_parser("grid", help=summary, description=GRID, allow_abbrev=False)
+    grid = subcommands.add_parser("grid", help=summary, description=descriptions.GRID, allow_abbrev=False)
     grid.add_argument("--config", default="finetune_small.yaml", help="settings (default: finetune_small.yaml)")
     grid.add_argument("--rows", help="names of datasets, comma-separated (default: all)")
     steps = "of each run, rounded up to whole epochs (default: 500)"
@@ -121,7 +82,7 @@ def _add_grid(subcommands: "Subcommands[CommandParser]") -> None:
 
 def _add_step(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "time of each part of a training step"
-    step = subcommands.add_parser("step", help=summary, description=STEP, allow_abbrev=False)
+    step = subcommands.add_parser("step", help=summary, description=descriptions.STEP, allow_abbrev=False)
     step.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
     step.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
     step.add_argument("--steps", type=int, default=20, help="number of timed steps (default: 20)")
@@ -130,13 +91,23 @@ def _add_step(subcommands: "Subcommands[CommandParser]") -> None:
 
 def _add_attention(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "time of attention on the CPU: torch's and detr_lite's"
-    attention = subcommands.add_parser("attention", help=summary, description=ATTENTION, allow_abbrev=False)
+    attention = subcommands.add_parser(
+        "attention", help=summary, description=descriptions.ATTENTION, allow_abbrev=False
+    )
     attention.set_defaults(run=_run_attention)
+
+
+def _add_backbones(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "time of backbones on the CPU, as in the original and as in detr_lite"
+    backbones = subcommands.add_parser(
+        "backbones", help=summary, description=descriptions.BACKBONES, allow_abbrev=False
+    )
+    backbones.set_defaults(run=_run_backbones)
 
 
 def _add_reading(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "time and memory of opening a dataset of COCO's size"
-    reading = subcommands.add_parser("reading", help=summary, description=READING, allow_abbrev=False)
+    reading = subcommands.add_parser("reading", help=summary, description=descriptions.READING, allow_abbrev=False)
     reading.add_argument("--images", type=int, default=118_000, help="(default: 118000, as in COCO's training split)")
     reading.add_argument("--annotations", type=int, default=860_000, help="(default: 860000)")
     reading.set_defaults(run=_run_reading)
@@ -144,7 +115,7 @@ def _add_reading(subcommands: "Subcommands[CommandParser]") -> None:
 
 def _add_formats(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "train, evaluate and doctor on one dataset in every format"
-    formats = subcommands.add_parser("formats", help=summary, description=FORMATS, allow_abbrev=False)
+    formats = subcommands.add_parser("formats", help=summary, description=descriptions.FORMATS, allow_abbrev=False)
     kept = "keep datasets, runs and the doctor's pages here (default: they are removed)"
     formats.add_argument("--output", type=Path, metavar="FOLDER", help=kept)
     formats.set_defaults(run=_run_formats)
@@ -152,7 +123,9 @@ def _add_formats(subcommands: "Subcommands[CommandParser]") -> None:
 
 def _add_evaluation(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "time of COCO's metrics with hotcoco, faster-coco-eval and pycocotools"
-    evaluation = subcommands.add_parser("evaluation", help=summary, description=EVALUATION, allow_abbrev=False)
+    evaluation = subcommands.add_parser(
+        "evaluation", help=summary, description=descriptions.EVALUATION, allow_abbrev=False
+    )
     images = "numbers of images (default: 1000 5000 20000)"
     evaluation.add_argument("--images", type=int, nargs="+", default=[1000, 5000, 20000], metavar="N", help=images)
     evaluation.set_defaults(run=_run_evaluation)
@@ -160,9 +133,29 @@ def _add_evaluation(subcommands: "Subcommands[CommandParser]") -> None:
 
 def _add_images(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "time of the check of images before training"
-    images = subcommands.add_parser("images", help=summary, description=IMAGES, allow_abbrev=False)
+    images = subcommands.add_parser("images", help=summary, description=descriptions.IMAGES, allow_abbrev=False)
     images.add_argument("--images", type=int, default=5000, help="number of photographs (default: 5000)")
     images.set_defaults(run=_run_images)
+
+
+def _add_imagenet_weights(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "pretrained weights of a backbone as a file, without timm's hub"
+    weights = subcommands.add_parser(
+        "imagenet_weights", help=summary, description=descriptions.IMAGENET_WEIGHTS, allow_abbrev=False
+    )
+    default = Path("datasets/weights/tf_efficientnet_lite0.safetensors")
+    weights.add_argument("--output", type=Path, default=default, metavar="FILE", help=f"(default: {default})")
+    weights.add_argument("--overwrite", action="store_true", help="replace the file")
+    weights.set_defaults(run=_run_imagenet_weights)
+
+
+def _add_memory(subcommands: "Subcommands[CommandParser]") -> None:
+    memory = subcommands.add_parser(
+        "memory", help="peak memory of a step", description=descriptions.MEMORY, allow_abbrev=False
+    )
+    memory.add_argument("--config", default="coco_lite_r50.yaml", help="settings (default: coco_lite_r50.yaml)")
+    memory.add_argument("--size", type=int, nargs=2, default=[640, 640], metavar="N", help="(default: 640 640)")
+    memory.set_defaults(run=_run_memory)
 
 
 def _add_config_and_length(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
@@ -191,11 +184,10 @@ def _run_parity(arguments: argparse.Namespace) -> None:
 def _run_converge(arguments: argparse.Namespace) -> None:
     from benchmarks.converge import converge
 
-    try:
-        rates = [float(rate) for rate in _split(arguments.rates)]
-    except ValueError as error:
-        raise DetrLiteError(f"--rates: {arguments.rates} is not a list of numbers such as 1e-3,5e-4") from error
-    converge(_request(arguments), _split(arguments.against), rates, arguments.optimizer)
+    for steps in arguments.steps:
+        _check_steps(steps)
+    rates, muon_rates = _numbers("--rates", arguments.rates), _numbers("--muon_rates", arguments.muon_rates)
+    converge(_request(arguments), _split(arguments.against), rates, muon_rates, arguments.steps)
 
 
 def _run_ablate(arguments: argparse.Namespace) -> None:
@@ -209,7 +201,7 @@ def _run_ablate(arguments: argparse.Namespace) -> None:
 def _run_grid(arguments: argparse.Namespace) -> None:
     from benchmarks.grid import grid
 
-    _check_steps(arguments)
+    _check_steps(arguments.steps)
     grid(_request(arguments), arguments.steps, None if arguments.rows is None else _split(arguments.rows))
 
 
@@ -217,7 +209,7 @@ def _run_step(arguments: argparse.Namespace) -> None:
     from benchmarks.step import step_table
     from detr_lite.config import read_config
 
-    _check_steps(arguments)
+    _check_steps(arguments.steps)
     root = [] if arguments.root is None else ["--data.root", arguments.root]
     print(step_table(read_config(["--config", arguments.config, *root]).config, arguments.steps))
 
@@ -226,6 +218,12 @@ def _run_attention(arguments: argparse.Namespace) -> None:
     from benchmarks.step import attention_table
 
     print(attention_table())
+
+
+def _run_backbones(arguments: argparse.Namespace) -> None:
+    from benchmarks.backbones import backbones_table
+
+    print(backbones_table())
 
 
 def _run_reading(arguments: argparse.Namespace) -> None:
@@ -255,9 +253,29 @@ def _run_images(arguments: argparse.Namespace) -> None:
     print(images_table(arguments.images))
 
 
-def _check_steps(arguments: argparse.Namespace) -> None:
-    if arguments.steps < 1:
-        raise DetrLiteError(f"--steps is {arguments.steps}; it must be at least 1")
+def _run_imagenet_weights(arguments: argparse.Namespace) -> None:
+    from benchmarks.imagenet_weights import write_imagenet_weights
+
+    write_imagenet_weights(arguments.output, arguments.overwrite)
+
+
+def _run_memory(arguments: argparse.Namespace) -> None:
+    from benchmarks.memory import memory_table
+    from detr_lite.config import read_config
+
+    print(memory_table(read_config(["--config", arguments.config]).config, *arguments.size))
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise DetrLiteError(f"--steps is {steps}; it must be at least 1")
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in _split(text)]
+    except ValueError as error:
+        raise DetrLiteError(f"{option}: {text} is not a list of numbers such as 1e-3,5e-4") from error
 
 
 def _request(arguments: argparse.Namespace) -> "Request":

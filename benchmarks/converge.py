@@ -1,15 +1,19 @@
-"""How fast `lite` converges beside detectors of transformers: same data and training time, one table, one figure."""
+"""How fast `lite` converges beside detectors of transformers: same data and length of training, one table, two figures.
+
+The length is in minutes, which count on the machine at hand, and in optimizer steps, which are the same everywhere.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from math import ceil
 from typing import Literal
 
-from benchmarks.baselines import BASELINES, Baseline, find_baseline, require_transformers
-from benchmarks.curves import Curve
+from benchmarks.baselines import Baseline, find_baseline, require_transformers
+from benchmarks.curves import Curve, plot_curves
 from benchmarks.result import Result, mean_and_range
 from benchmarks.runs import Launcher, Run, with_seeds
-from benchmarks.study import Request, Study, markdown, write_report
+from benchmarks.study import Request, Study, markdown, steps_of_epoch, with_epochs, write_report
 from detr_lite.build import require
 from detr_lite.config import Config
 from detr_lite.structures import DetrLiteError
@@ -22,65 +26,86 @@ COLUMNS = (
     "AP small",
 )
 
+Optimizer = Literal["adamw", "muon"]
+
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model at one learning rate; the table shows the best candidate of each model."""
+class Row:
+    """A model with one optimizer, at several learning rates; each cell of the table shows the best of them."""
 
-    name: str
-    runs: tuple[Run, ...]
+    title: str
+    baseline: str | None
+    optimizer: Optimizer
+    rates: tuple[float, ...]
+
+    def runs(self, config: Config, lr: float, seeds: int) -> list[Run]:
+        if self.baseline is None:
+            return with_seeds(Run("lite", config), seeds)
+        name = self.baseline if self.optimizer == "adamw" else f"{self.baseline}, {self.optimizer}"
+        config = replace(config, optim=replace(config.optim, optimizer=self.optimizer, lr=lr))
+        return with_seeds(Run(f"{name} at {lr:g}", config, self.baseline), seeds)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The finished runs of a row at one length, by learning rate, the best first."""
+
+    by_rate: tuple[tuple[float, tuple[Result, ...]], ...]
 
     @property
-    def lr(self) -> float:
-        return require("optim.lr", self.runs[0].config.optim.lr)
+    def best(self) -> tuple[Result, ...]:
+        return self.by_rate[0][1] if self.by_rate else ()
 
 
 def converge(
     request: Request,
     against: Sequence[str],
     rates: Sequence[float],
-    optimizer: Literal["adamw", "muon"],
+    muon_rates: Sequence[float] = (),
+    steps: Sequence[int] = (),
     launch: Launcher | None = None,
 ) -> None:
     """Make the missing runs; print and write the table, plot the curves.
 
     Args:
-        rates: learning rates of the baselines that are run with several; the others use the last one.
-        optimizer: of the baselines; `lite` uses the optimizer of the settings.
+        rates: learning rates, with AdamW, of the baselines that are run with several; the others use the last one.
+        muon_rates: learning rates of the former with Muon, in rows of their own; none for no such rows.
+        steps: lengths in optimizer steps, rounded up to whole epochs, each with runs and a column of its own.
 
     Errors: an unknown baseline, no learning rate, transformers missing, a failed run (after the others are done).
     """
     baselines = {name: find_baseline(name) for name in against}
-    if not rates or min(rates) <= 0:
-        raise DetrLiteError(f"--rates: give one learning rate or more, such as 1e-3,5e-4; got {list(rates)}")
+    if not rates or min((*rates, *muon_rates)) <= 0:
+        raise DetrLiteError(f"--rates: give one learning rate or more, such as 1e-3,5e-4; got {[*rates, *muon_rates]}")
     if baselines:
         require_transformers()
     study = Study(request, comparable, launch)
-    config = study.config
-    lite = [Candidate("lite", tuple(with_seeds(Run("lite", config), request.seeds)))]
-    groups = [
-        lite,
-        *(_candidates(name, baseline, config, rates, optimizer, request.seeds) for name, baseline in baselines.items()),
-    ]
-    failures = study.complete([run for group in groups for candidate in group for run in candidate.runs])
+    lengths = {"": study.config, **_lengths(study.config, len(study.train.images), steps)}
+    rows = _rows(study.config, baselines, rates, muon_rates)
+    runs = {
+        (length, row, lr): row.runs(config, lr, request.seeds)
+        for length, config in lengths.items()
+        for row in rows
+        for lr in row.rates
+    }
+    failures = study.complete([run for runs_of_rate in runs.values() for run in runs_of_rate])
     if failures is None:
         return
 
-    rows, curves, notes = [], [], []
-    for group in groups:
-        results = {candidate: study.runs.results(candidate.runs) for candidate in group}
-        finished = [candidate for candidate in group if results[candidate]]
-        ranked = sorted(finished, key=lambda candidate: _mean_ap(results[candidate]), reverse=True)
-        is_lite = group is lite
-        title = "lite (ours)" if is_lite else BASELINES[group[0].name].title
-        if not ranked:
-            rows.append([title, *["failed"] * (len(COLUMNS) - 1)])
-            continue
-        rows.append(_row(title, ranked[0], results[ranked[0]], is_lite))
-        curves.append(Curve(title, tuple(results[ranked[0]]), is_lite))
-        notes += [f"{title} with {other.lr:g}: AP {_mean_ap(results[other]):.3f}" for other in ranked[1:]]
-    table = "\n\n".join([markdown(COLUMNS, rows), _notes(study, baselines, notes)])
-    write_report(request, table, curves, f"AP on the validation images of {study.runs.name}", failures)
+    finished = {
+        (length, row): _ranked({lr: study.runs.results(runs[length, row, lr]) for lr in row.rates})
+        for length in lengths
+        for row in rows
+    }
+    lines = [_line(row, [finished[length, row] for length in lengths]) for row in rows]
+    columns = [*COLUMNS, *(f"AP, {length}" for length in lengths if length)]
+    table = "\n\n".join([markdown(columns, lines), _notes(study, baselines, lengths, finished)])
+    title = f"AP on the validation images of {study.runs.name}"
+    longest = list(lengths)[-1]
+    if longest and (curves := _curves(rows, longest, finished)):
+        request.output.mkdir(parents=True, exist_ok=True)
+        plot_curves(curves, f"{title}, {longest}", "steps", request.output / "curves_steps.png")
+    write_report(request, table, _curves(rows, "", finished), title, failures)
 
 
 def comparable(config: Config) -> Config:
@@ -95,45 +120,75 @@ def comparable(config: Config) -> Config:
     )
 
 
-def _candidates(
-    name: str,
-    baseline: Baseline,
-    config: Config,
-    rates: Sequence[float],
-    optimizer: Literal["adamw", "muon"],
-    seeds: int,
-) -> list[Candidate]:
-    candidates = []
-    for lr in dict.fromkeys(rates) if baseline.tune_lr else rates[-1:]:
-        run = Run(f"{name} at {lr:g}", replace(config, optim=replace(config.optim, optimizer=optimizer, lr=lr)), name)
-        candidates.append(Candidate(name, tuple(with_seeds(run, seeds))))
-    return candidates
+def _lengths(config: Config, images: int, steps: Sequence[int]) -> dict[str, Config]:
+    """ "N steps" -> the settings of a run of that length, shortest first."""
+    per_epoch = steps_of_epoch(config, images)
+    epochs = sorted({ceil(each / per_epoch) for each in steps})
+    return {f"{each * per_epoch:,} steps": with_epochs(config, each) for each in epochs}
+
+
+def _rows(
+    config: Config, baselines: dict[str, Baseline], rates: Sequence[float], muon_rates: Sequence[float]
+) -> list[Row]:
+    lr = require("optim.lr", config.optim.lr)
+    rows = [Row("lite (ours)", None, config.optim.optimizer or "muon", (lr,))]
+    for name, baseline in baselines.items():
+        several = tuple(dict.fromkeys(rates)) if baseline.tune_lr else (rates[-1],)
+        rows.append(Row(baseline.title, name, "adamw", several))
+        if baseline.tune_lr and muon_rates:
+            rows.append(Row(f"{baseline.title}, Muon", name, "muon", tuple(dict.fromkeys(muon_rates))))
+    return rows
+
+
+def _ranked(results: dict[float, list[Result]]) -> Finished:
+    done = [(lr, tuple(each)) for lr, each in results.items() if each]
+    return Finished(tuple(sorted(done, key=lambda candidate: _mean_ap(candidate[1]), reverse=True)))
 
 
 def _mean_ap(results: Sequence[Result]) -> float:
     return sum(result.last.metrics["AP"] for result in results) / len(results)
 
 
-def _row(title: str, candidate: Candidate, results: Sequence[Result], is_bold: bool) -> list[str]:
+def _curves(rows: Sequence[Row], length: str, finished: dict[tuple[str, Row], Finished]) -> list[Curve]:
+    found = [(row, finished[length, row].best) for row in rows]
+    return [Curve(row.title, results, row.baseline is None) for row, results in found if results]
+
+
+def _line(row: Row, finished: Sequence[Finished]) -> list[str]:
+    """The cells of a row: those of the runs by minutes, then AP of each number of steps."""
+
     def three_digits(value: float) -> str:
         return f"{value:.3f}"
 
-    optimizer = candidate.runs[0].config.optim.optimizer
-    cells = [
-        title,
-        f"{results[0].parameters / 1e6:.1f} M",
-        f"{optimizer}, {candidate.lr:g}",
-        mean_and_range(results, lambda result: result.last.step, lambda steps: f"{steps:,.0f}"),
-        mean_and_range(results, lambda result: result.at_half_time().metrics["AP"], three_digits),
-        *(
-            mean_and_range(results, lambda result, name=name: result.last.metrics[name], three_digits)  # type: ignore[misc]
-            for name in ("AP", "AP50", "AP75", "APs")
-        ),
-    ]
-    return [f"**{cell}**" for cell in cells] if is_bold else cells
+    minutes, *by_steps = finished
+    cells = [row.title, *["failed"] * (len(COLUMNS) - 1)]
+    if minutes.best:
+        results = minutes.best
+        cells = [
+            row.title,
+            f"{results[0].parameters / 1e6:.1f} M",
+            f"{row.optimizer}, {minutes.by_rate[0][0]:g}",
+            mean_and_range(results, lambda result: result.last.step, lambda steps: f"{steps:,.0f}"),
+            mean_and_range(results, lambda result: result.at_half_time().metrics["AP"], three_digits),
+            *(
+                mean_and_range(results, lambda result, name=name: result.last.metrics[name], three_digits)  # type: ignore[misc]
+                for name in ("AP", "AP50", "AP75", "APs")
+            ),
+        ]
+    for each in by_steps:
+        is_done = bool(each.best)
+        cells.append(
+            mean_and_range(each.best, lambda result: result.last.metrics["AP"], three_digits) if is_done else "failed"
+        )
+    return [f"**{cell}**" for cell in cells] if row.baseline is None else cells
 
 
-def _notes(study: Study, baselines: dict[str, Baseline], other_rates: Sequence[str]) -> str:
+def _notes(
+    study: Study,
+    baselines: dict[str, Baseline],
+    lengths: dict[str, Config],
+    finished: dict[tuple[str, Row], Finished],
+) -> str:
     model = study.config.model
     notes = [
         study.conditions(),
@@ -141,6 +196,12 @@ def _notes(study: Study, baselines: dict[str, Baseline], other_rates: Sequence[s
         f"{model.encoder_layers} encoder and {model.decoder_layers} decoder layers of dimension {model.dim}. "
         "Metrics are those of the final weights.",
     ]
+    if len(lengths) > 1:
+        epochs = [str(config.trainer.max_epochs) for length, config in lengths.items() if length]
+        notes.append(
+            f"The columns of steps are from runs of their own, of {', '.join(epochs)} epochs, each with its learning "
+            "rate schedule over its own length, whatever time a step takes."
+        )
     if baselines:
         pyramids = [baseline.title for baseline in baselines.values() if baseline.levels == "pyramid"]
         levels = f"; {', '.join(pyramids)} on strides 8, 16 and 32, where `lite` has {list(model.strides)}"
@@ -148,6 +209,13 @@ def _notes(study: Study, baselines: dict[str, Baseline], other_rates: Sequence[s
             f"The baselines are those of transformers {version('transformers')}, with their own losses and their "
             f"published initialization{levels if pyramids else ''}."
         )
-    if other_rates:
-        notes.append(f"Learning rates with lower AP: {'; '.join(other_rates)}.")
+    for length in lengths:
+        others = [
+            f"{row.title} with {lr:g}: AP {_mean_ap(results):.3f}"
+            for (its_length, row), each in finished.items()
+            if its_length == length
+            for lr, results in each.by_rate[1:]
+        ]
+        if others:
+            notes.append(f"Learning rates with lower AP{f', {length}' if length else ''}: {'; '.join(others)}.")
     return "\n".join(notes)

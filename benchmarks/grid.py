@@ -9,8 +9,7 @@ from benchmarks.curves import Curve
 from benchmarks.grid_data import DatasetSpec, generate_dataset, is_generated
 from benchmarks.result import Result, mean_and_range
 from benchmarks.runs import Launcher, Run, with_seeds
-from benchmarks.study import Request, Study, describe_sizes, markdown, write_report
-from detr_lite.build import require
+from benchmarks.study import Request, Study, describe_sizes, markdown, steps_of_epoch, with_epochs, write_report
 from detr_lite.config import Config
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable
@@ -62,7 +61,7 @@ def grid(
             continue
         generate_dataset(folder, spec)
         study = Study(replace(request, root=str(folder)), comparable, launch)
-        config = _with_steps(study.config, len(study.train.images), steps)
+        config = with_epochs(study.config, ceil(steps / steps_of_epoch(study.config, len(study.train.images))))
         runs = with_seeds(Run(row, config), request.seeds)
         failed = study.complete(runs)
         if failed is None:
@@ -79,12 +78,6 @@ def grid(
         )
         table = "\n\n".join([markdown(COLUMNS, lines), notes])
         write_report(request, table, curves, "AP on validation images", failures)
-
-
-def _with_steps(config: Config, images: int, steps: int) -> Config:
-    batch_size = require("data.batch_size", config.data.batch_size)
-    steps_per_epoch = ceil(images / batch_size / config.optim.accumulate_grad_batches)
-    return replace(config, trainer=replace(config.trainer, max_epochs=ceil(steps / steps_per_epoch), max_minutes=None))
 
 
 def _row(row: str, spec: DatasetSpec, config: Config, results: Sequence[Result]) -> list[str]:

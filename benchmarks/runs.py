@@ -20,6 +20,7 @@ import torch
 from benchmarks.result import Result, collect_result, read_result
 from detr_lite.build import build_model
 from detr_lite.config import Config, write_config
+from detr_lite.config.schema import ADDED, SECTIONS
 from detr_lite.data.records import Split
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import format_duration, printable
@@ -155,6 +156,12 @@ class Runs:
     def _identity(self, run: Run) -> dict[str, Any]:
         """Everything a result depends on, except the code."""
         settings = asdict(run.config)
+        for name in ADDED:  # their defaults do what was done before, so that earlier results stay valid
+            section, setting = name.split(".")
+            default = getattr(SECTIONS[section](), setting)
+            # An orientation is chosen from the data where none is given; without tags it is this one.
+            if settings[section][setting] in (default, "upright"):
+                del settings[section][setting]
         # A dataset that has been moved is the same dataset.
         settings["data"]["root"] = Path(run.config.data.root).name
         return {"baseline": run.baseline, "settings": settings, "data": self.data, "machine": machine(run.config)}

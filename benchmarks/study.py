@@ -1,7 +1,8 @@
 """Common parts of the comparisons of trained models: settings with all sizes chosen, and the files of the output."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 from benchmarks.curves import Curve, plot_curves
@@ -84,6 +85,17 @@ def describe_sizes(config: Config) -> str:
     """Image size, batch size and number of queries, whether given or chosen from the data."""
     queries = require("model.num_queries", config.model.num_queries)
     return f"{config.data.image_size} pixels, batch size {config.data.batch_size}, {queries} queries"
+
+
+def steps_of_epoch(config: Config, images: int) -> int:
+    """Optimizer steps of an epoch on one device."""
+    batches = ceil(images / require("data.batch_size", config.data.batch_size))
+    return ceil(batches / config.optim.accumulate_grad_batches)
+
+
+def with_epochs(config: Config, epochs: int) -> Config:
+    """The settings for a run of that many epochs, whatever length they have."""
+    return replace(config, trainer=replace(config.trainer, max_epochs=epochs, max_minutes=None))
 
 
 def write_report(request: Request, table: str, curves: Sequence[Curve], title: str, failures: Sequence[str]) -> None:

@@ -1,9 +1,14 @@
 """Builds model, criterion and postprocessing from the settings."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from detr_lite.config import Config, DataConfig, ModelConfig
+from detr_lite.data.augmentation.settings import PRESETS, Augmentation
 from detr_lite.data.reading import Reading
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.postprocess import Activation, Postprocess
@@ -15,6 +20,7 @@ from detr_lite.model.detr import Detr
 from detr_lite.model.encoder import Encoder
 from detr_lite.model.heads import DetrHeads, FDRHeads, RefinementHeads
 from detr_lite.model.position import CenterSinePosition, SinePosition
+from detr_lite.model.pretrained import read_backbone_weights
 from detr_lite.model.queries import AnchorQueries, LearnedQueries
 from detr_lite.structures import DetrLiteError
 
@@ -25,16 +31,17 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
     """The detector, with pretrained weights of the backbone if the settings say so.
 
     Args:
-        for_checkpoint: a checkpoint's weights will be loaded, so do not download any.
+        for_checkpoint: a checkpoint's weights will be loaded, so do not read or download any for the backbone.
     """
     backbone = Backbone(
         config.backbone,
         strides=config.strides,
-        pretrained=config.pretrained and not for_checkpoint,
-        freeze_batch_norm=config.pretrained,
+        pretrained=config.pretrained is True and not for_checkpoint,
+        weights=_backbone_weights(config) if not for_checkpoint else None,
+        freeze_batch_norm=bool(config.pretrained),
         dilation=config.dilation,
-        freeze_first_stage=config.freeze_first_stage,
-        channels_last=config.name != "detr",  # `detr` equals the original to the last bit
+        freeze_first_stage=bool(config.freeze_first_stage),
+        exact=config.name == "detr",
     )
     sizes = (config.dim, config.decoder_layers, config.heads, config.feedforward_dim, config.dropout)
 
@@ -69,10 +76,15 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
             config.denoising_queries,
             config.contrastive_denoising,
             config.query_dedup_iou,
+            config.denoising_noise,
         ),
         decoder=AnchorDecoder(*sizes, config.relation_bias),
         heads=_heads(config, classes),
     )
+
+
+def _backbone_weights(config: ModelConfig) -> dict[str, Tensor] | None:
+    return read_backbone_weights(Path(config.pretrained)) if isinstance(config.pretrained, str) else None
 
 
 def _heads(config: ModelConfig, classes: int) -> RefinementHeads | FDRHeads:
@@ -121,6 +133,18 @@ def build_resize(config: DataConfig) -> ResizeRule:
     return ResizeRule(
         config.resize or "longest", size, round(size * 1333 / 800) if config.resize == "shortest" else None
     )
+
+
+def build_augmentation(config: DataConfig) -> Augmentation:
+    """The preset with the parts that the settings change."""
+    # The settings have the names of the fields that they change.
+    settings = {field.name: getattr(config, field.name, None) for field in fields(Augmentation)}
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    if "color_jitter" in given:
+        given["exposure_jitter"] = 0.0  # contrast and brightness are a part of it
+    if config.augmentation_stop is not None:
+        given["stop"] = config.augmentation_stop
+    return replace(PRESETS[config.augmentation], **given)
 
 
 def build_reading(config: DataConfig) -> Reading:

@@ -37,15 +37,17 @@ def test_settings_of_lites_queries() -> None:
         query_dedup_iou=0.7,
         denoising_queries=13,
         contrastive_denoising=False,
+        denoising_noise=0.7,
         relation_bias=False,
     )
     model = build_model(config, classes=3)
     queries = model.queries
     assert isinstance(queries, AnchorQueries)
     assert (queries.count, queries.dedup_iou, queries.classes) == (11, 0.7, 3)
-    assert (queries.denoising_queries, queries.contrastive) == (13, False)
+    assert (queries.denoising_queries, queries.contrastive, queries.denoising_noise) == (13, False, 0.7)
     plain = build_model(ModelConfig(**SMALL, num_queries=11), classes=3)
     assert plain.queries.contrastive
+    assert plain.queries.denoising_noise == 0.4
     assert len([*plain.decoder.parameters()]) > len([*model.decoder.parameters()])  # of the relation bias
 
 

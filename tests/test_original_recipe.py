@@ -21,9 +21,9 @@ from detr_lite.build import build_criterion, build_model, build_resize
 from detr_lite.config import Config, Invocation, config_to_dict, read_config
 from detr_lite.data.transforms import MEAN, STD, ResizeRule
 from detr_lite.loss.criterion import official_criterion
-from detr_lite.model.backbone import normalization_of
 from detr_lite.model.detr import Detr
 from detr_lite.model.frozen import FrozenBatchNorm
+from detr_lite.model.pretrained import normalization_of
 from detr_lite.structures import Batch, Target
 from detr_lite.training import detection, run
 from detr_lite.training.module import DetectionModule

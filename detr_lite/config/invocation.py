@@ -28,6 +28,8 @@ class Invocation:
     """A saved batch to compute again; there is no run then, and the settings are those of its file."""
     overfit_check: bool = False
     """Overfit one batch before the run."""
+    draw_augmented: Path | None = None
+    """A picture of training images; there is no run then."""
 
 
 def read_config(arguments: Sequence[str], program: str | None = None) -> Invocation:
@@ -55,6 +57,9 @@ def read_config(arguments: Sequence[str], program: str | None = None) -> Invocat
         raise DetrLiteError("give --resume or --overwrite, not both")
     if given.resume is not None and given.overfit_check:
         raise DetrLiteError("--overfit_check is for new runs; leave out --overfit_check or --resume")
+    run_options = on_command_line & {"--run_dir", "--resume", "--overwrite", "--overfit_check"}
+    if given.draw_augmented is not None and run_options:
+        raise DetrLiteError(f"--draw_augmented starts no run; leave out {', '.join(sorted(run_options))}")
     trainer = config.trainer
     if "--trainer.max_epochs" in on_command_line:
         trainer = replace(trainer, max_minutes=None)
@@ -67,6 +72,7 @@ def read_config(arguments: Sequence[str], program: str | None = None) -> Invocat
         resume=given.resume,
         overwrite=given.overwrite,
         overfit_check=given.overfit_check,
+        draw_augmented=None if given.draw_augmented is None else Path(given.draw_augmented),
     )
 
 
@@ -95,6 +101,7 @@ def _parser(program: str) -> SettingsParser:
     add("--resume", nargs="?", const="last", help="Resume from the last checkpoint in RUN_DIR, or from this one.")
     add("--overwrite", action="store_true", help="Replace the run in RUN_DIR.")
     add("--overfit_check", action="store_true", help="Before the run, overfit some of its images, in under a minute.")
+    add("--draw_augmented", metavar="PNG", help="Draw some training images as the model would get them, and stop.")
     replay = "Compute a batch from RUN_DIR/nonfinite again, module by module, to find where NaN or infinity arises."
     add("--replay", metavar="FILE", help=f"{replay} Takes no other options.")
     add("--seed", type=int, default=Config.seed, help="Seed of weights, data order and augmentation.")

@@ -24,8 +24,35 @@ class DataConfig:
     resize: Literal["longest", "fit", "shortest"] | None = None
     """"longest": scale down to this longer side; "fit": also scale up; "shortest": as usual for COCO, scale to this
     shorter side, the longer one at most 5/3 of it. By default "longest", or "fit" if objects would be too small."""
-    augmentation: Literal["light", "detr", "none"] = "light"
-    """"light": flips and mild color jitter; "detr": the flips, scales and crops of the DETR paper."""
+    augmentation: Literal["light", "photographs", "detr", "none"] = "light"
+    """"light": flips, mild contrast and brightness; "photographs": also scales, crops, zoom-out, colors, blur and JPEG;
+    "detr": the flips, scales and crops of the DETR paper. The settings below change single parts of it."""
+    horizontal_flip: float | None = None
+    """Probability of a horizontal flip; by default 0.5, and 0 for "none". 0 where left and right differ, as in text."""
+    vertical_flip: float = 0.0
+    """Probability of a vertical flip, for pictures without an up: microscopes, circuit boards, from above."""
+    scale_jitter: float | None = None
+    """Scale images by a random factor from 1 / (1 + this) to 1 + this, and crop what exceeds the image size, keeping
+    an object; by default 0.5 for "photographs", else 0."""
+    zoom_out: float | None = None
+    """Probability of scaling an image down, to half at most, inside of a plain border; by default 0.15 for
+    "photographs", else 0."""
+    color_jitter: float | None = None
+    """Strength of random brightness, contrast, saturation and hue; by default 0.2 for "photographs". "light" has
+    contrast and brightness alone, which this replaces."""
+    blur: float | None = None
+    """Probability of Gaussian blur; by default 0.05 for "photographs", else 0."""
+    jpeg: float | None = None
+    """Probability of JPEG compression; by default 0.1 for "photographs", else 0."""
+    mosaic: float | None = None
+    """Probability of putting four images together in place of one; by default 0."""
+    mixup: float | None = None
+    """Probability of laying another image over an image; by default 0."""
+    copy_paste: float | None = None
+    """Probability of pasting up to three objects of another image, as rectangles; by default 0."""
+    augmentation_stop: float | None = None
+    """Share of the run after which flips and mild contrast and brightness are all that is left; 1 for never. By default
+    0.85, and 1 for "detr"."""
     num_workers: int | None = None
     """Data loading processes; by default one per two cores, at most 8."""
     on_fault: Literal["repair", "skip", "refuse"] = "repair"
@@ -44,15 +71,17 @@ class ModelConfig:
     """"lite": anchor queries with iterative box refinement and denoising; "detr": the original DETR."""
     backbone: str = "resnet10t"
     """A timm model that gives feature maps, such as resnet50.tv_in1k."""
-    pretrained: bool = True
-    """Load timm's pretrained weights into the backbone and freeze its batch norm."""
+    pretrained: bool | str = True
+    """true: timm's pretrained weights for the backbone; FILE: those of a safetensors file or of torch.save, with timm's
+    names; either way its batch norm is frozen. false: random weights."""
     strides: tuple[int, ...] = (16,)
     """Strides of the feature maps, such as [8, 16, 32]. Queries attend to all levels; encoder self-attention is on the
     coarsest one, and a top-down path carries its output to the finer ones."""
     dilation: bool = False
     """Dilate the backbone's last stage instead of its stride, as DETR-DC5."""
-    freeze_first_stage: bool = False
-    """Freeze the backbone's stem and first stage, as the original DETR (ResNets only)."""
+    freeze_first_stage: bool | None = None
+    """Freeze the backbone's stem and first stage, which ends at stride 4, as the original DETR; by default if its
+    weights are trained already."""
     init_from: str | None = None
     """Initialize from this checkpoint, of detr_lite or another supported project. Layers that do not match, such as the
     class layer of another dataset, are initialized anew and logged; batch norm is frozen as with pretrained."""
@@ -81,6 +110,9 @@ class ModelConfig:
     """lite: at most this many denoising queries, noised ground-truth boxes, in training; 0 for none."""
     contrastive_denoising: bool = True
     """lite: half of the denoising queries are negatives, noised so much that they are no object (DINO)."""
+    denoising_noise: float = 0.4
+    """lite: noise of denoising boxes, above 0 and at most 1: the largest change of their size, as a share of it, and of
+    their center, as a share of half the size (DN-DETR). 0.7 moves edges as far as RT-DETR's box_noise_scale 1.0."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +197,11 @@ class TrainerConfig:
     """"auto": bf16-mixed where the hardware is fast at it, else 32-true."""
 
 
-ADDED = frozenset({"data.on_fault", "data.orientation"})
+ADDED = frozenset({
+    "data.on_fault", "data.orientation", "data.horizontal_flip", "data.vertical_flip", "data.scale_jitter",
+    "data.zoom_out", "data.color_jitter", "data.blur", "data.jpeg", "data.mosaic", "data.mixup",
+    "data.copy_paste", "data.augmentation_stop", "model.denoising_noise",
+})  # fmt: skip
 """Settings that are not in all checkpoints of the current format; their defaults do what was done before."""
 
 SECTIONS: dict[str, type] = {
@@ -178,10 +214,12 @@ SECTIONS: dict[str, type] = {
 
 
 AT_LEAST = {
-    "data.batch_size": 1, "data.image_size": 16, "data.num_workers": 0,
+    "data.batch_size": 1, "data.image_size": 16, "data.num_workers": 0, "data.horizontal_flip": 0,
+    "data.vertical_flip": 0, "data.scale_jitter": 0, "data.zoom_out": 0, "data.color_jitter": 0, "data.blur": 0,
+    "data.jpeg": 0, "data.mosaic": 0, "data.mixup": 0, "data.copy_paste": 0, "data.augmentation_stop": 0,
     "model.dim": 32, "model.heads": 1, "model.encoder_layers": 0, "model.decoder_layers": 1,
     "model.feedforward_dim": 1, "model.dropout": 0, "model.num_queries": 1, "model.denoising_queries": 0,
-    "model.query_dedup_iou": 0,
+    "model.query_dedup_iou": 0, "model.denoising_noise": 0,
     "loss.class_weight": 0, "loss.class_cost": 0, "loss.l1": 0, "loss.giou": 0, "loss.fdr_weight": 0,
     "loss.no_object_weight": 0, "loss.one_to_many_topk": 1, "loss.gamma": 0,
     "optim.lr": 0, "optim.backbone_lr_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.lr_hold": 0,
@@ -189,6 +227,12 @@ AT_LEAST = {
     "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.num_evaluations": 1, "trainer.patience": 1,
     "trainer.attention_every_n_epochs": 0, "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1,
 }  # fmt: skip
+
+AT_MOST_1 = (
+    "data.horizontal_flip", "data.vertical_flip", "data.zoom_out", "data.color_jitter", "data.blur", "data.jpeg",
+    "data.mosaic", "data.mixup", "data.copy_paste", "data.augmentation_stop",
+    "model.dropout", "model.query_dedup_iou", "model.denoising_noise", "optim.lr_hold",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -211,13 +255,15 @@ class Config:
                 raise DetrLiteError(f"{name} is {value}; it must be a finite number")
             if value is not None and value < limit:
                 raise DetrLiteError(f"{name} is {value}; it must be at least {limit}")
-        for name, value in (
-            ("model.dropout", self.model.dropout),
-            ("model.query_dedup_iou", self.model.query_dedup_iou),
-            ("optim.lr_hold", self.optim.lr_hold),
-        ):
-            if value > 1:
+        for name in AT_MOST_1:
+            section, setting = name.split(".")
+            value = getattr(getattr(self, section), setting)
+            if value is not None and value > 1:
                 raise DetrLiteError(f"{name} is {value}; it must be at most 1")
+        if self.model.denoising_noise == 0:
+            raise DetrLiteError(
+                "model.denoising_noise is 0; give more, or --model.denoising_queries 0 for no denoising"
+            )
         if self.optim.ema_decay >= 1:
             raise DetrLiteError(f"optim.ema_decay is {self.optim.ema_decay}; it must be less than 1")
         strides = self.model.strides

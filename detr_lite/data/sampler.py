@@ -1,6 +1,6 @@
 """Batch samplers: images of similar shape in a batch, to save padding, and a reproducible seed for each image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from math import ceil, isqrt
 from typing import NamedTuple
@@ -14,10 +14,12 @@ CHUNK_BATCHES = 32
 
 
 class SeededIndex(NamedTuple):
-    """The index of an image in the dataset, and the seed of its augmentation."""
+    """The index of an image in the dataset, and what its augmentation depends on."""
 
     image: int
     seed: int
+    is_late: bool = False
+    """Belongs to the last part of a run, in which most of the augmentation is switched off."""
 
 
 def derive_seed(*numbers: int) -> int:
@@ -103,10 +105,14 @@ class SeededBatchSampler(torch.utils.data.Sampler[list[SeededIndex]]):
 
     The seed depends only on (seed, epoch, image), neither on the worker nor on earlier images, so that a resumed run
     can start at any batch of an epoch.
+
+    Args:
+        is_late: (epoch, batch) -> whether it belongs to the last part of the run; called as the batch is drawn.
     """
 
-    def __init__(self, batches: BucketedBatchSampler) -> None:
+    def __init__(self, batches: BucketedBatchSampler, is_late: Callable[[int, int], bool] | None = None) -> None:
         self.batches = batches
+        self.is_late = is_late
         self._start = (0, 0)
 
     @property
@@ -129,5 +135,6 @@ class SeededBatchSampler(torch.utils.data.Sampler[list[SeededIndex]]):
     def __iter__(self) -> Iterator[list[SeededIndex]]:
         epoch = self.batches.epoch
         first = self._start[1] if self._start[0] == epoch else 0
-        for batch in islice(self.batches, first, None):
-            yield [SeededIndex(index, derive_seed(self.batches.seed, epoch, index)) for index in batch]
+        for number, batch in enumerate(islice(self.batches, first, None), start=first):
+            is_late = self.is_late is not None and self.is_late(epoch, number)
+            yield [SeededIndex(index, derive_seed(self.batches.seed, epoch, index), is_late) for index in batch]

@@ -1,4 +1,4 @@
-"""From the model's output to detections in pixels. DETR needs no NMS: this is a softmax or sigmoid and a sort."""
+"""From the model's output to detections in pixels: a softmax or sigmoid and a sort, without NMS."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,8 +1,8 @@
 """Backbones: feature maps of any timm network."""
 
-import difflib
-import re
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detr_lite.model.frozen import freeze_batch_norms, freeze_first_layers
+from detr_lite.model.folding import call_folded, fold_batch_norms
+from detr_lite.model.frozen import first_stage, freeze_batch_norms, freeze_first_layers
+from detr_lite.model.pretrained import check_complete, check_name, reset_zero_init_residuals
 from detr_lite.model.vit import SimplePyramid, pyramid_strides
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of
@@ -33,12 +35,15 @@ class Backbone(nn.Module):
     Args:
         name: of a timm model, with or without the tag of its pretrained weights.
         strides: of the maps, in pixels, the finest first.
+        pretrained: load timm's pretrained weights, or
+        weights: these, a state_dict of timm's names; a classifier is ignored.
         freeze_batch_norm: only with pretrained weights; frozen random batch norm does not normalize.
         dilation: dilate the last stage instead of striding it (DETR-DC5, section 4.1). Its map has the stride of the
             stage before it.
-        freeze_first_stage: freeze the stem and the first stage of a ResNet, as DETR does.
-        channels_last: memory format of the convolutions. A training step on a CPU is a tenth faster with it; without
-            it, features on a CPU are the original DETR's to the last bit.
+        freeze_first_stage: freeze the stem and the first stage, as DETR does.
+        exact: compute features as the original DETR does, to the last bit on a CPU; else, which is faster, convolutions
+            have the memory format channels last and contain the frozen batch norms that follow them, and depthwise
+            networks compute in float32 on a CPU, under autocast too.
 
     Errors: an unknown name, strides that the network does not have, a network that does not accept images of every
     size, cannot be dilated or has no first stage to freeze, and pretrained weights that cannot be loaded.
@@ -49,13 +54,14 @@ class Backbone(nn.Module):
         name: str,
         strides: Sequence[int] = (32,),
         pretrained: bool = False,
+        weights: Mapping[str, Tensor] | None = None,
         freeze_batch_norm: bool = False,
         dilation: bool = False,
         freeze_first_stage: bool = False,
-        channels_last: bool = True,
+        exact: bool = False,
     ) -> None:
         super().__init__()
-        _check_name(name, pretrained)
+        check_name(name, pretrained and weights is None)
         plan = _dilated(name, _plan(name)) if dilation else _plan(name)
         coarsest = max(plan.levels)
         available = pyramid_strides(coarsest) if plan.is_plain else list(plan.levels)
@@ -70,9 +76,10 @@ class Backbone(nn.Module):
         own_strides = (coarsest,) if plan.is_plain else self.strides
         # Later stages are not built, as they would have no gradient.
         out_indices = [plan.levels[stride] for stride in own_strides]
-        self.network = _create(name, pretrained, out_indices=out_indices, **plan.options)
-        self.channels_last = channels_last
-        if channels_last:
+        self.network = _create(name, pretrained, weights, out_indices=out_indices, **plan.options)
+        _remove_unused_stages(self.network)
+        self.channels_last = not exact
+        if self.channels_last:
             self.network.to(memory_format=torch.channels_last)
         self.input_spec = _probe(name, self.network, own_strides, coarsest)
         self.channels: tuple[int, ...] = self.input_spec.channels
@@ -80,10 +87,15 @@ class Backbone(nn.Module):
         if self.strides != own_strides:
             self.pyramid = SimplePyramid(self.input_spec.channels[0], patch=coarsest, strides=self.strides)
             self.channels = self.pyramid.channels
-        if not pretrained:
-            _reset_zero_init_residuals(self.network)
+        if not pretrained and weights is None:
+            reset_zero_init_residuals(self.network)
+        # On a CPU, depthwise convolutions are up to 1.8 times as slow in bfloat16 as in float32.
+        self.in_float32 = not exact and _is_depthwise(self.network)
+        self.folded: dict[str, str] = {}
         if freeze_batch_norm:
             freeze_batch_norms(self.network)
+            if not exact:
+                self.folded = fold_batch_norms(self.network, torch.zeros(1, 3, 2 * coarsest, 2 * coarsest))
         if freeze_first_stage:
             freeze_first_layers(name, self.network)
 
@@ -92,7 +104,8 @@ class Backbone(nn.Module):
         height, width = images.shape[-2:]
         padded = _pad(images, self.input_spec.multiple)
         order = torch.channels_last if self.channels_last or images.is_cuda else torch.contiguous_format
-        maps: list[Tensor] = list(self.network(padded.contiguous(memory_format=order)))
+        with torch.autocast("cpu", enabled=False) if self.in_float32 and not images.is_cuda else nullcontext():
+            maps = call_folded(self.network, self.folded, padded.contiguous(memory_format=order))
         if self.input_spec.returns_channels_last:
             maps = [features.permute(0, 3, 1, 2) for features in maps]
         if self.pyramid is not None:
@@ -104,34 +117,9 @@ class Backbone(nn.Module):
         ]
 
 
-def normalization_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of RGB in 0..1 with which a timm network was trained."""
-    pretrained = timm.models.get_pretrained_cfg(name if _has_weights(name) else name.split(".")[0])
-    if pretrained is None:
-        return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
-    return tuple(pretrained.mean), tuple(pretrained.std)
-
-
-def _has_weights(name: str) -> bool:
-    try:
-        pretrained = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
-    except RuntimeError:  # an unknown tag after the dot
-        return False
-    return pretrained is not None and bool(pretrained.has_weights)
-
-
-def _check_name(name: str, pretrained: bool) -> None:
-    # timm also accepts "hf-hub:NAME" and "local-dir:PATH", files that a checkpoint must not make us load.
-    if not re.fullmatch(r"[\w.]+", name) or not timm.is_model(name):
-        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise DetrLiteError(f"model.backbone: timm has no model named {name!r}{hint}")
-    if pretrained and not _has_weights(name):
-        known = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")[:5])
-        raise DetrLiteError(
-            f"model.backbone: timm has no pretrained weights for {name}; set --model.pretrained false"
-            + (f", or use one of {known}" if known else "")
-        )
+def has_first_stage(name: str) -> bool:
+    """Whether a timm network has a first stage that can be frozen."""
+    return bool(first_stage(_meta_model(name, _plan(name).options)))
 
 
 @dataclass(frozen=True)
@@ -199,19 +187,49 @@ def _meta_model(name: str, options: dict[str, Any]) -> Any:
             return _create(name, pretrained=False, **options)
 
 
-def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
+def _create(name: str, pretrained: bool, weights: Mapping[str, Tensor] | None = None, **options: Any) -> nn.Module:
+    # It warns of the classifier and of later stages in the file, which are meant to be left out.
+    timm_logger = logging.getLogger("timm.models._builder")
+    level = timm_logger.level
+    timm_logger.setLevel(logging.ERROR)
     try:
-        return timm.create_model(name, pretrained=pretrained, features_only=True, **options)  # type: ignore[no-any-return]
+        if weights is None:
+            return timm.create_model(name, pretrained=pretrained, features_only=True, **options)  # type: ignore[no-any-return]
+        source = {"state_dict": dict(weights), "source": ""}
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source, features_only=True, **options)
+        network.pretrained_cfg = network.default_cfg = {**network.pretrained_cfg, "state_dict": None}  # free the memory
     except Exception as error:
         # timm and the hub have no common error type, and the remedy is always the same.
+        reason = reason_of(error)
+        if weights is not None:
+            raise DetrLiteError(f"model.pretrained: the weights do not fit {name} ({reason})") from error
         if not pretrained:
             raise DetrLiteError(
-                f"model.backbone: {name} does not give feature maps ({reason_of(error)}); choose another"
+                f"model.backbone: {name} does not give feature maps ({reason}); choose another"
             ) from error
         raise DetrLiteError(
-            f"model.backbone: pretrained weights of {name} could not be loaded ({reason_of(error)}); connect to the "
-            "internet once to download them, or start from random weights with --model.pretrained false"
+            f"model.backbone: pretrained weights of {name} could not be loaded ({reason}); connect to the internet "
+            "once to download them, give a file of them as --model.pretrained FILE, or start from random weights with "
+            "--model.pretrained false"
         ) from error
+    finally:
+        timm_logger.setLevel(level)
+    check_complete(name, network, weights)
+    return network  # type: ignore[no-any-return]
+
+
+def _is_depthwise(network: nn.Module) -> bool:
+    """Whether it has depthwise convolutions with batch norm, as MobileNets and EfficientNets do."""
+    modules = list(network.modules())
+    has_depthwise = any(isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1 for module in modules)
+    return has_depthwise and any(isinstance(module, nn.BatchNorm2d) for module in modules)
+
+
+def _remove_unused_stages(network: Any) -> None:
+    """timm builds and computes all stages of EfficientNets and MobileNets, whichever maps are asked for."""
+    modules: list[str] = network.feature_info.module_name()
+    if isinstance(getattr(network, "blocks", None), nn.Sequential) and modules[-1].startswith("blocks."):
+        network.blocks = network.blocks[: int(modules[-1].split(".")[1]) + 1]
 
 
 @dataclass(frozen=True)
@@ -264,20 +282,3 @@ def _pad(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Tensor
     height, width = images.shape[-2:]
     missing = (-height % multiple, -width % multiple)
     return F.pad(images, (0, missing[1], 0, missing[0])) if any(missing) else images
-
-
-def _reset_zero_init_residuals(network: nn.Module) -> None:
-    """Set zero or tiny initial scales of residual branches to one.
-
-    timm initializes the last norm of a residual block, or its layer scale, so that the block starts as the identity.
-    That helps very deep networks; in a short run it keeps the other weights of the block from learning.
-    """
-    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
-    for module in network.modules():
-        if isinstance(module, norms) and module.weight is not None and not module.weight.any():
-            nn.init.ones_(module.weight)
-    for parameter in network.parameters():
-        # Layer scales have many names, but no other parameter starts as a constant below 0.01.
-        first = parameter.flatten()[0]
-        if parameter.numel() > 1 and 0 < first < 0.01 and (parameter == first).all():
-            nn.init.ones_(parameter)

@@ -34,14 +34,28 @@ def make_denoising_queries(
     box_noise: float = 0.4,
     label_noise: float = 0.2,
 ) -> DenoisingQueries:
-    """Shift centers within the box, scale sizes and flip labels (DN-DETR, arXiv 2203.01305, section 4.2).
+    """Shift centers, scale sizes and flip labels (DN-DETR, arXiv 2203.01305, section 4.2).
 
     There are as many groups as fit in `max_queries`, at least one of one object. From an image with more objects than
     that a random subset is taken. A batch without objects gets padding, so that every parameter has a gradient.
 
+    DINO (arXiv 2203.03605) shifts the four edges instead, each by a uniform share of half the size, up to its
+    `box_noise_scale`. Here an edge moves by the sum of two such shares, of the center's shift and of half the change of
+    size, so that `box_noise` moves edges as far, in the root mean square, as a `box_noise_scale` of sqrt(2) times as
+    much: 0.4 as 0.57, and 0.71 as RT-DETR's 1.0. Mean IoU with the object, where nothing is clipped:
+
+    | noise | near | far |
+    | --- | --- | --- |
+    | 0.2 | 0.772 | 0.526 |
+    | 0.4, DN-DETR's | 0.601 | 0.259 |
+    | 0.71 | 0.404 | 0.079 |
+    | 1 | 0.263 | 0.049 |
+    | 1.0 in DINO's formula | 0.385 | 0.109 |
+
     Args:
         contrastive: each group has each object a second time with one to two times the noise, as a negative
-            (contrastive denoising, DINO, arXiv 2203.03605, section 3.3).
+            (contrastive denoising, DINO, section 3.3). Above a noise of 0.5, edges of a negative can pass each other;
+            then they swap.
         box_noise: largest shift as a share of half the size, and largest change of size as a share of it.
         label_noise: probability that a label is drawn at random.
     """
@@ -71,7 +85,7 @@ def make_denoising_queries(
     # Negatives: one to two times the noise, in the same direction.
     noise = box_noise * torch.where(is_near[..., None], noise, noise + noise.sign())
     center, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
-    center, size = center + noise[..., :2] * size / 2, size * (1 + noise[..., 2:])
+    center, size = center + noise[..., :2] * size / 2, (size * (1 + noise[..., 2:])).abs()
     noisy_xyxy = cxcywh_to_xyxy(torch.cat([center, size], dim=-1)).clamp(0, 1)
 
     labels = labels.repeat(1, repeats)

@@ -56,6 +56,7 @@ class AnchorQueries(nn.Module):
         dedup_iou: proposals whose IoU with a higher-scoring one is above this, whatever their classes, are taken last
             (distinct queries, arXiv 2303.12776). With one-to-many matching of tokens, the highest-scoring proposals
             would otherwise be duplicates.
+        denoising_noise: of the boxes, the `box_noise` of `make_denoising_queries`.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class AnchorQueries(nn.Module):
         denoising_queries: int,
         contrastive: bool = False,
         dedup_iou: float = 0.8,
+        denoising_noise: float = 0.4,
     ) -> None:
         super().__init__()
         self.count = count
@@ -73,6 +75,7 @@ class AnchorQueries(nn.Module):
         self.classes = classes
         self.denoising_queries = denoising_queries
         self.contrastive = contrastive
+        self.denoising_noise = denoising_noise
         self.content = nn.Embedding(count, dim)
         self.denoising_embed = nn.Embedding(classes, dim) if denoising_queries else None
         self.token_state = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
@@ -111,7 +114,9 @@ class AnchorQueries(nn.Module):
     def _with_denoising(self, queries: Queries, targets: Sequence[Target], embedding: nn.Embedding) -> Queries:
         assert queries.anchors_cxcywh is not None
         assert queries.scores is not None
-        denoising = make_denoising_queries(targets, self.classes, self.denoising_queries, self.contrastive)
+        denoising = make_denoising_queries(
+            targets, self.classes, self.denoising_queries, self.contrastive, self.denoising_noise
+        )
         count = denoising.labels.shape[1]
         attn_mask = denoising_attn_mask(count, denoising.groups, queries.content.shape[1], queries.content.device)
         return replace(

@@ -1,6 +1,8 @@
 """Data loaders of a run."""
 
 import contextlib
+import functools
+from collections.abc import Callable
 from typing import Any
 
 try:
@@ -11,7 +13,6 @@ except ImportError:  # Windows, which has no such limit
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
 from detr_lite.cores import usable_cores
 from detr_lite.data.collate import collate
@@ -20,6 +21,7 @@ from detr_lite.data.records import Split
 from detr_lite.data.sampler import BucketedBatchSampler, SeededBatchSampler
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.structures import Batch
+from detr_lite.training.augmentation_stop import AugmentationStop
 from detr_lite.training.distributed.signals import reset_worker_signals
 from detr_lite.training.lightning_internals import epoch_and_batch
 
@@ -31,7 +33,7 @@ def default_workers() -> int:
 
 def make_loader(
     split: Split,
-    transform: v2.Transform,
+    transform: torch.nn.Module,
     resize: ResizeRule,
     batch_size: int,
     num_workers: int,
@@ -39,6 +41,8 @@ def make_loader(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    late_transform: torch.nn.Module | None = None,
+    is_late: Callable[[int, int, int], bool] | None = None,
 ) -> DataLoader[Batch]:
     """Batches of images of similar shape.
 
@@ -46,6 +50,7 @@ def make_loader(
         resize: as in `transform`; it gives the sizes that the images will have.
         shuffle: draw the order, and the random numbers of each image's augmentation, from `seed`, epoch and index.
         rank, world_size: which share of each step's images to load.
+        late_transform: of the batches for which `is_late` (epoch, batch, batches of an epoch) is true, if shuffled.
     """
     batches = BucketedBatchSampler(
         sizes=[resize.target_size(height, width) for width, height in split.images.sizes_wh.tolist()],
@@ -55,10 +60,11 @@ def make_loader(
         rank=rank,
         world_size=world_size,
     )
-    dataset: Dataset[Batch] = DetectionDataset(split, transform)  # type: ignore[assignment]
+    dataset: Dataset[Batch] = DetectionDataset(split, transform, late_transform)  # type: ignore[assignment]
+    late = None if is_late is None else lambda epoch, batch: is_late(epoch, batch, len(batches))
     return DataLoader(
         dataset,
-        batch_sampler=SeededBatchSampler(batches) if shuffle else batches,
+        batch_sampler=SeededBatchSampler(batches, late) if shuffle else batches,
         collate_fn=collate,
         num_workers=num_workers,
         worker_init_fn=reset_worker_signals,
@@ -85,13 +91,19 @@ class DetectionData(L.LightningDataModule):
         self,
         train: Split,
         val: Split,
-        train_transform: v2.Transform,
-        val_transform: v2.Transform,
+        train_transform: torch.nn.Module,
+        val_transform: torch.nn.Module,
         resize: ResizeRule,
         batch_size: int,
         num_workers: int,
         seed: int,
+        late_transform: torch.nn.Module | None = None,
+        augmentation_stop: float = 1.0,
     ) -> None:
+        """
+        Args:
+            late_transform: of training images after the share `augmentation_stop` of the run.
+        """
         super().__init__()
         self.train = train
         self.val = val
@@ -101,6 +113,8 @@ class DetectionData(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.late_transform = late_transform
+        self.stop = AugmentationStop(augmentation_stop)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         loader = self._loader(self.train, self.train_transform, shuffle=True)
@@ -112,7 +126,7 @@ class DetectionData(L.LightningDataModule):
 
     def training_batch(self, epoch: int, index: int, rank: int, world_size: int) -> Batch:
         """One batch of one rank, exactly as in training."""
-        loader = self._loader(self.train, self.train_transform, shuffle=True, ranks=(rank, world_size))
+        loader = self._loader(self.train, self.train_transform, shuffle=True, ranks=(rank, world_size), is_replay=True)
         assert isinstance(loader.batch_sampler, SeededBatchSampler)
         loader.batch_sampler.start_at(epoch, index)
         images: Any = loader.dataset
@@ -122,7 +136,12 @@ class DetectionData(L.LightningDataModule):
         return self._loader(self.val, self.val_transform, shuffle=False)
 
     def _loader(
-        self, split: Split, transform: v2.Transform, shuffle: bool, ranks: tuple[int, int] | None = None
+        self,
+        split: Split,
+        transform: torch.nn.Module,
+        shuffle: bool,
+        ranks: tuple[int, int] | None = None,
+        is_replay: bool = False,
     ) -> DataLoader[Batch]:
         """`ranks` is (rank, world size), by default that of the trainer."""
         if ranks is None:
@@ -137,4 +156,6 @@ class DetectionData(L.LightningDataModule):
             self.seed,
             rank=ranks[0],
             world_size=ranks[1],
+            late_transform=self.late_transform if shuffle else None,
+            is_late=functools.partial(self.stop.replay if is_replay else self.stop.draw, self.trainer),
         )

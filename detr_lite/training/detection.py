@@ -6,14 +6,23 @@ from pathlib import Path
 
 import lightning as L
 
-from detr_lite.build import build_criterion, build_model, build_postprocess, build_reading, build_resize, require
+from detr_lite.build import (
+    build_augmentation,
+    build_criterion,
+    build_model,
+    build_postprocess,
+    build_reading,
+    build_resize,
+    require,
+)
 from detr_lite.config import DEFAULT_ROOT, Config, data_root
+from detr_lite.data.augmentation.training import training_transform
 from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.reading import describe_data, read_dataset
 from detr_lite.data.records import Split
 from detr_lite.data.synthetic.coco_small import make_coco_small
-from detr_lite.data.transforms import evaluation_transform, training_transform
-from detr_lite.model.backbone import normalization_of
+from detr_lite.data.transforms import evaluation_transform
+from detr_lite.model.pretrained import normalization_of
 from detr_lite.training.auto import choose_sizes, default_lr
 from detr_lite.training.callbacks.attention_logger import AttentionLogger
 from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics
@@ -58,15 +67,18 @@ def read_data(config: Config) -> tuple[Config, Split, Split]:
 def make_data(config: Config, train: Split, val: Split) -> DetectionData:
     """The batches of a run whose open settings have been chosen."""
     resize, (mean, std) = build_resize(config.data), normalization_of(config.model.backbone)
+    augmentation = build_augmentation(config.data)
     return DetectionData(
         train=train,
         val=val,
-        train_transform=training_transform(config.data.augmentation, resize, mean, std),
+        train_transform=training_transform(augmentation, resize, mean, std),
         val_transform=evaluation_transform(resize, mean, std),
         resize=resize,
         batch_size=require("data.batch_size", config.data.batch_size),
         num_workers=default_workers() if config.data.num_workers is None else config.data.num_workers,
         seed=config.seed,
+        late_transform=training_transform(augmentation.late(), resize, mean, std),
+        augmentation_stop=augmentation.stop,
     )
 
 

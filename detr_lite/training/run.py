@@ -16,7 +16,7 @@ from detr_lite.data.reading import read_split, write_report
 from detr_lite.data.records import Split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import limit_note
-from detr_lite.model.backbone import normalization_of
+from detr_lite.model.pretrained import normalization_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import command_line, printable
 from detr_lite.training.auto import choose_precision, keep_choices
@@ -26,6 +26,7 @@ from detr_lite.training.detection import detection_task, read_data
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.launch import ProcessSupervisor, is_rank_0
 from detr_lite.training.distributed.signals import Stopped, StopSignals
+from detr_lite.training.draw_augmented import draw_augmented
 from detr_lite.training.evaluate import LoggedAP, evaluate_checkpoint
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.samples import draw_pictures
@@ -84,9 +85,13 @@ class Assembled:
 
 
 def train(invocation: Invocation) -> None:
-    """Train, evaluate the best checkpoint and draw pictures, all in the run folder; or replay a captured batch."""
+    """Train, evaluate the best checkpoint and draw pictures, all in the run folder; or replay a captured batch, or draw
+    training images."""
     if invocation.replay is not None:
         replay(invocation.replay)
+        return
+    if invocation.draw_augmented is not None:
+        draw_augmented(invocation.config, invocation.draw_augmented)
         return
     silence_lightning()
     allow_open_files()
@@ -265,10 +270,12 @@ def _log_start(resolved: Resolved, described: Described, assembled: Assembled) -
     parameters = list(task.module.parameters())
     millions = sum(parameter.numel() for parameter in parameters) / 1e6
     frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad) / 1e6
-    weights = "given" if config.model.init_from else "pretrained" if config.model.pretrained else "random"
+    pretrained = config.model.pretrained
+    weights = f"weights of {printable(pretrained)}" if isinstance(pretrained, str) else "pretrained weights"
+    weights = "given weights" if config.model.init_from else weights if pretrained else "random weights"
     logger.info(
-        f"training {config.model.name} on {config.model.backbone} ({weights} weights): {millions:.1f} M parameters"
-        f"{f' ({frozen:.1f} M of them frozen)' if frozen else ''}, precision {assembled.trainer.precision}"
+        f"training {config.model.name} on {config.model.backbone} ({weights}): {millions:.1f} M parameters"
+        f"{f' ({frozen:.2g} M of them frozen)' if frozen else ''}, precision {assembled.trainer.precision}"
     )
     for note in task.notes:
         logger.info(f"initial weights: {note}")

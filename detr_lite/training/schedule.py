@@ -64,6 +64,12 @@ class TrainingProgress(Callback):
             return max(0.0, self.max_seconds - self.seconds)
         return self.seconds * (1 - self.fraction) / self.fraction if self.fraction > 0 else float("inf")
 
+    def fraction_before(self, epoch: int, batch: int, batches: int) -> float:
+        """The completed fraction before a batch of an epoch of `batches`; in a run of minutes that of now."""
+        if self.max_epochs is None or self.max_seconds is not None:
+            return self.fraction
+        return (epoch * batches + batch) / (self.max_epochs * batches)
+
     def state_dict(self) -> dict[str, Any]:
         # Without the number of evaluations: a resumed run may be longer or evaluate at other intervals.
         return {"seconds": self.seconds, "step_seconds": self._step_seconds, "is_pending": self.is_evaluation_due}
@@ -71,6 +77,8 @@ class TrainingProgress(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self._step_seconds = state_dict["seconds"], state_dict["step_seconds"]
         self._is_pending = state_dict.get("is_pending", False)
+        if self.max_seconds is not None:  # the first batches are drawn before training starts
+            self.fraction = min(1.0, self.seconds / max(self.max_seconds, 1e-9))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.control_group.init_control_group(trainer)

@@ -15,8 +15,9 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
+from detr_lite.tensor_files import is_state, read_safetensors, read_torch
 from detr_lite.text import command_line, reason_of, shorten_list, shown
-from detr_lite.weights.files import is_state, read_json, read_safetensors, read_torch
+from detr_lite.weights.files import read_json
 
 KEY = "detr_lite"
 """Key of the description in a Lightning checkpoint."""

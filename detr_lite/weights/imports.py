@@ -12,10 +12,11 @@ from detr_lite.build import build_model
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
+from detr_lite.tensor_files import is_state, read_safetensors, read_torch
 from detr_lite.text import command_line, shorten_list
 from detr_lite.weights.arch_info import ORIGINAL, RESNETS, SIZES, ArchInfo, arch_info_from_weights, describe
 from detr_lite.weights.checkpoint import KEY, Description, is_exported, load_model, write_checkpoint
-from detr_lite.weights.files import is_state, read_safetensors, read_torch, refuse_existing
+from detr_lite.weights.files import refuse_existing
 from detr_lite.weights.huggingface import arch_info_from_config, find_weights, key_mapping_of, preprocessing_from_config
 from detr_lite.weights.key_mapping import KeyMapping, State, differences
 from detr_lite.weights.official import OfficialKeyMapping, arch_info_from_arguments

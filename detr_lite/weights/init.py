@@ -22,7 +22,7 @@ STRUCTURE = (
 def initial_model(description: Description) -> tuple[Detr, list[str]]:
     """The model of a new run, and notes on what was loaded from `model.init_from`.
 
-    If the checkpoint lacks weights of the backbone, `model.pretrained` fills them in with timm's, so that batch norm is
+    If the checkpoint lacks weights of the backbone, `model.pretrained` fills them in, so that batch norm is
     never frozen with random statistics; otherwise nothing is downloaded.
 
     Errors: those of reading the checkpoint, and one of which nothing in the transformer fits.
@@ -48,7 +48,7 @@ def initial_model(description: Description) -> tuple[Detr, list[str]]:
     if config.pretrained and any(name.startswith("backbone.network.") for name in result.initialized):
         model = build_model(config, classes)
         result = transfer(source_weights, _model_weights(model, description))
-        extra = ["newly initialized weights of the backbone are timm's pretrained ones"]
+        extra = ["newly initialized weights of the backbone are pretrained ones"]
     elif any(name.startswith("backbone.network.conv1.") for name in result.initialized):
         extra = _frozen_at_random(config)
     model.load_state_dict(result.state)

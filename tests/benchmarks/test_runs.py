@@ -82,6 +82,29 @@ def test_a_changed_dataset_is_repeated(runs, config, edit_annotations):
     assert runs.launch.launched == [run, run]
 
 
+def test_a_setting_that_older_results_lack_has_its_default_there(runs, config):
+    run = Run("lite", config)
+    runs.complete([run])
+    stored = json.loads(runs.result_file(run).read_text())
+    assert "denoising_noise" not in stored["settings"]["model"]
+    noisier = replace(run, config=replace(config, model=replace(config.model, denoising_noise=0.7)))
+    assert runs.missing([run, noisier]) == [noisier]
+
+
+STUDIES = sorted((module.REPOSITORY / "docs/studies").glob("*/results/*.json"))
+
+
+def test_the_results_of_the_studies_are_found(runs, monkeypatch):
+    """Their names are made of their settings: a table can be made again from them."""
+    assert len(STUDIES) > 50
+    for path in STUDIES:
+        stored = json.loads(path.read_text())
+        runs.data = stored["data"]
+        monkeypatch.setattr(module, "machine", lambda config, stored=stored: stored["machine"])
+        run = Run(stored["row"], config_from_dict(stored["settings"]), stored["baseline"])
+        assert runs.result_file(run).name == path.name
+
+
 def test_settings_survive_json(config):
     assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
 

@@ -12,10 +12,11 @@ from benchmarks.converge import converge
 from benchmarks.curves import Curve, plot_curves, spread_apart
 from benchmarks.runs import RunError
 from benchmarks.study import Request, Study, markdown
+from detr_lite.data.reading import read_split
 from detr_lite.structures import DetrLiteError
 from tests.helpers.fake_runs import FakeLauncher, make_result
 
-PRECISIONS = {"rtdetr_v2": {1e-3: 0.31, 5e-4: 0.36}, "detr": {5e-4: 0.1}}
+PRECISIONS = {"rtdetr_v2": {1e-3: 0.31, 5e-4: 0.36, 2.8e-3: 0.3}, "detr": {5e-4: 0.1}}
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def precision_of(run) -> float:
 
 def test_the_table_of_convergence(request_for, capsys, tmp_path):
     launcher = FakeLauncher(precision_of)
-    converge(request_for(), ["rtdetr_v2", "detr"], [1e-3, 5e-4], "adamw", launcher)
+    converge(request_for(), ["rtdetr_v2", "detr"], [1e-3, 5e-4], launch=launcher)
     table = (tmp_path / "out" / "table.md").read_text()
     assert table in capsys.readouterr().out
     lines = table.splitlines()
@@ -62,20 +63,71 @@ def test_the_table_of_convergence(request_for, capsys, tmp_path):
 
 def test_all_models_share_the_settings(request_for):
     launcher = FakeLauncher(precision_of)
-    converge(request_for(), ["rtdetr_v2", "detr"], [1e-3, 5e-4], "muon", launcher)
+    converge(request_for(), ["rtdetr_v2", "detr"], [1e-3, 5e-4], [2.8e-3], launch=launcher)
     lite, *others = [run.config for run in launcher.launched]
-    assert [run.baseline for run in launcher.launched] == [None, "rtdetr_v2", "rtdetr_v2", "detr"]
+    assert [run.baseline for run in launcher.launched] == [None, "rtdetr_v2", "rtdetr_v2", "rtdetr_v2", "detr"]
+    assert [(config.optim.optimizer, config.optim.lr) for config in others] == [
+        ("adamw", 1e-3),
+        ("adamw", 5e-4),
+        ("muon", 2.8e-3),
+        ("adamw", 5e-4),
+    ]
     assert (lite.trainer.max_minutes, lite.trainer.max_epochs, lite.trainer.num_evaluations) == (4.0, None, 10)
     assert not lite.model.pretrained
     assert lite.optim.backbone_lr_factor == 1.0
     for config in others:
-        assert config.optim.optimizer == "muon"
         assert (config.data, config.model, config.trainer) == (lite.data, lite.model, lite.trainer)
         assert config.optim.lr_hold == lite.optim.lr_hold
 
 
+def test_equal_steps_have_runs_and_columns_of_their_own(request_for, tmp_path, tiny_data, capsys):
+    """8 images in batches of 4: an epoch has 2 steps. The best rate may differ from length to length."""
+    assert len(read_split(tiny_data, "train").images) == 8
+    precisions = {None: (0.5, 0.2, 0.4), 2.8e-3: (0.3, 0.1, 0.6), 1.4e-3: (0.35, 0.3, 0.2), 1e-3: (0.1, 0.05, 0.15)}
+
+    def precision(run) -> float:
+        length = [None, 1, 3].index(run.config.trainer.max_epochs)
+        return precisions[None if run.baseline is None else run.config.optim.lr][length]
+
+    launcher = FakeLauncher(precision)
+    arguments = (request_for(), ["d_fine"], [1e-3], [2.8e-3, 1.4e-3])
+    converge(*arguments, steps=[5, 1, 2], launch=launcher)
+    assert [run.length for run in launcher.launched] == ["4 min"] * 4 + ["1 epochs"] * 4 + ["3 epochs"] * 4
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert table.splitlines()[:5] == [
+        "| model | parameters | optimizer, learning rate | steps | AP at half time | AP | AP50 | AP75 | AP small "
+        "| AP, 2 steps | AP, 6 steps |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| **lite (ours)** | **1.5 M** | **muon, 0.0015** | **400** "
+        "| **0.250** | **0.500** | **1.000** | **0.250** | **-** | **0.200** | **0.400** |",
+        "| D-FINE | 2.5 M | adamw, 0.001 | 400 | 0.050 | 0.100 | 0.200 | 0.050 | - | 0.050 | 0.150 |",
+        "| D-FINE, Muon | 2.5 M | muon, 0.0014 | 400 | 0.175 | 0.350 | 0.700 | 0.175 | - | 0.300 | 0.600 |",
+    ]
+    assert "from runs of their own, of 1, 3 epochs" in table
+    assert "Learning rates with lower AP: D-FINE, Muon with 0.0028: AP 0.300." in table
+    assert "Learning rates with lower AP, 2 steps: D-FINE, Muon with 0.0028: AP 0.100." in table
+    assert "Learning rates with lower AP, 6 steps: D-FINE, Muon with 0.0014: AP 0.200." in table
+    assert Image.open(tmp_path / "out" / "curves_steps.png").width > 1000
+
+    converge(*arguments, steps=[6], launch=launcher)
+    assert len(launcher.launched) == 12  # finished runs are kept, whatever other lengths there are
+    assert "| **0.400** |\n" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_length_that_has_failed_is_in_its_cell(request_for, tmp_path):
+    def fail(run):
+        if run.config.trainer.max_epochs:
+            raise RunError("exit code 2")
+        return 0.4
+
+    with pytest.raises(DetrLiteError, match="1 of the runs failed: lite, seed 0"):
+        converge(request_for(), [], [1e-3], steps=[3], launch=FakeLauncher(fail))
+    row = (tmp_path / "out" / "table.md").read_text().splitlines()[2]
+    assert row.endswith("| **0.400** | **0.800** | **0.200** | **-** | **failed** |")
+
+
 def test_seeds_share_a_row_with_mean_and_range(request_for, tmp_path):
-    converge(request_for(seeds=2), [], [1e-3], "adamw", FakeLauncher(precision_of))
+    converge(request_for(seeds=2), [], [1e-3], launch=FakeLauncher(precision_of))
     table = (tmp_path / "out" / "table.md").read_text()
     assert "**0.450 (0.400 .. 0.500)**" in table
     assert "2 seeds: mean (min .. max)" in table
@@ -88,22 +140,23 @@ def test_a_failed_model_is_in_the_table(request_for, tmp_path):
         return 0.4
 
     with pytest.raises(DetrLiteError, match=r"1 of the runs failed: detr at 0.001, seed 0; .*same command again"):
-        converge(request_for(), ["detr"], [1e-3], "adamw", FakeLauncher(fail))
+        converge(request_for(), ["detr"], [1e-3], launch=FakeLauncher(fail))
     assert "| DETR | failed | failed |" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_list_trains_nothing(request_for, capsys, tmp_path):
     launcher = FakeLauncher()
-    converge(request_for(list_only=True), ["d_fine"], [1e-3, 5e-4], "adamw", launcher)
+    converge(request_for(list_only=True), ["d_fine"], [1e-3, 5e-4], [2.8e-3], launch=launcher)
     assert launcher.launched == []
     assert not (tmp_path / "out").exists()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-4:-1] == [
+    assert lines[-5:-1] == [
         "missing: lite, seed 0, 4 min",
         "missing: d_fine at 0.001, seed 0, 4 min",
         "missing: d_fine at 0.0005, seed 0, 4 min",
+        "missing: d_fine, muon at 0.0028, seed 0, 4 min",
     ]
-    assert lines[-1].startswith("3 of 3 runs are missing; estimated total time: about 1")
+    assert lines[-1].startswith("4 of 4 runs are missing; estimated total time: about 2")
 
 
 def test_the_table_of_changes(request_for, tmp_path, capsys):
@@ -196,6 +249,8 @@ def test_a_table_has_as_many_cells_as_columns():
     [
         (["converge", "--against", "yolo"], "'yolo' is not one of rtdetr_v2, d_fine"),
         (["converge", "--rates", "fast"], "--rates: fast is not a list of numbers"),
+        (["converge", "--muon_rates", "1e-3,fast"], "--muon_rates: 1e-3,fast is not a list of numbers"),
+        (["converge", "--steps", "300", "0"], "--steps is 0; it must be at least 1"),
         (["converge", "--rates", ","], "give one learning rate or more"),
         (["converge", "--minutes", "0"], "--minutes is 0.0; it must be more than 0"),
         (["converge", "--seeds", "0"], "--seeds is 0"),

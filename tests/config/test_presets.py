@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from detr_lite.build import build_criterion, build_model, build_postprocess, build_resize
+from detr_lite.build import build_augmentation, build_criterion, build_model, build_postprocess, build_resize
 from detr_lite.config import DEFAULT_ROOT, ModelConfig, available_presets, data_root, read_config, write_config
 from detr_lite.config.presets import PRESETS
+from detr_lite.data.augmentation.training import training_transform
 from detr_lite.data.reading import read_split
-from detr_lite.data.transforms import training_transform
 from detr_lite.training.auto import choose_sizes
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ def test_reads_and_builds(path: Path, tiny_data: Path) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) > 0
     build_criterion(config, classes=3)
     build_postprocess(config.model, ["a", "b", "c", "d", "e"])
-    training_transform(config.data.augmentation, build_resize(config.data))
+    training_transform(build_augmentation(config.data), build_resize(config.data))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -17,7 +17,9 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from detr_lite.data.transforms import ResizeRule, training_transform
+from detr_lite.data.augmentation.settings import PRESETS
+from detr_lite.data.augmentation.training import training_transform
+from detr_lite.data.transforms import ResizeRule
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +85,7 @@ STATISTICS: dict[str, Callable[[Sample], float]] = {
 
 
 def of_the_transform(size: tuple[int, int], count: int) -> list[Sample]:
-    transform = training_transform("detr", ResizeRule("shortest", 800, LONGEST))
+    transform = training_transform(PRESETS["detr"], ResizeRule("shortest", 800, LONGEST))
     geometry = v2.Compose(transform.transforms[:-2])  # without normalization, as only sizes and boxes matter
     height, width = size
     boxes_xyxy = torch.tensor(BOXES_XYXY) * torch.tensor([width, height, width, height])

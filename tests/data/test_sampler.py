@@ -3,7 +3,7 @@ import pytest
 import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
 
-from detr_lite.data.sampler import BucketedBatchSampler
+from detr_lite.data.sampler import BucketedBatchSampler, SeededBatchSampler
 
 
 def random_sizes(images: int, seed: int = 0) -> list[tuple[int, int]]:
@@ -105,3 +105,22 @@ def test_lightning_sets_the_epoch() -> None:
 def test_impossible_settings_are_refused(batch_size: int, rank: int, world_size: int) -> None:
     with pytest.raises(ValueError, match="is not possible"):
         BucketedBatchSampler(random_sizes(4), batch_size, True, 0, rank, world_size)
+
+
+def test_the_last_part_of_a_run_is_known_by_epoch_and_batch() -> None:
+    batches = BucketedBatchSampler([(480, 640)] * 20, 4, shuffle=True, seed=1)
+    asked: list[tuple[int, int]] = []
+
+    def is_late(epoch: int, batch: int) -> bool:
+        asked.append((epoch, batch))
+        return (epoch, batch) >= (2, 3)
+
+    sampler = SeededBatchSampler(batches, is_late)
+    sampler.start_at(2, 1)
+    found = list(sampler)
+    assert asked == [(2, 1), (2, 2), (2, 3), (2, 4)]
+    assert [{draw.is_late for draw in batch} for batch in found] == [{False}, {False}, {True}, {True}]
+    plain = SeededBatchSampler(batches)
+    plain.start_at(2, 1)
+    assert [[draw[:2] for draw in batch] for batch in found] == [[draw[:2] for draw in batch] for batch in plain]
+    assert not any(draw.is_late for batch in plain for draw in batch)

@@ -13,15 +13,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from detr_lite.data.transforms import (
-    MEAN,
-    STD,
-    Normalize,
-    RandomSizeCrop,
-    ResizeRule,
-    evaluation_transform,
-    training_transform,
-)
+from detr_lite.data.augmentation.detr import RandomSizeCrop
+from detr_lite.data.augmentation.settings import PRESETS
+from detr_lite.data.augmentation.training import training_transform
+from detr_lite.data.transforms import MEAN, STD, Normalize, ResizeRule, evaluation_transform
 from detr_lite.structures import DetrLiteError
 
 LONGEST = ResizeRule("longest", 128)
@@ -124,7 +119,7 @@ def test_rule_to_dict_and_back(rule: ResizeRule) -> None:
         lambda: ResizeRule("longest", 100, 200),
         lambda: ResizeRule("fit", 100, 200),
         lambda: ResizeRule("shortest", 800, 800),
-        lambda: training_transform("detr", LONGEST),
+        lambda: training_transform(PRESETS["detr"], LONGEST),
     ],
 )
 def test_impossible_settings_are_refused_in_one_line(make: Callable[[], Any]) -> None:
@@ -175,7 +170,7 @@ def test_mean_and_std_are_used() -> None:
 def test_none_equals_the_evaluation_transform() -> None:
     sample = drawn(150, 200, [[10, 20, 60, 90]])
     for actual, expected in zip(
-        training_transform("none", SMALL)(*sample), evaluation_transform(SMALL)(*sample), strict=True
+        training_transform(PRESETS["none"], SMALL)(*sample), evaluation_transform(SMALL)(*sample), strict=True
     ):
         torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
@@ -183,7 +178,7 @@ def test_none_equals_the_evaluation_transform() -> None:
 @pytest.mark.parametrize(("preset", "rule"), [("light", LONGEST), ("light", SMALL), ("detr", SMALL)])
 @pytest.mark.parametrize("objects", [0, 1, 7])
 def test_any_number_of_objects(preset: Any, rule: ResizeRule, objects: int) -> None:
-    transform = training_transform(preset, rule)
+    transform = training_transform(PRESETS[preset], rule)
     torch.manual_seed(0)
     for _ in range(10):
         image, boxes, labels = transform(*drawn(150, 200, [[9 * i, 5, 90 + 9 * i, 140] for i in range(objects)]))
@@ -196,7 +191,7 @@ def test_any_number_of_objects(preset: Any, rule: ResizeRule, objects: int) -> N
 
 @pytest.mark.parametrize(("preset", "rule"), [("light", LONGEST), ("detr", SMALL)])
 def test_boxes_follow_their_pixels(preset: Any, rule: ResizeRule) -> None:
-    transform = training_transform(preset, rule)
+    transform = training_transform(PRESETS[preset], rule)
     torch.manual_seed(0)
     centers = []
     for _ in range(60):
@@ -210,7 +205,7 @@ def test_boxes_follow_their_pixels(preset: Any, rule: ResizeRule) -> None:
 
 
 def test_light_varies_contrast_and_brightness_within_bounds() -> None:
-    transform = training_transform("light", LONGEST, mean=(0.0,) * 3, std=(1.0,) * 3)
+    transform = training_transform(PRESETS["light"], LONGEST, mean=(0.0,) * 3, std=(1.0,) * 3)
     picture, boxes, labels = drawn(20, 20, [[0, 0, 20, 10]])
     torch.manual_seed(0)
     dark, bright = torch.tensor(
@@ -271,7 +266,9 @@ def test_crop_keeps_thin_boxes_and_drops_those_outside(monkeypatch: pytest.Monke
         ]
     )
     boxes = tv_tensors.BoundingBoxes(boxes_xyxy, format="XYXY", canvas_size=(50, 50))
-    monkeypatch.setattr("detr_lite.data.transforms._randint", lambda low, high: {(0, 20): 10}.get((low, high), low))
+    monkeypatch.setattr(
+        "detr_lite.data.augmentation.detr._randint", lambda low, high: {(0, 20): 10}.get((low, high), low)
+    )
     image = tv_tensors.Image(torch.zeros(3, 50, 50, dtype=torch.uint8))
     cropped, cropped_boxes, labels = RandomSizeCrop(30, 30)(image, boxes, torch.arange(5))
     assert cropped.shape == (3, 30, 30)
@@ -292,7 +289,7 @@ def test_crop_of_an_image_smaller_than_min_size() -> None:
 def test_detr_preset_has_the_sizes_of_the_original() -> None:
     # At a fifth of 800: sides of 96 .. 160 in steps of 6.4, longer side up to 267, crops of 77 .. 120.
     scales = [round(side / 5) for side in range(480, 801, 32)]
-    transform = training_transform("detr", SMALL)
+    transform = training_transform(PRESETS["detr"], SMALL)
     sample = drawn(100, 150, [[0, 0, 150, 100]])
     torch.manual_seed(0)
     sizes = [tuple(transform(*sample)[0].shape[1:]) for _ in range(300)]
@@ -312,7 +309,7 @@ def test_detr_preset_has_the_sizes_of_the_original() -> None:
 
 
 def test_detr_preset_at_full_size() -> None:
-    transform = training_transform("detr", ORIGINAL)
+    transform = training_transform(PRESETS["detr"], ORIGINAL)
     sample = drawn(60, 90, [[0, 0, 90, 60]])
     torch.manual_seed(1)
     for _ in range(6):
@@ -321,7 +318,7 @@ def test_detr_preset_at_full_size() -> None:
 
 def test_transforms_can_be_pickled() -> None:
     sample = drawn(100, 150, [[10, 10, 90, 60]])
-    for transform in (training_transform("detr", SMALL), training_transform("light", LONGEST)):
+    for transform in (training_transform(PRESETS["detr"], SMALL), training_transform(PRESETS["light"], LONGEST)):
         torch.manual_seed(3)
         expected = transform(*sample)
         torch.manual_seed(3)

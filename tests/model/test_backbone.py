@@ -3,8 +3,9 @@ import timm
 import torch
 from torch import nn
 
-from detr_lite.model.backbone import Backbone, normalization_of
+from detr_lite.model.backbone import Backbone
 from detr_lite.model.frozen import FrozenBatchNorm
+from detr_lite.model.pretrained import normalization_of
 from detr_lite.structures import DetrLiteError
 
 

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.model.denoising import denoising_attn_mask, make_denoising_queries
@@ -26,6 +28,7 @@ def test_groups_hold_each_object_once_and_fit(objects, slots, groups):
 
 
 def test_of_many_objects_a_random_subset_is_taken():
+    torch.manual_seed(0)
     truth, taken = target(20), set()
     for _ in range(20):
         noisy = make_denoising_queries(
@@ -131,6 +134,40 @@ def test_negatives_have_one_to_two_times_the_noise():
     assert (near <= furthest + 1e-5).all()
     assert (far >= furthest - 1e-5).all()
     assert (far <= 2 * furthest + 1e-5).all()
+
+
+def mean_iou(noise: float, is_near: bool) -> float:
+    """Mean IoU of a unit box and its noisy copies, by midpoints over all shifts and scales of both axes."""
+    steps = (np.arange(24) + 0.5) / 24 + (not is_near)
+    steps = noise * np.concatenate([-steps, steps])
+    shifts, sizes = (values.ravel() for values in np.meshgrid(steps / 2, np.abs(1 + steps)))
+    overlaps = np.minimum(0.5, shifts + sizes / 2) - np.maximum(-0.5, shifts - sizes / 2)
+    intersections = np.multiply.outer(overlaps.clip(0), overlaps.clip(0))
+    return float((intersections / (1 + np.multiply.outer(sizes, sizes) - intersections)).mean())
+
+
+@pytest.mark.parametrize(
+    ("noise", "near", "far"), [(0.2, 0.772, 0.526), (0.4, 0.601, 0.259), (0.5**0.5, 0.404, 0.079), (1.0, 0.263, 0.049)]
+)
+def test_overlap_of_copies_with_their_object(noise, near, far):
+    """The table of the docstring, by numerical integration and by measurement."""
+    assert [mean_iou(noise, is_near=True), mean_iou(noise, is_near=False)] == pytest.approx([near, far], abs=1.5e-3)
+    torch.manual_seed(0)
+    truth = Target(torch.tensor([[0.5, 0.5, 0.1, 0.2]]), torch.tensor([1]), 0, (10, 10))
+    noisy = make_denoising_queries([truth], classes=3, max_queries=40_000, contrastive=True, box_noise=noise)
+    assert (noisy.boxes_cxcywh[..., 2:] >= 0).all()  # edges that have passed each other are swapped
+    overlaps = box_iou(cxcywh_to_xyxy(noisy.boxes_cxcywh[0]), cxcywh_to_xyxy(truth.boxes_cxcywh))[:, 0]
+    measured = [overlaps[noisy.is_near[0]].mean().item(), overlaps[~noisy.is_near[0]].mean().item()]
+    assert measured == pytest.approx([near, far], abs=5e-3)
+
+
+def test_edges_move_as_far_as_with_dinos_scale():
+    """DINO moves each edge by a uniform share of half the size, up to its scale: scale / sqrt(3) halves on average."""
+    torch.manual_seed(0)
+    truth = Target(torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.tensor([1]), 0, (10, 10))
+    noisy = make_denoising_queries([truth], classes=3, max_queries=40_000, box_noise=0.5**0.5)
+    halves = (cxcywh_to_xyxy(noisy.boxes_cxcywh[0]) - cxcywh_to_xyxy(truth.boxes_cxcywh)) / 0.1
+    assert halves.square().mean().sqrt().item() == pytest.approx(1.0 / 3**0.5, abs=5e-3)
 
 
 def test_negatives_fit_for_any_number_of_objects():

@@ -12,6 +12,9 @@ from detr_lite.structures import Batch, Target
 MODELS = {
     "lite": ModelConfig(name="lite", pretrained=False, dim=32, heads=2, num_queries=6, denoising_queries=8),
     "lite of three levels": ModelConfig(pretrained=False, dim=32, heads=2, num_queries=6, strides=(8, 16, 32)),
+    "lite with the most noise": ModelConfig(
+        pretrained=False, dim=32, heads=2, num_queries=6, denoising_queries=8, denoising_noise=1.0
+    ),
     "detr": ModelConfig(name="detr", pretrained=False, dim=32, heads=2, num_queries=6),
 }
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -29,12 +29,28 @@ def test_nothing_is_frozen_by_default() -> None:
     assert all(parameter.requires_grad for parameter in Backbone("resnet18", (16,)).parameters())
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "mobilenetv3_small_050"])
-def test_a_network_without_a_first_stage_of_that_name_is_an_error(name: str) -> None:
-    with pytest.raises(
-        DetrLiteError, match=rf"model.freeze_first_stage is for ResNets, and {name} is not one .* false$"
-    ):
-        Backbone(name, (16,), freeze_first_stage=True)
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        ("tf_efficientnet_lite0", {"blocks.2", "blocks.3", "blocks.4"}),
+        ("convnext_atto", {"stages_1", "stages_2"}),
+        ("swin_tiny_patch4_window7_224", {"layers_1", "layers_2"}),
+        ("regnety_002", {"s2", "s3"}),
+    ],
+)
+def test_the_first_stage_of_other_networks_ends_at_stride_4(name: str, trained: set[str]) -> None:
+    network = Backbone(name, (8, 16), freeze_first_stage=True).network
+    keys = [key for key, parameter in network.named_parameters() if parameter.requires_grad]
+    assert {".".join(key.split(".")[: next(iter(trained)).count(".") + 1]) for key in keys} == trained
+    # What is frozen comes before all that is trained.
+    requires = [parameter.requires_grad for parameter in network.parameters()]
+    assert requires == sorted(requires)
+    assert not requires[0]
+
+
+def test_a_network_without_a_first_stage_is_an_error() -> None:
+    with pytest.raises(DetrLiteError, match=r"model.freeze_first_stage: vit_tiny_patch16_224 has no stage .* false$"):
+        Backbone("vit_tiny_patch16_224", (16,), freeze_first_stage=True)
 
 
 def random_norm(channels: int = 64) -> nn.BatchNorm2d:

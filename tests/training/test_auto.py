@@ -33,7 +33,7 @@ def chosen(train: Split, **data: object) -> Config:
 def test_what_is_given_stays_and_needs_no_reason():
     config = Config(
         data=DataConfig(batch_size=3, image_size=77, resize="longest", orientation="upright"),
-        model=ModelConfig(num_queries=9),
+        model=ModelConfig(num_queries=9, freeze_first_stage=True),
         optim=OptimConfig(optimizer="adamw", lr=1e-3, backbone_lr_factor=0.5),
     )
     assert choose_sizes(config, split(5, 400, {0: 20.0})) == (config, [])
@@ -50,7 +50,7 @@ def test_what_is_given_stays_and_needs_no_reason():
     ],
 )
 def test_the_class_with_the_smallest_objects_spans_some_tokens(extents, stride, size):
-    config = Config(model=ModelConfig(strides=(stride, 2 * stride)))
+    config = Config(model=ModelConfig(strides=(stride, 2 * stride), pretrained=False))
     resolved, reasons = choose_sizes(config, split(100, 640, extents))
     assert resolved.data.image_size == size
     assert any(f"--data.image_size {size}" in reason for reason in reasons)
@@ -109,6 +109,34 @@ def test_the_reason_says_what_limits():
 def test_a_class_of_boxes_next_to_nothing_still_gives_a_size():
     assert chosen(split(3, 320, {0: 1e-25})).data.image_size == 320
     assert chosen(split(3, 320, {0: 1e-25, 1: 50.0})).data.image_size == 256
+
+
+@pytest.mark.parametrize("pretrained", [True, "weights.safetensors"])
+def test_pretrained_weights_get_images_of_the_size_they_have_seen(pretrained):
+    large = {0: 300.0}
+    for side, size in ((640, 224), (200, 224), (150, 160)):  # the last two are enlarged at most to a multiple of 32
+        config, reasons = choose_sizes(
+            Config(model=ModelConfig(pretrained=pretrained, strides=(8, 16))), split(100, side, large)
+        )
+        assert config.data.image_size == size
+        assert any("less than 224 is never chosen for pretrained weights" in line for line in reasons) == (size == 224)
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_frozen"),
+    [
+        (ModelConfig(), True),
+        (ModelConfig(backbone="tf_efficientnet_lite0", pretrained="weights.safetensors"), True),
+        (ModelConfig(pretrained=False, init_from="best.ckpt"), True),
+        (ModelConfig(backbone="vit_tiny_patch16_224"), False),  # has no stages
+        (ModelConfig(pretrained=False), False),
+        (ModelConfig(freeze_first_stage=False), False),
+    ],
+)
+def test_the_first_stage_of_a_trained_backbone_is_frozen(settings, is_frozen):
+    config, reasons = choose_sizes(Config(model=settings), split(3, 320, {0: 50.0}))
+    assert config.model.freeze_first_stage == is_frozen
+    assert any("--model.freeze_first_stage true" in reason for reason in reasons) == is_frozen
 
 
 @pytest.mark.parametrize(

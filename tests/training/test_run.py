@@ -60,6 +60,7 @@ def test_the_settings_in_the_folder_give_the_same_run(finished_run: Path, tiny_f
         "--optim.optimizer=muon",
         "--optim.backbone_lr_factor=1",
         "--data.orientation=upright",
+        "--model.freeze_first_stage=false",
     ]
     assert read_config(["--config", str(finished_run / "config.yaml")]).config == read_config(words).config
 

@@ -11,12 +11,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.build import build_criterion
 from detr_lite.io import atomic_write
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import Batch, DetrLiteError, DetrOutput, Target
 from detr_lite.text import printable, reason_of, shorten_list
+from detr_lite.training.input_pictures import input_pictures, unpadded_size
 from detr_lite.training.optim import parameter_groups
 from detr_lite.viz.draw import draw_boxes, fit, side_by_side
 from detr_lite.weights.checkpoint import KEY, Description, load_model, read_checkpoint
@@ -226,7 +226,7 @@ def _print_images(captured: CapturedBatch, output: DetrOutput, losses: Losses) -
     batch = captured.batch
     assert batch.targets is not None
     for place, target in enumerate(batch.targets):
-        height, width = _unpadded_size(batch, place)
+        height, width = unpadded_size(batch, place)
         facts = [f"{width} x {height} pixels"]  # as the model gets it, like the sizes of the objects
         if len(target.labels):
             sizes = target.boxes_cxcywh[:, 2:] * torch.tensor([width, height])
@@ -268,24 +268,14 @@ def _print_gradients(model: nn.Module, description: Description) -> bool:
     return is_finite
 
 
-def _unpadded_size(batch: Batch, place: int) -> tuple[int, int]:
-    """(height, width)."""
-    is_image = ~batch.is_padding[place]
-    return int(is_image.any(1).sum()), int(is_image.any(0).sum())
-
-
 def _draw(captured: CapturedBatch, description: Description, path: Path) -> None:
     """The images as the model gets them, without and with their ground truth."""
     batch = captured.batch
     assert batch.targets is not None
     names = [category.name for category in description.categories]
-    mean, std = (torch.tensor(values)[:, None, None] for values in (description.mean, description.std))
     rows = []
-    for place, target in enumerate(batch.targets):
-        height, width = (max(1, side) for side in _unpadded_size(batch, place))
-        pixels = (batch.images[place, :, :height, :width].float() * std + mean).nan_to_num(0, 0, 0).clamp(0, 1)
-        image = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
-        boxes_xyxy = cxcywh_to_xyxy(target.boxes_cxcywh.nan_to_num()) * torch.tensor([width, height, width, height])
+    pictures = input_pictures(batch, description.mean, description.std)
+    for place, (target, (image, boxes_xyxy)) in enumerate(zip(batch.targets, pictures, strict=True)):
         large, large_xyxy = fit(image, boxes_xyxy, PANEL)
         caption, marked = captured.names[place], draw_boxes(large, large_xyxy, target.labels, names)
         rows.append((_captioned(large, caption), _captioned(marked, caption)))

@@ -179,11 +179,11 @@ def test_a_run_goes_on_after_an_image_was_replaced(
     words = ("--config", settings(root, trainer={"max_epochs": 2}), "--run_dir", folder)
     load, loads = DetectionDataset._load, []
 
-    def load_or_fail(self: DetectionDataset, index: int) -> Any:
+    def load_or_fail(self: DetectionDataset, index: int, transform: Any) -> Any:
         loads.append(index)
         if len(loads) > 14:
             raise DetrLiteError(f"{self.images[index].path}: not readable as an image; replace the file")
-        return load(self, index)
+        return load(self, index, transform)
 
     monkeypatch.setattr(DetectionDataset, "_load", load_or_fail)
     ended = run_tool("train", *words)

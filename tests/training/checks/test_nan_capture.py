@@ -14,10 +14,10 @@ from torch import nn
 
 from detr_lite.config import Config, read_config
 from detr_lite.structures import DetrLiteError, DetrOutput
+from detr_lite.tensor_files import read_torch
 from detr_lite.training.checks import nan_capture
 from detr_lite.training.checks.nan_capture import FOLDER, NaNCapture, record_activations, replay
 from detr_lite.weights.checkpoint import KEY
-from detr_lite.weights.files import read_torch
 from tests.helpers.guarded_run import Run, answers_at, guarded_run, ids_of, spoil, with_nan
 
 pytestmark = pytest.mark.slow

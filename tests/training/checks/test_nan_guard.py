@@ -16,13 +16,13 @@ from torch import distributed as dist
 from detr_lite.config import Config
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import DetrOutput
+from detr_lite.tensor_files import read_torch
 from detr_lite.training.checks import nan_guard
 from detr_lite.training.checks.nan_capture import FOLDER, NaNCapture
 from detr_lite.training.checks.nan_guard import RankReport
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import step_seed
 from detr_lite.weights.checkpoint import KEY, Description
-from detr_lite.weights.files import read_torch
 from tests.helpers.guarded_run import Run, answers_at, guarded_run, ids_of, spoil, with_nan
 
 pytestmark = pytest.mark.slow

