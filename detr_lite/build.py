@@ -116,14 +116,16 @@ def build_criterion(config: Config, classes: int) -> DetrCriterion | LiteCriteri
 
 
 def build_postprocess(
-    config: ModelConfig, class_names: Sequence[str], activation: Activation | None = None
+    config: ModelConfig, class_names: Sequence[str], activation: Activation | None = None, nms: float | None = None
 ) -> Postprocess:
-    """The postprocessing of the model's outputs; by default with the activation of our model of that name."""
+    """The postprocessing of the model's outputs; by default with the activation of our model of that name.
+
+    Errors: an IoU for NMS outside 0 .. 1.
+    """
     activation = activation or ("softmax" if config.name == "detr" else "sigmoid")
     # COCO's metric considers 100 detections; images may have more objects.
-    return Postprocess(
-        activation, class_names, max_detections=max(100, require("model.num_queries", config.num_queries))
-    )
+    limit = max(100, require("model.num_queries", config.num_queries))
+    return Postprocess(activation, class_names, limit, nms)
 
 
 def build_resize(config: DataConfig) -> ResizeRule:

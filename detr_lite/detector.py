@@ -58,27 +58,34 @@ class Detector:
     An image is a path, a Pillow image of any mode, an array (height width) or (height width 1|3|4) of uint8, uint16 or
     float 0 .. 1, or a tensor (3 height width) of uint8 or float 0 .. 1. The EXIF orientation is applied, and boxes are
     in pixels of the upright image, unless the model was trained with `data.orientation` "stored".
+
+    With `nms`, an IoU, a detection that overlaps a higher-scoring one of its class by more is removed.
     """
 
-    def __init__(self, model: Detr, description: Description, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, model: Detr, description: Description, device: torch.device | str = "cpu", nms: float | None = None
+    ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.description = description
         self.orientation: Orientation = description.config.data.orientation or "upright"
         self.transform = evaluation_transform(description.resize, description.mean, description.std)
-        self.postprocess = build_postprocess(description.config.model, self.class_names)
+        self.postprocess = build_postprocess(description.config.model, self.class_names, nms=nms)
 
     @classmethod
-    def from_checkpoint(cls: type[D], path: Path | str, device: torch.device | str = "auto") -> D:
+    def from_checkpoint(
+        cls: type[D], path: Path | str, device: torch.device | str = "auto", nms: float | None = None
+    ) -> D:
         """Load a checkpoint, which contains all that inference needs.
 
         Args:
             device: "cpu", "cuda", "cuda:1" ...; "auto" is a GPU if there is one.
+            nms: IoU from 0 to 1 above which of two detections of a class the lower-scoring is removed, such as 0.7.
 
-        Errors: not a checkpoint of detr_lite, a device that is not available.
+        Errors: not a checkpoint of detr_lite, a device that is not available, an IoU outside 0 .. 1.
         """
         device = choose_device(device)  # before the checkpoint is read, which takes longer
-        return cls(*load_model(Path(path)), device)
+        return cls(*load_model(Path(path)), device, nms)
 
     @property
     def categories(self) -> tuple[Category, ...]:

@@ -19,6 +19,11 @@ from detr_lite.errors import DetrLiteError
 from detr_lite.ranks import is_first_process
 from detr_lite.text import printable
 
+NMS_HELP = (
+    "remove detections that overlap a higher-scoring one of their class by more than this IoU, such as 0.7; after a "
+    "short training some objects are detected twice (default: keep all)"
+)
+
 
 class CommandParser(argparse.ArgumentParser):
     """An argparse parser whose errors are one line, without the usage."""

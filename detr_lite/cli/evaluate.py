@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.cli.command import CommandParser
+from detr_lite.cli.command import NMS_HELP, CommandParser
 from detr_lite.text import command_line
 
 DESCRIPTION = """Prints the 12 COCO metrics of a checkpoint and AP by class, and writes them as metrics.json and
@@ -24,6 +24,15 @@ def main(words: Sequence[str]) -> None:
     add("--output", type=Path, help="folder for the results (default: RUN/evaluation, whose files are replaced)")
     add("--batch_size", type=int, help="images per batch (default: as in training)")
     add("--num_workers", type=int, help="data loading processes (default: one per two cores, at most 8)")
+    add("--nms", type=float, metavar="IOU", help=NMS_HELP)
+    add(
+        "--iou",
+        type=float,
+        nargs="+",
+        default=(),
+        metavar="IOU",
+        help="also AP at these IoU thresholds, for datasets whose papers use others than COCO's, such as 0.33",
+    )
     add("--attention", action="store_true", help="also measure the attention: attention.json, attention.png")
     add(
         "--engine",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.cli.command import CommandParser
+from detr_lite.cli.command import NMS_HELP, CommandParser
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line
 
@@ -23,6 +23,7 @@ def main(words: Sequence[str]) -> None:
     add("--source", nargs="+", required=True, metavar="PATH", help="images, folders (recursive), patterns ('*.jpg')")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the results, new or empty")
     add("--threshold", type=float, default=0.5, help="minimum score, from 0 to 1 (default: 0.5)")
+    add("--nms", type=float, metavar="IOU", help=NMS_HELP)
     add("--batch_size", type=int, default=8, help="images per batch (default: 8)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)")
     add("--overwrite", action="store_true", help="replace files of the same names in the output folder; others stay")
@@ -34,6 +35,7 @@ def predict(
     source: Sequence[str],
     output: Path,
     threshold: float = 0.5,
+    nms: float | None = None,
     batch_size: int = 8,
     device: str = "auto",
     overwrite: bool = False,
@@ -44,6 +46,7 @@ def predict(
         source: files, folders and patterns, as in `find_images`.
         output: folder; the annotated images have the same relative paths as in their source.
         threshold: detections of a lower score are left out of both.
+        nms: IoU above which of two detections of a class the lower-scoring is left out.
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
@@ -60,7 +63,7 @@ def predict(
     check_output(output, overwrite)
     names = drawing_names([file.name for file in images], keep=(".jpg", ".jpeg", ".png"))
     refuse_links_out(output, {(output / name).parent for name in names})
-    detector = Detector.from_checkpoint(checkpoint, device)
+    detector = Detector.from_checkpoint(checkpoint, device, nms)
 
     name_of = dict(zip(images, names, strict=True))
     unreadable: list[ImageFile] = []

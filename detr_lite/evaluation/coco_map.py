@@ -44,6 +44,8 @@ class ClassResult:
     AP: float
     AP50: float
     AR100: float
+    AP_at_iou: tuple[float, ...] = ()
+    """AP at each of the evaluation's `ious`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +62,13 @@ class CocoEvaluation:
     """The most objects of one class in an image, if they are more than the 100 that COCO's metrics can count."""
     APmax: float | None = None
     """AP with `max_detections` detections per image and class, where that is more than 100."""
+    ious: tuple[float, ...] = ()
+    """Other thresholds of IoU at which AP was asked for."""
+    AP_at_iou: tuple[float, ...] = ()
+    """AP at each of `ious`, for objects of all sizes and 100 detections per image."""
 
     def as_dict(self) -> dict[str, float]:
-        """For JSON: the 12 metrics, and `APmax` with its `max_detections` where COCO's limit cuts objects off."""
+        """The 12 metrics, and `APmax` with its `max_detections` where COCO's limit cuts objects off."""
         if self.APmax is None:
             return dict(self.metrics)
         return {**self.metrics, "APmax": self.APmax, "max_detections": self.max_detections}
@@ -75,6 +81,8 @@ class CocoEvaluation:
         ]
         if self.APmax is not None:
             lines.append(f"APmax {_number(self.APmax)}  AP where {_limit_text(self.max_detections)}")
+        for iou, value in zip(self.ious, self.AP_at_iou, strict=True):
+            lines.append(f"{iou_name(iou):<5} {_number(value)}  average precision at IoU {iou:g}")
         reason = self.missing_reason()
         return "\n".join(lines if reason is None else [*lines, f"{'-':>11}  {reason}"])
 
@@ -89,9 +97,12 @@ class CocoEvaluation:
         """A header and one line per category."""
         names = [result.category.name for result in self.per_class]
         width = max(map(len, ["category", *names]))
-        lines = [f"{'category':<{width}}  objects     AP   AP50  AR100"]
+        further = "".join(f"  {iou_name(iou):>5}" for iou in self.ious)
+        lines = [f"{'category':<{width}}  objects     AP   AP50  AR100{further}"]
         for name, result in zip(names, self.per_class, strict=True):
             numbers = "  ".join(map(_number, (result.AP, result.AP50, result.AR100)))
+            for iou, value in zip(self.ious, result.AP_at_iou, strict=True):
+                numbers += f"  {_number(value):>{max(5, len(iou_name(iou)))}}"
             lines.append(f"{name:<{width}}  {result.objects:>7}  {numbers}")
         return "\n".join(lines)
 
@@ -102,6 +113,7 @@ def evaluate_detections(
     categories: Sequence[Category],
     engine: Engine = "hotcoco",
     image_indices: Int64[np.ndarray, " evaluated"] | None = None,
+    ious: Sequence[float] = (),
 ) -> CocoEvaluation:
     """COCO's metrics, to the last bit those of pycocotools.
 
@@ -110,10 +122,13 @@ def evaluate_detections(
     Args:
         categories: by label.
         image_indices: evaluate these images only.
+        ious: thresholds of IoU at which AP is computed beside COCO's metrics.
 
-    Raises `DetrLiteError` for boxes or scores that are not finite, and `ValueError` for labels and images that do not
+    Raises `DetrLiteError` for boxes or scores that are not finite and for thresholds that are not above 0 and at most
+    1, and `ValueError` for labels and images that do not
     exist.
     """
+    ious = check_ious(ious)
     _check(ground_truth, detections, len(categories))
     if image_indices is not None:
         is_evaluated = np.zeros(ground_truth.num_images, dtype=bool)
@@ -126,6 +141,10 @@ def evaluate_detections(
     limits = (*LIMITS, most) if most > LIMITS[-1] else LIMITS
     precision, recall = match_and_accumulate(engine, ground_truth, detections, len(categories), limits)
     by_class, found = precision[..., ALL_SIZES, AT_MOST_100].copy(), recall[..., ALL_SIZES, AT_MOST_100]
+    at_ious = np.zeros((0, 0, len(categories)))
+    if ious:
+        at_ious, _ = match_and_accumulate(engine, ground_truth, detections, len(categories), LIMITS, ious)
+        at_ious = at_ious[..., ALL_SIZES, AT_MOST_100]
     return CocoEvaluation(
         metrics=_metrics(precision, recall),
         per_class=tuple(
@@ -135,6 +154,7 @@ def evaluate_detections(
                 AP=_mean(by_class[..., label]),
                 AP50=_mean(by_class[0, :, label]),
                 AR100=_mean(found[..., label]),
+                AP_at_iou=tuple(_mean(each[:, label]) for each in at_ious),
             )
             for label, category in enumerate(categories)
         ),
@@ -142,7 +162,22 @@ def evaluate_detections(
         recall_thresholds=np.linspace(0.0, 1.0, 101),
         max_detections=limits[-1],
         APmax=_mean(precision[..., ALL_SIZES, -1]) if most > LIMITS[-1] else None,
+        ious=ious,
+        AP_at_iou=tuple(map(_mean, at_ious)),
     )
+
+
+def check_ious(ious: Sequence[float]) -> tuple[float, ...]:
+    """The thresholds, each once. Errors: one that is not above 0 and at most 1."""
+    for iou in ious:
+        if not 0 < iou <= 1:
+            raise DetrLiteError(f"--iou is {iou}; it must be above 0 and at most 1, such as 0.33")
+    return tuple(dict.fromkeys(ious))
+
+
+def iou_name(iou: float) -> str:
+    """What AP at this threshold is called in tables, such as AP33."""
+    return f"AP{100 * iou:g}"
 
 
 def limit_note(ground_truth: GroundTruth) -> str | None:

@@ -28,21 +28,30 @@ def match_and_accumulate(
     detections: DetectionArrays,
     classes: int,
     max_detections: Sequence[int],
+    ious: Sequence[float] | None = None,
 ) -> tuple[
     Float64[np.ndarray, "iou recall class area limit"],
     Float64[np.ndarray, "iou class area limit"],
 ]:
-    """Precision at recall 0, 0.01 .. 1, and recall, both at IoU 0.50, 0.55 .. 0.95; -1 where there are no objects.
+    """Precision at recall 0, 0.01 .. 1, and recall, both at `ious`; -1 where there are no objects.
 
-    Areas are all, small, medium and large; limits are those of detections per image and class, ascending.
+    Args:
+        max_detections: limits of detections per image and class, ascending.
+        ious: thresholds of IoU; by default COCO's, 0.50, 0.55 .. 0.95.
+
+    Areas are all, small, medium and large.
     """
     compute = _hotcoco if engine == "hotcoco" else _pycocotools
-    precision, recall = compute(ground_truth, detections, classes, list(max_detections))
+    precision, recall = compute(ground_truth, detections, classes, list(max_detections), ious)
     return np.asarray(precision, dtype=np.float64), np.asarray(recall, dtype=np.float64)
 
 
 def _hotcoco(
-    ground_truth: GroundTruth, detections: DetectionArrays, classes: int, max_detections: list[int]
+    ground_truth: GroundTruth,
+    detections: DetectionArrays,
+    classes: int,
+    max_detections: list[int],
+    ious: Sequence[float] | None,
 ) -> tuple[Any, Any]:
     truth = hotcoco.COCO.from_arrays(
         # It keeps the boxes of detections as they are, so the sizes of images do not matter.
@@ -57,6 +66,8 @@ def _hotcoco(
     columns = (detections.image_index + 1, detections.boxes_xywh, detections.scores, detections.labels + 1)
     evaluation = hotcoco.COCOeval(truth, truth.load_res(np.column_stack(columns).astype(np.float64)), "bbox")
     evaluation.params.max_dets = max_detections
+    if ious is not None:
+        evaluation.params.iou_thrs = list(ious)
     evaluation.evaluate()
     evaluation.accumulate()
     result = evaluation.eval
@@ -65,7 +76,11 @@ def _hotcoco(
 
 
 def _pycocotools(
-    ground_truth: GroundTruth, detections: DetectionArrays, classes: int, max_detections: list[int]
+    ground_truth: GroundTruth,
+    detections: DetectionArrays,
+    classes: int,
+    max_detections: list[int],
+    ious: Sequence[float] | None,
 ) -> tuple[Any, Any]:
     content = {
         "images": [{"id": number} for number in range(1, ground_truth.num_images + 1)],
@@ -78,6 +93,8 @@ def _pycocotools(
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(*(_indexed({**content, "annotations": entries}) for entries in (true, found)), "bbox")
         evaluation.params.maxDets = max_detections
+        if ious is not None:
+            evaluation.params.iouThrs = np.array(ious)
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]

@@ -1,4 +1,4 @@
-"""From the model's output to detections in pixels: a softmax or sigmoid and a sort, without NMS."""
+"""From the model's output to detections in pixels: a softmax or sigmoid and a sort; NMS only where it is asked for."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,9 +6,10 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torchvision.ops import batched_nms
 
 from detr_lite.box_ops import cxcywh_to_xyxy
-from detr_lite.structures import Detections, DetrOutput
+from detr_lite.structures import Detections, DetrLiteError, DetrOutput
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -19,17 +20,26 @@ class Postprocess:
     With "softmax" (DETR, arXiv 2005.12872) the last logit is "no object", and each query gives one detection: the best
     of the other classes. With "sigmoid" (Deformable DETR, arXiv 2010.04159) a query may be detected as several classes:
     the highest-scoring of all (query, class) pairs are returned.
+
+    With `nms`, a detection that overlaps a higher-scoring one of its class by a larger IoU is removed. A DETR that was
+    trained to the end needs none; after a short training some objects still have two queries. Errors: an IoU outside
+    0 .. 1.
     """
 
-    def __init__(self, activation: Activation, class_names: Sequence[str], max_detections: int = 100):
+    def __init__(
+        self, activation: Activation, class_names: Sequence[str], max_detections: int = 100, nms: float | None = None
+    ):
+        if nms is not None and not 0 <= nms <= 1:
+            raise DetrLiteError(f"--nms is {nms}; it must be an IoU from 0 to 1, such as 0.7")
         self.activation = activation
         self.class_names = tuple(class_names)
         self.max_detections = max_detections
+        self.nms = nms
 
     def covering(self, objects: int) -> "Postprocess":
         """The same with as many detections per image as an image of the data has objects, where those are more."""
         limit = max(self.max_detections, objects)
-        return Postprocess(self.activation, self.class_names, limit)
+        return Postprocess(self.activation, self.class_names, limit, self.nms)
 
     def __call__(self, output: DetrOutput, original_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """One `Detections` on the CPU per image; `original_sizes` are the files' (height, width) in pixels.
@@ -43,8 +53,10 @@ class Postprocess:
         scores, labels, queries = self._candidates(logits)
         # Stable, so that equal scores (saturated, or of an untrained model) are in the same order on every machine.
         scores, order = scores.sort(dim=1, descending=True, stable=True)
-        kept = order[:, : self.max_detections]
-        scores, labels, queries = scores[:, : self.max_detections], labels.gather(1, kept), queries.gather(1, kept)
+        # NMS makes room for candidates that would else be beyond the limit.
+        limit = self.max_detections if self.nms is None else scores.shape[1]
+        kept = order[:, :limit]
+        scores, labels, queries = scores[:, :limit], labels.gather(1, kept), queries.gather(1, kept)
         boxes_cxcywh = boxes_cxcywh.gather(1, queries[..., None].expand(-1, -1, 4))
 
         # One tensor, so that there is one device-to-host transfer; float32 is exact for integers up to 2^24.
@@ -74,7 +86,13 @@ class Postprocess:
         boxes_xyxy = rows[:, :4] * rows.new_tensor([width, height, width, height])
         boxes_xyxy[:, 0::2] = boxes_xyxy[:, 0::2].clamp(0, width)
         boxes_xyxy[:, 1::2] = boxes_xyxy[:, 1::2].clamp(0, height)
-        return Detections(boxes_xyxy, rows[:, 4], rows[:, 5].long(), rows[:, 6].long(), self.class_names)
+        detections = Detections(boxes_xyxy, rows[:, 4], rows[:, 5].long(), rows[:, 6].long(), self.class_names)
+        return detections if self.nms is None else self._without_duplicates(detections, self.nms)
+
+    def _without_duplicates(self, detections: Detections, iou: float) -> Detections:
+        kept = batched_nms(detections.boxes_xyxy, detections.scores, detections.labels, iou)
+        # Sorted, because torchvision may return equal scores in any order.
+        return detections[kept.sort().values[: self.max_detections]]
 
     def _check(self, logits: Float[Tensor, "batch query class"], original_sizes: Sequence[tuple[int, int]]) -> None:
         expected = len(self.class_names) + (self.activation == "softmax")

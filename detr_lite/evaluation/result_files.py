@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from detr_lite.evaluation.coco_map import CocoEvaluation
+from detr_lite.evaluation.coco_map import CocoEvaluation, iou_name
 from detr_lite.io import atomic_write
 from detr_lite.structures import Category, DetectionArrays
 
@@ -38,12 +38,14 @@ def write_per_class_csv(path: Path, evaluation: CocoEvaluation) -> None:
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(("category_id", "category", "objects", "AP", "AP50", "AR100"))
+    header = ("category_id", "category", "objects", "AP", "AP50", "AR100")
+    writer.writerow((*header, *map(iou_name, evaluation.ious)))
     for result in evaluation.per_class:
         category = result.category
         is_formula = unicodedata.normalize("NFKC", category.name).startswith(("=", "+", "-", "@"))
         name = f"'{category.name}" if is_formula else category.name
-        writer.writerow((category.id, name, result.objects, result.AP, result.AP50, result.AR100))
+        numbers = (result.AP, result.AP50, result.AR100, *result.AP_at_iou)
+        writer.writerow((category.id, name, result.objects, *numbers))
     atomic_write(path, lambda file: file.write(text.getvalue().encode()))
 
 

@@ -19,7 +19,7 @@ from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
-from detr_lite.evaluation.coco_map import CocoEvaluation, check_finite, evaluate_detections, most_objects
+from detr_lite.evaluation.coco_map import CocoEvaluation, check_finite, check_ious, evaluate_detections, most_objects
 from detr_lite.evaluation.engines import Engine
 from detr_lite.evaluation.packing import pack_detections, relabel_detections
 from detr_lite.evaluation.postprocess import Postprocess
@@ -79,6 +79,8 @@ def evaluate_checkpoint(
     attention: bool = False,
     engine: Engine = "hotcoco",
     logged: LoggedAP | None = None,
+    nms: float | None = None,
+    iou: Sequence[float] = (),
 ) -> CocoEvaluation:
     """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; the numbers are logged, too.
 
@@ -91,14 +93,17 @@ def evaluate_checkpoint(
         output: by default the folder `evaluation` of the checkpoint's run, or beside the checkpoint if it has none.
         attention: also measure the attention of matched queries, and write attention.json and attention.png.
         logged: what training has logged for this checkpoint; a line says why the number is another here, if it is.
+        nms: IoU above which of two detections of a class the lower-scoring is removed.
+        iou: thresholds of IoU at which AP is computed beside COCO's metrics.
     """
     for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
         if value is not None and value < least:
             raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
+    check_ious(iou)
     home = run_of(checkpoint) if output is None else output
     output = output or home / "evaluation"
     refuse_links_out(home, [output / name for name in (*EVALUATION_FILES, *ATTENTION_FILES)])
-    detector = Detector.from_checkpoint(checkpoint)
+    detector = Detector.from_checkpoint(checkpoint, nms=nms)
     description = detector.description
     settings = description.config.data
     data = read_split(root or data_root(settings.root), split, build_reading(settings))
@@ -117,9 +122,9 @@ def evaluate_checkpoint(
     write_detections(output / "detections.json", detections, data.image_ids, data.categories)
     if engine == "pycocotools":  # which shows no progress
         logger.info("computing the metrics with pycocotools, which may take minutes")
-    evaluation = evaluate_detections(data.ground_truth, detections, data.categories, engine)
+    evaluation = evaluate_detections(data.ground_truth, detections, data.categories, engine, ious=iou)
     if len(data.ground_truth.labels):
-        _report(evaluation, data, detections, output)
+        _report(evaluation, data, detections, output, nms)
         difference = None if logged is None else logged.explain_difference(evaluation.metrics["AP"], detector.device)
         if difference is not None:
             logger.info("%s", difference)
@@ -168,8 +173,15 @@ def detect(
     return detections
 
 
-def _report(evaluation: CocoEvaluation, data: Split, detections: DetectionArrays, output: Path) -> None:
-    content = f"{json.dumps(evaluation.as_dict(), indent=2)}\n".encode()
+def _report(
+    evaluation: CocoEvaluation, data: Split, detections: DetectionArrays, output: Path, nms: float | None
+) -> None:
+    metrics: dict[str, object] = dict(evaluation.as_dict())
+    if evaluation.ious:
+        metrics["AP_at_iou"] = dict(zip(map(str, evaluation.ious), evaluation.AP_at_iou, strict=True))
+    if nms is not None:
+        metrics["nms"] = nms
+    content = f"{json.dumps(metrics, indent=2)}\n".encode()
     atomic_write(output / "metrics.json", lambda file: file.write(content))
     write_per_class_csv(output / "per_class.csv", evaluation)
     plot_pr_curves(evaluation, output / "pr_curves.png")

@@ -107,6 +107,16 @@ def test_a_folder_of_all_kinds(predict: Predict, detector: Detector, photos: Pat
     assert f"{len(content['images'])} images (score at least 0.3)" in ended.out
 
 
+def test_nms(predict: Predict, refused: Callable[..., str], tiny_data: Path, tmp_path: Path, checkpoint: Path) -> None:
+    assert "--nms is 1.5" in refused("--source", tiny_data / "val", "--nms", 1.5)
+    assert predict("--source", tiny_data / "val", "--threshold", 0, "--nms", 0.4).code == 0
+    content = json.loads((tmp_path / "out" / "detections.json").read_text())
+    detector = Detector.from_checkpoint(checkpoint, "cpu", nms=0.4)
+    every = Detector.from_checkpoint(checkpoint, "cpu")
+    images = [tiny_data / "val" / image["file_name"] for image in content["images"]]
+    assert len(content["annotations"]) == sum(map(len, detector(images))) < sum(map(len, every(images)))
+
+
 def test_pycocotools_and_this_project_read_what_was_written(predict: Predict, tiny_data: Path, tmp_path: Path) -> None:
     assert predict("--source", tiny_data / "val", "--threshold", 0.2).code == 0
     written = tmp_path / "out" / "detections.json"

@@ -13,8 +13,10 @@ from detr_lite.evaluation.coco_map import (
     most_objects,
     most_objects_of_a_class,
 )
+from detr_lite.evaluation.engines import Engine
 from detr_lite.structures import Category, DetectionArrays, DetrLiteError, GroundTruth
 from tests.helpers.random_detections import (
+    accumulated,
     as_coco,
     perfect_detections,
     random_case,
@@ -42,6 +44,38 @@ def test_metrics_equal_pycocotools_on_files_exactly(seed: int, tmp_path: Path) -
     assert list(evaluation.metrics.values()) == expected
     assert 0 < evaluation.metrics["AP"] < 1
     assert all(type(value) is float for value in evaluation.metrics.values())
+
+
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+def test_AP_at_other_thresholds_of_IoU_is_that_of_pycocotools(engine: Engine, tmp_path: Path) -> None:  # noqa: N802
+    ious = (0.33, 0.5, 0.07, 1.0)
+    truth, detections = random_case(1)
+    evaluation = evaluate_detections(truth, detections, CATEGORIES, engine, ious=(*ious, 0.33))
+    assert evaluation.ious == ious
+    reference, _ = accumulated(tmp_path, *as_coco(truth, detections, CATEGORIES), iouThrs=np.array(ious))
+    precision = reference.eval["precision"][..., 0, 2]  # all sizes, 100 detections
+    for at_iou, AP, by_class in zip(precision, evaluation.AP_at_iou, per_class(evaluation), strict=True):  # noqa: N806
+        assert at_iou[at_iou > -1].mean() == AP
+        expected = [each[each > -1].mean() if (each > -1).any() else -1 for each in at_iou.T]
+        assert by_class == expected
+    assert evaluation.AP_at_iou[1] == evaluation.metrics["AP50"]
+    assert evaluation.metrics == evaluated(truth, detections).metrics
+    assert len(set(evaluation.AP_at_iou)) == len(ious)
+    assert f"\nAP33  {evaluation.AP_at_iou[0]:.3f}  average precision at IoU 0.33\n" in evaluation.summary()
+    header, *rows = evaluation.class_table().splitlines()
+    assert header.split()[-4:] == ["AP33", "AP50", "AP7", "AP100"]
+    assert rows[0].split()[-4:] == [f"{value:.3f}" for value in evaluation.per_class[0].AP_at_iou]
+
+
+def per_class(evaluation: CocoEvaluation) -> list[list[float]]:
+    """For each threshold, AP of each class."""
+    return [list(values) for values in zip(*(result.AP_at_iou for result in evaluation.per_class), strict=True)]
+
+
+@pytest.mark.parametrize("iou", [0.0, -0.5, 33.0, float("nan")])
+def test_a_threshold_that_is_no_IoU_is_refused(iou: float) -> None:  # noqa: N802
+    with pytest.raises(DetrLiteError, match=r"^--iou is .*; it must be above 0 and at most 1, such as 0\.33$"):
+        evaluate_detections(*random_case(0), CATEGORIES, ious=[0.5, iou])
 
 
 def test_metric_names_are_in_the_order_that_pycocotools_prints(tmp_path: Path) -> None:

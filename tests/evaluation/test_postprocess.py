@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.ops import nms
 
 from detr_lite.evaluation.postprocess import Postprocess
-from detr_lite.structures import DetrOutput
+from detr_lite.structures import DetrLiteError, DetrOutput
 
 TWO_CLASSES = ("cup", "plate")
 
@@ -128,3 +129,45 @@ def test_wrong_numbers_of_classes_or_sizes_are_refused():
         Postprocess("softmax", TWO_CLASSES)(one_image(torch.zeros(4, 2)), [(10, 10)])
     with pytest.raises(ValueError, match="1 images need as many original sizes, got 2"):
         Postprocess("sigmoid", TWO_CLASSES)(one_image(torch.zeros(4, 2)), [(10, 10), (20, 20)])
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("iou", [0.0, 0.3, 0.7, 1.0])
+def test_nms_is_that_of_torchvision_class_by_class(activation, iou):
+    classes = 2 + (activation == "softmax")
+    boxes_cxcywh = torch.rand(2, 60, 4) * 0.3 + 0.4
+    boxes_cxcywh[:, 30:] = boxes_cxcywh[:, :30] + 0.02 * torch.rand(2, 30, 4)  # near copies
+    logits = torch.randn(2, 60, classes).round(decimals=1)  # of which some are equal
+    output = DetrOutput(logits[None], boxes_cxcywh[None])
+    sizes = [(480, 640), (100, 50)]
+    every = Postprocess(activation, TWO_CLASSES, max_detections=1000)(output, sizes)
+    for limit in (1000, 10):
+        kept = Postprocess(activation, TWO_CLASSES, limit, nms=iou)(output, sizes)
+        for all_of_image, found in zip(every, kept, strict=True):
+            expected = torch.zeros(len(all_of_image), dtype=torch.bool)
+            for label in range(2):
+                of_class = (all_of_image.labels == label).nonzero()[:, 0]
+                boxes_xyxy, scores = all_of_image.boxes_xyxy[of_class], all_of_image.scores[of_class]
+                expected[of_class[nms(boxes_xyxy, scores, iou)]] = True
+            expected = all_of_image[expected][:limit]  # after NMS, whose gaps lower-scoring detections fill
+            for name in ("boxes_xyxy", "scores", "labels", "queries"):
+                torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_nms_of_images_without_candidates_and_of_boxes_without_area(activation):
+    classes = 2 + (activation == "softmax")
+    for queries in (0, 3):
+        output = DetrOutput(torch.zeros(1, 2, queries, classes), torch.zeros(1, 2, queries, 4))
+        found = Postprocess(activation, TWO_CLASSES, nms=0.7)(output, [(10, 10)] * 2)
+        assert [len(each) for each in found] == [queries * (2 if activation == "sigmoid" else 1)] * 2
+
+
+@pytest.mark.parametrize("iou", [-0.1, 1.1, 70.0, float("nan")])
+def test_nms_at_something_that_is_no_iou_is_refused(iou):
+    with pytest.raises(DetrLiteError, match=r"^--nms is .*; it must be an IoU from 0 to 1, such as 0\.7$"):
+        Postprocess("sigmoid", TWO_CLASSES, nms=iou)
+
+
+def test_more_detections_for_more_objects_keep_the_nms():
+    assert Postprocess("sigmoid", TWO_CLASSES, nms=0.7).covering(200).nms == 0.7

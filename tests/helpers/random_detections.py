@@ -94,6 +94,14 @@ def run_pycocotools(
     folder: Path, truth: dict[str, Any], results: list[dict[str, Any]], **params: list[Any]
 ) -> tuple[list[float], str]:
     """pycocotools as in its documentation, from files. Returns the metrics and what it printed."""
+    reference, printed = accumulated(folder, truth, results, **params)
+    return reference.stats.tolist(), printed
+
+
+def accumulated(
+    folder: Path, truth: dict[str, Any], results: list[dict[str, Any]], **params: Any
+) -> tuple[COCOeval, str]:
+    """pycocotools' own object after an evaluation with these parameters, and what it printed."""
     (folder / "truth.json").write_text(json.dumps(truth))
     (folder / "detections.json").write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -109,4 +117,4 @@ def run_pycocotools(
         reference.evaluate()
         reference.accumulate()
         reference.summarize()
-    return reference.stats.tolist(), printed.getvalue()
+    return reference, printed.getvalue()

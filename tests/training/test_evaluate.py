@@ -73,6 +73,32 @@ def test_the_final_evaluation_shows_the_number_that_the_run_logged_for_its_best_
     assert json.loads((finished_run / "evaluation" / "metrics.json").read_text())["AP"] == max(logged)
 
 
+def test_nms_and_other_thresholds_of_iou(
+    run_tool: Callable[..., Any], refusal: Callable[..., str], checkpoint: Path, tmp_path: Path
+) -> None:
+    words = ("evaluate", "--checkpoint", checkpoint, "--num_workers", 0)
+    plain, fewer = tmp_path / "plain", tmp_path / "fewer"
+    assert run_tool(*words, "--output", plain).code == 0
+    ended = run_tool(*words, "--output", fewer, "--iou", 0.33, 0.5, "--nms", 0.5)
+    assert ended.code == 0, ended.err
+    before, after = (json.loads((folder / "metrics.json").read_text()) for folder in (plain, fewer))
+    assert list(before) == list(METRICS), "nothing else unless it is asked for"
+    assert list(after) == [*METRICS, "AP_at_iou", "nms"]
+    assert list(after["AP_at_iou"]) == ["0.33", "0.5"]
+    assert after["AP_at_iou"]["0.5"] == after["AP50"]
+    assert after["AP_at_iou"]["0.33"] >= after["AP50"]
+    assert after["nms"] == 0.5
+    assert "\nAP33  " in ended.out
+    rows = list(csv.DictReader((fewer / "per_class.csv").read_text().splitlines()))
+    assert {"AP33", "AP50", "AP100"} & set(rows[0]) == {"AP33", "AP50"}
+    counts = [len(json.loads((folder / "detections.json").read_text())) for folder in (plain, fewer)]
+    assert counts[1] < counts[0]
+
+    assert "--iou is 33.0" in refusal(*words, "--output", tmp_path / "no", "--iou", 33)
+    assert "--nms is 7.0" in refusal(*words, "--output", tmp_path / "no", "--nms", 7)
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
