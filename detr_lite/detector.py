@@ -13,6 +13,7 @@ from detr_lite.build import build_postprocess
 from detr_lite.data.images.files import Orientation
 from detr_lite.data.images.load import ImageLike, as_image
 from detr_lite.data.transforms import evaluation_transform
+from detr_lite.families.network import FamilyDetr
 from detr_lite.model.detr import Detr
 from detr_lite.structures import (
     AttentionMaps,
@@ -24,7 +25,8 @@ from detr_lite.structures import (
     DetrOutput,
 )
 from detr_lite.text import reason_of
-from detr_lite.weights.checkpoint import Description, load_model
+from detr_lite.weights.checkpoint import Description, activation_of, load_model
+from detr_lite.weights.pretrained_source import is_source, load_source, source_name
 
 D = TypeVar("D", bound="Detector")  # not Self, which beartype cannot check in a class that it does not decorate
 
@@ -63,14 +65,20 @@ class Detector:
     """
 
     def __init__(
-        self, model: Detr, description: Description, device: torch.device | str = "cpu", nms: float | None = None
+        self,
+        model: Detr | FamilyDetr,
+        description: Description,
+        device: torch.device | str = "cpu",
+        nms: float | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.description = description
         self.orientation: Orientation = description.config.data.orientation or "upright"
         self.transform = evaluation_transform(description.resize, description.mean, description.std)
-        self.postprocess = build_postprocess(description.config.model, self.class_names, nms=nms)
+        self.postprocess = build_postprocess(
+            description.config.model, self.class_names, activation_of(description), nms
+        )
 
     @classmethod
     def from_checkpoint(
@@ -79,13 +87,32 @@ class Detector:
         """Load a checkpoint, which contains all that inference needs.
 
         Args:
+            path: a checkpoint of detr_lite or an exported one, "hf:NAME" for a detector of transformers on the Hugging
+                Face hub, or a folder of `save_pretrained`.
             device: "cpu", "cuda", "cuda:1" ...; "auto" is a GPU if there is one.
             nms: IoU from 0 to 1 above which of two detections of a class the lower-scoring is removed, such as 0.7.
 
         Errors: not a checkpoint of detr_lite, a device that is not available, an IoU outside 0 .. 1.
         """
         device = choose_device(device)  # before the checkpoint is read, which takes longer
-        return cls(*load_model(Path(path)), device, nms)
+        return cls(*load_any_model(path), device, nms)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[D], name: str | Path, device: torch.device | str = "auto", nms: float | None = None
+    ) -> D:
+        """A detector of transformers, in any of its DETR families, with sizes and class names of its own.
+
+            detector = Detector.from_pretrained("ustc-community/dfine-small-coco")
+
+        Args:
+            name: on the Hugging Face hub, or a folder that `save_pretrained` has written.
+            device, nms: as in `from_checkpoint`.
+
+        Errors: those of `detr_lite.weights.pretrained_source.load_source`.
+        """
+        device = choose_device(device)
+        return cls(*load_source(source_name(name)), device, nms)
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -171,6 +198,16 @@ class Detector:
         batch = Batch.from_images([image.pixels for image in images]).to(self.device)
         output: DetrOutput = self.model(batch, need_attention=need_attention)
         return output
+
+
+def load_any_model(path: Path | str) -> tuple[Detr | FamilyDetr, Description]:
+    """The model of a checkpoint, or of a source of transformers, in evaluation mode, and its description.
+
+    Errors: those of `load_model` and of `load_source`.
+    """
+    if is_source(path):
+        return load_source(source_name(path))
+    return load_model(Path(path))
 
 
 def choose_device(name: torch.device | str = "auto") -> torch.device:

@@ -7,8 +7,9 @@ from detr_lite.cli.command import CommandParser
 from detr_lite.text import command_line
 
 DESCRIPTION = """safetensors: OUTPUT is NAME.safetensors, with NAME.json (settings, categories, normalization, resizing)
-beside it, or a folder for the two; every command takes either as --checkpoint. official: OUTPUT is a .pth with the
-parameter names of the original DETR (only for models named "detr")."""
+beside it, or a folder for the two; every command takes either as --checkpoint. transformers: OUTPUT is a folder that
+from_pretrained reads (only for models that were fine-tuned from one of transformers). official: OUTPUT is a .pth with
+the parameter names of the original DETR (only for models named "detr")."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -16,7 +17,12 @@ def main(words: Sequence[str]) -> None:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="checkpoint, such as RUN/checkpoints/best.ckpt")
     add("--output", type=Path, required=True, metavar="PATH", help="file or folder to write")
-    add("--format", choices=["safetensors", "official"], default="safetensors", help="default: safetensors")
+    add(
+        "--format",
+        choices=["safetensors", "transformers", "official"],
+        default="safetensors",
+        help="default: safetensors",
+    )
     add("--overwrite", action="store_true", help="replace existing files")
     arguments = parser.parse_args(words)
     from detr_lite.weights.export import export_checkpoint  # imports torch, which --help need not wait for

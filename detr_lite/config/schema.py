@@ -21,9 +21,10 @@ class DataConfig:
     """Images per device and step; by default 2 or 4 on the CPU, and 4 to 16, growing with the dataset, elsewhere."""
     image_size: int | None = None
     """Pixels of the side that resize scales; by default chosen from the sizes of the training images and objects."""
-    resize: Literal["longest", "fit", "shortest"] | None = None
+    resize: Literal["longest", "fit", "shortest", "stretch"] | None = None
     """"longest": scale down to this longer side; "fit": also scale up; "shortest": as usual for COCO, scale to this
-    shorter side, the longer one at most 5/3 of it. By default "longest", or "fit" if objects would be too small."""
+    shorter side, the longer one at most 5/3 of it; "stretch": to a square, as RT-DETR. By default "longest", or "fit"
+    if objects would be too small; for models of transformers what their authors do."""
     augmentation: Literal["light", "photographs", "detr", "none"] = "light"
     """"light": flips, mild contrast and brightness; "photographs": also scales, crops, zoom-out, colors, blur and JPEG;
     "detr": the flips, scales and crops of the DETR paper. The settings below change single parts of it."""
@@ -67,8 +68,12 @@ class DataConfig:
 class ModelConfig:
     """The model."""
 
-    name: Literal["lite", "detr"] = "lite"
-    """"lite": anchor queries with iterative box refinement and denoising; "detr": the original DETR."""
+    name: Literal["lite", "detr", "transformers"] = "lite"
+    """"lite": anchor queries with iterative box refinement and denoising; "detr": the original DETR; "transformers":
+    any detector of the transformers library, see source."""
+    source: str | None = None
+    """transformers: a detector on the Hugging Face hub, such as ustc-community/dfine-small-coco, or a folder that
+    save_pretrained has written."""
     backbone: str = "resnet10t"
     """A timm model that gives feature maps, such as resnet50.tv_in1k."""
     pretrained: bool | str = True
@@ -200,7 +205,7 @@ class TrainerConfig:
 ADDED = frozenset({
     "data.on_fault", "data.orientation", "data.horizontal_flip", "data.vertical_flip", "data.scale_jitter",
     "data.zoom_out", "data.color_jitter", "data.blur", "data.jpeg", "data.mosaic", "data.mixup",
-    "data.copy_paste", "data.augmentation_stop", "model.denoising_noise",
+    "data.copy_paste", "data.augmentation_stop", "model.denoising_noise", "model.source",
 })  # fmt: skip
 """Settings that are not in all checkpoints of the current format; their defaults do what was done before."""
 
@@ -260,6 +265,11 @@ class Config:
             value = getattr(getattr(self, section), setting)
             if value is not None and value > 1:
                 raise DetrLiteError(f"{name} is {value}; it must be at most 1")
+        if (self.model.name == "transformers") != (self.model.source is not None):
+            raise DetrLiteError(
+                f"model.name is {self.model.name} and model.source is {self.model.source}; a source, such as "
+                "ustc-community/dfine-small-coco, goes with --model.name transformers"
+            )
         if self.model.denoising_noise == 0:
             raise DetrLiteError(
                 "model.denoising_noise is 0; give more, or --model.denoising_queries 0 for no denoising"

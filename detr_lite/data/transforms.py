@@ -20,23 +20,33 @@ STD = (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's pixels (red, green, blue) in 0 .. 1, which pretrained backbones expect."""
 
 
-ResizeKind = Literal["longest", "fit", "shortest"]
+ResizeKind = Literal["longest", "fit", "shortest", "stretch"]
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
 
 
 @dataclass(frozen=True)
 class ResizeRule:
-    """How images are resized before the model; the aspect ratio is kept up to rounding."""
+    """How images are resized before the model; all but "stretch" keep the aspect ratio up to rounding."""
 
     kind: ResizeKind
     """longest: scale down to a longer side of at most `size`, never up. fit: scale down or up to a longer side of
     `size`. shortest: scale to a shorter side of `size`, or to a longer side of `max_size` if that gives a smaller image
-    (the original DETR)."""
+    (the original DETR). stretch: to a square of `size`, or to a height of `size` and a width of `max_size`
+    (RT-DETR)."""
     size: int
     max_size: int | None = None
+    rounds_shorter: bool = False
+    """Of "shortest": where `max_size` limits an image, round its shorter side to the nearest pixel, as the original
+    DETR and transformers do, and compute the longer one from it; else round down, as torchvision does."""
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    """False: neither smooth what is scaled down nor round the resized pixels to integers (RF-DETR)."""
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if self.size < 1 or (self.max_size is not None and self.max_size < 1):
             raise DetrLiteError(f"an image size of {self.size} pixels is not possible; give a positive number")
+        if self.kind == "stretch":
+            return
         if self.max_size is not None and (self.kind != "shortest" or self.max_size <= self.size):
             raise DetrLiteError(
                 f'max_size {self.max_size} does not fit resize rule "{self.kind}" and size {self.size}; '
@@ -45,7 +55,11 @@ class ResizeRule:
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after resizing, rounded as in torchvision."""
+        if self.kind == "stretch":
+            return self.size, self.max_size or self.size
         short, long = sorted((height, width))
+        if self.kind == "shortest" and self.rounds_shorter:
+            return self._rounded_size(height, width)
         if self.kind == "shortest":
             short, long = self.size, int(self.size * long / short)
             if self.max_size is not None and long > self.max_size:
@@ -55,8 +69,21 @@ class ResizeRule:
         short = max(short, 1)
         return (short, long) if height <= width else (long, short)
 
+    def _rounded_size(self, height: int, width: int) -> tuple[int, int]:
+        short, long = sorted((height, width))
+        exact: float = self.size
+        if self.max_size is not None and long / short * self.size > self.max_size:
+            exact = self.max_size * short / long
+        new_short = max(1, round(exact))
+        # An image whose shorter side has the size already keeps the other one, too.
+        new_long = long if new_short == short else int(exact * long / short)
+        return (new_short, new_long) if height <= width else (new_long, new_short)
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain types; what only models of transformers need is left out where it has its default."""
+        plain = ResizeRule(self.kind, self.size, self.max_size)
+        needed = {name for name, value in asdict(self).items() if value != getattr(plain, name)}
+        return {name: value for name, value in asdict(self).items() if name in {"kind", "size", "max_size"} | needed}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "ResizeRule":
@@ -73,12 +100,15 @@ class ResizeByRule(v2.Transform):  # type: ignore[misc]
     def __init__(self, rule: ResizeRule) -> None:
         super().__init__()
         self.rule = rule
+        self.options = {"interpolation": v2.InterpolationMode(rule.interpolation), "antialias": rule.antialias}
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {"size": list(self.rule.target_size(*v2.query_size(flat_inputs)))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        return self._call_kernel(functional.resize, inpt, size=params["size"], antialias=True)
+        if not self.rule.antialias and isinstance(inpt, tv_tensors.Image):
+            inpt = functional.to_dtype(inpt, torch.float32, scale=True)
+        return self._call_kernel(functional.resize, inpt, size=params["size"], **self.options)
 
 
 class Normalize(v2.Transform):  # type: ignore[misc]

@@ -12,6 +12,9 @@ from detr_lite.build import build_model
 from detr_lite.config import Config, config_from_dict, config_to_dict
 from detr_lite.data.categories import check_name
 from detr_lite.data.transforms import ResizeRule
+from detr_lite.evaluation.postprocess import Activation
+from detr_lite.families.network import FamilyDetr, build_network
+from detr_lite.families.registry import family_of
 from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
@@ -36,6 +39,8 @@ class Description:
     resize: ResizeRule
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    architecture: dict[str, Any] | None = None
+    """The configuration of a model of transformers, as in its config.json."""
 
     def __post_init__(self) -> None:
         for category in self.categories:
@@ -52,6 +57,7 @@ class Description:
             "resize": self.resize.to_dict(),
             "mean": list(self.mean),
             "std": list(self.std),
+            **({} if self.architecture is None else {"architecture": self.architecture}),
         }
 
     @staticmethod
@@ -62,6 +68,7 @@ class Description:
             resize=ResizeRule.from_dict(values["resize"]),
             mean=tuple(map(float, values["mean"])),
             std=tuple(map(float, values["std"])),
+            architecture=values.get("architecture"),
         )
 
 
@@ -97,14 +104,14 @@ def describe_checkpoint(content: dict[str, Any], path: Path) -> Description:
         raise DetrLiteError(f"{path}: {error}") from error
 
 
-def load_model(path: Path) -> tuple[Detr, Description]:
+def load_model(path: Path) -> tuple[Detr | FamilyDetr, Description]:
     """The model of a checkpoint, in evaluation mode, and its description.
 
     Errors: those of `read_checkpoint`, and weights that do not match the description.
     """
     content = read_checkpoint(path)
     description = describe_checkpoint(content, path)
-    model = build_model(description.config.model, len(description.categories), for_checkpoint=True)
+    model = model_of(description)
     state: dict[str, Tensor] = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
     expected = model.state_dict()
     mismatched = [name for name in {*expected, *state} if _shape(expected, name) != _shape(state, name)]
@@ -115,7 +122,25 @@ def load_model(path: Path) -> tuple[Detr, Description]:
     return model.eval(), description
 
 
-def write_checkpoint(path: Path, model: Detr, description: Description) -> None:
+def activation_of(description: Description) -> Activation:
+    """What turns the model's logits into scores."""
+    if description.architecture is not None:
+        return family_of(description.architecture).activation
+    return "softmax" if description.config.model.name == "detr" else "sigmoid"
+
+
+def model_of(description: Description) -> Detr | FamilyDetr:
+    """A model for the weights of a checkpoint; nothing is downloaded.
+
+    Errors: transformers is not installed, and an architecture that does not fit the classes.
+    """
+    classes = len(description.categories)
+    if description.architecture is not None:
+        return FamilyDetr(build_network(description.architecture, classes))
+    return build_model(description.config.model, classes, for_checkpoint=True)
+
+
+def write_checkpoint(path: Path, model: Detr | FamilyDetr, description: Description) -> None:
     """Write a checkpoint like those of a run, without the state of training."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     content = {KEY: description.to_dict(), "state_dict": state}

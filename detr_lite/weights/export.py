@@ -1,4 +1,4 @@
-"""Export of checkpoints: safetensors with a JSON description, or a `.pth` of the original DETR."""
+"""Export of checkpoints: safetensors with a JSON description, a folder of transformers, a `.pth` of the original."""
 
 import json
 import logging
@@ -8,6 +8,7 @@ from typing import Literal
 import safetensors.torch
 import torch
 
+from detr_lite.families.network import FamilyDetr
 from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
@@ -16,8 +17,9 @@ from detr_lite.weights.checkpoint import KEY, Description, load_model
 from detr_lite.weights.files import refuse_existing
 from detr_lite.weights.key_mapping import State
 from detr_lite.weights.official import OfficialKeyMapping
+from detr_lite.weights.pretrained_source import CONFIG_FILE, PROCESSOR_FILE, processor_of
 
-Format = Literal["safetensors", "official"]
+Format = Literal["safetensors", "transformers", "official"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,18 +28,25 @@ def export_checkpoint(checkpoint: Path, output: Path, format: Format = "safetens
     """Write a checkpoint in another format, and log what was written.
 
     Args:
-        output: for safetensors NAME.safetensors, beside which NAME.json is written, or a folder; for official a file.
+        output: for safetensors NAME.safetensors, beside which NAME.json is written, or a folder; for transformers a
+            folder; for official a file.
 
     Errors: an existing output without `overwrite`, and a model that the format does not support.
     """
     if format == "safetensors" and output.suffix != ".safetensors":
         output = output / "model.safetensors"
-    files = [output, output.with_suffix(".json")] if format == "safetensors" else [output]
+    files = {
+        "safetensors": [output, output.with_suffix(".json")],
+        "transformers": [output / name for name in (CONFIG_FILE, PROCESSOR_FILE, "model.safetensors")],
+        "official": [output],
+    }[format]
     for file in files:
         refuse_existing(file, overwrite)
     model, description = load_model(checkpoint)
     if format == "safetensors":
         write_safetensors(output, model, description)
+    elif format == "transformers":
+        write_transformers(output, model, description)
     else:
         write_official(output, model, description)
         config, rows = description.config.model, len(description.categories) + 1
@@ -49,7 +58,7 @@ def export_checkpoint(checkpoint: Path, output: Path, format: Format = "safetens
     logger.info(f"wrote {' and '.join(map(str, files))}")
 
 
-def write_safetensors(path: Path, model: Detr, description: Description) -> None:
+def write_safetensors(path: Path, model: Detr | FamilyDetr, description: Description) -> None:
     """Write NAME.safetensors and NAME.json, which `Detector.from_checkpoint` loads; nothing is pickled."""
     weights = safetensors.torch.save(_contiguous(model.state_dict()), metadata={"format": "pt"})
     content = json.dumps({KEY: description.to_dict()}, indent=2) + "\n"
@@ -57,7 +66,21 @@ def write_safetensors(path: Path, model: Detr, description: Description) -> None
     atomic_write(path, lambda file: file.write(weights))
 
 
-def write_official(path: Path, model: Detr, description: Description) -> None:
+def write_transformers(folder: Path, model: Detr | FamilyDetr, description: Description) -> None:
+    """Write a folder that `from_pretrained` of transformers reads: config, weights and preprocessing.
+
+    Errors: a model that is none of transformers'.
+    """
+    if isinstance(model, Detr):
+        raise DetrLiteError(
+            f'model.name "{description.config.model.name}" is not a model of transformers; export safetensors'
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    model.network.save_pretrained(folder)
+    processor_of(description).save_pretrained(folder)
+
+
+def write_official(path: Path, model: Detr | FamilyDetr, description: Description) -> None:
     """Write {"model": state_dict} with the original's keys, as its `--resume` loads it; labels count from 0.
 
     Errors: a model that is not of the original architecture.
@@ -81,4 +104,5 @@ def write_official(path: Path, model: Detr, description: Description) -> None:
 
 def _contiguous(state: State) -> State:
     """Weights of convolutions may be in channels-last memory format, which safetensors rejects."""
-    return {name: value.contiguous() for name, value in state.items()}
+    # Copies, because heads of transformers' models share tensors, which safetensors rejects, too.
+    return {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}

@@ -169,6 +169,9 @@ def _load_external(
 
 def _load_own(path: Path, dc5: bool | None, heads: int | None) -> ImportedModel:
     model, description = load_model(path)
+    if not isinstance(model, Detr):
+        source = description.config.model.source
+        raise DetrLiteError(f"{path}: a fine-tuned {source}, which initializes no other model")
     names = {category.id: category.name for category in description.categories}
     info = ArchInfo(dilation=description.config.model.dilation, heads=description.config.model.heads, names=names)
     info = replace(info, resize=description.resize, mean=description.mean, std=description.std)

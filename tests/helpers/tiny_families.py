@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import transformers
 
-DIM, HEADS, QUERIES = 32, 4, 12
+DIM, HEADS, QUERIES = 64, 4, 12
 FAMILIES = (
     *("detr", "conditional_detr", "dab_detr", "deformable_detr", "rt_detr", "rt_detr_v2", "d_fine", "deimv2"),
     *("lw_detr", "rf_detr"),
