@@ -140,6 +140,8 @@ def build_resize(config: DataConfig) -> ResizeRule:
 def build_augmentation(config: DataConfig) -> Augmentation:
     """The preset with the parts that the settings change."""
     # The settings have the names of the fields that they change.
+    if config.augmentation is None:
+        raise DetrLiteError("data.augmentation is not set and was not chosen; set --data.augmentation")
     settings = {field.name: getattr(config, field.name, None) for field in fields(Augmentation)}
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     if "color_jitter" in given:

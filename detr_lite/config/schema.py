@@ -25,9 +25,10 @@ class DataConfig:
     """"longest": scale down to this longer side; "fit": also scale up; "shortest": as usual for COCO, scale to this
     shorter side, the longer one at most 5/3 of it; "stretch": to a square, as RT-DETR. By default "longest", or "fit"
     if objects would be too small; for models of transformers what their authors do."""
-    augmentation: Literal["light", "photographs", "detr", "none"] = "light"
+    augmentation: Literal["light", "photographs", "detr", "none"] | None = "light"
     """"light": flips, mild contrast and brightness; "photographs": also scales, crops, zoom-out, colors, blur and JPEG;
-    "detr": the flips, scales and crops of the DETR paper. The settings below change single parts of it."""
+    "detr": the flips, scales and crops of the DETR paper. The settings below change single parts of it. null:
+    "photographs" if the backbone is pretrained, else "light"."""
     horizontal_flip: float | None = None
     """Probability of a horizontal flip; by default 0.5, and 0 for "none". 0 where left and right differ, as in text."""
     vertical_flip: float = 0.0

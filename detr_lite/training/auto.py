@@ -30,7 +30,7 @@ RATES = {("lite", "muon"): 4e-3, ("lite", "adamw"): 1.5e-3, ("detr", "muon"): 5e
 RATE_IMAGES, RATE_DIM = 8, 128
 
 CHOSEN = {
-    "data": ("image_size", "resize", "batch_size", "orientation"),
+    "data": ("image_size", "resize", "batch_size", "orientation", "augmentation"),
     "model": ("num_queries", "freeze_first_stage"),
     "optim": ("optimizer", "lr", "backbone_lr_factor"),
 }
@@ -103,6 +103,12 @@ def choose_sizes(config: Config, train: Split) -> tuple[Config, list[str]]:
             f"--model.num_queries {count}: the fullest image holds {most} objects, {each:g} queries for each{limit}"
         )
     is_trained = bool(model.pretrained) or model.init_from is not None
+    if data.augmentation is None:
+        # Photographs learn from a pretrained backbone in so few epochs that variety pays (docs/small_data.md); from
+        # random weights it only makes a short run harder.
+        data = replace(data, augmentation="photographs" if is_trained else "light")
+        why = "the weights of the backbone are trained already" if is_trained else "the weights are random"
+        reasons.append(f"--data.augmentation {data.augmentation}: {why}")
     if model.freeze_first_stage is None:
         model = replace(model, freeze_first_stage=is_trained and has_first_stage(model.backbone))
         if model.freeze_first_stage:

@@ -140,6 +140,25 @@ def test_the_first_stage_of_a_trained_backbone_is_frozen(settings, is_frozen):
 
 
 @pytest.mark.parametrize(
+    ("settings", "augmentation"),
+    [
+        (ModelConfig(), "photographs"),
+        (ModelConfig(pretrained="weights.safetensors"), "photographs"),
+        (ModelConfig(pretrained=False, init_from="best.ckpt"), "photographs"),
+        (ModelConfig(pretrained=False), "light"),
+    ],
+)
+def test_open_augmentation_follows_the_weights(settings, augmentation):
+    data = split(3, 320, {0: 50.0})
+    config, reasons = choose_sizes(Config(model=settings, data=DataConfig(augmentation=None)), data)
+    assert config.data.augmentation == augmentation
+    assert any(f"--data.augmentation {augmentation}: " in reason for reason in reasons)
+    config, reasons = choose_sizes(Config(model=settings, data=DataConfig(augmentation="none")), data)
+    assert config.data.augmentation == "none"
+    assert not any("--data.augmentation" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
     ("settings", "factor"),
     [
         (ModelConfig(), 0.05),
