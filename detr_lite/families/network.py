@@ -17,8 +17,9 @@ from detr_lite.structures import AttentionSelection, Batch, DetrLiteError, DetrO
 
 @dataclass(frozen=True)
 class LossCall:
-    """The arguments with which a model of transformers calls its loss function at the end of a forward pass."""
+    """The loss function of a model of transformers, and the arguments of its call at the end of a forward pass."""
 
+    function: Any
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
 
@@ -88,14 +89,23 @@ def build_network(architecture: Mapping[str, Any], classes: int) -> Network:
 
     Errors: transformers is not installed, and a configuration that is not that of a known family or of these classes.
     """
+    config = family_config(architecture)
+    import transformers
+
+    if config.num_labels != classes:
+        raise DetrLiteError(f"the model's configuration has {config.num_labels} classes, not {classes}")
+    return getattr(transformers, f"{family_of(architecture).class_prefix}ForObjectDetection")(config)
+
+
+def family_config(architecture: Mapping[str, Any]) -> Any:
+    """The configuration object of transformers for the content of a config.json.
+
+    Errors: transformers is not installed, and a model of another kind.
+    """
     require_transformers()
     import transformers
 
-    family = family_of(architecture)
-    config = getattr(transformers, f"{family.class_prefix}Config").from_dict(dict(architecture))
-    if config.num_labels != classes:
-        raise DetrLiteError(f"the model's configuration has {config.num_labels} classes, not {classes}")
-    return getattr(transformers, f"{family.class_prefix}ForObjectDetection")(config)
+    return getattr(transformers, f"{family_of(architecture).class_prefix}Config").from_dict(dict(architecture))
 
 
 def side_multiple(config: Any) -> int:
@@ -111,9 +121,10 @@ def side_multiple(config: Any) -> int:
 @contextmanager
 def _recorded_loss_call(network: Network) -> Iterator[list[LossCall]]:
     calls: list[LossCall] = []
+    function = network.loss_function
 
     def record(*arguments: Any, **keywords: Any) -> tuple[None, dict[str, Tensor], None]:
-        calls.append(LossCall(arguments, keywords))
+        calls.append(LossCall(function, arguments, keywords))
         return None, {}, None
 
     # Restored, because models of transformers are saved and copied with their attributes.

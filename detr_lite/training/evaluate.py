@@ -201,7 +201,7 @@ def _measure_attention(detector: Detector, data: Split, num_workers: int) -> Att
         batch_size=1,
         num_workers=num_workers,
     )
-    cost = build_criterion(description.config, len(detector.categories)).cost
+    cost = build_criterion(description.config, len(detector.categories), description.architecture).cost
     return measure_attention(detector.model, cost, loader, detector.device)
 
 
