@@ -120,7 +120,7 @@ def detection_task(
     )
     rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config))
     callbacks: list[L.Callback] = [TrainingDiagnostics(progress, val, rate, config.optim.warmup_steps)]
-    if config.trainer.attention_every_n_epochs is not None and not isinstance(model, FamilyDetr):
+    if config.trainer.attention_every_n_epochs is not None:
         images = DetectionDataset(val, data.val_transform)
         callbacks.append(
             AttentionLogger(
