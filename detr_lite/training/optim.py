@@ -11,7 +11,7 @@ from detr_lite.training.muon import Muon
 
 OptimizerName = Literal["adamw", "muon"]
 
-BACKBONES = ("backbone.network.", "network.model.backbone.")
+BACKBONES = ("backbone.network.", "network.model.backbone.", "network.model.conv_encoder.")
 """Prefix of the backbone's parameters in our models and in those of transformers."""
 
 CLASS_LAYERS = ("label", "class_embed", "enc_score_head", "enc_out_class_embed")

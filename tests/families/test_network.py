@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 
+from benchmarks import tiny_families
+from benchmarks.tiny_families import QUERIES, SQUARE, tiny_model
 from detr_lite.build import build_criterion
 from detr_lite.config import Config
 from detr_lite.families.network import FamilyDetr, LossCall, build_network
 from detr_lite.families.registry import FAMILIES, family_of
 from detr_lite.structures import Batch, DetrLiteError, Target
-from tests.helpers import tiny_families
-from tests.helpers.tiny_families import QUERIES, SQUARE, tiny_model
 
 CLASSES = 3
 

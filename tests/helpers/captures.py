@@ -4,8 +4,8 @@ from functools import cache
 
 import torch
 
+from benchmarks.tiny_families import SQUARE, STRETCHED, tiny_model
 from detr_lite.families.capture import AttentionCapture
-from tests.helpers.tiny_families import SQUARE, STRETCHED, tiny_model
 
 
 @cache
