@@ -3,25 +3,29 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.cli.command import NMS_HELP, CommandParser
+from detr_lite.cli.command import CHECKPOINT_HELP, NMS_HELP, CommandParser
 from detr_lite.text import command_line
 
 DESCRIPTION = """Prints the 12 COCO metrics of a checkpoint and AP by class, and writes them as metrics.json and
 per_class.csv, with detections.json (COCO results format) and pr_curves.png."""
 
+OUTPUT_HELP = """folder for the results, whose files are replaced (default: RUN/evaluation; of a detector of
+transformers runs/NAME/evaluation, with -- for / in its name)"""
+
 
 def main(words: Sequence[str]) -> None:
     parser = CommandParser(prog=command_line("evaluate"), description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="checkpoint, such as RUN/checkpoints/best.ckpt")
+    add("--checkpoint", type=Path, required=True, help=CHECKPOINT_HELP)
     add(
         "--data.root",
         dest="root",
         type=Path,
-        help="the dataset, in any format that can be trained on (default: the one of training)",
+        help="the dataset, in any format that can be trained on (default: the one of training; a detector of "
+        "transformers has none)",
     )
     add("--split", default="val", help="split of the dataset (default: val)")
-    add("--output", type=Path, help="folder for the results (default: RUN/evaluation, whose files are replaced)")
+    add("--output", type=Path, help=OUTPUT_HELP)
     add("--batch_size", type=int, help="images per batch (default: as in training)")
     add("--num_workers", type=int, help="data loading processes (default: one per two cores, at most 8)")
     add("--nms", type=float, metavar="IOU", help=NMS_HELP)
