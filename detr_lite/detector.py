@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from detr_lite.build import build_postprocess
 from detr_lite.data.images.files import Orientation
@@ -25,8 +25,9 @@ from detr_lite.structures import (
     DetrOutput,
 )
 from detr_lite.text import reason_of
-from detr_lite.weights.checkpoint import Description, activation_of, load_model
-from detr_lite.weights.pretrained_source import is_source, load_source, source_name
+from detr_lite.weights.any_model import load_any_model
+from detr_lite.weights.checkpoint import Description, activation_of
+from detr_lite.weights.pretrained_source import load_source, source_name
 
 D = TypeVar("D", bound="Detector")  # not Self, which beartype cannot check in a class that it does not decorate
 
@@ -168,6 +169,7 @@ class Detector:
 
     def explain(self, image: ImageLike, selection: AttentionSelection | None = None) -> Explained:
         """Detections of one image with the attention of the same forward pass; `selection` is that of `attend`."""
+        require_attention(self.model)
         prepared = self._prepare(image)
         output = self._forward([prepared], need_attention=True if selection is None else selection)
         assert output.attention is not None
@@ -201,14 +203,12 @@ class Detector:
         return output
 
 
-def load_any_model(path: Path | str) -> tuple[Detr | FamilyDetr, Description]:
-    """The model of a checkpoint, or of a source of transformers, in evaluation mode, and its description.
-
-    Errors: those of `load_model` and of `load_source`.
-    """
-    if is_source(path):
-        return load_source(source_name(path))
-    return load_model(Path(path))
+def require_attention(model: nn.Module) -> None:
+    """Errors: a model of transformers, which does not return its attention yet."""
+    if isinstance(model, FamilyDetr):
+        raise DetrLiteError(
+            f"the attention of {model.family.title} of transformers is not available yet, only its detections are"
+        )
 
 
 def choose_device(name: torch.device | str = "auto") -> torch.device:

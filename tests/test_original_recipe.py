@@ -29,7 +29,7 @@ from detr_lite.training import detection, run
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import LRSchedule, TrainingProgress
 
-NAMES = ("coco_detr_r50", "coco_detr_r50_dc5", "coco_detr_r101")
+NAMES = ("coco_detr_r50", "coco_detr_r50_dc5", "coco_detr_r101", "coco_detr_r101_dc5")
 
 
 def settings(name: str) -> Config:
@@ -48,9 +48,11 @@ def differences(name: str) -> dict[str, Any]:
 
 
 def test_the_other_presets_differ_in_the_backbone_alone() -> None:
-    assert differences("coco_detr_r101") == {"model.backbone": "resnet101.tv_in1k"}
+    r101 = {"model.backbone": "resnet101.tv_in1k"}
+    assert differences("coco_detr_r101") == r101
     dc5 = {"data.batch_size": 1, "model.strides": (16,), "model.dilation": True}
     assert differences("coco_detr_r50_dc5") == dc5
+    assert differences("coco_detr_r101_dc5") == r101 | dc5
 
 
 @pytest.fixture(scope="module", params=NAMES)

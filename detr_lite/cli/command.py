@@ -19,6 +19,10 @@ from detr_lite.errors import DetrLiteError
 from detr_lite.ranks import is_first_process
 from detr_lite.text import printable
 
+CHECKPOINT_HELP = (
+    "checkpoint, such as RUN/checkpoints/best.ckpt, or a detector of transformers: hf:NAME on the Hugging Face hub, "
+    "such as hf:ustc-community/dfine-small-coco, or a folder that save_pretrained has written"
+)
 NMS_HELP = (
     "remove detections that overlap a higher-scoring one of their class by more than this IoU, such as 0.7; after a "
     "short training some objects are detected twice (default: keep all)"

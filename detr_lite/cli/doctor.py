@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.cli.command import CommandParser
+from detr_lite.cli.command import CHECKPOINT_HELP, CommandParser
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line, printable
 
@@ -19,7 +19,7 @@ def main(words: Sequence[str]) -> None:
     parser = CommandParser(prog=command_line("doctor"), description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="dataset folder, in any format that training reads")
-    add("--checkpoint", type=Path, help="checkpoint of a model, whose detections are compared with the labels")
+    add("--checkpoint", type=Path, help=f"compare the labels with detections: a {CHECKPOINT_HELP}")
     add("--output", type=Path, default=Path("doctor.html"), metavar="FILE", help="the page (default: doctor.html)")
     add("--fix", type=Path, metavar="DIR", help="write a mended copy in COCO format there, with changes.json")
     add("--overwrite", action="store_true", help="replace a mended copy that is there already")

@@ -3,25 +3,40 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.cli.command import NMS_HELP, CommandParser
+from detr_lite.cli.command import CHECKPOINT_HELP, NMS_HELP, CommandParser
 from detr_lite.text import command_line
 
 DESCRIPTION = """Prints the 12 COCO metrics of a checkpoint and AP by class, and writes them as metrics.json and
-per_class.csv, with detections.json (COCO results format) and pr_curves.png."""
+per_class.csv, with detections.json (COCO results format) and pr_curves.png. Of several checkpoints each is evaluated so
+on the same data, into a folder of its own, and one table compares them: AP, parameters and images a second
+(comparison.json, comparison.md)."""
+
+OUTPUT_HELP = """folder for the results, whose files are replaced (default: RUN/evaluation; of a detector of
+transformers runs/NAME/evaluation, with -- for / in its name; of several checkpoints runs/comparison, which gets a
+number if it is there)"""
 
 
 def main(words: Sequence[str]) -> None:
     parser = CommandParser(prog=command_line("evaluate"), description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="checkpoint, such as RUN/checkpoints/best.ckpt")
+    add(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="CHECKPOINT",
+        help=f"{CHECKPOINT_HELP}; several are compared in one table",
+    )
     add(
         "--data.root",
         dest="root",
         type=Path,
-        help="the dataset, in any format that can be trained on (default: the one of training)",
+        help="the dataset, in any format that can be trained on (default: the one of training; a detector of "
+        "transformers has none)",
     )
     add("--split", default="val", help="split of the dataset (default: val)")
-    add("--output", type=Path, help="folder for the results (default: RUN/evaluation, whose files are replaced)")
+    add("--output", type=Path, help=OUTPUT_HELP)
     add("--batch_size", type=int, help="images per batch (default: as in training)")
     add("--num_workers", type=int, help="data loading processes (default: one per two cores, at most 8)")
     add("--nms", type=float, metavar="IOU", help=NMS_HELP)
@@ -40,7 +55,14 @@ def main(words: Sequence[str]) -> None:
         default="hotcoco",
         help="what computes the metrics: hotcoco (default), or the reference that it equals, about 100 times slower",
     )
-    arguments = parser.parse_args(words)
-    from detr_lite.training.evaluate import evaluate_checkpoint  # imports torch, which --help need not wait for
+    options = vars(parser.parse_args(words))
+    checkpoints = options.pop("checkpoint")
+    # These import torch, which --help need not wait for.
+    if len(checkpoints) == 1:
+        from detr_lite.training.evaluate import evaluate_checkpoint
 
-    evaluate_checkpoint(**vars(arguments))
+        evaluate_checkpoint(checkpoints[0], **options)
+    else:
+        from detr_lite.training.compare import compare_checkpoints
+
+        compare_checkpoints(checkpoints, **options)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.cli.command import CommandParser
+from detr_lite.cli.command import CHECKPOINT_HELP, CommandParser
 from detr_lite.text import command_line
 
 DESCRIPTION = """safetensors: OUTPUT is NAME.safetensors, with NAME.json (settings, categories, normalization, resizing)
@@ -15,7 +15,7 @@ the parameter names of the original DETR (only for models named "detr")."""
 def main(words: Sequence[str]) -> None:
     parser = CommandParser(prog=command_line("export"), description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="checkpoint, such as RUN/checkpoints/best.ckpt")
+    add("--checkpoint", type=Path, required=True, help=CHECKPOINT_HELP)
     add("--output", type=Path, required=True, metavar="PATH", help="file or folder to write")
     add(
         "--format",

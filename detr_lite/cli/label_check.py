@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from detr_lite.box_ops import xyxy_to_xywh
 from detr_lite.data.images.load import load_image
+from detr_lite.data.name_matching import match_names, other_names
 from detr_lite.data.records import Split
 from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
@@ -25,14 +26,19 @@ def detect_in(detector: Detector, split: Split, images: list[int]) -> DetectionA
 
     Errors: a model that has none of the classes.
     """
-    label_of = {category.name: label for label, category in enumerate(split.categories)}
-    labels = np.array([label_of.get(name, -1) for name in detector.class_names], dtype=np.int64)
-    unknown = [name for name, label in zip(detector.class_names, labels.tolist(), strict=True) if label < 0]
-    if len(unknown) == len(labels):
+    names = [category.name for category in split.categories]
+    matched = match_names(detector.class_names, names)
+    if not matched:
         raise DetrLiteError(
             f"--checkpoint: the model's classes ({printable(shorten_list(detector.class_names))}) are none of the "
-            f"dataset's ({printable(shorten_list(list(label_of)))}); give a checkpoint trained on this dataset"
+            f"dataset's ({printable(shorten_list(names))}); give a checkpoint trained on this dataset"
         )
+    labels = np.full(len(detector.class_names), -1, dtype=np.int64)
+    labels[list(matched.values())] = list(matched)
+    renamed = other_names(detector.class_names, names, matched)
+    if renamed:
+        logger.info(f"classes matched under other names: {printable(shorten_list(renamed, limit=8))}")
+    unknown = [name for name, label in zip(detector.class_names, labels.tolist(), strict=True) if label < 0]
     if unknown:
         logger.warning(f"detections of {printable(shorten_list(unknown))} are left out: the dataset has no such class")
     found = []

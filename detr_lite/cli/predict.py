@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.cli.command import NMS_HELP, CommandParser
+from detr_lite.cli.command import CHECKPOINT_HELP, NMS_HELP, CommandParser
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line
 
@@ -19,7 +19,7 @@ are named and skipped; the exit code is then 2."""
 def main(words: Sequence[str]) -> None:
     parser = CommandParser(prog=command_line("predict"), description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="checkpoint, such as RUN/checkpoints/best.ckpt")
+    add("--checkpoint", type=Path, required=True, help=CHECKPOINT_HELP)
     add("--source", nargs="+", required=True, metavar="PATH", help="images, folders (recursive), patterns ('*.jpg')")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the results, new or empty")
     add("--threshold", type=float, default=0.5, help="minimum score, from 0 to 1 (default: 0.5)")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from detr_lite.cli.command import CommandParser
+from detr_lite.cli.command import CHECKPOINT_HELP, CommandParser
 from detr_lite.cli.explore import explore
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line
@@ -29,7 +29,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 def main(words: Sequence[str]) -> None:
     parser = CommandParser(prog=command_line("visualize"), description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="checkpoint, such as RUN/checkpoints/best.ckpt")
+    add("--checkpoint", type=Path, required=True, help=CHECKPOINT_HELP)
     add("--source", nargs="+", required=True, metavar="PATH", help="images, folders (recursive), patterns ('*.jpg')")
     add("--output", type=Path, metavar="DIR", help="folder for the figures, new or empty")
     add("--figure", help="queries, layers, points or query_boxes (default: queries)")
@@ -91,7 +91,7 @@ def visualize(
     """
     from detr_lite.cli.figures import FigureRequest, draw_images, draw_query_boxes  # import torch, as --help does not
     from detr_lite.data.image_sources import ImageFile, find_images, refuse_unreadable
-    from detr_lite.detector import Detector, check_threshold
+    from detr_lite.detector import Detector, check_threshold, require_attention
     from detr_lite.io import check_output, drawing_names, refuse_links_out
 
     check_threshold(threshold)
@@ -113,6 +113,7 @@ def visualize(
         names = drawing_names([file.name for file in images], keep=(".png",))
     refuse_links_out(output, {(output / name).parent for name in names})
     detector = Detector.from_checkpoint(checkpoint, device)
+    require_attention(detector.model)
 
     unreadable: list[ImageFile] = []
     if figure == "query_boxes":

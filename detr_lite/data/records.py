@@ -153,6 +153,11 @@ class ImageRecords(Sequence[ImageRecord]):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def select(self, is_kept: Bool[np.ndarray, " object"]) -> "ImageRecords":
+        """The same images with some of the objects."""
+        before = np.concatenate([[0], np.cumsum(is_kept)])
+        return replace(self, boxes_xyxy=self.boxes_xyxy[is_kept], labels=self.labels[is_kept], ends=before[self.ends])
+
     @property
     def counts(self) -> Int64[np.ndarray, " image"]:
         """Training objects of each image."""
@@ -207,7 +212,7 @@ class Split:
         return printable(Path(self.images.paths[index]).name)
 
     def with_categories(self, categories: Sequence[Category]) -> "Split":
-        """The same objects under the labels of other categories, which include all names that have objects here."""
+        """The same objects under the labels of other categories, without those of names that are not among them."""
         if tuple(categories) == self.categories:
             return self
         label_of = {category.name: label for label, category in enumerate(categories)}
@@ -216,9 +221,9 @@ class Split:
         return replace(
             self,
             categories=tuple(categories),
-            images=replace(self.images, labels=labels[self.images.labels]),
-            # Without crowd regions of other categories, which no detection of these can lie in.
+            images=replace(self.images, labels=labels[self.images.labels]).select(labels[self.images.labels] >= 0),
             ground_truth=truth.select(truth.labels >= 0),
+            origin=self.origin[truth.labels >= 0],
         )
 
     def describe(self) -> str:

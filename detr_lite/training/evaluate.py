@@ -2,13 +2,12 @@
 
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Int64
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -17,7 +16,7 @@ from detr_lite.build import build_criterion, build_reading, require
 from detr_lite.config import data_root
 from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
-from detr_lite.detector import Detector
+from detr_lite.detector import Detector, require_attention
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
 from detr_lite.evaluation.coco_map import CocoEvaluation, check_finite, check_ious, evaluate_detections, most_objects
 from detr_lite.evaluation.engines import Engine
@@ -26,9 +25,10 @@ from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.evaluation.result_files import write_detections, write_per_class_csv
 from detr_lite.evaluation.zero import explain_zero
 from detr_lite.io import atomic_write, refuse_links_out
-from detr_lite.structures import Batch, Category, DetectionArrays, Detections, DetrLiteError
-from detr_lite.text import printable, shorten_list
+from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteError
+from detr_lite.text import printable
 from detr_lite.training.auto import default_lr
+from detr_lite.training.category_match import CategoryMatch, in_model_categories, match_categories
 from detr_lite.training.checks.diagnostics import LearningRate, collapse_advice
 from detr_lite.training.datamodule import default_workers, make_loader
 from detr_lite.training.matched_attention import (
@@ -37,8 +37,10 @@ from detr_lite.training.matched_attention import (
     measure_attention,
     report_attention,
 )
-from detr_lite.training.state.run_folder import EVALUATION_FILES, run_of
+from detr_lite.training.state.evaluation_folder import results_home
+from detr_lite.training.state.run_folder import EVALUATION_FILES
 from detr_lite.viz.curves import plot_pr_curves
+from detr_lite.weights.pretrained_source import is_source
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,67 @@ class LoggedAP:
         return f"training logged AP {self.AP:.3f} for this checkpoint, not {AP:.3f}: it {reason}"
 
 
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is evaluated on, and how: the options of `detr-lite evaluate`."""
+
+    root: Path | None = None
+    """Folder of the dataset; by default the one that the checkpoint was trained on."""
+    split: str = "val"
+    batch_size: int | None = None
+    """By default that of training, as padding, and with it the last digits, depend on it."""
+    num_workers: int | None = None
+    attention: bool = False
+    """Also measure the attention of matched queries, and write attention.json and attention.png."""
+    engine: Engine = "hotcoco"
+    nms: float | None = None
+    """IoU above which of two detections of a class the lower-scoring is removed."""
+    iou: Sequence[float] = ()
+    """Thresholds of IoU at which AP is computed beside COCO's metrics."""
+
+    def check(self) -> None:
+        """Errors: numbers that are out of range."""
+        for name, value, least in (("batch_size", self.batch_size, 1), ("num_workers", self.num_workers, 0)):
+            if value is not None and value < least:
+                raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
+        check_ious(self.iou)
+
+
+@dataclass(frozen=True)
+class PreparedEvaluation:
+    """A model, and the data that it is going to be evaluated on."""
+
+    checkpoint: Path
+    detector: Detector
+    data: Split
+    match: CategoryMatch
+    output: Path
+    batch_size: int
+    options: EvaluationOptions
+
+    @property
+    def loader(self) -> DataLoader[Batch]:
+        resize = self.detector.description.resize
+        return make_loader(self.data, self.detector.transform, resize, self.batch_size, self.num_workers)
+
+    @property
+    def num_workers(self) -> int:
+        return default_workers() if self.options.num_workers is None else self.options.num_workers
+
+
+@dataclass
+class Throughput:
+    """Time of model and postprocessing, without reading images; the first of several batches is a warm-up."""
+
+    images: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def images_per_second(self) -> float | None:
+        start = min(1, len(self.seconds) - 1)
+        return sum(self.images[start:]) / sum(self.seconds[start:]) if self.seconds else None
+
+
 def evaluate_checkpoint(
     checkpoint: Path,
     root: Path | None = None,
@@ -84,47 +147,59 @@ def evaluate_checkpoint(
 ) -> CocoEvaluation:
     """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; the numbers are logged, too.
 
-    Of data without annotations only detections.json is written.
+    Of data without annotations only detections.json is written. Numbers depend on precision in the last digits: here it
+    is float32, in the evaluations during training that of the run.
 
     Args:
-        root: folder of the dataset; by default the one that the checkpoint was trained on.
-        batch_size: by default that of training, as padding, and with it the last digits, depend on it. They also
-            depend on precision: here it is float32, in the evaluations during training that of the run.
-        output: by default the folder `evaluation` of the checkpoint's run, or beside the checkpoint if it has none.
-        attention: also measure the attention of matched queries, and write attention.json and attention.png.
+        checkpoint: of detr_lite, or a source of transformers, which has no dataset of its own.
+        output: by default the folder `evaluation` in that of `results_home`.
         logged: what training has logged for this checkpoint; a line says why the number is another here, if it is.
-        nms: IoU above which of two detections of a class the lower-scoring is removed.
-        iou: thresholds of IoU at which AP is computed beside COCO's metrics.
+        root, split, batch_size, num_workers, attention, engine, nms, iou: as in `EvaluationOptions`.
     """
-    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if value is not None and value < least:
-            raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
-    check_ious(iou)
-    home = run_of(checkpoint) if output is None else output
+    options = EvaluationOptions(root, split, batch_size, num_workers, attention, engine, nms, iou)
+    return run_evaluation(prepare_evaluation(checkpoint, options, output), logged)[0]
+
+
+def prepare_evaluation(checkpoint: Path, options: EvaluationOptions, output: Path | None = None) -> PreparedEvaluation:
+    """Load a model and read the data; nothing is written.
+
+    Errors: wrong options, those of `load_any_model` and `match_categories`, and data that cannot be read.
+    """
+    options.check()
+    home = results_home(checkpoint) if output is None else output
     output = output or home / "evaluation"
     refuse_links_out(home, [output / name for name in (*EVALUATION_FILES, *ATTENTION_FILES)])
-    detector = Detector.from_checkpoint(checkpoint, nms=nms)
-    description = detector.description
-    settings = description.config.data
-    data = read_split(root or data_root(settings.root), split, build_reading(settings))
-    new_labels = labels_by_name(detector.categories, data)
-    batch_size = require("data.batch_size", description.config.data.batch_size) if batch_size is None else batch_size
-    num_workers = default_workers() if num_workers is None else num_workers
-    loader = make_loader(data, detector.transform, description.resize, batch_size, num_workers)
+    is_foreign = is_source(checkpoint)
+    if is_foreign and options.root is None:
+        raise DetrLiteError(f"{checkpoint} has no dataset of its own; give --data.root")
+    detector = Detector.from_checkpoint(checkpoint, nms=options.nms)
+    if options.attention:
+        require_attention(detector.model)
+    settings = detector.description.config.data
+    data = read_split(options.root or data_root(settings.root), options.split, build_reading(settings))
+    match = match_categories(detector.categories, data, allow_unknown=is_foreign)
+    batch_size = options.batch_size or require("data.batch_size", settings.batch_size)
+    return PreparedEvaluation(checkpoint, detector, data, match, output, batch_size, options)
+
+
+def run_evaluation(prepared: PreparedEvaluation, logged: LoggedAP | None = None) -> tuple[CocoEvaluation, Throughput]:
+    """Detect in all images, compute the metrics, and write and log the results."""
+    detector, data, output, options = prepared.detector, prepared.data, prepared.output, prepared.options
+    throughput = Throughput()
     postprocess = detector.postprocess.covering(most_objects(data.ground_truth))
-    found = detect(detector.model, postprocess, loader, detector.device)
-    detections = relabel_detections(pack_detections(found), new_labels)
+    found = detect(detector.model, postprocess, prepared.loader, detector.device, throughput)
+    detections = relabel_detections(pack_detections(found), prepared.match.new_labels)
     check_finite(detections)
-    logger.info("\n%s on %s\n", printable(checkpoint), data.describe())
+    logger.info("\n%s on %s\n", printable(prepared.checkpoint), data.describe())
     if logged is None:  # else the run has said it before training
-        for line in data.report.lines():
+        for line in (*data.report.lines(), *prepared.match.lines):
             logger.info("%s", line)
     write_detections(output / "detections.json", detections, data.image_ids, data.categories)
-    if engine == "pycocotools":  # which shows no progress
+    if options.engine == "pycocotools":  # which shows no progress
         logger.info("computing the metrics with pycocotools, which may take minutes")
-    evaluation = evaluate_detections(data.ground_truth, detections, data.categories, engine, ious=iou)
+    evaluation = evaluate_detections(data.ground_truth, detections, data.categories, options.engine, ious=options.iou)
     if len(data.ground_truth.labels):
-        _report(evaluation, data, detections, output, nms)
+        _report(evaluation, data, detections, output, options.nms)
         difference = None if logged is None else logged.explain_difference(evaluation.metrics["AP"], detector.device)
         if difference is not None:
             logger.info("%s", difference)
@@ -135,41 +210,32 @@ def evaluate_checkpoint(
         logger.info(
             f"{data.report.source} has no annotations, so there is nothing to compare the detections with: no metrics"
         )
-    if attention:
-        metrics = _measure_attention(detector, data, num_workers)
+    if options.attention:
+        metrics = _measure_attention(prepared)
         report_attention(metrics, _explain_collapse(detector, data, metrics, found, evaluation), output)
     logger.info("results written to %s", printable(output))
-    return evaluation
-
-
-def labels_by_name(categories: Sequence[Category], data: Split) -> Int64[np.ndarray, " class"]:
-    """The dataset's label for each of the model's, by category name; -1 where the dataset does not list it.
-
-    Errors: an object of a category that the model was not trained for.
-    """
-    known = {category.name for category in categories}
-    used = np.unique(data.ground_truth.labels[~data.ground_truth.is_crowd]).tolist()
-    unknown = [data.categories[label].name for label in used if data.categories[label].name not in known]
-    if unknown:
-        raise DetrLiteError(
-            f"{data.report.source}: has objects of {shorten_list(unknown)}, for which the model was not trained; it "
-            f"knows {shorten_list([category.name for category in categories])}"
-        )
-    label_of = {category.name: label for label, category in enumerate(data.categories)}
-    return np.array([label_of.get(category.name, -1) for category in categories], dtype=np.int64)
+    return evaluation, throughput
 
 
 @torch.inference_mode()
 def detect(
-    model: nn.Module, postprocess: Postprocess, loader: DataLoader[Batch], device: torch.device
+    model: nn.Module,
+    postprocess: Postprocess,
+    loader: DataLoader[Batch],
+    device: torch.device,
+    throughput: Throughput | None = None,
 ) -> dict[int, Detections]:
     """Detections in every image, by image index."""
     model.eval()
     detections: dict[int, Detections] = {}
     for batch in tqdm(loader, desc="evaluating", unit="batch", leave=False, disable=None):
+        start = time.perf_counter()
         output = model(batch.to(device))
-        sizes = [target.original_size for target in batch.targets]
-        detections.update(zip((target.image_id for target in batch.targets), postprocess(output, sizes), strict=True))
+        results = postprocess(output, [target.original_size for target in batch.targets])
+        if throughput is not None:  # detections are on the CPU, so that the device has finished
+            throughput.images.append(len(results))
+            throughput.seconds.append(time.perf_counter() - start)
+        detections.update(zip((target.image_id for target in batch.targets), results, strict=True))
     return detections
 
 
@@ -191,15 +257,15 @@ def _report(
         logger.warning("%s", reason)
 
 
-def _measure_attention(detector: Detector, data: Split, num_workers: int) -> AttentionMetrics:
-    description = detector.description
+def _measure_attention(prepared: PreparedEvaluation) -> AttentionMetrics:
+    detector, description = prepared.detector, prepared.detector.description
     # One image at a time: it has no padding, and the attention weights of several large ones may not fit in memory.
     loader = make_loader(
-        data.with_categories(detector.categories),
+        in_model_categories(prepared.data, detector.categories, prepared.match),
         detector.transform,
         description.resize,
         batch_size=1,
-        num_workers=num_workers,
+        num_workers=prepared.num_workers,
     )
     cost = build_criterion(description.config, len(detector.categories), description.architecture).cost
     return measure_attention(detector.model, cost, loader, detector.device)

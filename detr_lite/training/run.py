@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from detr_lite.build import build_reading
-from detr_lite.config import Config, Invocation, ModelConfig, config_to_dict, data_root, write_config
+from detr_lite.config import Config, Invocation, config_to_dict, data_root, write_config
 from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.reading import read_split, write_report
 from detr_lite.data.records import Split
@@ -41,7 +41,7 @@ from detr_lite.training.state.resume import (
 from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, run_of, take_folder
 from detr_lite.training.trainer import Task, build_callbacks, build_trainer, count_processes, silence_lightning
 from detr_lite.weights.checkpoint import Description
-from detr_lite.weights.init import new_description
+from detr_lite.weights.init import model_title, new_description
 
 logger = logging.getLogger(__name__)
 
@@ -267,21 +267,13 @@ def _refuse_complete(resumed: ResumePoint, resolved: Resolved) -> None:
     )
 
 
-def _name(model: ModelConfig) -> str:
-    if model.source is not None:
-        return printable(model.source)
-    weights = f"weights of {printable(model.pretrained)}" if isinstance(model.pretrained, str) else "pretrained weights"
-    weights = "given weights" if model.init_from else weights if model.pretrained else "random weights"
-    return f"{model.name} on {model.backbone} ({weights})"
-
-
 def _log_start(resolved: Resolved, described: Described, assembled: Assembled) -> None:
     config, task = resolved.config, assembled.task
     parameters = list(task.module.parameters())
     millions = sum(parameter.numel() for parameter in parameters) / 1e6
     frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad) / 1e6
     logger.info(
-        f"training {_name(config.model)}: {millions:.1f} M parameters"
+        f"training {model_title(config.model)}: {millions:.1f} M parameters"
         f"{f' ({frozen:.2g} M of them frozen)' if frozen else ''}, precision {assembled.trainer.precision}"
     )
     for note in task.notes:

@@ -12,8 +12,9 @@ from detr_lite.families.network import FamilyDetr
 from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
+from detr_lite.weights.any_model import load_any_model
 from detr_lite.weights.arch_info import RESNETS
-from detr_lite.weights.checkpoint import KEY, Description, load_model
+from detr_lite.weights.checkpoint import KEY, Description
 from detr_lite.weights.files import refuse_existing
 from detr_lite.weights.key_mapping import State
 from detr_lite.weights.official import OfficialKeyMapping
@@ -42,7 +43,7 @@ def export_checkpoint(checkpoint: Path, output: Path, format: Format = "safetens
     }[format]
     for file in files:
         refuse_existing(file, overwrite)
-    model, description = load_model(checkpoint)
+    model, description = load_any_model(checkpoint)
     if format == "safetensors":
         write_safetensors(output, model, description)
     elif format == "transformers":

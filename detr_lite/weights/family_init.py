@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from detr_lite.config import Config
+from detr_lite.data.name_matching import match_names
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.families.network import FamilyDetr, build_network
 from detr_lite.structures import Category, DetrLiteError
@@ -61,7 +62,8 @@ def initial_family_model(description: Description) -> tuple[FamilyDetr, list[str
         raise DetrLiteError("--model.init_from does not go with --model.name transformers; name it as --model.source")
     source, of_source = load_source(source_name(config.source))
     model = FamilyDetr(build_network(description.architecture, len(description.categories)))
-    rows = _same_names(description.categories, of_source.categories)
+    names, of_source_names = ([each.name for each in own] for own in (description.categories, of_source.categories))
+    rows = match_names(of_source_names, names)
     state, anew = model.state_dict(), []
     for name, value in source.state_dict().items():
         is_class_layer = any(layer in name for layer in CLASS_LAYERS)
@@ -73,13 +75,6 @@ def initial_family_model(description: Description) -> tuple[FamilyDetr, list[str
     anew = [name for name in anew if not any(layer in name for layer in CLASS_LAYERS)]
     model.load_state_dict(state)
     return model, _notes(config.source, description, rows, anew)
-
-
-def _same_names(categories: Sequence[Category], of_source: Sequence[Category]) -> dict[int, int]:
-    """Label -> label of the source with that name, regardless of case."""
-    label_of = {category.name.casefold(): label for label, category in enumerate(of_source)}
-    found = {label: label_of.get(category.name.casefold()) for label, category in enumerate(categories)}
-    return {label: other for label, other in found.items() if other is not None}
 
 
 def _with_rows(own: Tensor, other: Tensor, rows: dict[int, int], classes: int) -> Tensor:
@@ -94,7 +89,7 @@ def _with_rows(own: Tensor, other: Tensor, rows: dict[int, int], classes: int) -
 
 def _notes(source: str, description: Description, rows: dict[int, int], anew: Sequence[str]) -> list[str]:
     names = [category.name for category in description.categories]
-    kept = [names[label] for label in rows]
+    kept = [names[label] for label in sorted(rows)]
     others = [name for label, name in enumerate(names) if label not in rows]
     notes = [f"from {printable(source)}"]
     if kept:

@@ -34,6 +34,15 @@ def new_description(config: Config, categories: tuple[Category, ...]) -> Descrip
     return Description(config, categories, build_resize(config.data), mean, std)
 
 
+def model_title(model: ModelConfig) -> str:
+    """What a new run trains: the model, its backbone, and where the first weights come from."""
+    if model.source is not None:
+        return printable(model.source)
+    weights = f"weights of {printable(model.pretrained)}" if isinstance(model.pretrained, str) else "pretrained weights"
+    weights = "given weights" if model.init_from else weights if model.pretrained else "random weights"
+    return f"{model.name} on {model.backbone} ({weights})"
+
+
 def initial_model(description: Description) -> tuple[Detr | FamilyDetr, list[str]]:
     """The model of a new run, and notes on what was loaded from `model.init_from`.
 

@@ -1,12 +1,13 @@
 """Transfer of weights between models that differ: tensors that fit are copied, and every tensor is accounted for."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from detr_lite.data.name_matching import match_names, other_names
 from detr_lite.text import shorten_list
 
 CLASS_ROWS = re.compile(
@@ -48,6 +49,8 @@ class TransferResult:
     """Tensors of the source that the target does not have; without the backbone's if it is another network."""
     copied_classes: tuple[str, ...]
     """Names, in the target, of the classes whose rows were copied."""
+    other_names: tuple[str, ...]
+    """Those of them whose names in the source are not equal, such as "sofa as couch"."""
     num_classes: int
     has_background: bool
     """Whether the row of the background was copied."""
@@ -66,6 +69,8 @@ class TransferResult:
         lines = [f"{len(self.copied)} tensors copied"]
         if self.by_class:
             lines.append(f"class rows: {self._classes()}; in {summarize(self.by_class, self.state)}")
+            if self.other_names:
+                lines.append(f"class rows matched by other names: {shorten_list(self.other_names, limit=8)}")
         if self.by_query:
             lines.append(f"queries: {self._queries()}")
         if self.initialized:
@@ -132,27 +137,13 @@ def transfer(source: ModelWeights, target: ModelWeights) -> TransferResult:
         initialized=tuple(initialized),
         unused=tuple(unused),
         copied_classes=tuple(target.class_names[row] for row in sorted(rows)) if by_class else (),
+        other_names=tuple(other_names(source.class_names, target.class_names, rows)) if by_class else (),
         num_classes=len(target.class_names),
         has_background=any(_extra_rows(state[name], target) for name in by_class),
         num_source_queries=len(source.state[queries]) if queries else 0,
         num_queries=len(target.state[queries]) if queries else 0,
         source_names=tuple(source.state),
     )
-
-
-def match_names(source: Sequence[str], target: Sequence[str]) -> dict[int, int]:
-    """Row of the target -> row of the source with the same name; the rest is matched ignoring case."""
-    rows: dict[int, int] = {}
-    normalizations: tuple[Callable[[str], str], ...] = (str, str.casefold)
-    for normalize in normalizations:
-        free: dict[str, int] = {}
-        for row, name in enumerate(source):
-            if row not in rows.values():
-                free.setdefault(normalize(name), row)
-        for row, name in enumerate(target):
-            if row not in rows and normalize(name) in free:
-                rows[row] = free.pop(normalize(name))
-    return rows
 
 
 def architecture_of(backbone: str) -> str:

@@ -23,7 +23,7 @@ from detr_lite.config import Config
 from detr_lite.data.reading import read_split
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.model.detr import Detr
-from detr_lite.structures import Category, Detections, DetrLiteError, DetrOutput
+from detr_lite.structures import Detections, DetrOutput
 from detr_lite.training import evaluate
 from detr_lite.training.state.run_folder import run_of
 from detr_lite.weights.checkpoint import Description, write_checkpoint
@@ -136,7 +136,7 @@ def test_noisy_detections_get_the_metrics_of_pycocotools(
     """To the last digit, with values that are neither 0 nor 1."""
     random = torch.Generator().manual_seed(1)
 
-    def detect(model: Any, postprocess: Any, loader: Any, device: Any) -> dict[int, Detections]:
+    def detect(*_: Any) -> dict[int, Detections]:
         found = {}
         for image in read_split(tiny_data, "train").images:
             boxes_xyxy = torch.tensor(image.boxes_xyxy).repeat(2, 1)
@@ -324,9 +324,9 @@ def test_more_than_100_objects_in_an_image_may_all_be_found(
     limits = []
     detect = evaluate.detect
 
-    def remember(model: Any, postprocess: Any, loader: Any, device: Any) -> dict[int, Detections]:
+    def remember(model: Any, postprocess: Any, *others: Any) -> dict[int, Detections]:
         limits.append(postprocess.max_detections)
-        return detect(model, postprocess, loader, device)
+        return detect(model, postprocess, *others)
 
     monkeypatch.setattr(evaluate, "detect", remember)
     root = edit_annotations("val", fill)
@@ -344,20 +344,6 @@ def test_wrong_numbers_are_refused_by_the_name_of_the_option(
 ) -> None:
     message = refusal("evaluate", "--checkpoint", checkpoint, option, value)
     assert message == f"{option} is {value}; it must be at least {least}"
-
-
-def test_labels_are_joined_by_name(tiny_data: Path) -> None:
-    data = read_split(tiny_data, "val")
-    names = ("green thing", "purple thing", "red thing", "blue thing")
-    categories = [Category(index, name) for index, name in enumerate(names)]
-    labels = evaluate.labels_by_name(categories, data).tolist()
-    assert [label if label < 0 else data.categories[label].id for label in labels] == [90, -1, 7, 3]
-    with pytest.raises(
-        DetrLiteError,
-        match=r"instances_val\.json: has objects of green thing, for which the model was not trained; it knows purple "
-        "thing, red thing, blue thing",
-    ):
-        evaluate.labels_by_name(categories[1:], data)
 
 
 def test_the_run_folder_of_a_checkpoint(tmp_path: Path) -> None:

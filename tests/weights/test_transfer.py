@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
-from detr_lite.weights.transfer import COUNTER, ModelWeights, TransferResult, match_names, summarize, transfer
+from detr_lite.weights.transfer import COUNTER, ModelWeights, TransferResult, summarize, transfer
 
 SMALL = ModelConfig(
     backbone="resnet10t",
@@ -216,22 +216,6 @@ def test_the_inputs_are_not_changed() -> None:
     for key in result.by_class + result.by_query:
         result.state[key].zero_()
     assert all(torch.equal(before[key], tensor) for key, tensor in (old.state | new.state).items())
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "rows"),
-    [
-        ([], ["a"], {}),
-        (["a"], [], {}),
-        (["a", "b"], ["b", "a"], {0: 1, 1: 0}),
-        (["Cat", "cat"], ["cat", "CAT"], {0: 1, 1: 0}),  # exact names first
-        (["cat"], ["Cat", "cat"], {1: 0}),  # a row is used once
-        (["cat", "cat"], ["cat", "cat"], {0: 0, 1: 1}),
-        (["STRASSE"], ["straße"], {0: 0}),
-    ],
-)
-def test_match_names(old: list[str], new: list[str], rows: dict[int, int]) -> None:
-    assert match_names(old, new) == rows
 
 
 def test_complete_modules_are_summarized() -> None:
