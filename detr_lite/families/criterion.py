@@ -10,6 +10,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from detr_lite.families.network import FamilyOutput, LossCall
+from detr_lite.families.precision import to_float32
 from detr_lite.families.registry import Family
 from detr_lite.loss.criterion import Losses
 from detr_lite.loss.matcher import MatchingCost
@@ -89,7 +90,7 @@ def _share_of_objects(objects: int, like: Tensor) -> Tensor | float:
 
 def _to_float32(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.float() if value.is_floating_point() else value
+        return to_float32(value)
     if isinstance(value, list | tuple):
         return type(value)(_to_float32(item) for item in value)
     if type(value) is dict:

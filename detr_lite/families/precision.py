@@ -32,6 +32,11 @@ def compute_heads_in_float32(network: Network) -> None:
                     head.register_forward_hook(hook.leave, always_call=True)
 
 
+def to_float32(value: Tensor) -> Tensor:
+    """The same if it is not of half precision."""
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+
 class _Float32:
     """Enters a region without autocast before a module computes, and leaves it afterwards."""
 
@@ -43,7 +48,7 @@ class _Float32:
         region: AbstractContextManager[Any] = torch.autocast(device.type, enabled=False)
         region.__enter__()
         self._regions.append(region)
-        return tuple(value.float() if isinstance(value, Tensor) else value for value in arguments)
+        return tuple(to_float32(value) if isinstance(value, Tensor) else value for value in arguments)
 
     def leave(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         self._regions.pop().__exit__(None, None, None)
