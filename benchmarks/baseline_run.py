@@ -10,28 +10,23 @@ import functools
 import json
 import logging
 import sys
-from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-import torch
-from torch import Tensor, nn
 
-from benchmarks.baseline_model import BaselineModel, baseline_criterion
-from benchmarks.baselines import Baseline, BaselineSizes, find_baseline
-from detr_lite.build import build_postprocess, require
+from benchmarks.baselines import Baseline, BaselineSizes, build_network, find_baseline
+from detr_lite.build import build_criterion, build_postprocess, require
 from detr_lite.cli.command import run_command
-from detr_lite.config import Config, Invocation, OptimConfig, read_config, write_config
+from detr_lite.config import Config, Invocation, read_config, write_config
+from detr_lite.families.network import FamilyDetr
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.auto import choose_precision
 from detr_lite.training.datamodule import allow_open_files
 from detr_lite.training.detection import make_data, read_data
 from detr_lite.training.ema import MovingAverage
 from detr_lite.training.module import DetectionModule
-from detr_lite.training.optim import make_optimizer, parameter_groups
 from detr_lite.training.schedule import TrainingProgress
-from detr_lite.training.trainer import progress_callbacks, silence_lightning, trainer_settings
+from detr_lite.training.trainer import progress_callbacks, run_optimizer, silence_lightning, trainer_settings
 
 MODEL_FILE = "model.json"
 
@@ -52,7 +47,7 @@ def train_baseline(baseline: Baseline, invocation: Invocation, folder: Path) -> 
     config, train, val = read_data(invocation.config)
     L.seed_everything(config.seed, workers=True, verbose=False)
     names = [category.name for category in train.categories]
-    model = BaselineModel(baseline, baseline_sizes(config, len(names)))
+    model = FamilyDetr(build_network(baseline, baseline_sizes(config, len(names))))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     print(f"{baseline.title} on {config.model.backbone}, {parameters / 1e6:.1f} M parameters, {precision}")
@@ -62,10 +57,10 @@ def train_baseline(baseline: Baseline, invocation: Invocation, folder: Path) -> 
 
     module = DetectionModule(
         model=model,
-        criterion=baseline_criterion,
+        criterion=build_criterion(config, len(names), model.network.config.to_dict()),
         postprocess=build_postprocess(config.model, names, baseline.activation),
         val=val,
-        make_optimizer=functools.partial(_optimizer, config=config.optim, fused=precision != "16-mixed"),
+        make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
         max_grad_norm=config.optim.max_grad_norm,
     )
     _trainer(config, precision, folder).fit(module, make_data(config, train, val))
@@ -96,30 +91,6 @@ def _trainer(config: Config, precision: str, folder: Path) -> L.Trainer:
         callbacks.append(MovingAverage(optim.ema_decay, optim.ema_tau))
     settings = trainer_settings(config, precision, folder)
     return L.Trainer(**settings, devices=1, logger=False, enable_checkpointing=False, callbacks=callbacks)
-
-
-def _optimizer(model: nn.Module, config: OptimConfig, fused: bool) -> torch.optim.Optimizer:
-    assert isinstance(model, BaselineModel)
-    name, lr = config.optimizer or "adamw", require("optim.lr", config.lr)
-    groups = parameter_groups(model, lr, 1.0, config.weight_decay, config.decay_all, name)
-    if name == "muon":
-        groups = exclude_class_layers(groups, model.class_weights)
-    return make_optimizer(groups, fused, name)
-
-
-def exclude_class_layers(groups: list[dict[str, Any]], class_weights: Collection[Tensor]) -> list[dict[str, Any]]:
-    """Leave the classification layers to AdamW: Muon is for matrices between hidden layers."""
-    class_ids = {id(weight) for weight in class_weights}
-    divided = []
-    for group in groups:
-        others = [parameter for parameter in group["params"] if id(parameter) not in class_ids]
-        classifiers = [parameter for parameter in group["params"] if id(parameter) in class_ids]
-        if others:
-            divided.append({**group, "params": others})
-        if classifiers:
-            name = f"{group['name']} of classes"
-            divided.append({**group, "params": classifiers, "name": name, "use_muon": False})
-    return divided
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ D-FINE (2410.13842), the last two in their smallest published proportions. All h
 layer, as published.
 """
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,11 +15,9 @@ from torch import nn
 
 from benchmarks.baseline_init import PRIOR, init_as_published
 from detr_lite.evaluation.postprocess import Activation
+from detr_lite.families.registry import Network, require_transformers
 from detr_lite.model.backbone import Backbone
 from detr_lite.structures import DetrLiteError
-
-# transformers is not typed.
-Network = Any
 
 PYRAMID = (8, 16, 32)
 """Strides of the multi-scale models."""
@@ -52,8 +49,6 @@ class Baseline:
     """The classes are `<family>Config` and `<family>ForObjectDetection`."""
     levels: Literal["one", "pyramid"]
     activation: Activation = "sigmoid"
-    boxes_include_padding: bool = False
-    """Its boxes are relative to the padded image, whose sides must be multiples of the coarsest stride."""
     tune_lr: bool = False
     """Run it with several learning rates and show the best, so that the strongest baselines are compared fairly."""
     extra_settings: Callable[[BaselineSizes], Mapping[str, Any]] = field(default=lambda sizes: {})
@@ -75,14 +70,11 @@ def _hybrid_encoder(sizes: BaselineSizes) -> dict[str, Any]:
 
 
 BASELINES = {
-    "rtdetr_v2": Baseline(
-        "RT-DETRv2", "RTDetrV2", "pyramid", boxes_include_padding=True, tune_lr=True, extra_settings=_hybrid_encoder
-    ),
+    "rtdetr_v2": Baseline("RT-DETRv2", "RTDetrV2", "pyramid", tune_lr=True, extra_settings=_hybrid_encoder),
     "d_fine": Baseline(
         "D-FINE",
         "DFine",
         "pyramid",
-        boxes_include_padding=True,
         tune_lr=True,
         extra_settings=lambda sizes: {**_hybrid_encoder(sizes), "depth_mult": 0.34},
     ),
@@ -123,14 +115,6 @@ def find_baseline(name: str) -> Baseline:
     return BASELINES[name]
 
 
-def require_transformers() -> None:
-    """Errors: transformers is not installed."""
-    if importlib.util.find_spec("transformers") is None:
-        raise DetrLiteError(
-            "transformers is not installed, and the comparison needs it; install it with: pip install transformers"
-        )
-
-
 def build_network(baseline: Baseline, sizes: BaselineSizes) -> Network:
     """The detector of transformers on detr_lite's backbone, initialized as published.
 
@@ -167,9 +151,10 @@ def build_network(baseline: Baseline, sizes: BaselineSizes) -> Network:
         "activation_dropout": sizes.dropout,
         "auxiliary_loss": True,
     }
-    if baseline.boxes_include_padding:
+    settings |= baseline.extra_settings(sizes)
+    if "feat_strides" in settings:  # RT-DETR's hybrid encoder
         settings["encoder_in_channels"] = list(backbone.channels)
-    config = getattr(transformers, f"{baseline.family}Config")(**settings, **baseline.extra_settings(sizes))
+    config = getattr(transformers, f"{baseline.family}Config")(**settings)
     network = getattr(transformers, f"{baseline.family}ForObjectDetection")(config)
     init_as_published(network)
     network.model.backbone.model = BaselineBackbone(backbone)

@@ -22,7 +22,7 @@ def main() -> None:
     adders = (
         *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
         *(_add_reading, _add_images, _add_formats, _add_evaluation, _add_imagenet_weights),
-        *(_add_backbones, _add_memory),
+        *(_add_backbones, _add_memory, _add_families),
     )
     for add in adders:
         add(subcommands)
@@ -30,9 +30,13 @@ def main() -> None:
     arguments.run(arguments)
 
 
+def _subcommand(subcommands: "Subcommands[CommandParser]", name: str, summary: str) -> CommandParser:
+    description = getattr(descriptions, name.upper())
+    return subcommands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+
+
 def _add_parity(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "differences between detr and transformers' DETR"
-    parity = subcommands.add_parser("parity", help=summary, description=descriptions.PARITY, allow_abbrev=False)
+    parity = _subcommand(subcommands, "parity", "differences between detr and transformers' DETR")
     parity.add_argument("--seeds", type=int, default=5, help="sets of weights and batches per backbone (default: 5)")
     bodies = "timm's ResNets, comma-separated; -dc5 dilates the last stage (default: resnet18,resnet50)"
     parity.add_argument("--bodies", default="resnet18,resnet50", help=bodies)
@@ -45,8 +49,7 @@ def _add_parity(subcommands: "Subcommands[CommandParser]") -> None:
 
 
 def _add_converge(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "AP over training time, beside detectors of transformers"
-    converge = subcommands.add_parser("converge", help=summary, description=descriptions.CONVERGE, allow_abbrev=False)
+    converge = _subcommand(subcommands, "converge", "AP over training time, beside detectors of transformers")
     against = f"baselines, comma-separated (default: {BASELINE_NAMES})"
     converge.add_argument("--against", default=BASELINE_NAMES, help=against)
     _add_config_and_length(converge, output="runs/converge", minutes=10.0)
@@ -60,8 +63,7 @@ def _add_converge(subcommands: "Subcommands[CommandParser]") -> None:
 
 
 def _add_ablate(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "contribution of each part of the default settings"
-    ablate = subcommands.add_parser("ablate", help=summary, description=descriptions.ABLATE, allow_abbrev=False)
+    ablate = _subcommand(subcommands, "ablate", "contribution of each part of the default settings")
     ablate.add_argument("--rows", help="names of changes, comma-separated (default: all)")
     _add_config_and_length(ablate, output="runs/ablate", minutes=None)
     epochs = "instead of --minutes, for a machine that does other work at the same time"
@@ -70,8 +72,7 @@ def _add_ablate(subcommands: "Subcommands[CommandParser]") -> None:
 
 
 def _add_grid(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "AP of the default settings on datasets of many sizes"
-    grid = subcommands.add_parser("grid", help=summary, description=descriptions.GRID, allow_abbrev=False)
+    grid = _subcommand(subcommands, "grid", "AP of the default settings on datasets of many sizes")
     grid.add_argument("--config", default="finetune_small.yaml", help="settings (default: finetune_small.yaml)")
     grid.add_argument("--rows", help="names of datasets, comma-separated (default: all)")
     steps = "of each run, rounded up to whole epochs (default: 500)"
@@ -81,8 +82,7 @@ def _add_grid(subcommands: "Subcommands[CommandParser]") -> None:
 
 
 def _add_step(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "time of each part of a training step"
-    step = subcommands.add_parser("step", help=summary, description=descriptions.STEP, allow_abbrev=False)
+    step = _subcommand(subcommands, "step", "time of each part of a training step")
     step.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
     step.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
     step.add_argument("--steps", type=int, default=20, help="number of timed steps (default: 20)")
@@ -90,32 +90,25 @@ def _add_step(subcommands: "Subcommands[CommandParser]") -> None:
 
 
 def _add_attention(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "time of attention on the CPU: torch's and detr_lite's"
-    attention = subcommands.add_parser(
-        "attention", help=summary, description=descriptions.ATTENTION, allow_abbrev=False
-    )
+    attention = _subcommand(subcommands, "attention", "time of attention on the CPU: torch's and detr_lite's")
     attention.set_defaults(run=_run_attention)
 
 
 def _add_backbones(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "time of backbones on the CPU, as in the original and as in detr_lite"
-    backbones = subcommands.add_parser(
-        "backbones", help=summary, description=descriptions.BACKBONES, allow_abbrev=False
-    )
+    backbones = _subcommand(subcommands, "backbones", summary)
     backbones.set_defaults(run=_run_backbones)
 
 
 def _add_reading(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "time and memory of opening a dataset of COCO's size"
-    reading = subcommands.add_parser("reading", help=summary, description=descriptions.READING, allow_abbrev=False)
+    reading = _subcommand(subcommands, "reading", "time and memory of opening a dataset of COCO's size")
     reading.add_argument("--images", type=int, default=118_000, help="(default: 118000, as in COCO's training split)")
     reading.add_argument("--annotations", type=int, default=860_000, help="(default: 860000)")
     reading.set_defaults(run=_run_reading)
 
 
 def _add_formats(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "train, evaluate and doctor on one dataset in every format"
-    formats = subcommands.add_parser("formats", help=summary, description=descriptions.FORMATS, allow_abbrev=False)
+    formats = _subcommand(subcommands, "formats", "train, evaluate and doctor on one dataset in every format")
     kept = "keep datasets, runs and the doctor's pages here (default: they are removed)"
     formats.add_argument("--output", type=Path, metavar="FOLDER", help=kept)
     formats.set_defaults(run=_run_formats)
@@ -123,26 +116,21 @@ def _add_formats(subcommands: "Subcommands[CommandParser]") -> None:
 
 def _add_evaluation(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "time of COCO's metrics with hotcoco, faster-coco-eval and pycocotools"
-    evaluation = subcommands.add_parser(
-        "evaluation", help=summary, description=descriptions.EVALUATION, allow_abbrev=False
-    )
+    evaluation = _subcommand(subcommands, "evaluation", summary)
     images = "numbers of images (default: 1000 5000 20000)"
     evaluation.add_argument("--images", type=int, nargs="+", default=[1000, 5000, 20000], metavar="N", help=images)
     evaluation.set_defaults(run=_run_evaluation)
 
 
 def _add_images(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "time of the check of images before training"
-    images = subcommands.add_parser("images", help=summary, description=descriptions.IMAGES, allow_abbrev=False)
+    images = _subcommand(subcommands, "images", "time of the check of images before training")
     images.add_argument("--images", type=int, default=5000, help="number of photographs (default: 5000)")
     images.set_defaults(run=_run_images)
 
 
 def _add_imagenet_weights(subcommands: "Subcommands[CommandParser]") -> None:
     summary = "pretrained weights of a backbone as a file, without timm's hub"
-    weights = subcommands.add_parser(
-        "imagenet_weights", help=summary, description=descriptions.IMAGENET_WEIGHTS, allow_abbrev=False
-    )
+    weights = _subcommand(subcommands, "imagenet_weights", summary)
     default = Path("datasets/weights/tf_efficientnet_lite0.safetensors")
     weights.add_argument("--output", type=Path, default=default, metavar="FILE", help=f"(default: {default})")
     weights.add_argument("--overwrite", action="store_true", help="replace the file")
@@ -150,9 +138,7 @@ def _add_imagenet_weights(subcommands: "Subcommands[CommandParser]") -> None:
 
 
 def _add_memory(subcommands: "Subcommands[CommandParser]") -> None:
-    memory = subcommands.add_parser(
-        "memory", help="peak memory of a step", description=descriptions.MEMORY, allow_abbrev=False
-    )
+    memory = _subcommand(subcommands, "memory", "peak memory of a step")
     memory.add_argument("--config", default="coco_lite_r50.yaml", help="settings (default: coco_lite_r50.yaml)")
     memory.add_argument("--size", type=int, nargs=2, default=[640, 640], metavar="N", help="(default: 640 640)")
     memory.set_defaults(run=_run_memory)
@@ -257,6 +243,17 @@ def _run_imagenet_weights(arguments: argparse.Namespace) -> None:
     from benchmarks.imagenet_weights import write_imagenet_weights
 
     write_imagenet_weights(arguments.output, arguments.overwrite)
+
+
+def _add_families(subcommands: "Subcommands[CommandParser]") -> None:
+    families = _subcommand(subcommands, "families", "what each DETR family of transformers can do here")
+    families.set_defaults(run=_run_families)
+
+
+def _run_families(arguments: argparse.Namespace) -> None:
+    from benchmarks.families import families_table
+
+    print(families_table())
 
 
 def _run_memory(arguments: argparse.Namespace) -> None:

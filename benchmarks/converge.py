@@ -9,13 +9,14 @@ from importlib.metadata import version
 from math import ceil
 from typing import Literal
 
-from benchmarks.baselines import Baseline, find_baseline, require_transformers
+from benchmarks.baselines import Baseline, find_baseline
 from benchmarks.curves import Curve, plot_curves
 from benchmarks.result import Result, mean_and_range
 from benchmarks.runs import Launcher, Run, with_seeds
 from benchmarks.study import Request, Study, markdown, steps_of_epoch, with_epochs, write_report
 from detr_lite.build import require
 from detr_lite.config import Config
+from detr_lite.families.registry import require_transformers
 from detr_lite.structures import DetrLiteError
 
 EVALUATIONS = 10

@@ -53,3 +53,6 @@ bfloat16: as the original computes them, and as detr_lite does. Prints a markdow
 should be otherwise idle; OMP_NUM_THREADS=1 gives the times of one core."""
 
 MEMORY = "Works out the peak memory of a training step in bfloat16, without a GPU, as a markdown table."
+
+FAMILIES = """Loads, uses, evaluates, fine-tunes, resumes, explores and exports a tiny random model of each DETR family
+of transformers, and prints a markdown table of what worked; nothing is downloaded."""

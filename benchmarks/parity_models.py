@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baselines import require_transformers
 from detr_lite.build import build_model
 from detr_lite.config import ModelConfig
+from detr_lite.families.registry import require_transformers
 from detr_lite.model.detr import Detr
 
 # transformers is not typed, and submodules are reached by attribute.

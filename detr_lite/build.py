@@ -1,6 +1,6 @@
 """Builds model, criterion and postprocessing from the settings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,9 @@ from detr_lite.data.augmentation.settings import PRESETS, Augmentation
 from detr_lite.data.reading import Reading
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.postprocess import Activation, Postprocess
+from detr_lite.families.criterion import FamilyCriterion
+from detr_lite.families.network import family_config
+from detr_lite.families.registry import family_of
 from detr_lite.loss.criterion import DetrCriterion, LiteCriterion
 from detr_lite.loss.matcher import MatchingCost
 from detr_lite.model.backbone import Backbone
@@ -93,9 +96,17 @@ def _heads(config: ModelConfig, classes: int) -> RefinementHeads | FDRHeads:
     return RefinementHeads(config.dim, classes, config.decoder_layers)
 
 
-def build_criterion(config: Config, classes: int) -> DetrCriterion | LiteCriterion:
-    """The loss of the model."""
+def build_criterion(
+    config: Config, classes: int, architecture: Mapping[str, Any] | None = None
+) -> DetrCriterion | LiteCriterion | FamilyCriterion:
+    """The loss of the model.
+
+    Args:
+        architecture: the configuration of a model of transformers, which has the weights of its loss.
+    """
     loss = config.loss
+    if architecture is not None:
+        return _family_criterion(architecture)
     if config.model.name == "detr":
         class_weight = 1.0 if loss.class_weight is None else loss.class_weight
         class_cost = 1.0 if loss.class_cost is None else loss.class_cost
@@ -113,6 +124,15 @@ def build_criterion(config: Config, classes: int) -> DetrCriterion | LiteCriteri
         one_to_many_topk=loss.one_to_many_topk,
         gamma=loss.gamma,
     )
+
+
+def _family_criterion(architecture: Mapping[str, Any]) -> FamilyCriterion:
+    family, config = family_of(architecture), family_config(architecture)
+    class_cost, l1, giou = (
+        float(getattr(config, f"matcher_{name}", None) or getattr(config, name))
+        for name in ("class_cost", "bbox_cost", "giou_cost")
+    )
+    return FamilyCriterion(family, MatchingCost(family.activation, class_cost, l1, giou), config)
 
 
 def build_postprocess(

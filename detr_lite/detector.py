@@ -108,7 +108,8 @@ class Detector:
 
         Args:
             name: on the Hugging Face hub, or a folder that `save_pretrained` has written.
-            device, nms: as in `from_checkpoint`.
+            device: as in `from_checkpoint`.
+            nms: as in `from_checkpoint`.
 
         Errors: those of `detr_lite.weights.pretrained_source.load_source`.
         """

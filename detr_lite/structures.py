@@ -134,6 +134,26 @@ class AttentionSelection:
 
 
 @dataclass(frozen=True)
+class SampledAttention:
+    """Cross-attention to a few sampled points ("deformable attention", arXiv 2010.04159, eq. 3).
+
+    Of the same decoder layers, heads and queries as `AttentionMaps.cross`, which has the same weights by token.
+    """
+
+    points: Float[Tensor, "layer batch head query point 2"]
+    """(x, y), relative to the unpadded image; points may lie outside."""
+    weights: Float[Tensor, "layer batch head query point"]
+    """They sum to 1 over all points of all levels."""
+    level: Int[Tensor, " point"]
+    """The level that each point samples; their number may differ from level to level."""
+    outside: Float[Tensor, "layer batch head query"]
+    """The share of weight that no token received: it fell outside the grid, or on padding that the model masks."""
+
+    def to(self, device: torch.device | str) -> "SampledAttention":
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
 class AttentionMaps:
     """Attention weights. Tokens are level by level, row-major within a level's grid.
 
@@ -141,7 +161,8 @@ class AttentionMaps:
     """
 
     cross: Float[Tensor, "layer batch head query token"]
-    queries: Float[Tensor, "layer batch head query other_query"]
+    queries: Float[Tensor, "layer batch self_head query other_query"]
+    """Self-attention of the decoder, which in some models has another number of heads."""
     encoder: Float[Tensor, "encoder_layer batch encoder_head encoder_token encoder_token"]
     grids: tuple[tuple[int, int], ...]
     """(height, width) of each level, in tokens."""
@@ -149,10 +170,13 @@ class AttentionMaps:
     is_padding: Bool[Tensor, "batch token"]
     spans: Float[Tensor, "batch level 2"]
     """(width, height) of each unpadded image in tokens of each level, not rounded: tokens may reach beyond it."""
+    sampled: SampledAttention | None = None
+    """The points of deformable attention, of which `cross` is made; None for models with dense attention."""
 
     def to(self, device: torch.device | str) -> "AttentionMaps":
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **tensors)  # type: ignore[arg-type]
+        movable = Tensor | SampledAttention
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, movable)}
+        return replace(self, **moved)  # type: ignore[arg-type]
 
     def unpadded_grid(self, image: int, level: int) -> tuple[int, int]:
         """(height, width) in whole tokens of the part of a level's grid that is not padding; it starts at the top left.

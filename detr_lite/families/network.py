@@ -1,7 +1,7 @@
 """A detector of transformers with the interface of detr_lite's own models."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detr_lite.families.capture import AttentionCapture
 from detr_lite.families.precision import compute_heads_in_float32
 from detr_lite.families.registry import Network, family_of, require_transformers
 from detr_lite.structures import AttentionSelection, Batch, DetrLiteError, DetrOutput
@@ -17,8 +18,9 @@ from detr_lite.structures import AttentionSelection, Batch, DetrLiteError, DetrO
 
 @dataclass(frozen=True)
 class LossCall:
-    """The arguments with which a model of transformers calls its loss function at the end of a forward pass."""
+    """The loss function of a model of transformers, and the arguments of its call at the end of a forward pass."""
 
+    function: Any
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
 
@@ -55,19 +57,32 @@ class FamilyDetr(nn.Module):
     def forward(self, batch: Batch, need_attention: bool | AttentionSelection = False) -> FamilyOutput:
         """Predictions of every decoder layer whose predictions the model computes.
 
+        Args:
+            need_attention: also return attention weights, all or a selection. Then predictions are as many as decoder
+                layers: a model that predicts with its last layer alone has those of that layer for all.
+
         In training mode the batch must have targets, and the predictions include those of denoising queries and of all
         query groups, relative to the padded image: they are for the family's own loss.
         """
         images, is_padding = _pad(batch.images, batch.is_padding, self.multiple)
         scales = _unpadded_scales(is_padding) if self.family.boxes_include_padding else None
         labels = _labels(batch, scales) if self.training else _no_labels(images)
-        with _recorded_loss_call(self.network) as calls:
+        selection = AttentionSelection() if need_attention is True else need_attention or None
+        capture = None if selection is None else AttentionCapture(self.network, selection)
+        with capture or nullcontext(), _recorded_loss_call(self.network) as calls:
             output = self.network(pixel_values=images, pixel_mask=(~is_padding).long(), labels=labels)
         (call,) = calls
         logits, boxes_cxcywh = self._of_all_layers(call, output)
         if self.training:
             return FamilyOutput(logits, boxes_cxcywh, loss_call=call)
-        return FamilyOutput(logits, boxes_cxcywh if scales is None else boxes_cxcywh / scales[:, None])
+        boxes_cxcywh = boxes_cxcywh if scales is None else boxes_cxcywh / scales[:, None]
+        if capture is None:
+            return FamilyOutput(logits, boxes_cxcywh)
+        missing = max(0, len(capture.anatomy.cross) - len(logits))
+        logits, boxes_cxcywh = (
+            torch.cat([each[:1].expand(missing, -1, -1, -1), each]) for each in (logits, boxes_cxcywh)
+        )
+        return FamilyOutput(logits, boxes_cxcywh, attention=capture.maps(is_padding))
 
     def _of_all_layers(
         self, call: LossCall, output: Any
@@ -88,14 +103,23 @@ def build_network(architecture: Mapping[str, Any], classes: int) -> Network:
 
     Errors: transformers is not installed, and a configuration that is not that of a known family or of these classes.
     """
+    config = family_config(architecture)
+    import transformers
+
+    if config.num_labels != classes:
+        raise DetrLiteError(f"the model's configuration has {config.num_labels} classes, not {classes}")
+    return getattr(transformers, f"{family_of(architecture).class_prefix}ForObjectDetection")(config)
+
+
+def family_config(architecture: Mapping[str, Any]) -> Any:
+    """The configuration object of transformers for the content of a config.json.
+
+    Errors: transformers is not installed, and a model of another kind.
+    """
     require_transformers()
     import transformers
 
-    family = family_of(architecture)
-    config = getattr(transformers, f"{family.class_prefix}Config").from_dict(dict(architecture))
-    if config.num_labels != classes:
-        raise DetrLiteError(f"the model's configuration has {config.num_labels} classes, not {classes}")
-    return getattr(transformers, f"{family.class_prefix}ForObjectDetection")(config)
+    return getattr(transformers, f"{family_of(architecture).class_prefix}Config").from_dict(dict(architecture))
 
 
 def side_multiple(config: Any) -> int:
@@ -111,9 +135,10 @@ def side_multiple(config: Any) -> int:
 @contextmanager
 def _recorded_loss_call(network: Network) -> Iterator[list[LossCall]]:
     calls: list[LossCall] = []
+    function = network.loss_function
 
     def record(*arguments: Any, **keywords: Any) -> tuple[None, dict[str, Tensor], None]:
-        calls.append(LossCall(arguments, keywords))
+        calls.append(LossCall(function, arguments, keywords))
         return None, {}, None
 
     # Restored, because models of transformers are saved and copied with their attributes.

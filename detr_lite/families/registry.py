@@ -26,6 +26,10 @@ class Family:
     are trained and used on images stretched to a square, which have no padding."""
     is_batch_first: bool = False
     """The loss function gets predictions as (batch layer query ...), not (layer batch query ...)."""
+    own_means: tuple[str, ...] = ()
+    """Terms of its loss that are not sums divided by the number of objects."""
+    reduces_objects: bool = False
+    """Its loss divides by the mean number of objects of all processes; others divide by their own process's."""
     is_deformable: bool = True
     """Queries attend to sampled points, not to all tokens."""
 
@@ -33,7 +37,11 @@ class Family:
 _HYBRID: dict[str, Any] = {"boxes_include_padding": True, "is_batch_first": True}
 
 FAMILIES: dict[str, Family] = {
-    "detr": Family("DETR", "Detr", "arXiv 2005.12872", "DetrImageProcessor", "softmax", is_deformable=False),
+    "detr": Family(
+        *("DETR", "Detr", "arXiv 2005.12872", "DetrImageProcessor", "softmax"),
+        own_means=("loss_ce",),
+        is_deformable=False,
+    ),
     "conditional_detr": Family(
         "Conditional DETR", "ConditionalDetr", "arXiv 2108.06152", "ConditionalDetrImageProcessor", is_deformable=False
     ),
@@ -41,10 +49,12 @@ FAMILIES: dict[str, Family] = {
     "deformable_detr": Family("Deformable DETR", "DeformableDetr", "arXiv 2010.04159", "DeformableDetrImageProcessor"),
     "rt_detr": Family("RT-DETR", "RTDetr", "arXiv 2304.08069", "RTDetrImageProcessor", **_HYBRID),
     "rt_detr_v2": Family("RT-DETRv2", "RTDetrV2", "arXiv 2407.17140", "RTDetrImageProcessor", **_HYBRID),
-    "d_fine": Family("D-FINE", "DFine", "arXiv 2410.13842", "RTDetrImageProcessor", **_HYBRID),
-    "deimv2": Family("DEIMv2", "Deimv2", "arXiv 2509.20787", "RTDetrImageProcessor", **_HYBRID),
-    "lw_detr": Family("LW-DETR", "LwDetr", "arXiv 2406.03459", "DeformableDetrImageProcessor"),
-    "rf_detr": Family("RF-DETR", "RfDetr", "arXiv 2511.09554", "RfDetrImageProcessor"),
+    "d_fine": Family("D-FINE", "DFine", "arXiv 2410.13842", "RTDetrImageProcessor", own_means=("loss_ddf",), **_HYBRID),
+    "deimv2": Family(
+        "DEIMv2", "Deimv2", "arXiv 2509.20787", "RTDetrImageProcessor", own_means=("loss_ddf",), **_HYBRID
+    ),
+    "lw_detr": Family("LW-DETR", "LwDetr", "arXiv 2406.03459", "DeformableDetrImageProcessor", reduces_objects=True),
+    "rf_detr": Family("RF-DETR", "RfDetr", "arXiv 2511.09554", "RfDetrImageProcessor", reduces_objects=True),
 }
 """By `model_type` in config.json, with underscores."""
 

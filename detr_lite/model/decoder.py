@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from detr_lite.attention_recorder import AttentionRecorder
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.model.attention import Attended, Attention, ConditionalCrossAttention
-from detr_lite.model.attention_recorder import AttentionRecorder
 from detr_lite.model.encoder import EncoderOutput, FeedForward
 from detr_lite.model.heads import DetrHeads, FDRHeads, HeadOutput, RefinementHeads
 from detr_lite.model.position import BoxPairBias, BoxRelativeBias, sine_embed

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detr_lite.attention_recorder import AttentionRecorder
 from detr_lite.model.attention import Attention
-from detr_lite.model.attention_recorder import AttentionRecorder
 from detr_lite.model.position import CenterSinePosition, SinePosition
 from detr_lite.structures import AttentionSelection
 

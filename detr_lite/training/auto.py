@@ -14,6 +14,7 @@ from detr_lite.config import Config, DataConfig
 from detr_lite.data.records import OrientationCount, Split
 from detr_lite.model.backbone import has_first_stage
 from detr_lite.structures import DetrLiteError
+from detr_lite.weights.pretrained_source import SourceSettings, source_name, source_settings
 
 TOKENS_ACROSS = 2.5
 """Tokens that a typical object of the class with the smallest objects should span (docs/small_data.md)."""
@@ -25,8 +26,16 @@ LARGEST_SIDE = 640
 LARGE_SIDE = 448
 """Above it one processor core makes fewer than about 500 steps of four images in twenty minutes."""
 
-RATES = {("lite", "muon"): 4e-3, ("lite", "adamw"): 1.5e-3, ("detr", "muon"): 5e-4, ("detr", "adamw"): 1.5e-4}
-"""For steps of `RATE_IMAGES` images and a width of `RATE_DIM`."""
+RATES = {
+    ("lite", "muon"): 4e-3,
+    ("lite", "adamw"): 1.5e-3,
+    ("detr", "muon"): 5e-4,
+    ("detr", "adamw"): 1.5e-4,
+    ("transformers", "muon"): 5e-4,
+    # 1e-4 for 16 images, with a tenth of it for the backbone, as DETR, Conditional DETR, DAB-DETR and RT-DETR publish.
+    ("transformers", "adamw"): 7e-5,
+}
+"""For steps of `RATE_IMAGES` images and a width of `RATE_DIM`; of models of transformers for their own width."""
 RATE_IMAGES, RATE_DIM = 8, 128
 
 CHOSEN = {
@@ -76,9 +85,25 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "32-true"
 
 
-def choose_sizes(config: Config, train: Split) -> tuple[Config, list[str]]:
-    """The settings with all open ones chosen, and a line of reason for each choice."""
-    data, model, optim, reasons = config.data, config.model, config.optim, []
+def open_source_settings(config: Config) -> SourceSettings | None:
+    """Those of the source of a model of transformers, if the run's settings leave something open that it decides.
+
+    Errors: those of `source_settings`.
+    """
+    data, model = config.data, config.model
+    if model.source is None or None not in (data.image_size, data.resize, model.num_queries):
+        return None
+    return source_settings(source_name(model.source))
+
+
+def choose_sizes(config: Config, train: Split, source: SourceSettings | None = None) -> tuple[Config, list[str]]:
+    """The settings with all open ones chosen, and a line of reason for each choice.
+
+    Args:
+        source: of a model of transformers.
+    """
+    config, reasons = _as_source(config, source)
+    data, model, optim = config.data, config.model, config.optim
     if data.orientation is None:
         data = replace(data, orientation=train.orientation.default)
         reasons += orientation_reason(train.orientation)
@@ -102,7 +127,7 @@ def choose_sizes(config: Config, train: Split) -> tuple[Config, list[str]]:
         reasons.append(
             f"--model.num_queries {count}: the fullest image holds {most} objects, {each:g} queries for each{limit}"
         )
-    is_trained = bool(model.pretrained) or model.init_from is not None
+    is_trained = bool(model.pretrained) or model.init_from is not None or model.source is not None
     if data.augmentation is None:
         # Photographs learn from a pretrained backbone in so few epochs that variety pays (docs/small_data.md); from
         # random weights it only makes a short run harder.
@@ -110,7 +135,8 @@ def choose_sizes(config: Config, train: Split) -> tuple[Config, list[str]]:
         why = "the weights of the backbone are trained already" if is_trained else "the weights are random"
         reasons.append(f"--data.augmentation {data.augmentation}: {why}")
     if model.freeze_first_stage is None:
-        model = replace(model, freeze_first_stage=is_trained and has_first_stage(model.backbone))
+        can_freeze = is_trained and model.source is None and has_first_stage(model.backbone)
+        model = replace(model, freeze_first_stage=can_freeze)
         if model.freeze_first_stage:
             # As in DETR: it cost no AP on photographs, and makes steps faster (docs/small_data.md).
             reasons.append("--model.freeze_first_stage true: the weights of the backbone are trained already")
@@ -124,9 +150,26 @@ def choose_sizes(config: Config, train: Split) -> tuple[Config, list[str]]:
     config = replace(config, data=data, model=model, optim=optim)
     if optim.lr is None:
         config = replace(config, optim=replace(optim, lr=default_lr(config)))
-        why = f"{optim.optimizer}, {_images_in_step(config)} images in a step, width {model.dim}"
+        width = "" if model.source is not None else f", width {model.dim}"
+        why = f"{optim.optimizer}, {_images_in_step(config)} images in a step{width}"
         reasons.append(f"--optim.lr {config.optim.lr:g}: {why}")
     return config, reasons
+
+
+def _as_source(config: Config, source: SourceSettings | None) -> tuple[Config, list[str]]:
+    """What a model of transformers was trained with, where it is open: size, resize rule, number of queries."""
+    data, model, reasons = config.data, config.model, []
+    if source is None:
+        return config, []
+    if data.image_size is None:
+        data = replace(data, image_size=source.resize.size)
+        reasons.append(f"--data.image_size {data.image_size}: {model.source} was trained with it")
+    if data.resize is None:
+        data = replace(data, resize=source.resize.kind)
+        reasons.append(f"--data.resize {data.resize}: {model.source} was trained with it")
+    if model.num_queries is None:
+        model = replace(model, num_queries=source.architecture["num_queries"])
+    return replace(config, data=data, model=model), reasons
 
 
 def orientation_reason(count: OrientationCount) -> list[str]:

@@ -9,10 +9,8 @@ import lightning as L
 from detr_lite.build import (
     build_augmentation,
     build_criterion,
-    build_model,
     build_postprocess,
     build_reading,
-    build_resize,
     require,
 )
 from detr_lite.config import DEFAULT_ROOT, Config, data_root
@@ -22,8 +20,9 @@ from detr_lite.data.reading import describe_data, read_dataset
 from detr_lite.data.records import Split
 from detr_lite.data.synthetic.coco_small import make_coco_small
 from detr_lite.data.transforms import evaluation_transform
-from detr_lite.model.pretrained import normalization_of
-from detr_lite.training.auto import choose_sizes, default_lr
+from detr_lite.families.network import FamilyDetr
+from detr_lite.model.detr import Detr
+from detr_lite.training.auto import choose_sizes, default_lr, open_source_settings
 from detr_lite.training.callbacks.attention_logger import AttentionLogger
 from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics
 from detr_lite.training.checks.nan_guard import NaNGuard
@@ -32,8 +31,8 @@ from detr_lite.training.datamodule import DetectionData, default_workers
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.trainer import Task, run_optimizer
-from detr_lite.weights.checkpoint import Description
-from detr_lite.weights.init import initial_model
+from detr_lite.weights.checkpoint import Description, activation_of, model_of
+from detr_lite.weights.init import initial_model, new_description
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,8 @@ def read_data(config: Config) -> tuple[Config, Split, Split]:
         make_coco_small(root)
     splits = read_dataset(root, ("train", "val"), build_reading(config.data))
     train, val = splits["train"], splits["val"]
-    config, reasons = choose_sizes(config, train)
+    settings = None if config.model.source is None else open_source_settings(config)
+    config, reasons = choose_sizes(config, train, settings)
     for line in describe_data(splits.values()):
         logger.info(line)
     for reason in reasons:
@@ -64,9 +64,10 @@ def read_data(config: Config) -> tuple[Config, Split, Split]:
     return config, train, val
 
 
-def make_data(config: Config, train: Split, val: Split) -> DetectionData:
-    """The batches of a run whose open settings have been chosen."""
-    resize, (mean, std) = build_resize(config.data), normalization_of(config.model.backbone)
+def make_data(config: Config, train: Split, val: Split, description: Description | None = None) -> DetectionData:
+    """The batches of a run whose open settings have been chosen; by default those of a new run."""
+    description = description or new_description(config, train.categories)
+    resize, mean, std = description.resize, description.mean, description.std
     augmentation = build_augmentation(config.data)
     return DetectionData(
         train=train,
@@ -99,17 +100,19 @@ def detection_task(
     """
     config, classes = description.config, len(description.categories)
     notes: list[str] = []
+    model: Detr | FamilyDetr
     if is_resumed:
-        model = build_model(config.model, classes, for_checkpoint=True)
+        model = model_of(description)
     else:
         model, notes = initial_model(description)
-    data = make_data(config, train, val)
+    data = make_data(config, train, val, description)
     guard = NaNGuard(folder, description, data.training_batch, train.file_name)
-    criterion = build_criterion(config, classes)
+    criterion = build_criterion(config, classes, description.architecture)
+    names = [category.name for category in description.categories]
     module = DetectionModule(
         model=model,
         criterion=criterion,
-        postprocess=build_postprocess(config.model, [category.name for category in description.categories]),
+        postprocess=build_postprocess(config.model, names, activation_of(description)),
         val=val,
         make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
         max_grad_norm=config.optim.max_grad_norm,
@@ -118,9 +121,11 @@ def detection_task(
     rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config))
     callbacks: list[L.Callback] = [TrainingDiagnostics(progress, val, rate, config.optim.warmup_steps)]
     if config.trainer.attention_every_n_epochs is not None:
-        images, names = DetectionDataset(val, data.val_transform), module.postprocess.class_names
+        images = DetectionDataset(val, data.val_transform)
         callbacks.append(
-            AttentionLogger(folder, images, criterion.cost, names, progress, config.trainer.attention_every_n_epochs)
+            AttentionLogger(
+                folder, images, criterion.cost, tuple(names), progress, config.trainer.attention_every_n_epochs
+            )
         )
     return Task(
         module=module,

@@ -7,11 +7,11 @@ from PIL import Image
 
 from detr_lite.config import Config
 from detr_lite.io import atomic_write
-from detr_lite.model.pretrained import normalization_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.detection import make_data, read_data
 from detr_lite.training.input_pictures import input_pictures
 from detr_lite.viz.draw import draw_boxes, fit
+from detr_lite.weights.init import new_description
 
 COUNT, COLUMNS, PANEL = 24, 6, 320
 """Images of a sheet, and pixels of the longer side of each."""
@@ -25,14 +25,15 @@ def draw_augmented(config: Config, path: Path, count: int = COUNT) -> None:
     if path.suffix.lower() != ".png":
         raise DetrLiteError(f"--draw_augmented {path}: the picture is a PNG; give a name that ends in .png")
     config, train, val = read_data(config)
-    data, names = make_data(config, train, val), [category.name for category in train.categories]
+    description = new_description(config, train.categories)
+    data, names = make_data(config, train, val, description), [category.name for category in train.categories]
     panels: list[Image.Image] = []
     epoch_batches, number = -(-len(train.images) // data.batch_size), 0
     while len(panels) < count:
         batch = data.training_batch(*divmod(number, epoch_batches), 0, 1)
         assert batch.targets is not None
         for (image, boxes_xyxy), target in zip(
-            input_pictures(batch, *normalization_of(config.model.backbone)), batch.targets, strict=True
+            input_pictures(batch, description.mean, description.std), batch.targets, strict=True
         ):
             large, large_xyxy = fit(image, boxes_xyxy, PANEL)
             panels.append(draw_boxes(large, large_xyxy, target.labels, names))

@@ -267,7 +267,7 @@ def _measure_attention(prepared: PreparedEvaluation) -> AttentionMetrics:
         batch_size=1,
         num_workers=prepared.num_workers,
     )
-    cost = build_criterion(description.config, len(detector.categories)).cost
+    cost = build_criterion(description.config, len(detector.categories), description.architecture).cost
     return measure_attention(detector.model, cost, loader, detector.device)
 
 

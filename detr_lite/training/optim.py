@@ -11,6 +11,12 @@ from detr_lite.training.muon import Muon
 
 OptimizerName = Literal["adamw", "muon"]
 
+BACKBONES = ("backbone.network.", "network.model.backbone.", "network.model.conv_encoder.")
+"""Prefix of the backbone's parameters in our models and in those of transformers."""
+
+CLASS_LAYERS = ("label", "class_embed", "enc_score_head", "enc_out_class_embed")
+"""Parts of the names of layers that predict classes."""
+
 SMALLEST_MATRIX = 8
 """Shorter side from which Muon updates a matrix; equal singular values of a smaller one would mostly amplify noise."""
 
@@ -34,7 +40,7 @@ def parameter_groups(
         if parameter.requires_grad:
             decays = decay_all or parameter.ndim > 1
             # Without the feature pyramid, which is as untrained as the transformer.
-            in_backbone = name.startswith("backbone.network.")
+            in_backbone = name.startswith(BACKBONES) and ".projector." not in name
             is_hidden = parameter in hidden and not (in_backbone and backbone_lr_factor < 1)
             groups.setdefault((in_backbone, decays, is_hidden), []).append(parameter)
     return [
@@ -59,7 +65,7 @@ def _hidden_matrices(model: nn.Module) -> set[Tensor]:
         module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
-        and "label" not in name
+        and not any(part in name for part in CLASS_LAYERS)
         and min(module.weight.shape[:2]) >= SMALLEST_MATRIX
     }
 

@@ -2,21 +2,20 @@
 
 import logging
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from detr_lite.build import build_reading, build_resize
+from detr_lite.build import build_reading
 from detr_lite.config import Config, Invocation, config_to_dict, data_root, write_config
 from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.reading import read_split, write_report
 from detr_lite.data.records import Split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import limit_note
-from detr_lite.model.pretrained import normalization_of
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import command_line, printable
 from detr_lite.training.auto import choose_precision, keep_choices
@@ -42,6 +41,7 @@ from detr_lite.training.state.resume import (
 from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, run_of, take_folder
 from detr_lite.training.trainer import Task, build_callbacks, build_trainer, count_processes, silence_lightning
 from detr_lite.weights.checkpoint import Description
+from detr_lite.weights.init import model_title, new_description
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +127,10 @@ def resolve(invocation: Invocation) -> Resolved:
 def describe(resolved: Resolved) -> Described:
     """The description that goes into each checkpoint, compared with that of the checkpoint to resume from."""
     config, resumed, train_split = resolved.config, resolved.resumed, resolved.train
-    mean, std = normalization_of(config.model.backbone)
-    description = Description(config, train_split.categories, build_resize(config.data), mean, std)
+    if resumed is None or config.model.source is None:
+        description = new_description(config, train_split.categories)
+    else:  # without its source, which may be gone
+        description = replace(resumed.description, config=config, categories=train_split.categories)
     fingerprint = DataFingerprint.of(train_split, resolved.val, resolved.world_size)
     if resumed is None:
         return Described(description, DescribeCheckpoint(description, fingerprint), ())
@@ -270,11 +272,8 @@ def _log_start(resolved: Resolved, described: Described, assembled: Assembled) -
     parameters = list(task.module.parameters())
     millions = sum(parameter.numel() for parameter in parameters) / 1e6
     frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad) / 1e6
-    pretrained = config.model.pretrained
-    weights = f"weights of {printable(pretrained)}" if isinstance(pretrained, str) else "pretrained weights"
-    weights = "given weights" if config.model.init_from else weights if pretrained else "random weights"
     logger.info(
-        f"training {config.model.name} on {config.model.backbone} ({weights}): {millions:.1f} M parameters"
+        f"training {model_title(config.model)}: {millions:.1f} M parameters"
         f"{f' ({frozen:.2g} M of them frozen)' if frozen else ''}, precision {assembled.trainer.precision}"
     )
     for note in task.notes:

@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
-from detr_lite.build import build_model
-from detr_lite.config import ModelConfig
+from detr_lite.build import build_model, build_resize
+from detr_lite.config import Config, ModelConfig
+from detr_lite.families.network import FamilyDetr
 from detr_lite.model.detr import Detr
-from detr_lite.structures import DetrLiteError
+from detr_lite.model.pretrained import normalization_of
+from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable
 from detr_lite.weights.arch_info import ArchInfo
 from detr_lite.weights.checkpoint import Description
+from detr_lite.weights.family_init import family_description, initial_family_model
 from detr_lite.weights.imports import ImportedModel, load_any_checkpoint
+from detr_lite.weights.pretrained_source import source_name, source_settings
 from detr_lite.weights.transfer import ModelWeights, architecture_of, transfer
 
 STRUCTURE = (
@@ -19,7 +23,27 @@ STRUCTURE = (
 """Settings that decide whether weights fit; shapes do not show all of them, such as heads."""
 
 
-def initial_model(description: Description) -> tuple[Detr, list[str]]:
+def new_description(config: Config, categories: tuple[Category, ...]) -> Description:
+    """The description of a new run whose open settings have been chosen.
+
+    Errors: those of the source of a model of transformers.
+    """
+    if config.model.source is not None:
+        return family_description(config, categories, source_settings(source_name(config.model.source)))
+    mean, std = normalization_of(config.model.backbone)
+    return Description(config, categories, build_resize(config.data), mean, std)
+
+
+def model_title(model: ModelConfig) -> str:
+    """What a new run trains: the model, its backbone, and where the first weights come from."""
+    if model.source is not None:
+        return printable(model.source)
+    weights = f"weights of {printable(model.pretrained)}" if isinstance(model.pretrained, str) else "pretrained weights"
+    weights = "given weights" if model.init_from else weights if model.pretrained else "random weights"
+    return f"{model.name} on {model.backbone} ({weights})"
+
+
+def initial_model(description: Description) -> tuple[Detr | FamilyDetr, list[str]]:
     """The model of a new run, and notes on what was loaded from `model.init_from`.
 
     If the checkpoint lacks weights of the backbone, `model.pretrained` fills them in, so that batch norm is
@@ -28,6 +52,8 @@ def initial_model(description: Description) -> tuple[Detr, list[str]]:
     Errors: those of reading the checkpoint, and one of which nothing in the transformer fits.
     """
     config, classes = description.config.model, len(description.categories)
+    if config.source is not None:
+        return initial_family_model(description)
     if config.init_from is None:
         return build_model(config, classes), _frozen_at_random(config)
     try:

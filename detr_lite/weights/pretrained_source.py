@@ -1,18 +1,19 @@
 """Models of transformers from the Hugging Face hub or a folder of `save_pretrained`, with sizes and class names."""
 
 import contextlib
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detr_lite.config import Config
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.data.transforms import ResizeRule
-from detr_lite.families.network import FamilyDetr
-from detr_lite.families.registry import FAMILIES, Network, family_of, require_transformers
+from detr_lite.families.network import FamilyDetr, family_config
+from detr_lite.families.registry import Network, family_of, require_transformers
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable, reason_of
 from detr_lite.weights.checkpoint import Description
@@ -45,6 +46,17 @@ def source_name(path: Path | str) -> str:
     return text.removeprefix(HUB)
 
 
+@dataclass(frozen=True)
+class SourceSettings:
+    """A source without its weights."""
+
+    architecture: dict[str, Any]
+    """Its configuration, with all defaults."""
+    resize: ResizeRule
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 def load_source(name: str) -> tuple[FamilyDetr, Description]:
     """The model in evaluation mode, and what is needed to use it.
 
@@ -53,40 +65,51 @@ def load_source(name: str) -> tuple[FamilyDetr, Description]:
     Args:
         name: on the hub, such as "ustc-community/dfine-small-coco", or a folder.
 
-    Errors: transformers is not installed, a source that cannot be found or is no object detector of a known family,
-    one that asks for its own code, weights that do not fit its configuration, and preprocessing that detr_lite does not
-    have.
+    Errors: those of `source_settings`, and weights that do not fit the configuration.
+    """
+    settings = source_settings(name)
+    with _errors_of(name), _quiet_transformers(Path(name).is_dir()):
+        model = FamilyDetr(_load_network(name, settings.architecture))
+    categories = label_categories(family_config(settings.architecture).id2label)
+    return model.eval(), describe_model(name, settings, categories)
+
+
+def source_settings(name: str) -> SourceSettings:
+    """What is needed to use a source, apart from its weights.
+
+    Errors: transformers is not installed, a source that cannot be found or is no object detector of a known family, one
+    that asks for its own code, and preprocessing that detr_lite does not have.
     """
     require_transformers()
     is_local = Path(name).is_dir()
     if not is_local and not _HUB_NAME.fullmatch(name):
         raise DetrLiteError(
-            f"{name}: no such folder, and not a name on the hub, such as ustc-community/dfine-small-coco"
+            f"{printable(name)}: no such folder, and not a name on the hub, such as ustc-community/dfine-small-coco"
         )
     if not is_local:
         logger.info("loading %s%s", HUB, printable(name))
     with _errors_of(name), _quiet_transformers(is_local):
         settings = _read_config(name)
         _check_config(settings)
-        network = _load_network(name, settings)
-        model = FamilyDetr(network)
-        resize, mean, std = preprocessing_of(_read_processor(name))
-    return model.eval(), describe_network(name, network, resize, mean, std)
+        architecture = json.loads(family_config(settings).to_json_string(use_diff=False))
+        return SourceSettings(architecture, *preprocessing_of(_read_processor(name)))
 
 
-def describe_network(
-    source: str, network: Network, resize: ResizeRule, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Description:
-    """What a checkpoint must know of a model of transformers, apart from its weights."""
+def describe_model(name: str, settings: SourceSettings, categories: tuple[Category, ...]) -> Description:
+    """What a checkpoint would know of a source that is used as it is."""
     config = Config()
     config = replace(
         config,
-        data=replace(config.data, batch_size=BATCH_SIZE, image_size=resize.size, resize=resize.kind),
+        data=replace(config.data, batch_size=BATCH_SIZE, image_size=settings.resize.size, resize=settings.resize.kind),
         model=replace(
-            config.model, name="transformers", source=source, num_queries=network.config.num_queries, pretrained=False
+            config.model,
+            name="transformers",
+            source=name,
+            num_queries=settings.architecture["num_queries"],
+            pretrained=False,
         ),
     )
-    return Description(config, label_categories(network.config.id2label), resize, mean, std, network.config.to_dict())
+    return Description(config, categories, settings.resize, settings.mean, settings.std, settings.architecture)
 
 
 def label_categories(names: Mapping[int, str]) -> tuple[Category, ...]:
@@ -180,11 +203,10 @@ def _check_config(settings: Mapping[str, Any]) -> None:
         raise DetrLiteError(f"it is a {others[0]}, not an object detector")
 
 
-def _load_network(name: str, settings: Mapping[str, Any]) -> Network:
+def _load_network(name: str, architecture: Mapping[str, Any]) -> Network:
     import transformers
 
-    family = FAMILIES[settings["model_type"].replace("-", "_")]
-    network_class = getattr(transformers, f"{family.class_prefix}ForObjectDetection")
+    network_class = getattr(transformers, f"{family_of(architecture).class_prefix}ForObjectDetection")
     network, loading = network_class.from_pretrained(
         name, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
     )

@@ -138,7 +138,7 @@ def test_a_missing_file_lists_what_exists() -> None:
         ("--model.dim true", ["model.dim: expected int, got"]),
         ("--data.num_workers two", ["data.num_workers: expected int or null, got two"]),
         ("--trainer.max_minutes soon", ["trainer.max_minutes: expected float or null, got soon"]),
-        ("--model.name yolo", ["model.name: expected one of lite, detr, got yolo"]),
+        ("--model.name yolo", ["model.name: expected one of lite, detr, transformers, got yolo"]),
         ("--trainer.precision half", ["trainer.precision: expected one of auto, 32-true, bf16-mixed, 16-mixed"]),
         ("--optim.lr [1,2]", ["optim.lr: expected float"]),
         ("--model.dim=", ["model.dim: expected int, got nothing"]),

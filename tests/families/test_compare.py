@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.tiny_families import save_source, tiny_model
 from detr_lite.build import build_model, build_resize
 from detr_lite.data.reading import read_split
 from detr_lite.training import compare
 from detr_lite.training.evaluate import Throughput
 from detr_lite.weights.checkpoint import Description, write_checkpoint
-from tests.helpers.tiny_families import save_source, tiny_model
 
 NAMES = {0: "red thing", 1: "blue thing", 2: "green thing"}
 FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png"]

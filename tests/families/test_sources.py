@@ -10,12 +10,12 @@ import torch
 import transformers
 from PIL import Image
 
+from benchmarks.tiny_families import FAMILIES, QUERIES, save_source, tiny_model, tiny_processor
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.detector import Detector
 from detr_lite.structures import DetrLiteError
 from detr_lite.weights.checkpoint import load_model, write_checkpoint
 from detr_lite.weights.pretrained_source import is_source, label_categories, load_source
-from tests.helpers.tiny_families import FAMILIES, QUERIES, save_source, tiny_model, tiny_processor
 
 SIZES_WH = ((90, 60), (60, 90), (64, 64), (200, 40), (31, 47))
 

@@ -144,7 +144,7 @@ def _replay_batch(
 ) -> bool:
     """Print losses and gradients of a batch; returns whether all of them are finite."""
     assert captured.batch.targets is not None
-    criterion = build_criterion(description.config, len(description.categories))
+    criterion = build_criterion(description.config, len(description.categories), description.architecture)
     model.zero_grad(set_to_none=True)
     torch.manual_seed(captured.seed)
     with torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None, cache_enabled=False):

@@ -40,7 +40,7 @@ SUFFICIENT_AP50 = 0.6
 learn one of the two has less than half of that."""
 FEWEST_STEPS = 60
 """With fewer, on a slow machine or with a large model, AP50 may be low although nothing is wrong."""
-RATES = {"lite": 1e-3, "detr": 3e-4}
+RATES = {"lite": 1e-3, "detr": 3e-4, "transformers": 3e-4}
 """Not the run's own learning rate: one that suits a long run may be too low for 40 seconds."""
 WARMUP_STEPS = 20
 EVERY_STEPS = 10

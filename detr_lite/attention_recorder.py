@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from detr_lite.structures import DetrLiteError
@@ -35,7 +35,7 @@ class AttentionRecorder:
         self.layers = _indices(f"{name} layer", layers, layer_count)
         self.heads = _indices("head", heads, head_count)
         self.rows = _indices("query", rows, row_count)
-        self.is_complete = heads is None and rows is None
+        self.has_all_heads, self.has_all_rows = heads is None, rows is None
         self.mean = mean
         self._by_layer: dict[int, Tensor] = {}
 
@@ -45,8 +45,18 @@ class AttentionRecorder:
 
     def add(self, layer: int, weights: Float[Tensor, "batch head row token"]) -> None:
         """Keep what is selected of one layer's weights; the rest is freed with the tensor."""
-        if not self.is_complete:
-            weights = weights[:, self.heads][:, :, self.rows]
+        self.add_selected(layer, self.select(weights))
+
+    def select(
+        self, per_row: Shaped[Tensor, "batch head row ..."]
+    ) -> Shaped[Tensor, "batch selected_head selected_row ..."]:
+        """The selected heads (second axis) and rows (third axis) of anything that has both."""
+        if not self.has_all_rows:
+            per_row = per_row[:, :, self.rows]
+        return per_row if self.has_all_heads else per_row[:, self.heads]
+
+    def add_selected(self, layer: int, weights: Float[Tensor, "batch _ _ token"]) -> None:
+        """Keep the weights of one layer that were made for the selected heads and rows alone."""
         self._by_layer[layer] = weights.mean(1, keepdim=True) if self.mean else weights
 
     def stack(self, like: Tensor) -> Float[Tensor, "layer batch head row token"]:
