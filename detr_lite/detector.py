@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from detr_lite.build import build_postprocess
 from detr_lite.data.images.files import Orientation
@@ -169,7 +169,6 @@ class Detector:
 
     def explain(self, image: ImageLike, selection: AttentionSelection | None = None) -> Explained:
         """Detections of one image with the attention of the same forward pass; `selection` is that of `attend`."""
-        require_attention(self.model)
         prepared = self._prepare(image)
         output = self._forward([prepared], need_attention=True if selection is None else selection)
         assert output.attention is not None
@@ -201,14 +200,6 @@ class Detector:
         batch = Batch.from_images([image.pixels for image in images]).to(self.device)
         output: DetrOutput = self.model(batch, need_attention=need_attention)
         return output
-
-
-def require_attention(model: nn.Module) -> None:
-    """Errors: a model of transformers, which does not return its attention yet."""
-    if isinstance(model, FamilyDetr):
-        raise DetrLiteError(
-            f"the attention of {model.family.title} of transformers is not available yet, only its detections are"
-        )
 
 
 def choose_device(name: torch.device | str = "auto") -> torch.device:

@@ -40,7 +40,7 @@ def explore(
     """
     from detr_lite.data.ground_truth import GroundTruthByFile  # these import torch, as --help does not
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
-    from detr_lite.detector import Detector, check_threshold, require_attention
+    from detr_lite.detector import Detector, check_threshold
     from detr_lite.io import atomic_write
     from detr_lite.structures import AttentionSelection
     from detr_lite.viz.explorer.page import explorer_page
@@ -57,7 +57,6 @@ def explore(
         raise DetrLiteError(f"{page} exists already; {remedy}")
     truths = None if truth is None else GroundTruthByFile(truth)
     detector = Detector.from_checkpoint(checkpoint, device)
-    require_attention(detector.model)
 
     scenes: list[PackedScene] = []
     unreadable: list[ImageFile] = []

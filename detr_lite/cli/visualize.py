@@ -91,7 +91,7 @@ def visualize(
     """
     from detr_lite.cli.figures import FigureRequest, draw_images, draw_query_boxes  # import torch, as --help does not
     from detr_lite.data.image_sources import ImageFile, find_images, refuse_unreadable
-    from detr_lite.detector import Detector, check_threshold, require_attention
+    from detr_lite.detector import Detector, check_threshold
     from detr_lite.io import check_output, drawing_names, refuse_links_out
 
     check_threshold(threshold)
@@ -113,7 +113,6 @@ def visualize(
         names = drawing_names([file.name for file in images], keep=(".png",))
     refuse_links_out(output, {(output / name).parent for name in names})
     detector = Detector.from_checkpoint(checkpoint, device)
-    require_attention(detector.model)
 
     unreadable: list[ImageFile] = []
     if figure == "query_boxes":

@@ -16,7 +16,7 @@ from detr_lite.build import build_criterion, build_reading, require
 from detr_lite.config import data_root
 from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
-from detr_lite.detector import Detector, require_attention
+from detr_lite.detector import Detector
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
 from detr_lite.evaluation.coco_map import CocoEvaluation, check_finite, check_ious, evaluate_detections, most_objects
 from detr_lite.evaluation.engines import Engine
@@ -173,8 +173,6 @@ def prepare_evaluation(checkpoint: Path, options: EvaluationOptions, output: Pat
     if is_foreign and options.root is None:
         raise DetrLiteError(f"{checkpoint} has no dataset of its own; give --data.root")
     detector = Detector.from_checkpoint(checkpoint, nms=options.nms)
-    if options.attention:
-        require_attention(detector.model)
     settings = detector.description.config.data
     data = read_split(options.root or data_root(settings.root), options.split, build_reading(settings))
     match = match_categories(detector.categories, data, allow_unknown=is_foreign)

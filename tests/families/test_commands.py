@@ -48,18 +48,17 @@ def test_evaluate(run_tool, source, tiny_data, in_empty_folder):
 
 def test_objects_of_unknown_categories_are_said_to_count_as_missed(run_tool, tiny_data, tmp_path):
     source = make_source("d_fine", tmp_path / "some", {0: "red thing", 1: "cat"})
-    ended = run_tool("evaluate", "--checkpoint", source, "--data.root", tiny_data, "--num_workers", 0)
+    words = ("--data.root", tiny_data, "--num_workers", 0, "--attention")
+    ended = run_tool("evaluate", "--checkpoint", source, *words)
     assert ended.code == 0, ended.err
     line = "2 of 3 categories are unknown to the model, blue thing and green thing: their 3 objects count as missed"
     assert ended.out.index(line) < ended.out.index("AP50")
+    assert json.loads(Path("runs/some/evaluation/attention.json").read_text())["objects"] == 2
 
 
 def test_what_evaluate_refuses(refusal, source, tiny_data, tmp_path, in_empty_folder):
     words = ("evaluate", "--checkpoint", source)
     assert refusal(*words) == f"{source} has no dataset of its own; give --data.root"
-    assert "attention of DETR of transformers is not available yet" in refusal(
-        *words, "--data.root", tiny_data, "--attention"
-    )
     other = make_source("detr", tmp_path / "other", {0: "cat", 1: "dog"})
     message = refusal("evaluate", "--checkpoint", other, "--data.root", tiny_data)
     assert "the model knows none of its categories (blue thing, red thing, green thing); it knows cat, dog" in message
@@ -75,11 +74,15 @@ def test_predict(run_tool, source, tiny_data):
     assert {row["category_name"] for row in content["annotations"]} <= {*NAMES.values(), "unused 0"}
 
 
-def test_visualize_refuses(refusal, source, tiny_data, in_empty_folder):
-    words = ("visualize", "--checkpoint", source, "--source", tiny_data / "val")
-    for output in (("--output", "out"), ("--explore", "page.html")):
-        assert "not available yet, only its detections are" in refusal(*words, *output)
-    assert list(in_empty_folder.iterdir()) == []
+def test_visualize(run_tool, source, tiny_data):
+    words = ("visualize", "--checkpoint", source, "--source", tiny_data / "val" / "002.png")
+    query_boxes = ("--output", "boxes", "--figure", "query_boxes")
+    for output in (("--output", "queries"), query_boxes, ("--explore", "page.html")):
+        ended = run_tool(*words, *output)
+        assert ended.code == 0, ended.err
+    assert Path("queries/002.png").is_file()
+    assert Path("boxes/query_boxes.png").is_file()
+    assert Path("page.html").is_file()
 
 
 def test_doctor(run_tool, source, tiny_data):

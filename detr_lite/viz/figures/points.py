@@ -51,8 +51,8 @@ def points_figure(
     layers = maps.encoder.shape[0]
     if layers == 0:
         raise DetrLiteError(
-            "there is no encoder self-attention to draw: the model has no encoder layers (--model.encoder_layers 0) or "
-            "none was selected"
+            "there is no encoder self-attention to draw: the model has no encoder layers in which all tokens attend to "
+            "each other, or none was selected"
         )
     selected = select_heads(heads, maps.encoder.shape[2])
     tokens = [point_token(point, image.size, maps, index) for point in points]
