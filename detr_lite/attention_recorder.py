@@ -62,8 +62,16 @@ class AttentionRecorder:
     def stack(self, like: Tensor) -> Float[Tensor, "layer batch head row token"]:
         """Without any layer an empty tensor of the dtype and device of `like`."""
         if not self.layers:
-            return like.new_zeros(0, self.batch, 1 if self.mean else len(self.heads), len(self.rows), self.tokens)
+            return like.new_zeros(self._shape())
         return torch.stack([self._by_layer[layer] for layer in self.layers])
+
+    def without_weights(self, like: Tensor) -> Float[Tensor, "layer batch head row token"]:
+        """A tensor of the shape of `stack` on the device "meta", which takes no memory."""
+        return torch.empty(self._shape(), dtype=like.dtype, device="meta")
+
+    def _shape(self) -> tuple[int, int, int, int, int]:
+        heads = 1 if self.mean else len(self.heads)
+        return len(self.layers), self.batch, heads, len(self.rows), self.tokens
 
 
 def _indices(name: str, selected: Sequence[int] | None, count: int) -> list[int]:

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
+from detr_lite.attention_maps import AttentionMaps as AttentionMaps
+from detr_lite.attention_maps import AttentionSelection as AttentionSelection
+from detr_lite.attention_maps import SampledAttention as SampledAttention
 from detr_lite.errors import DetrLiteError as DetrLiteError
 
 
@@ -112,80 +115,6 @@ class DenoisingPredictions:
     is_near: Bool[Tensor, "batch denoising"]
     """False: a negative, for which "no object" is the right prediction (DINO, arXiv 2203.03605)."""
     edges: EdgeDistributions | None = None
-
-
-@dataclass(frozen=True)
-class AttentionSelection:
-    """Which attention weights to return, so that those of a large image fit in memory; None selects all.
-
-    Indices count from 0, negative ones from the end, and the maps are in the order of the indices. Weights that are not
-    selected are freed layer by layer; a layer without any selected weights uses fused attention.
-    """
-
-    layers: Sequence[int] | None = None
-    """Decoder layers."""
-    heads: Sequence[int] | None = None
-    """Heads of the decoder and the encoder."""
-    queries: Sequence[int] | None = None
-    """Rows of the decoder's maps. The columns of its self-attention are always all queries."""
-    encoder_layers: Sequence[int] | None = None
-    encoder_mean: bool = False
-    """Average the encoder's maps over the selected heads, which leaves one."""
-
-
-@dataclass(frozen=True)
-class SampledAttention:
-    """Cross-attention to a few sampled points ("deformable attention", arXiv 2010.04159, eq. 3).
-
-    Of the same decoder layers, heads and queries as `AttentionMaps.cross`, which has the same weights by token.
-    """
-
-    points: Float[Tensor, "layer batch head query point 2"]
-    """(x, y), relative to the unpadded image; points may lie outside."""
-    weights: Float[Tensor, "layer batch head query point"]
-    """They sum to 1 over all points of all levels."""
-    level: Int[Tensor, " point"]
-    """The level that each point samples; their number may differ from level to level."""
-    outside: Float[Tensor, "layer batch head query"]
-    """The share of weight that no token received: it fell outside the grid, or on padding that the model masks."""
-
-    def to(self, device: torch.device | str) -> "SampledAttention":
-        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
-
-
-@dataclass(frozen=True)
-class AttentionMaps:
-    """Attention weights. Tokens are level by level, row-major within a level's grid.
-
-    With an `AttentionSelection`, layers, heads and queries are the selected ones, in its order.
-    """
-
-    cross: Float[Tensor, "layer batch head query token"]
-    queries: Float[Tensor, "layer batch self_head query other_query"]
-    """Self-attention of the decoder, which in some models has another number of heads."""
-    encoder: Float[Tensor, "encoder_layer batch encoder_head encoder_token encoder_token"]
-    grids: tuple[tuple[int, int], ...]
-    """(height, width) of each level, in tokens."""
-    encoder_grids: tuple[tuple[int, int], ...]
-    is_padding: Bool[Tensor, "batch token"]
-    spans: Float[Tensor, "batch level 2"]
-    """(width, height) of each unpadded image in tokens of each level, not rounded: tokens may reach beyond it."""
-    sampled: SampledAttention | None = None
-    """The points of deformable attention, of which `cross` is made; None for models with dense attention."""
-
-    def to(self, device: torch.device | str) -> "AttentionMaps":
-        movable = Tensor | SampledAttention
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, movable)}
-        return replace(self, **moved)  # type: ignore[arg-type]
-
-    def unpadded_grid(self, image: int, level: int) -> tuple[int, int]:
-        """(height, width) in whole tokens of the part of a level's grid that is not padding; it starts at the top left.
-
-        Negative levels count from the coarsest.
-        """
-        sizes = [height * width for height, width in self.grids]
-        is_image = ~torch.split(self.is_padding[image], sizes)[level].view(self.grids[level])
-        return int(is_image.any(dim=1).sum()), int(is_image.any(dim=0).sum())
 
 
 @dataclass(frozen=True)

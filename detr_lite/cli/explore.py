@@ -62,7 +62,7 @@ def explore(
     unreadable: list[ImageFile] = []
     unlisted: list[ImageFile] = []
     for ((file, image),) in read_batches(images, 1, unreadable, "explaining", detector.orientation):
-        explained = detector.explain(image, AttentionSelection(encoder_mean=True))  # all that the page shows
+        explained = detector.explain(image, AttentionSelection(encoder_mean=True, samples_only=True))
         for option, number, count in (
             ("--layer", first_layer, len(explained.attention.cross)),
             ("--heads", first_head, explained.attention.cross.shape[2]),

@@ -29,8 +29,8 @@ DPI, MAX_PIXELS = 180, 60_000
 """Of a figure, and of its height: matplotlib draws at most 65,535."""
 
 _SELECTION = {
-    "queries": AttentionSelection(encoder_layers=()),
-    "layers": AttentionSelection(encoder_layers=()),
+    "queries": AttentionSelection(encoder_layers=(), samples_only=True),
+    "layers": AttentionSelection(encoder_layers=(), samples_only=True),
     "points": AttentionSelection(layers=()),
     "query_boxes": AttentionSelection(layers=(), encoder_layers=()),
 }

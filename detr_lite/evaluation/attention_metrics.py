@@ -3,6 +3,9 @@
 A token's weight is spread evenly over the patch of the image that the token covers, so a patch that lies partly in a
 box counts with that part of its weight. Each share of the attention can therefore be compared with the share of the
 image's area that the same region covers, which is what uniform attention would have there.
+
+Deformable attention loses the weight of points outside the grid. It counts as outside of every box and as one more
+place where queries can be alike; entropy is that of the weight that remains.
 """
 
 import math
@@ -20,8 +23,9 @@ BAND = 0.25
 """Width of the band around a box's edges, as a share of the box's width (left and right edge) or height (top and
 bottom). Half of the band lies inside the box, half outside."""
 
-_CHUNK = 16
-"""Matched pairs that are processed together: each of them takes a copy of its attention weights."""
+_CHUNK, _CHUNK_WEIGHTS = 16, 1 << 22
+"""Most matched pairs that are processed together, and most of their attention weights, of which there are some ten
+copies at a time: 170 MB."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class AttentionMetrics:
     Neural Attention by Excitation Backprop", arXiv 1608.00507), here per object and without their tolerance of 15
     pixels. A random peak would be inside with a probability of `box_area`."""
     entropy: Float[Tensor, "layer head_and_mean"]
-    """-sum w ln w over tokens, in nats: 0 if all attention is on one token."""
+    """-sum w ln w over tokens, in nats: 0 if all attention is on one token. Of deformable attention w is divided by the
+    weight that did not fall outside."""
     entropy_share: Float[Tensor, "layer head_and_mean"]
     """`entropy` divided by that of uniform attention over the image's unpadded tokens."""
     near_edges: Float[Tensor, "layer head_and_mean"]
@@ -133,9 +138,10 @@ class AttentionMeter:
             self._sums = torch.zeros(len(MEASURES), layers, heads + 1, dtype=torch.float64)
         self._apart += list(_apart(maps).T.cpu())
         patches_xyxy = token_patches(maps)
-        for pairs in torch.split(torch.arange(len(query), device=query.device), _CHUNK):
+        chunk = max(1, min(_CHUNK, _CHUNK_WEIGHTS // max(1, layers * heads * maps.cross.shape[-1])))
+        for pairs in torch.split(torch.arange(len(query), device=query.device), chunk):
             of_image, box_cxcywh = image[pairs], boxes_cxcywh[pairs].float()
-            each = maps.cross[:, of_image, :, query[pairs]].float()  # pair layer head token
+            each = maps.rows_of(of_image, query[pairs]).float()  # pair layer head token
             weights = torch.cat([each, each.mean(dim=2, keepdim=True)], dim=2)
             patch_xyxy = patches_xyxy[of_image]
             tokens = (~maps.is_padding[of_image]).sum(1)
@@ -143,7 +149,7 @@ class AttentionMeter:
             inner, outer = (cxcywh_to_xyxy(box_cxcywh * _scaled(1 + sign * BAND, box_cxcywh)) for sign in (-1, 1))
 
             in_band = covered_share(patch_xyxy, outer) - covered_share(patch_xyxy, inner)
-            entropy = torch.special.entr(weights).sum(-1)
+            entropy = _entropy(weights, is_whole=maps.sampled is None)
             even = tokens.clamp(min=1).log()[:, None, None]
             peak_x, peak_y = peaks(weights, maps, of_image, patch_xyxy).unbind(-1)
             left, top, right, bottom = box_xyxy[:, None, None].unbind(-1)
@@ -230,10 +236,24 @@ def _apart(maps: AttentionMaps) -> Float[Tensor, "layer batch"]:
     if queries < 2:
         return torch.ones(maps.cross.shape[:2])
     by_layer = []
-    for layer in maps.cross:  # one by one: a float copy of all layers would double the memory
-        rows = layer.float().mean(dim=1)
-        by_layer.append((rows - rows.mean(dim=1, keepdim=True)).abs().sum(-1).mean(-1) / 2)
+    for layer in range(len(maps.cross)):  # one by one: a float copy of all layers would double the memory
+        rows = maps.mean_rows(layer)
+        distance = (rows - rows.mean(dim=1, keepdim=True)).abs().sum(-1)
+        if maps.sampled is not None:
+            outside = maps.sampled.outside[layer].float().mean(dim=1)
+            distance = distance + (outside - outside.mean(dim=1, keepdim=True)).abs()
+        by_layer.append(distance.mean(-1) / 2)
     return torch.stack(by_layer)
+
+
+def _entropy(weights: Float[Tensor, "*row token"], is_whole: bool) -> Float[Tensor, "*row"]:
+    """In nats; rows that are not whole are divided by their sums, and a row of zeros has 0."""
+    entropy: Tensor = torch.special.entr(weights).sum(-1)
+    if is_whole:
+        return entropy
+    total = weights.sum(-1)
+    # Of w / total, from that of w, without another copy of the weights.
+    return torch.where(total > 0, entropy / total.clamp(min=1e-12) + total.clamp(min=1e-12).log(), 0.0).clamp(min=0)
 
 
 def _scaled(factor: float, like: Tensor) -> Tensor:

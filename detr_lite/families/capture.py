@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from detr_lite.attention_maps import dense_rows
 from detr_lite.attention_recorder import AttentionRecorder
 from detr_lite.families.anatomy import anatomy_of
 from detr_lite.families.geometry import token_padding, token_spans
@@ -18,7 +19,7 @@ from detr_lite.families.intercept import (
     on_dense_attention,
     on_returned_weights,
 )
-from detr_lite.families.sampling import Samples, densify, points_in_image
+from detr_lite.families.sampling import Samples, points_in_image
 from detr_lite.structures import AttentionMaps, AttentionSelection, DetrLiteError, SampledAttention
 
 
@@ -80,20 +81,17 @@ class AttentionCapture:
         if is_padding.shape != self._image_shape:
             raise ValueError(f"padding of {tuple(is_padding.shape)} pixels does not fit images of {self._image_shape}")
         is_padding = is_padding.to(self._like.device)
-        cross, queries = self._recorders["cross"], self._recorders["queries"]
+        batch, queries = self._recorders["cross"].batch, self._recorders["queries"]
         grids = (self._encoder_grid,) if self.anatomy.is_dense and self._encoder_grid else self._grids
         spans = token_spans(is_padding, grids, self.anatomy.patch_size)
         sampled = None if self.anatomy.is_dense else self._sampled(spans)
-        if sampled is not None:
-            for layer in set(cross.layers):
-                cross.add_selected(layer, densify(self._samples[layer].rows(), cross.tokens))
         encoder_grid = self._encoder_grid or grids[-1]
         encoder = self._recorders.get("encoder")
         if encoder is None:
             tokens = encoder_grid[0] * encoder_grid[1]
-            encoder = self._recorder("encoder", (0, cross.batch, self.anatomy.heads, tokens, tokens))
+            encoder = self._recorder("encoder", (0, batch, self.anatomy.heads, tokens, tokens))
         return AttentionMaps(
-            cross=cross.stack(like=self._like),
+            cross=self._cross(sampled),
             queries=queries.stack(like=self._like),
             encoder=encoder.stack(like=self._like),
             grids=grids,
@@ -187,16 +185,28 @@ class AttentionCapture:
     def _see_encoder_map(self, module: nn.Module, args: Any, output: Tensor) -> None:
         self._encoder_grid = (output.shape[-2], output.shape[-1])
 
+    def _cross(self, sampled: SampledAttention | None) -> Float[Tensor, "layer batch head query token"]:
+        recorder = self._recorders["cross"]
+        if sampled is None:
+            return recorder.stack(like=self._like)
+        if self.selection.samples_only:
+            return recorder.without_weights(like=sampled.shares)
+        return dense_rows(sampled.tokens, sampled.shares, recorder.tokens)
+
     def _sampled(self, spans: Float[Tensor, "batch level 2"]) -> SampledAttention:
         cross, first = self._recorders["cross"], self._samples[0]
         chosen = [self._samples[layer] for layer in cross.layers]
+        rows = [each.rows() for each in chosen]
         shape = (0, cross.batch, len(cross.heads), len(cross.rows))
         if not chosen:
             none = first.weights.new_zeros(*shape, len(first.level))
-            return SampledAttention(first.locations.new_zeros(*none.shape, 2), none, first.level, none.sum(-1))
+            points, tokens = first.locations.new_zeros(*none.shape, 2), none.long()
+            return SampledAttention(points, none, first.level, none.sum(-1), tokens, none)
         return SampledAttention(
             points=torch.stack([points_in_image(each.locations, each.level, each.grids, spans) for each in chosen]),
             weights=torch.stack([each.weights for each in chosen]),
             level=first.level,
-            outside=torch.stack([each.rows().outside for each in chosen]),
+            outside=torch.stack([each.outside for each in rows]),
+            tokens=torch.stack([each.tokens for each in rows]),
+            shares=torch.stack([each.weights for each in rows]),
         )

@@ -35,7 +35,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Rows of attention weights by their entries other than 0. A token can have several entries, which add up."""
+    """Rows of attention weights by their entries. A token can have several, which add up."""
 
     tokens: Int[Tensor, "batch head query entry"]
     weights: Float[Tensor, "batch head query entry"]
@@ -102,12 +102,6 @@ def nearest_rows(
     y = nearest[..., 1].clamp(min=0).minimum(size[:, 1] - 1).long()
     weights = weights.to(_precise(weights))
     return SparseRows(start + y * size[:, 0].long() + x, weights, torch.zeros_like(weights[..., 0]))
-
-
-def densify(rows: SparseRows, token_count: int) -> Float[Tensor, "batch head query token"]:
-    """The whole rows, with the zeros."""
-    dense = rows.weights.new_zeros(*rows.weights.shape[:-1], token_count)
-    return dense.scatter_add_(-1, rows.tokens, rows.weights)
 
 
 def points_in_image(

@@ -21,7 +21,7 @@ from detr_lite.training.checks.diagnostics import ZERO_AP50
 from detr_lite.training.checks.prediction_stats import ALIKE, find_collapse
 from detr_lite.viz.figures.attention_curves import plot_attention_curves
 
-CROSS_ATTENTION = AttentionSelection(encoder_layers=())
+CROSS_ATTENTION = AttentionSelection(encoder_layers=(), samples_only=True)
 """Of all queries, as the matching is known only after the forward pass."""
 
 ATTENTION_FILES = ("attention.json", "attention.png")

@@ -32,7 +32,7 @@ def draw_pictures(
     for index in [number * len(records) // count for number in range(min(count, len(records)))]:
         batch = collate([images[index]])
         assert batch.targets is not None
-        output = model.eval()(batch, need_attention=AttentionSelection(encoder_layers=()))
+        output = model.eval()(batch, need_attention=AttentionSelection(encoder_layers=(), samples_only=True))
         (predictions,) = postprocess(output, [batch.targets[0].original_size])
         picture = load_image(records[index].path, batch.targets[0].original_size, images.orientation)
         items.append((picture, _ground_truth(batch.targets[0], postprocess.class_names), predictions))

@@ -24,7 +24,7 @@ def token_heatmap(
     heatmap sums to the weights of all tokens that are not padding.
 
     Args:
-        weights: of the tokens of all levels, or of the coarsest ones alone (the encoder's self-attention).
+        weights: of the tokens of all levels, or of the encoder's level alone.
         image: index in the batch.
     """
     levels = _levels_of(len(weights), maps)
@@ -84,10 +84,11 @@ def reduced(image: Image.Image) -> Image.Image:
     return picture
 
 
-def _levels_of(tokens: int, maps: AttentionMaps) -> range:
-    """The coarsest levels that have so many tokens together."""
+def _levels_of(tokens: int, maps: AttentionMaps) -> list[int]:
+    """All levels, or the encoder's: whichever has so many tokens."""
     sizes = [prod(grid) for grid in maps.grids]
-    for first in range(len(sizes)):
-        if sum(sizes[first:]) == tokens:
-            return range(first, len(sizes))
-    raise ValueError(f"{tokens} weights fit none of the levels, which have {sizes} tokens")
+    if tokens == sum(sizes):
+        return list(range(len(sizes)))
+    if tokens == prod(maps.encoder_grids[-1]):
+        return [maps.encoder_level]
+    raise ValueError(f"{tokens} weights fit neither all levels nor the encoder's, of {sizes} tokens")

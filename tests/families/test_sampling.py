@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from detr_lite.families.sampling import Samples, bilinear_rows, densify, nearest_rows, points_in_image
+from detr_lite.attention_maps import dense_rows
+from detr_lite.families.sampling import Samples, bilinear_rows, nearest_rows, points_in_image
 
 GRIDS = ((6, 9), (3, 5), (1, 2))
 TOKENS = sum(height * width for height, width in GRIDS)
@@ -30,6 +31,10 @@ def sampled():
 @pytest.fixture
 def values():
     return torch.randn(BATCH, TOKENS, HEADS, DIM, generator=torch.Generator().manual_seed(1))
+
+
+def densify(rows, count):
+    return dense_rows(rows.tokens, rows.weights, count)
 
 
 def times(dense, values):

@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 
-from tests.helpers.fake_attention import maps
+from tests.helpers.fake_attention import maps, sampled_maps
 
 NASTY = "</script><img src=x onerror=window.hurt=1>"
 ATTENTION = maps()
+SAMPLED = sampled_maps(has_rows=True)
 OTHER = maps(seed=1, layers=2, heads=2, encoder_layers=0, grids=((6, 6),), spans=((5.5, 6.0),))
 
 

@@ -3,7 +3,9 @@
 import torch
 from PIL import Image, ImageDraw
 
-from detr_lite.structures import AttentionMaps, Detections
+from detr_lite.attention_maps import dense_rows
+from detr_lite.families.sampling import bilinear_rows
+from detr_lite.structures import AttentionMaps, Detections, SampledAttention
 
 NAMES = ("cup", "plate", "spoon")
 
@@ -35,6 +37,29 @@ def maps(
         encoder_grids=grids[-1:],
         is_padding=torch.zeros(1, tokens, dtype=torch.bool),
         spans=torch.tensor(spans)[None],
+    )
+
+
+def sampled_maps(layers=2, heads=4, queries=6, self_heads=2, has_rows=False, seed=0):
+    """Of a deformable model whose encoder has no attention: three points in the fine level, two in the coarse one."""
+    generator = torch.Generator().manual_seed(seed)
+    grids, level = ((8, 10), (4, 5)), torch.tensor([0, 0, 0, 1, 1])
+    shape = (layers, 1, heads, queries, len(level))
+    points = 0.5 + 0.35 * torch.randn(*shape, 2, generator=generator)
+    weights = (2 * torch.randn(*shape, generator=generator)).softmax(-1)
+    rows = [bilinear_rows(*each, level, grids) for each in zip(points, weights, strict=True)]
+    tokens, shares = torch.stack([row.tokens for row in rows]), torch.stack([row.weights for row in rows])
+    outside = torch.stack([row.outside for row in rows])
+    others = torch.randn(layers, 1, self_heads, queries, queries, generator=generator).softmax(-1)
+    return AttentionMaps(
+        cross=dense_rows(tokens, shares, 100) if has_rows else torch.empty(*shape[:-1], 100, device="meta"),
+        queries=others,
+        encoder=torch.zeros(0, 1, heads, 20, 20),
+        grids=grids,
+        encoder_grids=grids[-1:],
+        is_padding=torch.zeros(1, 100, dtype=torch.bool),
+        spans=torch.tensor([[[10.0, 8.0], [5.0, 4.0]]]),
+        sampled=SampledAttention(points, weights, level, outside, tokens, shares),
     )
 
 

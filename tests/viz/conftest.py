@@ -9,7 +9,7 @@ import torch
 from detr_lite.structures import Detections
 from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.explorer.scene import pack_scene
-from tests.helpers.explorer_checks import ATTENTION, NASTY, OTHER
+from tests.helpers.explorer_checks import ATTENTION, NASTY, OTHER, SAMPLED
 from tests.helpers.fake_attention import NAMES, found, maps, picture, truth
 
 
@@ -29,7 +29,8 @@ def browser():
 
 @pytest.fixture(scope="session")
 def explorer_pages(tmp_path_factory):
-    """`all.html` with three images, `bare.html` of a model with one of everything, `empty.html` without detections."""
+    """`all.html` with three images, `bare.html` of a model with one of everything, `empty.html` without detections,
+    `small.html` with a part of the attention, `sampled.html` of a deformable model."""
     folder = tmp_path_factory.mktemp("pages")
     names = (*NAMES[:2], NASTY)
     scenes = [
@@ -46,6 +47,8 @@ def explorer_pages(tmp_path_factory):
     (folder / "empty.html").write_text(explorer_page([pack_scene("empty.jpg", picture(), nothing, maps())], NAMES))
     small = pack_scene("small.jpg", picture(), found(), maps(), budget=202_000)
     (folder / "small.html").write_text(explorer_page([small], NAMES))
+    deformable = pack_scene("sampled.jpg", picture(), found(), SAMPLED)
+    (folder / "sampled.html").write_text(explorer_page([deformable], NAMES))
     return folder
 
 

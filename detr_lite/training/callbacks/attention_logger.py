@@ -225,9 +225,9 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 def _seen_object(matched: MatchedAttention, pair: int) -> ObjectAttention:
     """The last layer's attention, the mean of its heads."""
-    maps, image = matched.maps, int(matched.image[pair])
-    weights = maps.cross[-1, image, :, matched.query[pair]].mean(0)
-    meter, one = AttentionMeter(), slice(pair, pair + 1)
+    maps, image, one = matched.maps, int(matched.image[pair]), slice(pair, pair + 1)
+    weights = maps.rows_of(matched.image[one], matched.query[one])[0, -1].mean(0)
+    meter = AttentionMeter()
     meter.update(maps, matched.image[one], matched.query[one], matched.boxes_cxcywh[one])
     heat = token_heatmap(weights, maps, image)
     return ObjectAttention(heat, finest_span(maps, image), float(meter.compute().inside[-1, -1]))

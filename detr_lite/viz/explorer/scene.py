@@ -15,6 +15,7 @@ from detr_lite.structures import AttentionMaps, Detections
 from detr_lite.text import printable
 from detr_lite.viz.draw import class_name
 from detr_lite.viz.explorer.quantize import quantize_rows
+from detr_lite.viz.explorer.queries import fit_queries, query_blobs
 
 LONGEST_SIDE, THUMBNAIL = 800, 112
 """Pixels of the picture and of its thumbnail; nothing is enlarged."""
@@ -80,14 +81,18 @@ def pack_scene(
         "queries": queries,
         "levels": levels,
         "encoderLayers": encoder_layers,
-        "encoderLevels": levels[len(levels) - len(attention.encoder_grids) :],
+        "encoderLevels": [levels[attention.encoder_level]],
+        "pointLevels": None if attention.sampled is None else attention.sampled.level.tolist(),
     }
     blobs = {"picture": _encode_picture(image, LONGEST_SIDE)}
     remaining = float(budget) - _PAGE_BYTES - len(blobs["picture"]) - len(json.dumps(metadata)) - 8 * queries
     left_out = []
 
     self_attention = attention.queries[:, 0]
-    metadata["selfAttentionHeads"] = heads
+    metadata["selfHeads"] = metadata["selfAttentionHeads"] = self_attention.shape[1]
+    if self_attention.shape[1] != heads:  # the page selects heads of cross-attention
+        self_attention = self_attention.mean(1, keepdim=True)
+        metadata["selfAttentionHeads"] = 1
     text = quantize_rows(self_attention).to_base64(remaining / 10)
     if text is None:
         text = quantize_rows(self_attention.mean(1, keepdim=True)).to_base64(remaining / 4)
@@ -98,13 +103,13 @@ def pack_scene(
         remaining -= len(text)
 
     is_image = _is_image(attention, grids)
-    by_query = attention.cross[:, 0, :, :, is_image].permute(2, 0, 1, 3)
     order = _unique([*detections.queries.tolist(), *range(queries)])
     detecting = _unique(detections.above(LOW_SCORE).queries.tolist())
-    included, size = _fit_queries(by_query, detecting, _DETECTION_SHARE * remaining)
+    included, size = fit_queries(attention, is_image, detecting, _DETECTION_SHARE * remaining)
     remaining -= size
 
-    encoder_is_image = is_image[len(is_image) - attention.encoder.shape[-1] :]
+    sizes = [height * width for height, width in attention.grids]
+    encoder_is_image = torch.split(is_image, sizes)[attention.encoder_level]
     encoder_blobs: list[str] = []
     for layer in reversed(range(encoder_layers)):
         weights = attention.encoder[layer, 0].mean(0)[encoder_is_image][:, encoder_is_image]
@@ -119,12 +124,10 @@ def pack_scene(
     if first_layer > 0:
         left_out.append(f"{first_layer} of {encoder_layers} encoder layers (the first ones)")
 
-    others, _ = _fit_queries(by_query, [query for query in order if query not in included], remaining)
-    included += others
-    metadata["includedQueries"] = included
-    text = quantize_rows(by_query[included]).to_base64()
-    assert text is not None, "the length is not limited"
-    blobs["cross-attention"] = text
+    others, _ = fit_queries(attention, is_image, [query for query in order if query not in included], remaining)
+    included |= others
+    metadata["includedQueries"] = list(included)
+    blobs |= query_blobs(included)
     if len(included) < queries:
         missing = queries - len(included)
         left_out.append(f"cross-attention of {missing} of {queries} queries (those with the lowest scores)")
@@ -145,20 +148,6 @@ def _is_image(attention: AttentionMaps, grids: list[tuple[int, int]]) -> Bool[Te
 def _unique(queries: list[int]) -> list[int]:
     """In order of first occurrence."""
     return list(dict.fromkeys(queries))
-
-
-def _fit_queries(
-    by_query: Float[Tensor, "query layer head token"], order: list[int], max_size: float
-) -> tuple[list[int], int]:
-    """The first queries of `order` that fit, and their size, which is not larger when they are compressed together."""
-    included, size = [], 0
-    for query in order:
-        text = quantize_rows(by_query[query]).to_base64(max_size - size)
-        if text is None:
-            break
-        included.append(query)
-        size += len(text)
-    return included, size
 
 
 def _names_of(detections: Detections) -> list[str]:

@@ -1,9 +1,10 @@
 """A decoder layer's cross-attention of each detection's query, as heatmaps over the image."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from PIL import Image
@@ -19,17 +20,17 @@ from detr_lite.viz.figures.figure_layout import (
     layout_panels,
     single_panel,
 )
+from detr_lite.viz.figures.sampled_points import DOTS_LABEL, draw_sampled_points
 from detr_lite.viz.heatmap import finest_span, overlay, reduced, token_heatmap
 
 __all__ = ["Heads", "attention_figure", "overlay", "token_heatmap"]
 
 Heads = Literal["all", "mean"] | Sequence[int]
 
-CROSS_ATTENTION_LABEL = (
+_LABEL = (
     "attention, in % of the panel's peak",
     "peak: largest share of the query's attention in one cell of the finest grid",
 )
-"""Lines below the color bar."""
 
 
 def attention_figure(
@@ -46,7 +47,8 @@ def attention_figure(
 
     For each detection the image with its box, the mean over heads, and each head. Every heatmap is scaled to its own
     peak, which the panel's title gives as a share of the query's attention, so that a head that attends to many places
-    is as legible as one that attends to a single place.
+    is as legible as one that attends to a single place. Deformable attention has a dot for each point that the head
+    samples.
 
     Args:
         max_detections: how many detections are shown at most; None for all.
@@ -70,7 +72,7 @@ def attention_figure(
     which = "the last decoder layer" if layer == layers - 1 else f"decoder layer {layer} (of 0 to {layers - 1})"
     title = f"Cross-attention of {which}" + (f"\n{note}" if note else "")
     cells = [cell for block in blocks for cell in block]
-    layout = layout_panels(title, cells, aspect, CROSS_ATTENTION_LABEL)
+    layout = layout_panels(title, cells, aspect, color_bar_label(maps))
     panels = iter(layout.panels)
     for number in range(len(shown)):
         query, label = int(shown.queries[number]), int(shown.labels[number])
@@ -79,26 +81,41 @@ def attention_figure(
         axes = next(panels)
         draw_panel(axes, f"{name}\nquery {query}", image, picture)
         draw_box(axes, box_xyxy, [channel / 255 for channel in class_color(label)], outline="white")
-        for title, heatmap in query_heatmaps(maps, index, layer, query, heads):
+        for title, heatmap, head in query_heatmaps(maps, index, layer, query, heads):
             axes = next(panels)
             draw_panel(
                 axes, f"{title}\npeak {heatmap.max():.1%}", image, overlay(picture, heatmap, finest_span(maps, index))
             )
+            if head is not None:
+                draw_sampled_points(axes, maps, index, layer, query, head)
             draw_box(axes, box_xyxy, "white", outline="black")  # a class's color may be one of the heatmap's
     return layout.figure
 
 
-def query_heatmaps(
-    maps: AttentionMaps, index: int, layer: int, query: int, heads: Heads
-) -> list[tuple[str, Float[np.ndarray, "height width"]]]:
-    """Titles and heatmaps of a query's cross-attention in a layer: the mean of heads and each head, as selected."""
-    weights = maps.cross[layer, index, :, query]
+class QueryHeatmap(NamedTuple):
+    title: str
+    values: Float[np.ndarray, "height width"]
+    head: int | None
+    """None: the mean of heads."""
+
+
+def query_heatmaps(maps: AttentionMaps, index: int, layer: int, query: int, heads: Heads) -> list[QueryHeatmap]:
+    """Heatmaps of a query's cross-attention in a layer: the mean of heads and each head, as selected."""
+    device = maps.is_padding.device
+    weights = maps.rows_of(torch.tensor([index], device=device), torch.tensor([query], device=device))[0, layer]
     selected = select_heads(heads, len(weights))
     by_head = [token_heatmap(weights[head], maps, index) for head in selected]
-    heatmaps = [("mean of heads", np.mean(by_head, axis=0))] if isinstance(heads, str) else []
+    heatmaps = [QueryHeatmap("mean of heads", np.mean(by_head, axis=0), None)] if isinstance(heads, str) else []
     if heads != "mean":
-        heatmaps += [(f"head {head}", heatmap) for head, heatmap in zip(selected, by_head, strict=True)]
+        heatmaps += [
+            QueryHeatmap(f"head {head}", heatmap, head) for head, heatmap in zip(selected, by_head, strict=True)
+        ]
     return heatmaps
+
+
+def color_bar_label(maps: AttentionMaps) -> tuple[str, ...]:
+    """The lines below the color bar of a figure of cross-attention."""
+    return _LABEL if maps.sampled is None else (*_LABEL, DOTS_LABEL)
 
 
 def select_heads(heads: Heads, count: int) -> Sequence[int]:

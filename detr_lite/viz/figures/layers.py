@@ -8,7 +8,7 @@ from torch import Tensor
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
 from detr_lite.viz.draw import class_color
-from detr_lite.viz.figures.attention import CROSS_ATTENTION_LABEL, Heads, query_heatmaps, select_heads
+from detr_lite.viz.figures.attention import Heads, color_bar_label, query_heatmaps, select_heads
 from detr_lite.viz.figures.figure_layout import (
     LARGE,
     arrange_blocks,
@@ -18,6 +18,7 @@ from detr_lite.viz.figures.figure_layout import (
     layout_panels,
     single_panel,
 )
+from detr_lite.viz.figures.sampled_points import draw_sampled_points
 from detr_lite.viz.heatmap import finest_span, overlay, reduced
 
 _HEADS_PER_ROW = 8
@@ -77,7 +78,7 @@ def layers_figure(
         f"Cross-attention of query {query}, layer by layer\n{name} ({boxes})" + (f"\n{note}" if note else ""),
         [cell for block in blocks for cell in block],
         aspect,
-        CROSS_ATTENTION_LABEL,
+        color_bar_label(maps),
         labels,
     )
     panels = iter(layout.panels)
@@ -85,11 +86,13 @@ def layers_figure(
         axes = next(panels)
         draw_panel(axes, f"box after\nlayer {layer}" if boxes_cxcywh is not None else "image\n", image, picture)
         draw_box(axes, box_xyxy, [channel / 255 for channel in class_color(label)], outline="white")
-        for title, heatmap in query_heatmaps(maps, index, layer, query, heads):
+        for title, heatmap, head in query_heatmaps(maps, index, layer, query, heads):
             axes = next(panels)
             title = title.removesuffix(" of heads")  # too long beside eight heads
             draw_panel(
                 axes, f"{title}\npeak {heatmap.max():.1%}", image, overlay(picture, heatmap, finest_span(maps, index))
             )
+            if head is not None:
+                draw_sampled_points(axes, maps, index, layer, query, head)
             draw_box(axes, box_xyxy, "white", outline="black")
     return layout.figure

@@ -37,8 +37,8 @@ def points_figure(
 ) -> Figure:
     """For each point the image with the token that contains it, and the token's self-attention in each encoder layer.
 
-    Tokens are those of the coarsest level, the one with self-attention. Every heatmap is scaled to its own peak, which
-    the panel's title gives as a share of the token's attention.
+    Tokens are those of the level with self-attention, in most models the coarsest. Every heatmap is scaled to its own
+    peak, which the panel's title gives as a share of the token's attention.
 
     Args:
         index: of the image in the batch.
@@ -46,14 +46,11 @@ def points_figure(
             panel for each head ("all": and their mean).
         note: a line below the figure's title.
 
-    Errors: a point outside the image, a head that does not exist, an encoder without layers.
+    Errors: a point outside the image, a head that does not exist, an encoder without dense self-attention.
     """
     layers = maps.encoder.shape[0]
     if layers == 0:
-        raise DetrLiteError(
-            "there is no encoder self-attention to draw: the model has no encoder layers in which all tokens attend to "
-            "each other, or none was selected"
-        )
+        raise DetrLiteError(_why_nothing(maps))
     selected = select_heads(heads, maps.encoder.shape[2])
     tokens = [point_token(point, image.size, maps, index) for point in points]
     picture = reduced(image)
@@ -89,8 +86,20 @@ def points_figure(
     return layout.figure
 
 
+def _why_nothing(maps: AttentionMaps) -> str:
+    if maps.sampled is not None:
+        return (
+            "there is no encoder self-attention to draw: the encoder of this model has none between all tokens (it is "
+            "deformable, or a vision transformer); its decoder has attention to draw: --figure layers"
+        )
+    return (
+        "there is no encoder self-attention to draw: the model has no encoder layers (--model.encoder_layers 0) or "
+        "none was selected"
+    )
+
+
 def point_token(point: Point, image_size: tuple[int, int], maps: AttentionMaps, index: int = 0) -> tuple[int, int]:
-    """(row, column) of the coarsest level's token that contains a point.
+    """(row, column) of the token of the encoder's level that contains a point.
 
     Args:
         image_size: (width, height) of the original image.
@@ -104,7 +113,7 @@ def point_token(point: Point, image_size: tuple[int, int], maps: AttentionMaps, 
             f"point {x:g},{y:g} lies outside the image of {width} x {height} pixels; give x from 0 to {width} and y "
             f"from 0 to {height}"
         )
-    rows, columns = maps.unpadded_grid(index, -1)
+    rows, columns = maps.unpadded_grid(index, maps.encoder_level)
     across, down = _image_span(maps, index)
     return min(int(y / height * down), rows - 1), min(int(x / width * across), columns - 1)
 
@@ -137,8 +146,8 @@ def _heatmaps(
 
 
 def _image_span(maps: AttentionMaps, index: int) -> tuple[float, float]:
-    """The image's (width, height) in tokens of the coarsest level; the last tokens may reach beyond it."""
-    across, down = maps.spans[index, -1].tolist()
+    """The image's (width, height) in tokens of the encoder's level; the last tokens may reach beyond it."""
+    across, down = maps.spans[index, maps.encoder_level].tolist()
     return across, down
 
 

@@ -10,6 +10,7 @@ class Explorer {
     this.hovered = null; // the query under the cursor
     this.heatmap = null; // what is drawn over the image: attention to tokens ...
     this.links = null; // ... or between queries
+    this.samples = null; // the points of which the heatmap is made, in deformable models
     this.state = stateOf(location.hash, page);
     this.lastPush = 0;
     this.stage = new Stage(this);
@@ -155,20 +156,26 @@ class Explorer {
     return { query, weights, ends, peak: ends.length ? weights[ends[0]] : 0 };
   }
 
+  makeSamples() {
+    const { state, scene } = this;
+    const query = this.query();
+    return query === null || this.heatmap === null ? null : scene.samples(state.layer, state.head, query);
+  }
+
   /** The color of a value from 0 to 1. */
   colorOf(value) {
     const index = 3 * Math.round(255 * value);
     return css(this.page.colors.subarray(index, index + 3));
   }
 
-  /** The head whose self-attention is shown; the page may include the mean alone. */
-  selfAttentionHead() {
-    const { heads, selfAttentionHeads } = this.scene.metadata;
-    return selfAttentionHeads < heads ? "mean" : this.state.head;
+  /** Of the head whose self-attention is shown; the page may include the mean alone. */
+  selfAttentionLabel() {
+    const { heads, selfHeads, selfAttentionHeads } = this.scene.metadata;
+    return this.decoderLabel(heads === selfHeads && heads === selfAttentionHeads ? this.state.head : "mean", selfHeads);
   }
 
-  decoderLabel(head = this.state.head) {
-    const { heads, layers } = this.scene.metadata;
+  decoderLabel(head = this.state.head, heads = this.scene.metadata.heads) {
+    const { layers } = this.scene.metadata;
     const layer = layers > 1 ? `layer ${this.state.layer}` : "layer 0, the only one";
     return `${layer}, ${heads === 1 ? "one head" : head === "mean" ? `mean of ${heads} heads` : `head ${head}`}`;
   }
@@ -179,6 +186,7 @@ class Explorer {
     const { metadata } = this.scene;
     this.heatmap = this.makeHeatmap();
     this.links = this.makeLinks();
+    this.samples = this.makeSamples();
     this.controls.draw();
     this.stage.draw();
     this.lists.draw();
@@ -199,7 +207,7 @@ class Explorer {
       const name = best ? `${best.name} ${best.score.toFixed(2)}` : "No detection";
       const dot = element("i", { className: "dot", color: best ? css(best.rgb) : "transparent" });
       const where = this.links
-        ? `self-attention of query ${query}, decoder ${this.decoderLabel(this.selfAttentionHead())}`
+        ? `self-attention of query ${query}, decoder ${this.selfAttentionLabel()}`
         : scene.has(query)
           ? `cross-attention of query ${query}, decoder ${this.decoderLabel()}`
           : `the cross-attention of query ${query} was left out of this page`;
@@ -210,7 +218,7 @@ class Explorer {
         ? `encoder self-attention, layer ${state.encoder}, mean of heads`
         : metadata.encoderLayers
           ? `encoder layer ${state.encoder} was left out of this page; the list has the queries that attend here`
-          : "this model has no encoder layers; the list has the queries that attend here";
+          : `${scene.noEncoder}; the list has the queries that attend here`;
       parts = [dot, element("b", { textContent: "From this point" }), element("span", { textContent: where })];
     } else {
       const count = this.visible().length;
@@ -219,10 +227,17 @@ class Explorer {
       parts = [element("b", { textContent: what }), element("span", { textContent: hint })];
     }
     caption.replaceChildren(...parts);
+    $("samples-note").textContent = this.samples ? samplesNote(this.samples) : "";
     // Announced when it is selected, not while it is hovered.
-    const announcement = caption.innerText.replace(/\s+/g, " ");
+    const announcement = `${caption.innerText} ${$("samples-note").textContent}`.replace(/\s+/g, " ").trim();
     if (this.hovered === null && $("live").textContent !== announcement) $("live").textContent = announcement;
   }
+}
+
+/** "96 sampled points; 12 % of the weight fell outside the image" */
+function samplesNote({ points, outside }) {
+  const share = outside === 0 ? "none" : outside < 0.005 ? "less than 1 %" : `${Math.round(100 * outside)} %`;
+  return `${points.length} sampled points; ${share} of the weight fell outside the image.`;
 }
 
 function showError(text) {
@@ -241,6 +256,7 @@ if (typeof DecompressionStream === "undefined") {
     heatmap: () => explorer.heatmap && { width: explorer.heatmap.width, height: explorer.heatmap.height, peak: explorer.heatmap.peak, values: [...explorer.heatmap.values] },
     queriesAt: () => explorer.scene.queriesAt(explorer.state.layer, explorer.state.head, explorer.state.point, explorer.state.level),
     selfAttention: () => [...explorer.scene.selfAttention(explorer.state.layer, explorer.state.head, explorer.query())],
+    samples: () => structuredClone(explorer.samples),
     ready: explorer.start().catch((error) => {
       showError(`This page's data cannot be read (${error.message}); the file may be incomplete. Create it again.`);
       throw error;

@@ -11,7 +11,7 @@ class Controls {
     onSlide("head", (head) => ({ head: head < 0 ? "mean" : head }));
     onSlide("encoder", (encoder) => ({ encoder }));
     onSlide("threshold", (score) => ({ score }));
-    for (const [id, key] of [["show-boxes", "boxes"], ["show-truth", "truth"], ["smooth", "smooth"]])
+    for (const [id, key] of [["show-boxes", "boxes"], ["show-truth", "truth"], ["smooth", "smooth"], ["show-samples", "samples"]])
       $(id).addEventListener("change", () => app.change({ [key]: $(id).checked }));
     $("level").addEventListener("change", () => app.change({ level: $("level").value === "all" ? "all" : Number($("level").value) }));
     for (const tab of $("tabs").children) tab.addEventListener("click", () => app.showView(tab.dataset.view));
@@ -63,6 +63,8 @@ class Controls {
       ...metadata.levels.map(({ width, height }, number) => element("option", { value: String(number), textContent: `${width} × ${height} only` })),
     );
     $("truth-label").hidden = metadata.truth === null;
+    for (const id of ["samples-label", "samples-note", "about-samples"]) $(id).hidden = !this.app.scene.isSampled;
+    document.body.classList.toggle("sampled", this.app.scene.isSampled);
     $("left-out").hidden = metadata.leftOut.length === 0;
     $("left-out").textContent = `Left out, to keep this page small: ${metadata.leftOut.join("; ")}.`;
     this.makeClasses();
@@ -130,6 +132,7 @@ class Controls {
     $("show-boxes").checked = state.boxes;
     $("show-truth").checked = state.truth;
     $("smooth").checked = state.smooth;
+    $("show-samples").checked = state.samples;
     $("level").value = String(state.level);
     for (const tab of $("tabs").children) {
       const isSelected = tab.dataset.view === state.view;

@@ -36,6 +36,7 @@ function listenToKeys(app) {
     b: () => toggle("boxes"),
     t: () => app.scene.metadata.truth && toggle("truth"),
     s: () => toggle("smooth"),
+    x: () => app.scene.isSampled && toggle("samples"),
     d: () => $("theme").click(),
     ",": () => app.change({ image: clamp(app.state.image - 1, app.page.scenes.length - 1) }),
     ".": () => app.change({ image: clamp(app.state.image + 1, app.page.scenes.length - 1) }),

@@ -82,7 +82,7 @@ class Lists {
         share: 0,
       });
     this.pointQueries.fill(entries, app.state.query === null ? ENCODER : app.state.query);
-    const missing = hasEncoder ? "" : app.scene.metadata.encoderLayers === 0 ? "This model has no encoder layers. " : `Encoder layer ${encoder} was left out of this page. `;
+    const missing = hasEncoder ? "" : app.scene.metadata.encoderLayers === 0 ? `${app.scene.noEncoder[0].toUpperCase()}${app.scene.noEncoder.slice(1)}. ` : `Encoder layer ${encoder} was left out of this page. `;
     note.textContent = queries.length
       ? `${missing}Queries by their attention to this point, decoder ${app.decoderLabel()}:`
       : `${missing}No query attends to this point in decoder ${app.decoderLabel()}.`;
@@ -102,6 +102,6 @@ class Lists {
     }
     const order = [...weights.keys()].sort((a, b) => weights[b] - weights[a] || a - b).slice(0, MAX_ENTRIES);
     this.linkedQueries.fill(order.map((other) => this.entry(other, weights[other], weights[order[0]], other === query ? "on itself" : "of the attention")), query);
-    note.textContent = `Self-attention of query ${query} over the ${weights.length} queries, decoder ${app.decoderLabel(app.selfAttentionHead())}:`;
+    note.textContent = `Self-attention of query ${query} over the ${weights.length} queries, decoder ${app.selfAttentionLabel()}:`;
   }
 }

@@ -12,13 +12,39 @@ class Scene {
     scene.metadata = metadata;
     scene.picture = document.getElementById(`scene-${number}-picture`).textContent;
     scene.indexOf = new Map(metadata.includedQueries.map((query, index) => [query, index]));
-    scene.crossRows = metadata.includedQueries.length ? await rowsOf(`scene-${number}-cross-attention`, tokensOf(metadata.levels)) : null;
+    await scene.loadCrossAttention(number);
     scene.selfRows = metadata.selfAttentionHeads ? await rowsOf(`scene-${number}-self-attention`, metadata.queries) : null;
     scene.encoderRows = new Map(); // by layer
     for (let layer = metadata.firstEncoderLayer; layer < metadata.encoderLayers; layer++) {
       scene.encoderRows.set(layer, await rowsOf(`scene-${number}-encoder-${layer}`, tokensOf(metadata.encoderLevels)));
     }
     return scene;
+  }
+
+  /** Of deformable models only what is not 0, and the sampled points; of both, the layers and heads of each query in turn. */
+  async loadCrossAttention(number) {
+    const { includedQueries, layers, heads, levels, pointLevels } = this.metadata;
+    this.crossRows = null;
+    this.sampleRows = null;
+    if (!includedQueries.length) return;
+    const id = `scene-${number}-cross-attention`;
+    if (!this.isSampled) {
+      this.crossRows = await rowsOf(id, tokensOf(levels));
+      return;
+    }
+    const count = includedQueries.length * layers * heads;
+    this.crossRows = new SparseRows(await bytesOf(id), count, tokensOf(levels));
+    this.sampleRows = new Samples(await bytesOf(`scene-${number}-samples`), count, pointLevels.length);
+  }
+
+  /** Whether cross-attention is deformable: to sampled points. */
+  get isSampled() {
+    return this.metadata.pointLevels !== null;
+  }
+
+  /** Why there is no self-attention of the encoder. */
+  get noEncoder() {
+    return this.isSampled ? "the encoder of this model has no self-attention between all tokens" : "this model has no encoder layers";
   }
 
   has(query) {
@@ -40,6 +66,15 @@ class Scene {
     const sum = new Float64Array(this.crossRows.length);
     for (const row of rows) this.crossRows.addTo(sum, row, 1 / rows.length);
     return sum;
+  }
+
+  /** The points that a query samples, of all heads for their mean: {points: [{x, y, weight, level}], outside}; null without. */
+  samples(layer, head, query) {
+    const rows = this.sampleRows && this.crossRowNumbers(layer, head, query);
+    if (!rows) return null;
+    const { pointLevels } = this.metadata;
+    const points = rows.flatMap((row) => this.sampleRows.of(row)).map(({ x, y, weight, point }) => ({ x, y, weight: weight / rows.length, level: pointLevels[point] }));
+    return { points, outside: rows.reduce((sum, row) => sum + this.sampleRows.outside(row) / rows.length, 0) };
   }
 
   /** The token of each level at a point, whose coordinates are relative to the image. */
@@ -81,9 +116,10 @@ class Scene {
   /** A query's weight for each query, including itself. */
   selfAttention(layer, head, query) {
     if (!this.selfRows) return null;
-    const { queries, selfAttentionHeads } = this.metadata;
+    const { queries, heads: crossHeads, selfAttentionHeads } = this.metadata;
     const sum = new Float64Array(queries);
-    const heads = head === "mean" ? range(selfAttentionHeads) : [Math.min(head, selfAttentionHeads - 1)];
+    // Of the mean alone, whichever head of cross-attention is selected.
+    const heads = head === "mean" || selfAttentionHeads !== crossHeads ? range(selfAttentionHeads) : [head];
     for (const number of heads) this.selfRows.addTo(sum, (layer * selfAttentionHeads + number) * queries + query, 1 / heads.length);
     return sum;
   }

@@ -3,6 +3,7 @@
 
 const EDGE_PIXELS = 6; // from a box's edge that still count as the edge
 const MAX_LINKS = 10; // the strongest links that are drawn
+const DOT_RADIUS = 1 / 110; // of the image's width, of the sampled point of the most weight; areas are in proportion to weights
 
 class Stage {
   constructor(app) {
@@ -25,6 +26,7 @@ class Stage {
 
   draw() {
     this.drawHeatmap();
+    this.drawSamples();
     this.drawBoxes();
     this.drawLinks();
     this.drawPoint();
@@ -48,6 +50,27 @@ class Stage {
     const width = Math.max(1, Math.round(this.root.clientWidth * scale));
     const height = Math.max(1, Math.round(this.root.clientHeight * scale));
     paint($("heatmap"), heatmap.pixels(width, height, state.smooth), width, height, page.colors);
+  }
+
+  /** A dot for each sampled point inside the image, the strongest on top. */
+  drawSamples() {
+    const { samples, state } = this.app;
+    const svg = $("samples");
+    svg.replaceChildren();
+    if (samples === null || !state.samples) return;
+    const [wide, high] = [this.root.clientWidth, this.root.clientHeight];
+    svg.setAttribute("viewBox", `0 0 ${wide} ${high}`);
+    const isShown = ({ x, y, level }) => x >= 0 && x <= 1 && y >= 0 && y <= 1 && (state.level === "all" || level === state.level);
+    const shown = samples.points.filter(isShown).sort((a, b) => a.weight - b.weight);
+    const peak = shown.length ? shown[shown.length - 1].weight : 0;
+    for (const { x, y, weight } of shown) {
+      if (weight === 0) continue;
+      const dot = document.createElementNS(svg.namespaceURI, "circle");
+      dot.setAttribute("cx", x * wide);
+      dot.setAttribute("cy", y * high);
+      dot.setAttribute("r", Math.max(1, DOT_RADIUS * wide * Math.sqrt(weight / peak)));
+      svg.append(dot);
+    }
   }
 
   drawBoxes() {

@@ -20,6 +20,7 @@ function initialState(page, image) {
     boxes: true,
     truth: false,
     smooth: true,
+    samples: true, // the points of deformable attention
     theme: "auto",
   };
 }
@@ -32,7 +33,7 @@ function hashOf(state) {
   if (state.point !== null) parts.set("point", state.point.map((side) => side.toFixed(4)).join(","));
   for (const key of ["layer", "head", "encoder", "level", "score"]) parts.set(key, state[key]);
   if (state.classes.length) parts.set("classes", state.classes.join(","));
-  for (const key of ["boxes", "truth", "smooth"]) parts.set(key, state[key] ? 1 : 0);
+  for (const key of ["boxes", "truth", "smooth", "samples"]) parts.set(key, state[key] ? 1 : 0);
   if (state.theme !== "auto") parts.set("theme", state.theme);
   return `#${parts.toString().replaceAll("%2C", ",")}`;
 }
@@ -59,7 +60,7 @@ function stateOf(hash, page) {
   if (score >= 0 && score <= 1) state.score = score;
   const classes = (parts.get("classes") || "").split(",").filter((text) => /^\d{1,6}$/.test(text)).map(Number);
   state.classes = [...new Set(classes)].filter((label) => label < page.classes.length).sort((a, b) => a - b);
-  for (const key of ["boxes", "truth", "smooth"]) if (/^[01]$/.test(parts.get(key) || "")) state[key] = parts.get(key) === "1";
+  for (const key of ["boxes", "truth", "smooth", "samples"]) if (/^[01]$/.test(parts.get(key) || "")) state[key] = parts.get(key) === "1";
   if (["light", "dark"].includes(parts.get("theme"))) state.theme = parts.get("theme");
   return state;
 }
