@@ -88,6 +88,7 @@ def test_points_are_where_the_tokens_lie_that_get_their_weight(family):
     with torch.no_grad():  # so that most points lie within
         for module in anatomy_of(network).cross:
             module.sampling_offsets.weight.mul_(0.05)
+            module.sampling_offsets.bias.mul_(0.1)
     maps, _ = captured(network, family)
     assert maps.sampled.level.tolist() == sorted(maps.sampled.level.tolist())
     assert maps.sampled.level.unique().tolist() == list(range(len(maps.grids)))
