@@ -181,7 +181,7 @@ def test_points_are_turned_off_and_belong_to_levels(visit):
     page.keyboard.press("f")
     page.locator("#stage").focus()
     page.keyboard.press("ArrowRight")
-    assert "has no self-attention between all tokens" in page.locator("#caption").inner_text()
+    assert "has no dense self-attention" in page.locator("#caption").inner_text()
     assert page.locator("#point-queries [role=option]").count() > 0
 
 
