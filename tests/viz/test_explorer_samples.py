@@ -47,9 +47,12 @@ def test_sparse_rows_are_the_rows_without_zeros(length):
     weights = torch.zeros(3, 4, length)
     weights[:2, :, -40:] = torch.rand(2, 4, 40) ** 4
     dense = quantize_rows(weights)
-    sparse = SparseRows.of(dense)
+    # Each weight in two entries, and entries of nothing.
+    tokens = torch.arange(length - 40, length).repeat(12, 3).numpy()
+    halves = weights.flatten(0, 1)[:, -40:] / 2
+    sparse = SparseRows.of_entries(tokens, torch.cat([halves, halves, 0 * halves], 1).numpy(), length)
     np.testing.assert_allclose(sparse_rows_in(sparse.to_base64(), 12, length), dense.dequantize(), rtol=1e-6)
-    parts = [SparseRows.of(quantize_rows(part)) for part in weights]
+    parts = [SparseRows.of_entries(tokens[:4, :80], part.repeat(1, 2).numpy(), length) for part in halves.split(4)]
     assert SparseRows.join(parts).to_base64() == sparse.to_base64()
     assert sparse.to_base64(10.0) is None
 
