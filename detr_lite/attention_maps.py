@@ -27,8 +27,8 @@ class AttentionSelection:
     """Average the encoder's maps over the selected heads, which leaves one."""
     samples_only: bool = False
     """Leave the cross-attention of deformable models as `AttentionMaps.sampled`: `cross` then has a shape, but no
-    weights (it is on the device "meta"), and `rows_of` makes the rows that are needed. All rows of 300 queries at 640
-    pixels take 484 MB, the samples 40 MB. Without effect on models with dense attention."""
+    weights (it is on the device "meta"), and `rows_of` makes the rows that are needed. Of 6 layers, 8 heads and 300
+    queries at 640 pixels, all rows take 484 MB and the samples 10 MB. Without effect on models with dense attention."""
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def test_every_figure_of_every_family(detector, photograph):
         request = FigureRequest(kind, 0.0, None, "mean" if kind == "points" else "all", 0, None)
         if kind == "points" and not has_encoder:
             with pytest.raises(
-                DetrLiteError, match=r"the encoder of this model has none .* --figure queries or layers$"
+                DetrLiteError, match=r"the encoder of this model has no dense .* --figure queries or layers$"
             ):
                 draw_image(detector, photograph, request)
             continue

@@ -55,10 +55,19 @@ class SparseRows:
     """How many columns there are."""
 
     @staticmethod
-    def of(rows: QuantizedRows) -> "SparseRows":
-        row, column = rows.codes.nonzero()
-        counts = np.bincount(row, minlength=len(rows.codes))
-        return SparseRows(rows.peaks, counts, column, rows.codes[row, column], rows.codes.shape[1])
+    def of_entries(
+        tokens: Int64[np.ndarray, "row entry"], shares: Float32[np.ndarray, "row entry"], length: int
+    ) -> "SparseRows":
+        """The rows of entries as in `SampledAttention`, never made whole; those of one token add up."""
+        places = tokens + length * np.arange(len(tokens))[:, None]
+        place, which = np.unique(places, return_inverse=True)
+        weights = np.bincount(which.ravel(), shares.ravel(), minlength=len(place))
+        row, column = np.divmod(place, length)
+        peaks = np.zeros(len(tokens))
+        np.maximum.at(peaks, row, weights)
+        codes = np.rint(255 * (weights / np.where(peaks > 0, peaks, 1)[row])).astype(np.uint8)
+        row, column, codes = row[codes > 0], column[codes > 0], codes[codes > 0]
+        return SparseRows(peaks.astype(np.float32), np.bincount(row, minlength=len(peaks)), column, codes, length)
 
     @staticmethod
     def join(parts: Sequence["SparseRows"]) -> "SparseRows":

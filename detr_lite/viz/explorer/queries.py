@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from detr_lite.structures import AttentionMaps
+from detr_lite.structures import AttentionMaps, SampledAttention
 from detr_lite.viz.explorer.quantize import QuantizedRows, SparseRows, quantize_rows
 from detr_lite.viz.explorer.samples import QuantizedSamples, quantize_samples
 
@@ -17,11 +16,17 @@ QueryParts = Mapping[str, Part]
 
 def query_parts(attention: AttentionMaps, query: int, is_image: Bool[Tensor, " token"]) -> QueryParts:
     """Rows (layer head) of the tokens that are not padding, and where there are samples, their rows."""
-    weights = attention.rows_of(torch.tensor([0]), torch.tensor([query]))[0]
-    rows = quantize_rows(weights[..., is_image])
     if attention.sampled is None:
-        return {"cross-attention": rows}
-    return {"cross-attention": SparseRows.of(rows), "samples": quantize_samples(attention.sampled, query)}
+        return {"cross-attention": quantize_rows(attention.cross[:, 0, :, query][..., is_image])}
+    rows = _sparse_rows(attention.sampled, query, is_image)
+    return {"cross-attention": rows, "samples": quantize_samples(attention.sampled, query)}
+
+
+def _sparse_rows(sampled: SampledAttention, query: int, is_image: Bool[Tensor, " token"]) -> SparseRows:
+    tokens, shares = (each[:, 0, :, query].flatten(0, 1).cpu() for each in (sampled.tokens, sampled.shares))
+    column = is_image.long().cumsum(0) - 1  # among the tokens that are not padding
+    shares = shares.float().where(is_image[tokens], 0)
+    return SparseRows.of_entries(column.clamp(min=0)[tokens].numpy(), shares.numpy(), int(is_image.sum()))
 
 
 def fit_queries(

@@ -46,7 +46,7 @@ def plot_attention_curves(metrics: AttentionMetrics, output: Path) -> None:
     if metrics.objects:
         figure.suptitle(f"Cross-attention of the queries matched to {metrics.objects:,} objects", fontsize=12)
         lines = [line for line in panels.flat[0].lines if line.get_label() in _line_names(metrics)]
-        figure.legend(lines, _line_names(metrics), loc="outside lower center", ncols=min(9, len(lines)), frameon=False)
+        figure.legend(lines, _line_names(metrics), loc="outside lower center", ncols=min(6, len(lines)), frameon=False)
     atomic_write(output, functools.partial(figure.savefig, format="png", dpi=_DPI), durable=False)
 
 

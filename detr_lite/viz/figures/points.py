@@ -89,8 +89,8 @@ def points_figure(
 def _why_nothing(maps: AttentionMaps) -> str:
     if maps.sampled is not None:
         return (
-            "there is no encoder self-attention to draw: the encoder of this model has none between all tokens (it is "
-            "deformable, or a vision transformer); its decoder has attention to draw: --figure queries or layers"
+            "there is no encoder self-attention to draw: the encoder of this model has no dense self-attention (it is "
+            "deformable, in windows, or convolutional); draw the decoder's attention, with --figure queries or layers"
         )
     return (
         "there is no encoder self-attention to draw: the model has no encoder layers (--model.encoder_layers 0) or "

@@ -44,7 +44,7 @@ class Scene {
 
   /** Why there is no self-attention of the encoder. */
   get noEncoder() {
-    return this.isSampled ? "the encoder of this model has no self-attention between all tokens" : "this model has no encoder layers";
+    return this.isSampled ? "the encoder of this model has no dense self-attention" : "this model has no encoder layers";
   }
 
   has(query) {
