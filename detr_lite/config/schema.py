@@ -28,7 +28,7 @@ class DataConfig:
     augmentation: Literal["light", "photographs", "detr", "none"] | None = "light"
     """"light": flips, mild contrast and brightness; "photographs": also scales, crops, zoom-out, colors, blur and JPEG;
     "detr": the flips, scales and crops of the DETR paper. The settings below change single parts of it. null:
-    "photographs" if the backbone is pretrained, else "light"."""
+    "photographs" for up to 512 images and a pretrained backbone, else "light"."""
     horizontal_flip: float | None = None
     """Probability of a horizontal flip; by default 0.5, and 0 for "none". 0 where left and right differ, as in text."""
     vertical_flip: float = 0.0

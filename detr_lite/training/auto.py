@@ -22,6 +22,8 @@ TOKENS_ACROSS = 2.5
 SMALLEST_SIDE, PRETRAINED_SIDE = 128, 224
 """The smallest size that is chosen for a backbone with random weights, and for one that has learned on ImageNet, whose
 pictures had 224 pixels or more."""
+FEW_IMAGES = 512
+"""So many photographs or fewer are augmented strongly."""
 LARGEST_SIDE = 640
 LARGE_SIDE = 448
 """Above it one processor core makes fewer than about 500 steps of four images in twenty minutes."""
@@ -129,10 +131,11 @@ def choose_sizes(config: Config, train: Split, source: SourceSettings | None = N
         )
     is_trained = bool(model.pretrained) or model.init_from is not None or model.source is not None
     if data.augmentation is None:
-        # Photographs learn from a pretrained backbone in so few epochs that variety pays (docs/small_data.md); from
-        # random weights it only makes a short run harder.
-        data = replace(data, augmentation="photographs" if is_trained else "light")
-        why = "the weights of the backbone are trained already" if is_trained else "the weights are random"
+        # Of few images a pretrained backbone sees each so often that variety pays (docs/small_data.md); from random
+        # weights, or where a run of minutes sees each image a few times, it only makes learning harder.
+        needs_variety = is_trained and len(train.images) <= FEW_IMAGES
+        data = replace(data, augmentation="photographs" if needs_variety else "light")
+        why = f"{len(train.images):,} images" + ("" if needs_variety or is_trained else ", and random weights")
         reasons.append(f"--data.augmentation {data.augmentation}: {why}")
     if model.freeze_first_stage is None:
         can_freeze = is_trained and model.source is None and has_first_stage(model.backbone)

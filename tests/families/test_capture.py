@@ -9,6 +9,8 @@ from detr_lite.families.capture import AttentionCapture
 from detr_lite.structures import AttentionSelection, DetrLiteError
 from tests.helpers.captures import cached_model, captured, inputs, keywords
 
+pytestmark = pytest.mark.slow
+
 DEFORMABLE = tuple(family for family in FAMILIES if family not in DENSE)
 VARIANTS = (
     *((family, ()) for family in DEFORMABLE),

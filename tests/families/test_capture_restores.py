@@ -10,6 +10,8 @@ from detr_lite.families.capture import AttentionCapture
 from detr_lite.structures import AttentionSelection, DetrLiteError
 from tests.helpers.captures import cached_model, captured, inputs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=FAMILIES)
 def family(request):

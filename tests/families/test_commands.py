@@ -9,6 +9,8 @@ from benchmarks.tiny_families import save_source, tiny_model
 from detr_lite.training.state.evaluation_folder import model_name, results_home
 from detr_lite.weights.checkpoint import load_model
 
+pytestmark = pytest.mark.slow
+
 NAMES = {0: "N/A", 1: "Red_Thing", 2: "blue thing", 3: "green thing"}
 
 

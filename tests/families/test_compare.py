@@ -14,6 +14,8 @@ from detr_lite.training import compare
 from detr_lite.training.evaluate import Throughput
 from detr_lite.weights.checkpoint import Description, write_checkpoint
 
+pytestmark = pytest.mark.slow
+
 NAMES = {0: "red thing", 1: "blue thing", 2: "green thing"}
 FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png"]
 

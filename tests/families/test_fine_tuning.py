@@ -32,6 +32,8 @@ from detr_lite.weights.pretrained_source import load_source, source_settings
 from tests.helpers.run_files import weights_of
 from tests.training.test_auto import split
 
+pytestmark = pytest.mark.slow
+
 FROZEN_RESNETS = ("detr", "conditional_detr", "deformable_detr")
 CATEGORIES = (Category(7, "CLASS 2"), Category(8, "helmet"), Category(9, "class 0"), Category(12, "vest"))
 
@@ -196,7 +198,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(
     assert all(torch.equal(whole[name], value) for name, value in parts.items())
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("family", ["d_fine", "rt_detr_v2", "rf_detr", "deimv2"])
 def test_one_batch_is_learned(family: str) -> None:
     network = tiny_model(family, **({} if family == "rf_detr" else {"num_denoising": 20}))

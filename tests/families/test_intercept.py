@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from detr_lite.families.intercept import attention_rows, full_mask, on_deformable_attention
 from detr_lite.structures import DetrLiteError
 
+pytestmark = pytest.mark.slow
+
 BATCH, HEADS, ROWS, TOKENS, DIM = 2, 3, 4, 5, 6
 
 

@@ -13,6 +13,8 @@ from detr_lite.families.network import FamilyDetr, LossCall, build_network
 from detr_lite.families.registry import FAMILIES, family_of
 from detr_lite.structures import Batch, DetrLiteError, Target
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 
 

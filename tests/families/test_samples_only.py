@@ -20,6 +20,8 @@ from detr_lite.viz.heatmap import token_heatmap
 from tests.helpers.captures import cached_model, captured
 from tests.helpers.figure_checks import assert_legible, panels_of
 
+pytestmark = pytest.mark.slow
+
 DEFORMABLE = tuple(family for family in FAMILIES if family not in DENSE)
 
 

@@ -17,6 +17,8 @@ from detr_lite.structures import DetrLiteError
 from detr_lite.weights.checkpoint import load_model, write_checkpoint
 from detr_lite.weights.pretrained_source import is_source, label_categories, load_source
 
+pytestmark = pytest.mark.slow
+
 SIZES_WH = ((90, 60), (60, 90), (64, 64), (200, 40), (31, 47))
 
 

@@ -153,6 +153,8 @@ def test_open_augmentation_follows_the_weights(settings, augmentation):
     config, reasons = choose_sizes(Config(model=settings, data=DataConfig(augmentation=None)), data)
     assert config.data.augmentation == augmentation
     assert any(f"--data.augmentation {augmentation}: " in reason for reason in reasons)
+    many, _ = choose_sizes(Config(model=settings, data=DataConfig(augmentation=None)), split(513, 320, {0: 50.0}))
+    assert many.data.augmentation == "light"
     config, reasons = choose_sizes(Config(model=settings, data=DataConfig(augmentation="none")), data)
     assert config.data.augmentation == "none"
     assert not any("--data.augmentation" in reason for reason in reasons)
