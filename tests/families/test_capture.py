@@ -86,11 +86,11 @@ def test_rows_times_values_are_the_output_of_deformable_attention(family, settin
 @pytest.mark.parametrize("family", DEFORMABLE)
 def test_points_are_where_the_tokens_lie_that_get_their_weight(family):
     """Interpolation keeps the center of mass, so long as nothing falls outside."""
-    network = tiny_model(family)
+    network = tiny_model(family, seed=1)
     with torch.no_grad():  # so that most points lie within
         for module in anatomy_of(network).cross:
-            module.sampling_offsets.weight.mul_(0.05)
-            module.sampling_offsets.bias.mul_(0.1)
+            module.sampling_offsets.weight.mul_(0.01)
+            module.sampling_offsets.bias.mul_(0.02)
     maps, _ = captured(network, family)
     assert maps.sampled.level.tolist() == sorted(maps.sampled.level.tolist())
     assert maps.sampled.level.unique().tolist() == list(range(len(maps.grids)))
