@@ -50,8 +50,10 @@ def _steps(name: str, data: Path, folder: Path) -> list[Callable[[], object]]:
         source = save_source(tiny_model(name), folder / "source")
     run, image = folder / "run", next((data / "val").iterdir())
     settings = ("--config", "finetune_pretrained.yaml", "--model.source", source, "--data.root", data, "--run_dir", run)
-    short = ("--data.num_workers", 0, "--trainer.num_evaluations", 1, "--trainer.accelerator", "cpu")
-    short += ("--trainer.attention_every_n_epochs", "null")
+    short = (
+        *("--data.num_workers", 0, "--trainer.num_evaluations", 1, "--trainer.accelerator", "cpu"),
+        *("--trainer.attention_every_n_epochs", "null"),
+    )
     best = run / "checkpoints" / "best.ckpt"
 
     def call(command: Callable[[Sequence[str]], None], *words: object) -> Callable[[], object]:
