@@ -142,7 +142,10 @@ def start(run_tool: Callable[..., Any], tiny_data: Path) -> Callable[..., Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["d_fine", "rf_detr", "detr"])
+@pytest.mark.parametrize(
+    "family",
+    ["d_fine", pytest.param("rf_detr", marks=pytest.mark.stress), pytest.param("detr", marks=pytest.mark.stress)],
+)
 def test_a_run_is_evaluated_drawn_and_exported(
     family: str, start: Callable[..., Any], run_tool: Callable[..., Any], tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -178,7 +181,7 @@ def test_a_run_is_evaluated_drawn_and_exported(
     torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("family", ["rt_detr_v2", "lw_detr"])
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(
     family: str, start: Callable[..., Any], tmp_path: Path

@@ -8,7 +8,7 @@ import torch
 from tests.helpers.family_steps import LOSS, WITHOUT_NOISE, step, write_mean
 from tests.helpers.ranks import start
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.stress
 
 
 @pytest.mark.parametrize("family", WITHOUT_NOISE)
