@@ -64,5 +64,7 @@ def main(words: Sequence[str]) -> None:
         evaluate_checkpoint(checkpoints[0], **options)
     else:
         from detr_lite.training.compare import compare_checkpoints
+        from detr_lite.training.evaluate import EvaluationOptions
 
-        compare_checkpoints(checkpoints, **options)
+        output = options.pop("output")
+        compare_checkpoints(checkpoints, EvaluationOptions(**options), output)

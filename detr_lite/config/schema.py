@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
+from detr_lite.config.own_settings import refuse_own_settings
 from detr_lite.errors import DetrLiteError
 
 DEFAULT_ROOT = "datasets/coco_small"
@@ -23,8 +24,8 @@ class DataConfig:
     """Pixels of the side that resize scales; by default chosen from the sizes of the training images and objects."""
     resize: Literal["longest", "fit", "shortest", "stretch"] | None = None
     """"longest": scale down to this longer side; "fit": also scale up; "shortest": as usual for COCO, scale to this
-    shorter side, the longer one at most 5/3 of it; "stretch": to a square, as RT-DETR. By default "longest", or "fit"
-    if objects would be too small; for models of transformers what their authors do."""
+    shorter side, the longer one at most 5/3 of it; "stretch": to a square. By default "longest", or "fit" if objects
+    would be too small, and for models of transformers what their source was trained with."""
     augmentation: Literal["light", "photographs", "detr", "none"] | None = "light"
     """"light": flips, mild contrast and brightness; "photographs": also scales, crops, zoom-out, colors, blur and JPEG;
     "detr": the flips, scales and crops of the DETR paper. The settings below change single parts of it. null:
@@ -268,9 +269,10 @@ class Config:
                 raise DetrLiteError(f"{name} is {value}; it must be at most 1")
         if (self.model.name == "transformers") != (self.model.source is not None):
             raise DetrLiteError(
-                f"model.name is {self.model.name} and model.source is {self.model.source}; a source, such as "
-                "ustc-community/dfine-small-coco, goes with --model.name transformers"
+                "a source, such as ustc-community/dfine-small-coco, goes with --model.name transformers"
             )
+        if self.model.source is not None:
+            refuse_own_settings(self.model.source, self.model, ModelConfig(), self.loss, LossConfig())
         if self.model.denoising_noise == 0:
             raise DetrLiteError(
                 "model.denoising_noise is 0; give more, or --model.denoising_queries 0 for no denoising"

@@ -5,15 +5,15 @@ from typing import Any
 
 from torch import nn
 
+from detr_lite.families.registry import FAMILIES
 from detr_lite.structures import DetrLiteError
 
-DENSE = ("detr", "conditional_detr", "dab_detr")
+DENSE = tuple(name for name, family in FAMILIES.items() if not family.is_deformable)
 """Every query attends to every token."""
-HYBRID = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")
+HYBRID = tuple(name for name, family in FAMILIES.items() if family.boxes_include_padding)
 """Deformable decoders; encoders with dense self-attention in the coarsest level (arXiv 2304.08069, section 4.2)."""
 GROUPED = ("lw_detr", "rf_detr")
 """Deformable decoders, vision transformers as encoders."""
-FAMILIES = (*DENSE, "deformable_detr", *HYBRID, *GROUPED)
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,9 @@ class FamilyCriterion:
             total, terms = self._compute(output.loss_call, output)
             if not self.family.reduces_objects:
                 share = _share_of_objects(sum(len(target.labels) for target in targets), total)
-                whole = total
-                total = whole * share
+                total = total * share
                 for name, value in terms.items():
-                    if name.startswith(self.family.own_means or ("-",)):
+                    if name.startswith(self.family.own_means):
                         total = total + (1 - share) * value
         return Losses(total, self._parts(terms, total))
 
@@ -59,11 +58,10 @@ class FamilyCriterion:
         arguments, keywords = _to_float32(call.arguments), _to_float32(call.keywords)
         try:
             total, terms, _ = call.function(*arguments, **keywords)
-        except ValueError as error:
+        except ValueError:
             # Their matching raises on costs that are not finite; the guard of the run wants to see such a loss.
             if output.logits.isfinite().all() and output.boxes_cxcywh.isfinite().all():
                 raise
-            del error
             return output.logits.sum() * float("nan"), {}
         return total, terms
 

@@ -59,6 +59,13 @@ FAMILIES: dict[str, Family] = {
 """By `model_type` in config.json, with underscores."""
 
 
+CLASS_LAYERS = (
+    *("class_embed", "class_labels_classifier", "enc_score_head", "enc_out_class_embed", "denoising_class_embed"),
+)
+"""Parts of the names of layers with a row for each class; some have more rows behind them: "no object", the padding of
+denoising."""
+
+
 def family_of(config: Mapping[str, Any]) -> Family:
     """The family of a config.json.
 

@@ -11,7 +11,6 @@ import torch
 
 from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import CocoEvaluation, iou_name
-from detr_lite.evaluation.engines import Engine
 from detr_lite.io import atomic_write, refuse_links_out
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, shorten_list
@@ -73,15 +72,8 @@ class ComparedModel:
 
 def compare_checkpoints(
     checkpoints: Sequence[Path],
-    root: Path | None = None,
-    split: str = "val",
+    options: EvaluationOptions,
     output: Path | None = None,
-    batch_size: int | None = None,
-    num_workers: int | None = None,
-    attention: bool = False,
-    engine: Engine = "hotcoco",
-    nms: float | None = None,
-    iou: Sequence[float] = (),
 ) -> list[ComparedModel]:
     """Evaluate each, write comparison.json and comparison.md, and a folder with the results of each beside them.
 
@@ -91,12 +83,10 @@ def compare_checkpoints(
     Args:
         checkpoints: of detr_lite, or sources of transformers.
         output: by default `runs/comparison`, or with the next free number.
-        root, split, batch_size, num_workers, attention, engine, nms, iou: as in `EvaluationOptions`.
 
-    Errors: those of `prepare_evaluation`; no `root` for models that were trained on different datasets; data without
-    annotations.
+    Errors: those of `prepare_evaluation`; no `options.root` for models that were trained on different datasets; data
+    without annotations.
     """
-    options = EvaluationOptions(root, split, batch_size, num_workers, attention, engine, nms, iou)
     output = output or _free_folder()
     refuse_links_out(output, [output / name for name in COMPARISON_FILES])
     names = _distinct_names(checkpoints)

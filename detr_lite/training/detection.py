@@ -48,8 +48,7 @@ def read_data(config: Config) -> tuple[Config, Split, Split]:
         make_coco_small(root)
     splits = read_dataset(root, ("train", "val"), build_reading(config.data))
     train, val = splits["train"], splits["val"]
-    settings = None if config.model.source is None else open_source_settings(config)
-    config, reasons = choose_sizes(config, train, settings)
+    config, reasons = choose_sizes(config, train, open_source_settings(config))
     for line in describe_data(splits.values()):
         logger.info(line)
     for reason in reasons:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from detr_lite.families.registry import CLASS_LAYERS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.muon import Muon
 
@@ -13,9 +14,6 @@ OptimizerName = Literal["adamw", "muon"]
 
 BACKBONES = ("backbone.network.", "network.model.backbone.", "network.model.conv_encoder.")
 """Prefix of the backbone's parameters in our models and in those of transformers."""
-
-CLASS_LAYERS = ("label", "class_embed", "enc_score_head", "enc_out_class_embed")
-"""Parts of the names of layers that predict classes."""
 
 SMALLEST_MATRIX = 8
 """Shorter side from which Muon updates a matrix; equal singular values of a smaller one would mostly amplify noise."""
@@ -65,7 +63,7 @@ def _hidden_matrices(model: nn.Module) -> set[Tensor]:
         module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
-        and not any(part in name for part in CLASS_LAYERS)
+        and not any(part in name for part in ("label", *CLASS_LAYERS))
         and min(module.weight.shape[:2]) >= SMALLEST_MATRIX
     }
 

@@ -70,15 +70,16 @@ def write_safetensors(path: Path, model: Detr | FamilyDetr, description: Descrip
 def write_transformers(folder: Path, model: Detr | FamilyDetr, description: Description) -> None:
     """Write a folder that `from_pretrained` of transformers reads: config, weights and preprocessing.
 
-    Errors: a model that is none of transformers'.
+    Errors: a model that is none of transformers', and a resize rule that transformers does not have.
     """
     if isinstance(model, Detr):
         raise DetrLiteError(
             f'model.name "{description.config.model.name}" is not a model of transformers; export safetensors'
         )
+    processor = processor_of(description)
     folder.mkdir(parents=True, exist_ok=True)
     model.network.save_pretrained(folder)
-    processor_of(description).save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
 def write_official(path: Path, model: Detr | FamilyDetr, description: Description) -> None:

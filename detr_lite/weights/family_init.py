@@ -10,15 +10,11 @@ from detr_lite.config import Config
 from detr_lite.data.name_matching import match_names
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.families.network import FamilyDetr, build_network
+from detr_lite.families.registry import CLASS_LAYERS
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable, shorten_list
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.pretrained_source import SourceSettings, load_source, source_name
-
-CLASS_LAYERS = (
-    *("class_embed", "class_labels_classifier", "enc_score_head", "enc_out_class_embed", "denoising_class_embed"),
-)
-"""Layers with a row for each class, and some with more rows behind them: "no object", the padding of denoising."""
 
 
 def family_description(config: Config, categories: tuple[Category, ...], settings: SourceSettings) -> Description:
@@ -46,7 +42,8 @@ def _resize_of(config: Config, source: ResizeRule) -> ResizeRule:
     if kind == "shortest":
         ratio = 1333 / 800 if source.max_size is None or source.kind != kind else source.max_size / source.size
         largest = round(size * ratio)
-    return replace(source, kind=kind, size=size, max_size=largest)
+    # Rounded as transformers does, which an export has to reproduce.
+    return replace(source, kind=kind, size=size, max_size=largest, rounds_shorter=kind == "shortest")
 
 
 def initial_family_model(description: Description) -> tuple[FamilyDetr, list[str]]:
@@ -66,13 +63,14 @@ def initial_family_model(description: Description) -> tuple[FamilyDetr, list[str
     rows = match_names(of_source_names, names)
     state, anew = model.state_dict(), []
     for name, value in source.state_dict().items():
-        is_class_layer = any(layer in name for layer in CLASS_LAYERS)
-        if name in state and is_class_layer:
+        if name not in state:
+            continue
+        if any(layer in name for layer in CLASS_LAYERS):
             state[name] = _with_rows(state[name], value, rows, len(of_source.categories))
-        elif name in state and state[name].shape == value.shape:
+        elif state[name].shape == value.shape:
             state[name] = value
-    anew = [name for name, value in source.state_dict().items() if state.get(name, value).shape != value.shape]
-    anew = [name for name in anew if not any(layer in name for layer in CLASS_LAYERS)]
+        else:
+            anew.append(name)
     model.load_state_dict(state)
     return model, _notes(config.source, description, rows, anew)
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from detr_lite.config import Config
 from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.families.network import FamilyDetr, family_config
 from detr_lite.families.registry import Network, family_of, require_transformers
 from detr_lite.structures import Category, DetrLiteError
-from detr_lite.text import printable, reason_of
+from detr_lite.text import printable, reason_of, shorten_list
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.files import read_json
 
@@ -68,9 +70,11 @@ def load_source(name: str) -> tuple[FamilyDetr, Description]:
     Errors: those of `source_settings`, and weights that do not fit the configuration.
     """
     settings = source_settings(name)
+    if not Path(name).is_dir():
+        logger.info("loading %s%s", HUB, printable(name))
     with _errors_of(name), _quiet_transformers(Path(name).is_dir()):
+        categories = label_categories(family_config(settings.architecture).id2label)
         model = FamilyDetr(_load_network(name, settings.architecture))
-    categories = label_categories(family_config(settings.architecture).id2label)
     return model.eval(), describe_model(name, settings, categories)
 
 
@@ -86,8 +90,6 @@ def source_settings(name: str) -> SourceSettings:
         raise DetrLiteError(
             f"{printable(name)}: no such folder, and not a name on the hub, such as ustc-community/dfine-small-coco"
         )
-    if not is_local:
-        logger.info("loading %s%s", HUB, printable(name))
     with _errors_of(name), _quiet_transformers(is_local):
         settings = _read_config(name)
         _check_config(settings)
@@ -113,7 +115,12 @@ def describe_model(name: str, settings: SourceSettings, categories: tuple[Catego
 
 
 def label_categories(names: Mapping[int, str]) -> tuple[Category, ...]:
-    """A category for each label, whose id is the label; labels without a class of their own are called unused."""
+    """A category for each label, whose id is the label; labels without a class of their own are called unused.
+
+    Errors: labels that are not counted from 0.
+    """
+    if sorted(names) != list(range(len(names))):
+        raise DetrLiteError(f"id2label in its config.json names labels {shorten_list(sorted(names))}, not 0, 1, 2 ...")
     used: set[str] = set()
     categories = []
     is_coco = list(names.values()) == [f"LABEL_{label}" for label in range(91)]
@@ -148,7 +155,10 @@ def preprocessing_of(processor: Any) -> tuple[ResizeRule, tuple[float, ...], tup
 
 
 def processor_of(description: Description) -> Any:
-    """The inverse of `preprocessing_of`: the image processor of the model's family with the settings of a run."""
+    """The inverse of `preprocessing_of`: the image processor of the model's family with the settings of a run.
+
+    Errors: a resize rule that transformers does not have.
+    """
     import transformers
 
     assert description.architecture is not None
@@ -156,7 +166,12 @@ def processor_of(description: Description) -> Any:
     size = {"height": rule.size, "width": rule.max_size or rule.size}
     if rule.kind == "shortest":
         size = {"shortest_edge": rule.size, "longest_edge": rule.max_size or 100 * rule.size}
-    elif rule.kind != "stretch":
+    elif rule.kind == "longest":
+        raise DetrLiteError(
+            "data.resize longest leaves small images as they are, which no image processor of transformers does; "
+            "export safetensors, or train with --data.resize fit"
+        )
+    elif rule.kind == "fit":
         size = {"max_height": rule.size, "max_width": rule.size}
     return getattr(transformers, family_of(description.architecture).processor)(
         size=size,
@@ -171,16 +186,18 @@ def processor_of(description: Description) -> Any:
 def _resize_rule(processor: Any) -> ResizeRule:
     if processor.resample not in RESAMPLING:
         raise DetrLiteError(f"{PROCESSOR_FILE}: resample {processor.resample} is none of {list(RESAMPLING)}")
-    interpolation: Any = RESAMPLING[processor.resample]
+    options: dict[str, Any] = {
+        "interpolation": RESAMPLING[processor.resample],
+        "antialias": type(processor).__name__ not in WITHOUT_ANTIALIAS,
+    }
     size = {key: value for key, value in dict(processor.size).items() if value is not None}
     if set(size) == {"height", "width"}:
         width = None if size["width"] == size["height"] else size["width"]
-        antialias = type(processor).__name__ not in WITHOUT_ANTIALIAS
-        return ResizeRule("stretch", size["height"], width, interpolation=interpolation, antialias=antialias)
+        return ResizeRule("stretch", size["height"], width, **options)
     if set(size) == {"shortest_edge", "longest_edge"}:
-        return ResizeRule("shortest", size["shortest_edge"], size["longest_edge"], True, interpolation)
+        return ResizeRule("shortest", size["shortest_edge"], size["longest_edge"], rounds_shorter=True, **options)
     if set(size) == {"max_height", "max_width"} and size["max_height"] == size["max_width"]:
-        return ResizeRule("fit", size["max_height"], interpolation=interpolation)
+        return ResizeRule("fit", size["max_height"], **options)
     raise DetrLiteError(f"{PROCESSOR_FILE}: size {size} is no resize rule of detr_lite")
 
 
@@ -208,7 +225,11 @@ def _load_network(name: str, architecture: Mapping[str, Any]) -> Network:
 
     network_class = getattr(transformers, f"{family_of(architecture).class_prefix}ForObjectDetection")
     network, loading = network_class.from_pretrained(
-        name, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
+        name,
+        trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,  # whatever the file has
     )
     mismatched = sorted(loading["mismatched_keys"])
     if mismatched:
@@ -220,10 +241,6 @@ def _load_network(name: str, architecture: Mapping[str, Any]) -> Network:
     missing = sorted(loading["missing_keys"])
     if missing:
         raise DetrLiteError(f"its weights lack {len(missing):,} of the model's tensors, such as {missing[0]}")
-    if len(network.config.id2label) != network.config.num_labels:
-        raise DetrLiteError(
-            f"its config.json names {len(network.config.id2label)} classes of {network.config.num_labels}"
-        )
     return network
 
 

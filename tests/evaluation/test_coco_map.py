@@ -47,15 +47,15 @@ def test_metrics_equal_pycocotools_on_files_exactly(seed: int, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_AP_at_other_thresholds_of_IoU_is_that_of_pycocotools(engine: Engine, tmp_path: Path) -> None:  # noqa: N802
+def test_ap_at_other_thresholds_of_iou_is_that_of_pycocotools(engine: Engine, tmp_path: Path) -> None:
     ious = (0.33, 0.5, 0.07, 1.0)
     truth, detections = random_case(1)
     evaluation = evaluate_detections(truth, detections, CATEGORIES, engine, ious=(*ious, 0.33))
     assert evaluation.ious == ious
     reference, _ = accumulated(tmp_path, *as_coco(truth, detections, CATEGORIES), iouThrs=np.array(ious))
     precision = reference.eval["precision"][..., 0, 2]  # all sizes, 100 detections
-    for at_iou, AP, by_class in zip(precision, evaluation.AP_at_iou, per_class(evaluation), strict=True):  # noqa: N806
-        assert at_iou[at_iou > -1].mean() == AP
+    for at_iou, value, by_class in zip(precision, evaluation.AP_at_iou, per_class(evaluation), strict=True):
+        assert at_iou[at_iou > -1].mean() == value
         expected = [each[each > -1].mean() if (each > -1).any() else -1 for each in at_iou.T]
         assert by_class == expected
     assert evaluation.AP_at_iou[1] == evaluation.metrics["AP50"]
@@ -73,7 +73,7 @@ def per_class(evaluation: CocoEvaluation) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("iou", [0.0, -0.5, 33.0, float("nan")])
-def test_a_threshold_that_is_no_IoU_is_refused(iou: float) -> None:  # noqa: N802
+def test_a_threshold_that_is_no_iou_is_refused(iou: float) -> None:
     with pytest.raises(DetrLiteError, match=r"^--iou is .*; it must be above 0 and at most 1, such as 0\.33$"):
         evaluate_detections(*random_case(0), CATEGORIES, ious=[0.5, iou])
 

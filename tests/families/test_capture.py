@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from benchmarks.tiny_families import HEADS, QUERIES, tiny_model
-from detr_lite.families.anatomy import DENSE, FAMILIES, GROUPED, HYBRID, anatomy_of
+from detr_lite.families.anatomy import DENSE, GROUPED, HYBRID, anatomy_of
 from detr_lite.families.capture import AttentionCapture
+from detr_lite.families.registry import FAMILIES
 from detr_lite.structures import AttentionSelection, DetrLiteError
 from tests.helpers.captures import cached_model, captured, inputs, keywords
 

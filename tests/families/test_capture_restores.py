@@ -5,8 +5,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.tiny_families import QUERIES, tiny_model
-from detr_lite.families.anatomy import FAMILIES, anatomy_of
+from detr_lite.families.anatomy import anatomy_of
 from detr_lite.families.capture import AttentionCapture
+from detr_lite.families.registry import FAMILIES
 from detr_lite.structures import AttentionSelection, DetrLiteError
 from tests.helpers.captures import cached_model, captured, inputs
 

@@ -26,6 +26,7 @@ from detr_lite.training.auto import choose_sizes, open_source_settings
 from detr_lite.training.optim import make_optimizer, parameter_groups
 from detr_lite.training.trainer import run_optimizer
 from detr_lite.weights.checkpoint import load_model
+from detr_lite.weights.export import write_transformers
 from detr_lite.weights.family_init import initial_family_model
 from detr_lite.weights.init import new_description
 from detr_lite.weights.pretrained_source import load_source, source_settings
@@ -104,6 +105,29 @@ def test_a_source_goes_with_the_name_transformers() -> None:
     for words in (["--model.name", "transformers"], ["--model.source", "somebody/something"]):
         with pytest.raises(DetrLiteError, match="a source, such as ustc-community/dfine-small-coco, goes with"):
             read_config(["--config", "coco_small.yaml", *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model.backbone", "resnet50"],
+        ["--model.decoder_layers", "2"],
+        ["--model.freeze_first_stage", "true"],
+        ["--loss.giou", "3"],
+    ],
+)
+def test_settings_that_it_would_ignore_are_refused(words: list[str]) -> None:
+    with pytest.raises(DetrLiteError, match=rf"^{words[0][2:]} has no effect on ustc-community/dfine-small-coco"):
+        read_config(["--config", "finetune_pretrained.yaml", *words])
+
+
+def test_export_of_a_resize_rule_that_transformers_lacks_is_refused(tmp_path: Path) -> None:
+    source = save_source(tiny_model("d_fine"), tmp_path / "source")
+    description = new_description(settings(source, resize="longest"), CATEGORIES)
+    model, _ = initial_family_model(description)
+    with pytest.raises(DetrLiteError, match="longest leaves small images as they are"):
+        write_transformers(tmp_path / "exported", model, description)
+    assert not (tmp_path / "exported").exists()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -127,6 +127,7 @@ WRONG_SETTINGS = [
         {"id2label": {"0": "a"}, "label2id": {"a": 0}},
         "tensors do not have the shapes of its config.json, such as ",
     ),
+    ("config.json", {"id2label": {"1": "a", "2": "b", "3": "c"}}, "names labels 1, 2, 3, not 0, 1, 2"),
     ("preprocessor_config.json", {"do_rescale": False}, "do_rescale is false"),
     ("preprocessor_config.json", {"do_resize": False}, "do_resize is false"),
     ("preprocessor_config.json", {"resample": 1}, "resample 1 is none of"),
@@ -141,6 +142,21 @@ def test_settings_that_cannot_be_used(file, changes, message, d_fine):
         load_source(str(d_fine))
     assert str(caught.value).startswith(str(d_fine))
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_half_precision_compute_in_float32(tmp_path, images):
+    network = tiny_model("d_fine")
+    whole = save_source(network, tmp_path / "whole")
+    half = save_source(network.half(), tmp_path / "half")
+    expected, found = (Detector.from_pretrained(folder, "cpu")(images[0]) for folder in (whole, half))
+    assert found.scores.dtype == torch.float32
+    torch.testing.assert_close(found.scores[:5], expected.scores[:5], atol=0.02, rtol=0)
+
+
+def test_a_shorter_side_without_smoothing(tmp_path, images):
+    """The only sign of it is the class of the image processor."""
+    folder = save_source(tiny_model("rf_detr"), tmp_path / "rf_detr", size={"shortest_edge": 48, "longest_edge": 80})
+    assert load_source(str(folder))[1].resize == ResizeRule("shortest", 48, 80, rounds_shorter=True, antialias=False)
 
 
 def test_weights_that_cannot_be_used(d_fine):

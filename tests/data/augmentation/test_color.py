@@ -66,3 +66,11 @@ def test_does_not_change_its_input_and_gives_contiguous_floats() -> None:
     assert image.dtype == torch.float32
     assert image.is_contiguous()
     assert image.shape == STEEL.shape
+
+
+def test_floats_are_jittered_as_integers_are() -> None:
+    """A resize rule without antialiasing gives floats."""
+    params = {"brightness": 1.1, "contrast": 0.9, "saturation": 1.2, "hue": 0.01}
+    jitter = JitterColors(MEAN, STD, 0.2)
+    floats = functional.to_dtype(STEEL, torch.float32, scale=True)
+    torch.testing.assert_close(jitter.transform(floats, params), jitter.transform(STEEL, params), atol=1e-5, rtol=0)
