@@ -1,35 +1,11 @@
 """Likely label errors by cases worked by hand, one kind each, and none where detections agree with the labels."""
 
-import numpy as np
 import pytest
 
 from detr_lite.evaluation.label_errors import LabelError, find_label_errors
-from detr_lite.structures import DetectionArrays, GroundTruth
+from tests.helpers.arrays import found, truth
 
 BOX, FAR = (10.0, 10.0, 40.0, 20.0), (200.0, 100.0, 30.0, 30.0)
-
-
-def truth(*objects: tuple[int, int, tuple[float, ...]], crowd: tuple[int, ...] = (), images: int = 2) -> GroundTruth:
-    """Objects as (image, label, xywh); `crowd` has the places of crowd regions."""
-    boxes = np.array([box for *_, box in objects], dtype=np.float64).reshape(-1, 4)
-    return GroundTruth(
-        num_images=images,
-        image_index=np.array([image for image, *_ in objects], dtype=np.int64),
-        labels=np.array([label for _, label, _ in objects], dtype=np.int64),
-        boxes_xywh=boxes,
-        areas=boxes[:, 2:].prod(axis=1),
-        is_crowd=np.isin(np.arange(len(objects)), crowd),
-    )
-
-
-def found(*detections: tuple[int, int, tuple[float, ...], float]) -> DetectionArrays:
-    """Detections as (image, label, xywh, score)."""
-    return DetectionArrays(
-        image_index=np.array([image for image, *_ in detections], dtype=np.int64),
-        labels=np.array([label for _, label, *_ in detections], dtype=np.int64),
-        boxes_xywh=np.array([box for *_, box, _ in detections], dtype=np.float64).reshape(-1, 4),
-        scores=np.array([score for *_, score in detections], dtype=np.float64),
-    )
 
 
 def corners(box: tuple[float, ...]) -> tuple[float, ...]:

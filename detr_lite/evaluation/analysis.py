@@ -1,0 +1,41 @@
+"""Everything that says why AP is what it is, from the same arrays as the metrics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detr_lite.evaluation.coco_map import check_finite
+from detr_lite.evaluation.error_kinds import ErrorCosts, Finding, error_costs, find_errors
+from detr_lite.evaluation.label_errors import LabelError, find_label_errors
+from detr_lite.evaluation.thresholds import Thresholds, find_thresholds
+from detr_lite.structures import Category, DetectionArrays, GroundTruth
+
+IOUS = (0.5, 0.75)
+"""Thresholds of IoU at which the costs of errors are computed: AP50 and AP75."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What the detections get wrong."""
+
+    thresholds: Thresholds
+    errors: tuple[ErrorCosts, ...]
+    """At each of `IOUS`; none without objects."""
+    findings: tuple[Finding, ...]
+    """At the working threshold, in the order of `ErrorAssignment.findings`."""
+    label_errors: tuple[LabelError, ...]
+
+
+def analyze(ground_truth: GroundTruth, detections: DetectionArrays, categories: Sequence[Category]) -> Analysis:
+    """All parts of the analysis. The working threshold is the best one for all classes together.
+
+    Raises `DetrLiteError` for boxes or scores that are not finite. Without objects or detections the parts are empty.
+    """
+    check_finite(detections)
+    thresholds = find_thresholds(ground_truth, detections, categories)
+    costs = [error_costs(ground_truth, detections, categories, iou) for iou in IOUS]
+    return Analysis(
+        thresholds=thresholds,
+        errors=tuple(cost for cost in costs if cost is not None),
+        findings=tuple(find_errors(ground_truth, detections, thresholds.working).findings()),
+        label_errors=tuple(find_label_errors(ground_truth, detections)),
+    )
