@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from detr_lite.evaluation.calibration import Calibration, calibrate
 from detr_lite.evaluation.coco_map import check_finite
+from detr_lite.evaluation.confusion import Confusion, confusion_matrix
+from detr_lite.evaluation.duplicates import DuplicateCost, duplicate_cost
 from detr_lite.evaluation.error_kinds import ErrorCosts, Finding, error_costs, find_errors
 from detr_lite.evaluation.label_errors import LabelError, find_label_errors
+from detr_lite.evaluation.slices import Slice, slice_results
 from detr_lite.evaluation.thresholds import Thresholds, find_thresholds
 from detr_lite.structures import Category, DetectionArrays, GroundTruth
 
@@ -20,8 +24,15 @@ class Analysis:
     thresholds: Thresholds
     errors: tuple[ErrorCosts, ...]
     """At each of `IOUS`; none without objects."""
+    confusion: Confusion
+    """At the working threshold."""
+    calibration: Calibration
+    slices: tuple[Slice, ...]
+    """None without objects."""
     findings: tuple[Finding, ...]
     """At the working threshold, in the order of `ErrorAssignment.findings`."""
+    duplicates: DuplicateCost | None
+    """None without objects."""
     label_errors: tuple[LabelError, ...]
 
 
@@ -32,10 +43,15 @@ def analyze(ground_truth: GroundTruth, detections: DetectionArrays, categories: 
     """
     check_finite(detections)
     thresholds = find_thresholds(ground_truth, detections, categories)
+    working = thresholds.working
     costs = [error_costs(ground_truth, detections, categories, iou) for iou in IOUS]
     return Analysis(
         thresholds=thresholds,
         errors=tuple(cost for cost in costs if cost is not None),
-        findings=tuple(find_errors(ground_truth, detections, thresholds.working).findings()),
+        confusion=confusion_matrix(ground_truth, detections, len(categories), working),
+        calibration=calibrate(ground_truth, detections),
+        slices=slice_results(ground_truth, detections, categories, working),
+        findings=tuple(find_errors(ground_truth, detections, working).findings()),
+        duplicates=duplicate_cost(ground_truth, detections, categories, working),
         label_errors=tuple(find_label_errors(ground_truth, detections)),
     )

@@ -32,9 +32,13 @@ class Pairs:
         Of equal ones the first.
         """
         objects, ious = np.full(count, -1), np.zeros(count)
-        order = np.lexsort((-self.objects, self.ious, self.detections))
-        last = order[_is_last(self.detections[order])]
-        objects[self.detections[last]], ious[self.detections[last]] = self.objects[last], self.ious[last]
+        starts = np.flatnonzero(_is_first(self.detections))
+        if len(starts):
+            highest = np.maximum.reduceat(self.ious, starts)
+            lengths = np.diff(np.append(starts, len(self.ious)))
+            places = np.flatnonzero(self.ious == np.repeat(highest, lengths))
+            places = places[_is_first(self.detections[places])]
+            objects[self.detections[starts]], ious[self.detections[starts]] = self.objects[places], highest
         return objects, ious
 
 
@@ -93,7 +97,7 @@ def match(
     the highest IoU, and an ignored one only where no other is left. A crowd region can be taken by many.
 
     Args:
-        pairs: those that may match, such as those of one class.
+        pairs: those that may match, such as those of one class, in the order of `overlaps`.
         iou: the least IoU of a match.
         is_ignored: objects that are neither to be found nor wrong to find; by default the crowd regions.
 
@@ -102,9 +106,10 @@ def match(
     is_ignored = ground_truth.is_crowd if is_ignored is None else is_ignored
     pairs = pairs.select(pairs.ious >= min(iou, 1 - 1e-10))
     rank = _ranks(detections, pairs.detections)[pairs.detections]
-    # The last of a detection's pairs is the one that it prefers.
-    pairs_by_rank = np.lexsort((pairs.objects, pairs.ious, ~is_ignored[pairs.objects], pairs.detections, rank))
-    pairs, rank = pairs.select(pairs_by_rank), rank[pairs_by_rank]
+    # The last of a detection's pairs is the one that it prefers; of equal ones the last object.
+    turn = rank * len(detections.scores) + pairs.detections
+    by_rank = np.lexsort((pairs.ious, ~is_ignored[pairs.objects], turn))
+    pairs, rank = pairs.select(by_rank), rank[by_rank]
     starts = np.searchsorted(rank, np.arange(rank.max(initial=-1) + 2))
     found = np.full(len(detections.scores), -1)
     is_taken = np.zeros(len(ground_truth.labels), dtype=bool)
@@ -136,8 +141,8 @@ def within_limit(detections: DetectionArrays, limit: int) -> Bool[np.ndarray, " 
 
 
 def _ranks(detections: DetectionArrays, which: Int64[np.ndarray, " pair"]) -> Int64[np.ndarray, " detection"]:
-    """The place of each of these detections among those of its image, by score."""
-    candidates = np.unique(which)
+    """The place of each of these detections, which are in order, among those of its image by score."""
+    candidates = which[_is_first(which)]
     image = detections.image_index[candidates]
     order = np.lexsort((-detections.scores[candidates], image))
     ranks = np.zeros(len(detections.scores), dtype=np.int64)
@@ -148,10 +153,15 @@ def _ranks(detections: DetectionArrays, which: Int64[np.ndarray, " pair"]) -> In
 def _places_in_runs(*keys: np.ndarray) -> Int64[np.ndarray, " entry"]:
     """The place of each entry in its run of equal keys."""
     place = np.arange(len(keys[0]))
-    is_first = np.ones(len(place), dtype=bool)
-    is_first[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-    places: Int64[np.ndarray, " entry"] = place - np.maximum.accumulate(np.where(is_first, place, 0))
+    places: Int64[np.ndarray, " entry"] = place - np.maximum.accumulate(np.where(_is_first(*keys), place, 0))
     return places
+
+
+def _is_first(*keys: np.ndarray) -> Bool[np.ndarray, " entry"]:
+    """Whether an entry is the first in its run of equal keys."""
+    is_first = np.ones(len(keys[0]), dtype=bool)
+    is_first[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+    return is_first
 
 
 def _is_last(key: np.ndarray) -> Bool[np.ndarray, " entry"]:

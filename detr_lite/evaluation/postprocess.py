@@ -87,12 +87,10 @@ class Postprocess:
         boxes_xyxy[:, 0::2] = boxes_xyxy[:, 0::2].clamp(0, width)
         boxes_xyxy[:, 1::2] = boxes_xyxy[:, 1::2].clamp(0, height)
         detections = Detections(boxes_xyxy, rows[:, 4], rows[:, 5].long(), rows[:, 6].long(), self.class_names)
-        return detections if self.nms is None else self._without_duplicates(detections, self.nms)
-
-    def _without_duplicates(self, detections: Detections, iou: float) -> Detections:
-        kept = batched_nms(detections.boxes_xyxy, detections.scores, detections.labels, iou)
-        # Sorted, because torchvision may return equal scores in any order.
-        return detections[kept.sort().values[: self.max_detections]]
+        if self.nms is None:
+            return detections
+        kept = without_duplicates(detections.boxes_xyxy, detections.scores, detections.labels, self.nms)
+        return detections[kept[: self.max_detections]]
 
     def _check(self, logits: Float[Tensor, "batch query class"], original_sizes: Sequence[tuple[int, int]]) -> None:
         expected = len(self.class_names) + (self.activation == "softmax")
@@ -102,3 +100,16 @@ class Postprocess:
             )
         if len(original_sizes) != len(logits):
             raise ValueError(f"{len(logits)} images need as many original sizes, got {len(original_sizes)}")
+
+
+def without_duplicates(
+    boxes_xyxy: Float[Tensor, "detection 4"],
+    scores: Float[Tensor, " detection"],
+    labels: Int[Tensor, " detection"],
+    iou: float,
+) -> Int[Tensor, " kept"]:
+    """The places, ascending, of an image's detections that overlap none of their class with a higher score by a larger
+    IoU: NMS."""
+    # Sorted, because torchvision may return equal scores in any order.
+    kept: Tensor = batched_nms(boxes_xyxy, scores, labels, iou).sort().values
+    return kept
