@@ -24,7 +24,7 @@ from detr_lite.structures import (
     DetrLiteError,
     DetrOutput,
 )
-from detr_lite.text import reason_of
+from detr_lite.text import command_line, reason_of
 from detr_lite.weights.any_model import load_any_model
 from detr_lite.weights.checkpoint import Description, activation_of
 from detr_lite.weights.pretrained_source import load_source, source_name
@@ -57,6 +57,7 @@ class Detector:
 
         detector = Detector.from_checkpoint("best.ckpt")
         detections = detector("photo.jpg").above(0.5)
+        detections = detector("photo.jpg").above(detector.best_scores)  # of each class its own
 
     An image is a path, a Pillow image of any mode, an array (height width) or (height width 1|3|4) of uint8, uint16 or
     float 0 .. 1, or a tensor (3 height width) of uint8 or float 0 .. 1. The EXIF orientation is applied, and boxes are
@@ -124,6 +125,30 @@ class Detector:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(category.name for category in self.categories)
+
+    @property
+    def thresholds(self) -> dict[str, float] | None:
+        """The score of highest F1 of each class, by its name, if the checkpoint has them: those of a finished run do.
+
+        They were measured on the run's validation images.
+        """
+        thresholds = self.description.thresholds
+        return None if thresholds is None else dict(zip(self.class_names, thresholds.per_class, strict=True))
+
+    @property
+    def best_scores(self) -> tuple[float, ...]:
+        """The `thresholds` by label, for `Detections.above`.
+
+            detections = detector("photo.jpg").above(detector.best_scores)
+
+        Errors: a checkpoint without thresholds.
+        """
+        if self.description.thresholds is None:
+            raise DetrLiteError(
+                "this checkpoint has no score thresholds, which the end of a training run stores; give a score, or "
+                f"read those that {command_line('evaluate')} writes to evaluation/thresholds.json"
+            )
+        return self.description.thresholds.per_class
 
     @overload
     def __call__(self, images: ImageLike, batch_size: int = 8) -> Detections: ...
@@ -214,9 +239,3 @@ def choose_device(name: torch.device | str = "auto") -> torch.device:
             f'device "{name}" cannot be used here ({reason_of(error)}); give "auto" or "cpu"'
         ) from error
     return device
-
-
-def check_threshold(threshold: float) -> None:
-    """Errors: a threshold that is not a score."""
-    if not 0 <= threshold <= 1:
-        raise DetrLiteError(f"--threshold is {threshold}; it must be from 0 to 1")

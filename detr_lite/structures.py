@@ -155,9 +155,13 @@ class Detections:
             queries=self.queries[which],
         )
 
-    def above(self, threshold: float) -> "Detections":
-        """The detections whose score is at least `threshold`."""
-        return self[self.scores >= threshold]
+    def above(self, threshold: float | Sequence[float]) -> "Detections":
+        """The detections whose score is at least `threshold`: one score, or one for each class, by label."""
+        if not isinstance(threshold, Sequence):
+            return self[self.scores >= threshold]
+        if len(self) and len(threshold) <= int(self.labels.max()):
+            raise ValueError(f"{len(threshold)} thresholds, but there is a label {int(self.labels.max())}")
+        return self[self.scores >= self.scores.new_tensor(threshold)[self.labels]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from detr_lite.data.transforms import MEAN, STD
 from detr_lite.detector import Detector, choose_device
 from detr_lite.structures import AttentionMaps, Category, Detections, DetrLiteError
 from detr_lite.weights.checkpoint import Description
+from detr_lite.weights.score_thresholds import ScoreThresholds
 
 CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"), Category(90, "green thing"))
 
@@ -55,6 +56,22 @@ def assert_same(found: Detections, expected: Detections, tolerance: float = 0.0)
     torch.testing.assert_close(found.boxes_xyxy, expected.boxes_xyxy, atol=100 * tolerance, rtol=0)
     assert found.labels.tolist() == expected.labels.tolist()
     assert found.queries.tolist() == expected.queries.tolist()
+
+
+def test_thresholds_of_the_checkpoint(detector: Detector, photo: np.ndarray) -> None:
+    assert detector.thresholds is None
+    with pytest.raises(DetrLiteError, match=r"no score thresholds.*evaluation/thresholds\.json"):
+        _ = detector.best_scores
+    every = detector(photo)
+    scores = (1.0, float(every.scores.median()), 0.0)
+    described = replace(detector.description, thresholds=ScoreThresholds(0.5, scores))
+    own = Detector(detector.model, described)
+    assert own.thresholds == dict(zip(("blue thing", "red thing", "green thing"), scores, strict=True))
+    found = own(photo).above(own.best_scores)
+    columns = (every.queries.tolist(), every.scores.tolist(), every.labels.tolist())
+    expected = [query for query, score, label in zip(*columns, strict=True) if score >= scores[label]]
+    assert found.queries.tolist() == expected
+    assert 0 < len(found) < len(every)
 
 
 def test_the_package_exports_the_detector() -> None:

@@ -70,6 +70,18 @@ def test_detections_above_a_threshold(detections):
     assert len(detections.above(0.95)) == 0
 
 
+def test_detections_above_a_threshold_of_each_class():
+    scores, labels = torch.tensor([0.9, 0.6, 0.5, 0.3]), torch.tensor([1, 0, 1, 0])
+    detections = Detections(torch.zeros(4, 4), scores, labels, torch.arange(4), ("a", "b"))
+    assert detections.above([0.3, 0.7]).queries.tolist() == [0, 1, 3]
+    assert detections.above((0.61, 0.5)).queries.tolist() == [0, 2]
+    assert torch.equal(detections.above((0.5, 0.5)).queries, detections.above(0.5).queries)
+    nothing = detections[detections.scores > 1]
+    assert len(nothing.above((0.5, 0.5))) == len(nothing.above(())) == 0
+    with pytest.raises(ValueError, match="1 thresholds, but there is a label 1"):
+        detections.above([0.5])
+
+
 def test_the_unpadded_part_of_each_level():
     """Two images of one batch: 64 x 40 pixels, and all of 64 x 64; strides of 16 and 32."""
     grids = ((4, 4), (2, 2))

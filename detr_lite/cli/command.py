@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn, TextIO
+from typing import Literal, NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -27,6 +27,22 @@ NMS_HELP = (
     "remove detections that overlap a higher-scoring one of their class by more than this IoU, such as 0.7; after a "
     "short training some objects are detected twice (default: keep all)"
 )
+
+
+THRESHOLD_HELP = (
+    "minimum score, from 0 to 1, or best: of each class the score of highest F1 on the validation images, from the "
+    "checkpoint or the thresholds.json of its evaluation"
+)
+
+
+def parse_threshold(text: str) -> float | Literal["best"]:
+    """The value of --threshold, whose range is checked where it is used."""
+    if text == "best":
+        return "best"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a score from 0 to 1 nor best") from error
 
 
 class CommandParser(argparse.ArgumentParser):

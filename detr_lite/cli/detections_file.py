@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,11 +16,13 @@ from detr_lite.structures import Category, Detections
 class DetectionsFile:
     """A COCO annotation file whose annotations also have a score and a category name.
 
-    Boxes are [x, y, width, height] in pixels of the upright image; category ids are those of the training data.
+    Boxes are [x, y, width, height] in pixels of the upright image; category ids are those of the training data. `info`
+    is COCO's place for what concerns the whole file.
     """
 
-    def __init__(self, categories: Sequence[Category]) -> None:
+    def __init__(self, categories: Sequence[Category], info: Mapping[str, Any] | None = None) -> None:
         self.categories = categories
+        self.info = info or {}
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
 
@@ -53,7 +55,7 @@ class DetectionsFile:
 
     def save(self, path: Path) -> None:
         categories = [{"id": category.id, "name": category.name} for category in self.categories]
-        content = {"images": self.images, "annotations": self.annotations, "categories": categories}
+        content = {"info": self.info, "images": self.images, "annotations": self.annotations, "categories": categories}
         atomic_write(path, lambda file: file.write(json.dumps(content).encode()))
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import printable, shorten_list
@@ -21,7 +22,7 @@ def explore(
     truth: Path | None = None,
     layer: str = "last",
     heads: str = "mean",
-    threshold: float = 0.5,
+    threshold: float | Literal["best"] = 0.5,
     budget: float = 8,
     device: str = "auto",
     overwrite: bool = False,
@@ -33,14 +34,15 @@ def explore(
         page: the file, or a folder, which gets `explorer.html`.
         truth: a COCO annotation file, in which images are looked up by file name.
         layer, heads, threshold: what the page shows at first: the layer's number or "last"; the head's number, or
-            "mean" or "all" for the mean.
+            "mean" or "all" for the mean; the score, or "best" for the best one of all classes together.
         budget: most megabytes per image; what exceeds it is left out, and logged.
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
-    from detr_lite.data.ground_truth import GroundTruthByFile  # these import torch, as --help does not
+    from detr_lite.cli.score_threshold import check_threshold, find_threshold  # import torch, as --help does not
+    from detr_lite.data.ground_truth import GroundTruthByFile
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
-    from detr_lite.detector import Detector, check_threshold
+    from detr_lite.detector import Detector
     from detr_lite.io import atomic_write
     from detr_lite.structures import AttentionSelection
     from detr_lite.viz.explorer.page import explorer_page
@@ -57,6 +59,7 @@ def explore(
         raise DetrLiteError(f"{page} exists already; {remedy}")
     truths = None if truth is None else GroundTruthByFile(truth)
     detector = Detector.from_checkpoint(checkpoint, device)
+    least = find_threshold(threshold, detector, checkpoint).overall  # the page has one for all classes
 
     scenes: list[PackedScene] = []
     unreadable: list[ImageFile] = []
@@ -79,7 +82,7 @@ def explore(
             logger.warning("%s: left out for --budget: %s", printable(file.path), "; ".join(scene.left_out))
         scenes.append(scene)
     if scenes:
-        text = explorer_page(scenes, detector.class_names, threshold, first_layer, first_head).encode()
+        text = explorer_page(scenes, detector.class_names, least, first_layer, first_head).encode()
         atomic_write(page, lambda opened: opened.write(text))
         if unlisted:
             files = printable(shorten_list([file.path for file in unlisted], 3))

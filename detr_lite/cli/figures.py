@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from matplotlib.figure import Figure
 from PIL import Image
 
+from detr_lite.cli.score_threshold import ScoreThreshold
 from detr_lite.data.image_sources import ImageFile, read_batches
 from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
@@ -42,7 +43,7 @@ class FigureRequest:
     """Which figure to draw of each image, and its options."""
 
     kind: str
-    threshold: float
+    threshold: ScoreThreshold
     layer: int | None
     heads: Heads
     detection: int
@@ -72,8 +73,8 @@ def draw_images(
     if guessed:
         files = printable(shorten_list([file.path for file in guessed], 3))
         logger.info(
-            "no score reaches %g in %s of %s images (%s): their highest-scoring predictions are shown",
-            request.threshold, f"{len(guessed):,}", f"{drawn:,}", files,
+            "no score reaches %s in %s of %s images (%s): their highest-scoring predictions are shown",
+            request.threshold.text, f"{len(guessed):,}", f"{drawn:,}", files,
         )  # fmt: skip
     return drawn
 
@@ -82,13 +83,13 @@ def draw_image(detector: Detector, image: Image.Image, request: FigureRequest) -
     """The figure, and whether it shows predictions below the threshold, as none reaches it."""
     explained = detector.explain(image, _SELECTION[request.kind])
     maps, heads = explained.attention, request.heads
-    detections, most, note = explained.detections.above(request.threshold), None, ""
+    detections, most, note = explained.detections.above(request.threshold.scores), None, ""
     if len(detections) == 0:
-        detections, most, note = explained.detections, GUESSES, f"no score reaches {request.threshold:g}"
+        detections, most, note = explained.detections, GUESSES, f"no score reaches {request.threshold.text}"
     is_guess = bool(note)
     if request.kind == "layers":
         if request.detection and request.detection >= len(detections):
-            which = "predictions" if is_guess else f"detections of a score of at least {request.threshold:g}"
+            which = "predictions" if is_guess else f"detections of a score of at least {request.threshold.text}"
             remedy = "" if is_guess else "; lower --threshold for more"
             raise DetrLiteError(
                 f"there is no --detection {request.detection}: there are {len(detections)} {which}, counted from 0"
@@ -109,17 +110,17 @@ def draw_image(detector: Detector, image: Image.Image, request: FigureRequest) -
 
 
 def draw_query_boxes(
-    detector: Detector, images: Sequence[ImageFile], path: Path, threshold: float, unreadable: list[ImageFile]
+    detector: Detector, images: Sequence[ImageFile], path: Path, threshold: ScoreThreshold, unreadable: list[ImageFile]
 ) -> int:
     """Write one figure of the boxes that each query predicts over all readable images; returns how many figures."""
     query_boxes = QueryBoxes()
     for ((_, image),) in read_batches(images, 1, unreadable, "predicting", detector.orientation):
         explained = detector.explain(image, _SELECTION["query_boxes"])
-        detections = explained.detections.above(threshold)
+        detections = explained.detections.above(threshold.scores)
         query_boxes.add(explained.boxes_cxcywh[-1, 0], image.size, detections.queries)
     if query_boxes.images == 0:
         return 0
-    save_figure(query_boxes_figure(query_boxes, note=f"detected: score of at least {threshold:g}"), path)
+    save_figure(query_boxes_figure(query_boxes, note=f"detected: score of at least {threshold.text}"), path)
     return 1
 
 

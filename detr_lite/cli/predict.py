@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from detr_lite.cli.command import CHECKPOINT_HELP, NMS_HELP, CommandParser
+from detr_lite.cli.command import CHECKPOINT_HELP, NMS_HELP, THRESHOLD_HELP, CommandParser, parse_threshold
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line
 
 DESCRIPTION = """Detects objects in images and writes, into the output folder, every image with its boxes drawn (under
 its path in the source folder; .jpg and .png keep their names, others become .png; small images are enlarged) and
 detections.json: {"images": [{"id", "file_name", "width", "height"}], "annotations": [{"id", "image_id", "category_id",
-"category_name", "bbox", "score", "area", "iscrowd"}], "categories": [{"id", "name"}]}. "bbox" is [x, y, width, height]
-in pixels of the image as a viewer shows it (or not turned, if the model was trained with --data.orientation stored),
-"file_name" is relative to the source folder: a COCO annotation file with scores. Files that cannot be read as images
-are named and skipped; the exit code is then 2."""
+"category_name", "bbox", "score", "area", "iscrowd"}], "categories": [{"id", "name"}], "info": {"threshold"}}. "bbox"
+is [x, y, width, height] in pixels of the image as a viewer shows it (or not turned, if the model was trained with
+--data.orientation stored), "file_name" is relative to the source folder: a COCO annotation file with scores. Files that
+cannot be read as images are named and skipped; the exit code is then 2."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -22,7 +23,7 @@ def main(words: Sequence[str]) -> None:
     add("--checkpoint", type=Path, required=True, help=CHECKPOINT_HELP)
     add("--source", nargs="+", required=True, metavar="PATH", help="images, folders (recursive), patterns ('*.jpg')")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the results, new or empty")
-    add("--threshold", type=float, default=0.5, help="minimum score, from 0 to 1 (default: 0.5)")
+    add("--threshold", type=parse_threshold, default=0.5, metavar="SCORE", help=f"{THRESHOLD_HELP} (default: 0.5)")
     add("--nms", type=float, metavar="IOU", help=NMS_HELP)
     add("--batch_size", type=int, default=8, help="images per batch (default: 8)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)")
@@ -34,7 +35,7 @@ def predict(
     checkpoint: Path,
     source: Sequence[str],
     output: Path,
-    threshold: float = 0.5,
+    threshold: float | Literal["best"] = 0.5,
     nms: float | None = None,
     batch_size: int = 8,
     device: str = "auto",
@@ -45,14 +46,15 @@ def predict(
     Args:
         source: files, folders and patterns, as in `find_images`.
         output: folder; the annotated images have the same relative paths as in their source.
-        threshold: detections of a lower score are left out of both.
+        threshold: detections of a lower score are left out of both; "best" is the best score of each class.
         nms: IoU above which of two detections of a class the lower-scoring is left out.
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
     from detr_lite.cli.detections_file import DetectionsFile, save_image  # import torch, as --help does not
+    from detr_lite.cli.score_threshold import check_threshold, find_threshold
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
-    from detr_lite.detector import Detector, check_threshold
+    from detr_lite.detector import Detector
     from detr_lite.io import check_output, drawing_names, refuse_links_out
     from detr_lite.viz.draw import annotate
 
@@ -64,19 +66,20 @@ def predict(
     names = drawing_names([file.name for file in images], keep=(".jpg", ".jpeg", ".png"))
     refuse_links_out(output, {(output / name).parent for name in names})
     detector = Detector.from_checkpoint(checkpoint, device, nms)
+    least = find_threshold(threshold, detector, checkpoint)
 
     name_of = dict(zip(images, names, strict=True))
     unreadable: list[ImageFile] = []
-    written = DetectionsFile(detector.categories)
+    written = DetectionsFile(detector.categories, least.info)
     for batch in read_batches(images, batch_size, unreadable, "predicting", detector.orientation):
         detections = detector([image for _, image in batch], batch_size)
         for (file, image), each in zip(batch, detections, strict=True):
-            kept = each.above(threshold)
+            kept = each.above(least.scores)
             written.add(file.name, image, kept)
             save_image(annotate(image, kept), output / name_of[file])
     if written.images:
         written.save(output / "detections.json")
         count = len(written.images)
-        print(f"found {written.summary()} (score at least {threshold:g})")
+        print(f"found {written.summary()} ({least.summary})")
         print(f"wrote {output}/detections.json and {count:,} annotated image{'s' if count != 1 else ''}")
     refuse_unreadable(unreadable, len(images), output)

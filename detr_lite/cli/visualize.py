@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from detr_lite.cli.command import CHECKPOINT_HELP, CommandParser
+from detr_lite.cli.command import CHECKPOINT_HELP, THRESHOLD_HELP, CommandParser, parse_threshold
 from detr_lite.cli.explore import explore
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line
@@ -40,7 +40,7 @@ def main(words: Sequence[str]) -> None:
     add("--explore", type=Path, nargs="?", const=True, metavar="PAGE.html", help="write a page, there or to --output")
     add("--truth", type=Path, metavar="JSON", help="explore: COCO annotations; images are looked up by file name")
     add("--budget", type=float, metavar="MB", help="explore: most megabytes per image (default: 8)")
-    add("--threshold", type=float, default=0.5, help="minimum score, from 0 to 1 (default: 0.5)")
+    add("--threshold", type=parse_threshold, default=0.5, metavar="SCORE", help=f"{THRESHOLD_HELP} (default: 0.5)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)")
     add("--overwrite", action="store_true", help="replace files of the same names in the output folder; others stay")
     given: dict[str, Any] = {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
@@ -68,7 +68,7 @@ def visualize(
     heads: str | None = None,
     detection: int | None = None,
     points: Sequence[str] | None = None,
-    threshold: float = 0.5,
+    threshold: float | Literal["best"] = 0.5,
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
@@ -90,22 +90,18 @@ def visualize(
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
     from detr_lite.cli.figures import FigureRequest, draw_images, draw_query_boxes  # import torch, as --help does not
+    from detr_lite.cli.score_threshold import check_threshold, find_threshold
     from detr_lite.data.image_sources import ImageFile, find_images, refuse_unreadable
-    from detr_lite.detector import Detector, check_threshold
+    from detr_lite.detector import Detector
     from detr_lite.io import check_output, drawing_names, refuse_links_out
 
     check_threshold(threshold)
     check_options(figure, {"layer": layer, "heads": heads, "detection": detection, "points": points})
     if detection is not None and detection < 0:
         raise DetrLiteError(f"--detection is {detection}; it must be at least 0, the one of the highest score")
-    request = FigureRequest(
-        figure,
-        threshold,
-        parse_layer(layer or "last"),
-        parse_heads(("mean" if figure == "points" else "all") if heads is None else heads),
-        detection or 0,
-        None if points is None else parse_points(points),
-    )
+    first_layer = parse_layer(layer or "last")
+    shown_heads = parse_heads(("mean" if figure == "points" else "all") if heads is None else heads)
+    places = None if points is None else parse_points(points)
     images = find_images(source, output)
     check_output(output, overwrite)
     names: list[PurePath] = [PurePath("query_boxes.png")]
@@ -113,10 +109,13 @@ def visualize(
         names = drawing_names([file.name for file in images], keep=(".png",))
     refuse_links_out(output, {(output / name).parent for name in names})
     detector = Detector.from_checkpoint(checkpoint, device)
+    request = FigureRequest(
+        figure, find_threshold(threshold, detector, checkpoint), first_layer, shown_heads, detection or 0, places
+    )
 
     unreadable: list[ImageFile] = []
     if figure == "query_boxes":
-        written = draw_query_boxes(detector, images, output / names[0], threshold, unreadable)
+        written = draw_query_boxes(detector, images, output / names[0], request.threshold, unreadable)
     else:
         written = draw_images(detector, dict(zip(images, names, strict=True)), output, request, unreadable)
     if written:

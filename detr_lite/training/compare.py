@@ -97,7 +97,8 @@ def compare_checkpoints(
     compared: list[ComparedModel] = []
     for number, (name, each) in enumerate(zip(names, prepared, strict=True), start=1):
         logger.info("\nmodel %d of %d: %s", number, len(prepared), printable(name))
-        compared.append(ComparedModel(name, each, *run_evaluation(each)))
+        result = run_evaluation(each)
+        compared.append(ComparedModel(name, each, result.evaluation, result.throughput))
         _write(compared, output)
     logger.info("\n%s\n", _text_table(compared))
     for line in _notes(compared):

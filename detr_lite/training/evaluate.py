@@ -1,6 +1,5 @@
 """Evaluation of a checkpoint with the COCO metrics, and the files of the `evaluation` folder."""
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -22,15 +21,16 @@ from detr_lite.evaluation.coco_map import CocoEvaluation, check_finite, check_io
 from detr_lite.evaluation.engines import Engine
 from detr_lite.evaluation.packing import pack_detections, relabel_detections
 from detr_lite.evaluation.postprocess import Postprocess
-from detr_lite.evaluation.result_files import write_detections, write_per_class_csv
-from detr_lite.evaluation.zero import explain_zero
-from detr_lite.io import atomic_write, refuse_links_out
+from detr_lite.evaluation.result_files import write_detections
+from detr_lite.evaluation.thresholds import Thresholds, class_scores, find_thresholds
+from detr_lite.io import refuse_links_out
 from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteError
 from detr_lite.text import printable
 from detr_lite.training.auto import default_lr
 from detr_lite.training.category_match import CategoryMatch, in_model_categories, match_categories
 from detr_lite.training.checks.diagnostics import LearningRate, collapse_advice
 from detr_lite.training.datamodule import default_workers, make_loader
+from detr_lite.training.evaluation_files import write_results
 from detr_lite.training.matched_attention import (
     ATTENTION_FILES,
     find_attention_collapse,
@@ -39,8 +39,8 @@ from detr_lite.training.matched_attention import (
 )
 from detr_lite.training.state.evaluation_folder import results_home
 from detr_lite.training.state.run_folder import EVALUATION_FILES
-from detr_lite.viz.curves import plot_pr_curves
 from detr_lite.weights.pretrained_source import is_source
+from detr_lite.weights.score_thresholds import ScoreThresholds
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +132,25 @@ class Throughput:
         return sum(self.images[start:]) / sum(self.seconds[start:]) if self.seconds else None
 
 
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation has found, under the labels of the dataset."""
+
+    evaluation: CocoEvaluation
+    throughput: Throughput
+    detections: DetectionArrays
+    thresholds: Thresholds | None
+    """None without objects."""
+
+    def model_thresholds(self, match: CategoryMatch) -> ScoreThresholds | None:
+        """The thresholds under the labels of the model; None where there is no best score."""
+        if self.thresholds is None or self.thresholds.overall is None:
+            return None
+        overall, scores = self.thresholds.overall.score, class_scores(self.thresholds)
+        new_labels = match.new_labels.tolist()
+        return ScoreThresholds(overall, tuple(scores[label] if label >= 0 else overall for label in new_labels))
+
+
 def evaluate_checkpoint(
     checkpoint: Path,
     root: Path | None = None,
@@ -145,10 +164,11 @@ def evaluate_checkpoint(
     nms: float | None = None,
     iou: Sequence[float] = (),
 ) -> CocoEvaluation:
-    """Evaluate and write metrics.json, per_class.csv, detections.json and pr_curves.png; the numbers are logged, too.
+    """Evaluate and write metrics.json, per_class.csv, detections.json, thresholds.json and pr_curves.png.
 
-    Of data without annotations only detections.json is written. Numbers depend on precision in the last digits: here it
-    is float32, in the evaluations during training that of the run.
+    The numbers are logged, too. The checkpoint itself stays as it is. Of data without annotations only detections.json
+    is written. Numbers depend on precision in the last digits: here it is float32, in the evaluations during training
+    that of the run.
 
     Args:
         checkpoint: of detr_lite, or a source of transformers, which has no dataset of its own.
@@ -157,7 +177,7 @@ def evaluate_checkpoint(
         root, split, batch_size, num_workers, attention, engine, nms, iou: as in `EvaluationOptions`.
     """
     options = EvaluationOptions(root, split, batch_size, num_workers, attention, engine, nms, iou)
-    return run_evaluation(prepare_evaluation(checkpoint, options, output), logged)[0]
+    return run_evaluation(prepare_evaluation(checkpoint, options, output), logged).evaluation
 
 
 def prepare_evaluation(checkpoint: Path, options: EvaluationOptions, output: Path | None = None) -> PreparedEvaluation:
@@ -180,7 +200,7 @@ def prepare_evaluation(checkpoint: Path, options: EvaluationOptions, output: Pat
     return PreparedEvaluation(checkpoint, detector, data, match, output, batch_size, options)
 
 
-def run_evaluation(prepared: PreparedEvaluation, logged: LoggedAP | None = None) -> tuple[CocoEvaluation, Throughput]:
+def run_evaluation(prepared: PreparedEvaluation, logged: LoggedAP | None = None) -> EvaluationResult:
     """Detect in all images, compute the metrics, and write and log the results."""
     detector, data, output, options = prepared.detector, prepared.data, prepared.output, prepared.options
     throughput = Throughput()
@@ -196,8 +216,10 @@ def run_evaluation(prepared: PreparedEvaluation, logged: LoggedAP | None = None)
     if options.engine == "pycocotools":  # which shows no progress
         logger.info("computing the metrics with pycocotools, which may take minutes")
     evaluation = evaluate_detections(data.ground_truth, detections, data.categories, options.engine, ious=options.iou)
+    thresholds = None
     if len(data.ground_truth.labels):
-        _report(evaluation, data, detections, output, options.nms)
+        thresholds = find_thresholds(data.ground_truth, detections, data.categories)
+        write_results(output, evaluation, thresholds, data, detections, options.nms)
         difference = None if logged is None else logged.explain_difference(evaluation.metrics["AP"], detector.device)
         if difference is not None:
             logger.info("%s", difference)
@@ -212,7 +234,7 @@ def run_evaluation(prepared: PreparedEvaluation, logged: LoggedAP | None = None)
         metrics = _measure_attention(prepared)
         report_attention(metrics, _explain_collapse(detector, data, metrics, found, evaluation), output)
     logger.info("results written to %s", printable(output))
-    return evaluation, throughput
+    return EvaluationResult(evaluation, throughput, detections, thresholds)
 
 
 @torch.inference_mode()
@@ -235,24 +257,6 @@ def detect(
             throughput.seconds.append(time.perf_counter() - start)
         detections.update(zip((target.image_id for target in batch.targets), results, strict=True))
     return detections
-
-
-def _report(
-    evaluation: CocoEvaluation, data: Split, detections: DetectionArrays, output: Path, nms: float | None
-) -> None:
-    metrics: dict[str, object] = dict(evaluation.as_dict())
-    if evaluation.ious:
-        metrics["AP_at_iou"] = dict(zip(map(str, evaluation.ious), evaluation.AP_at_iou, strict=True))
-    if nms is not None:
-        metrics["nms"] = nms
-    content = f"{json.dumps(metrics, indent=2)}\n".encode()
-    atomic_write(output / "metrics.json", lambda file: file.write(content))
-    write_per_class_csv(output / "per_class.csv", evaluation)
-    plot_pr_curves(evaluation, output / "pr_curves.png")
-    logger.info("%s\n\n%s\n", evaluation.summary(), evaluation.class_table())
-    reason = explain_zero(evaluation, data.ground_truth, detections, data.images.sizes_wh, data.image_ids)
-    if reason:
-        logger.warning("%s", reason)
 
 
 def _measure_attention(prepared: PreparedEvaluation) -> AttentionMetrics:

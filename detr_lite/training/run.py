@@ -9,26 +9,23 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from detr_lite.build import build_reading
-from detr_lite.config import Config, Invocation, config_to_dict, data_root, write_config
-from detr_lite.data.dataset import DetectionDataset
-from detr_lite.data.reading import read_split, write_report
+from detr_lite.config import Config, Invocation, config_to_dict, write_config
+from detr_lite.data.reading import write_report
 from detr_lite.data.records import Split
-from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import limit_note
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import command_line, printable
 from detr_lite.training.auto import choose_precision, keep_choices
 from detr_lite.training.checks.nan_capture import replay
+from detr_lite.training.closing import finish
 from detr_lite.training.datamodule import allow_open_files
 from detr_lite.training.detection import detection_task, read_data
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.launch import ProcessSupervisor, is_rank_0
 from detr_lite.training.distributed.signals import Stopped, StopSignals
 from detr_lite.training.draw_augmented import draw_augmented
-from detr_lite.training.evaluate import LoggedAP, evaluate_checkpoint
+from detr_lite.training.evaluate import LoggedAP
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
-from detr_lite.training.samples import draw_pictures
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, LAST, PeriodicCheckpoint
 from detr_lite.training.state.resume import (
@@ -44,9 +41,6 @@ from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.init import model_title, new_description
 
 logger = logging.getLogger(__name__)
-
-THRESHOLD = 0.4
-"""Score from which a detection is drawn in a run's pictures."""
 
 
 @dataclass(frozen=True)
@@ -204,33 +198,6 @@ def fit_and_finish(resolved: Resolved, described: Described, assembled: Assemble
             stop_logger(run_logger)
         if lock is not None:
             lock.release()
-
-
-def finish(folder: Path, config: Config, logged: LoggedAP | None) -> None:
-    """Evaluate the best checkpoint, draw pictures, and say where everything is.
-
-    Args:
-        logged: the AP of the best checkpoint in the run's log, if there is an AP.
-    """
-    best = folder / CHECKPOINTS / BEST
-    if not best.is_file():  # of a finished run, removed since
-        logger.warning(f"{best} does not exist; {LAST} is evaluated instead")
-        best, logged = folder / CHECKPOINTS / LAST, None
-    evaluate_checkpoint(
-        best,
-        output=folder / "evaluation",
-        batch_size=config.data.batch_size,
-        num_workers=config.data.num_workers,
-        logged=logged,
-    )
-    detector = Detector.from_checkpoint(best, device="cpu")
-    data = detector.description.config.data
-    split = read_split(data_root(data.root), "val", build_reading(data))
-    images = DetectionDataset(split, detector.transform)
-    draw_pictures(detector.model, detector.postprocess, images, folder, THRESHOLD)
-    pictures = ("curves.png", "samples.png", "attention.png", "evaluation/pr_curves.png")
-    logger.info(f"see {folder}/{', '.join(name for name in pictures if (folder / name).is_file())}")
-    logger.info(f"the trained model is {best}")
 
 
 def _logged_ap(resolved: Resolved, assembled: Assembled) -> LoggedAP | None:

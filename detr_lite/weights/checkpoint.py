@@ -1,7 +1,7 @@
 """Checkpoints of detr_lite: tensors and plain types only, and everything needed to use the model."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,13 @@ from detr_lite.structures import Category, DetrLiteError
 from detr_lite.tensor_files import is_state, read_safetensors, read_torch
 from detr_lite.text import command_line, reason_of, shorten_list, shown
 from detr_lite.weights.files import read_json
+from detr_lite.weights.score_thresholds import ScoreThresholds
 
 KEY = "detr_lite"
 """Key of the description in a Lightning checkpoint."""
+
+THRESHOLDS = "thresholds"
+"""Key of the score thresholds in the description."""
 
 FORMAT = 5
 """Increased when older versions would misread newer checkpoints."""
@@ -41,12 +45,17 @@ class Description:
     std: tuple[float, ...]
     architecture: dict[str, Any] | None = None
     """The configuration of a model of transformers, as in its config.json."""
+    thresholds: ScoreThresholds | None = None
+    """Of these very weights; None until they have been evaluated at the end of a run."""
 
     def __post_init__(self) -> None:
         for category in self.categories:
             if type(category.id) is not int:
                 raise DetrLiteError(f"category id {shown(category.id)} is not an integer")
             check_name(category.id, category.name)
+        if self.thresholds is not None and len(self.thresholds.per_class) != len(self.categories):
+            scores, classes = len(self.thresholds.per_class), len(self.categories)
+            raise DetrLiteError(f"score thresholds of {scores} classes, but there are {classes}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as in a checkpoint."""
@@ -58,6 +67,7 @@ class Description:
             "mean": list(self.mean),
             "std": list(self.std),
             **({} if self.architecture is None else {"architecture": self.architecture}),
+            **({} if self.thresholds is None else {THRESHOLDS: self.thresholds.to_dict()}),
         }
 
     @staticmethod
@@ -69,6 +79,7 @@ class Description:
             mean=tuple(map(float, values["mean"])),
             std=tuple(map(float, values["std"])),
             architecture=values.get("architecture"),
+            thresholds=ScoreThresholds.from_dict(values[THRESHOLDS]) if values.get(THRESHOLDS) is not None else None,
         )
 
 
@@ -144,6 +155,20 @@ def write_checkpoint(path: Path, model: Detr | FamilyDetr, description: Descript
     """Write a checkpoint like those of a run, without the state of training."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     content = {KEY: description.to_dict(), "state_dict": state}
+    atomic_write(path, lambda file: torch.save(content, file))
+
+
+def store_thresholds(path: Path, thresholds: ScoreThresholds) -> None:
+    """Write a checkpoint anew with these thresholds; everything else in it, the state of training too, stays as it is.
+
+    Errors: those of `read_checkpoint`, thresholds of other classes, and a file that cannot be written, which stays.
+    """
+    content = read_checkpoint(path)
+    before = describe_checkpoint(content, path)
+    if before.thresholds == thresholds:
+        return
+    replace(before, thresholds=thresholds)  # checks that they fit the classes
+    content[KEY][THRESHOLDS] = thresholds.to_dict()
     atomic_write(path, lambda file: torch.save(content, file))
 
 

@@ -56,6 +56,11 @@ def export_checkpoint(checkpoint: Path, output: Path, format: Format = "safetens
             f"the class layer has {rows} rows, without names of classes; in the original's code set num_classes = "
             f"{rows - 1}"
         )
+    if format != "safetensors" and description.thresholds is not None:
+        logger.info(
+            "the format has no place for score thresholds; the best one for all classes is "
+            f"{description.thresholds.overall:g}"
+        )
     logger.info(f"wrote {' and '.join(map(str, files))}")
 
 

@@ -220,7 +220,7 @@ def test_two_sources_with_images_of_one_name(predict: Predict, photos: Path, tmp
         (["--threshold", "1.5"], "--threshold is 1.5; it must be from 0 to 1"),
         (["--threshold", "-0.1"], "--threshold is -0.1; it must be from 0 to 1"),
         (["--threshold", "nan"], "--threshold is nan; it must be from 0 to 1"),
-        (["--threshold", "half"], "argument --threshold: invalid float value: 'half'"),
+        (["--threshold", "half"], "argument --threshold: 'half' is neither a score from 0 to 1 nor best"),
         (["--batch_size", "0"], "--batch_size is 0; it must be at least 1"),
         (["--device", "cuda:99"], 'device "cuda:99" cannot be used here'),
         (["--source", "nowhere.png"], "--source nowhere.png: no such file or folder"),

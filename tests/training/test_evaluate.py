@@ -29,7 +29,7 @@ from detr_lite.training.state.run_folder import run_of
 from detr_lite.weights.checkpoint import Description, write_checkpoint
 from tests.helpers.run_files import rows_of
 
-FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png"]
+FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png", "thresholds.json"]
 
 
 def stats_of(annotations: Path, detections: Path) -> list[float]:

@@ -36,6 +36,7 @@ FILES = {
     "evaluation/metrics.json",
     "evaluation/per_class.csv",
     "evaluation/detections.json",
+    "evaluation/thresholds.json",
     "evaluation/pr_curves.png",
 }
 

@@ -17,7 +17,16 @@ from detr_lite.build import build_model
 from detr_lite.config import Config, read_config
 from detr_lite.data.transforms import MEAN, STD, ResizeRule
 from detr_lite.structures import Batch, Category, DetrLiteError
-from detr_lite.weights.checkpoint import FORMAT, KEY, Description, describe_checkpoint, load_model, read_checkpoint
+from detr_lite.weights.checkpoint import (
+    FORMAT,
+    KEY,
+    Description,
+    describe_checkpoint,
+    load_model,
+    read_checkpoint,
+    store_thresholds,
+)
+from detr_lite.weights.score_thresholds import ScoreThresholds
 
 CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"), Category(90, "green thing"))
 
@@ -82,6 +91,92 @@ def test_description_round_trip_through_a_dict(tiny_config: Config) -> None:
     description = Description(tiny_config, CATEGORIES, ResizeRule("shortest", 64, 100), MEAN, STD)
     assert other_types(description.to_dict()) == []
     assert Description.from_dict(description.to_dict()) == description
+
+
+THRESHOLDS = ScoreThresholds(0.4, (0.25, 0.5, 0.4))
+
+
+def assert_equal(value: Any, other: Any) -> None:
+    """Also of nested values; tensors to the bit, with their dtypes."""
+    assert type(value) is type(other)
+    if isinstance(value, dict):
+        assert list(value) == list(other)
+        for key in value:
+            assert_equal(value[key], other[key])
+    elif isinstance(value, list | tuple):
+        assert len(value) == len(other)
+        for one, another in zip(value, other, strict=True):
+            assert_equal(one, another)
+    elif isinstance(value, torch.Tensor):
+        assert (value.dtype, value.shape, value.stride()) == (other.dtype, other.shape, other.stride())
+        assert torch.equal(value.nan_to_num(7.5), other.nan_to_num(7.5))
+    else:
+        assert value == other
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_thresholds_are_added_and_nothing_else_changes(finished_run: Path, tmp_path: Path, name: str) -> None:
+    """Neither in the state of training nor in another file that is the same one under a second name."""
+    path = tmp_path / "some.ckpt"
+    path.write_bytes((finished_run / "checkpoints" / f"{name}.ckpt").read_bytes())
+    backup = tmp_path / "backup.ckpt"
+    backup.hardlink_to(path)
+    store_thresholds(path, THRESHOLDS)
+    before, after = (torch.load(file, weights_only=True) for file in (backup, path))
+    assert after[KEY].pop("thresholds") == {"overall": 0.4, "per_class": [0.25, 0.5, 0.4]}
+    assert before[KEY].pop("thresholds", None) != {"overall": 0.4, "per_class": [0.25, 0.5, 0.4]}
+    assert_equal(after, before)
+    assert other_types(after) == []
+    assert load_model(path)[1].thresholds == THRESHOLDS
+
+
+def test_the_same_thresholds_are_not_written_again(content: dict[str, Any], tmp_path: Path) -> None:
+    path = saved(content, tmp_path)
+    store_thresholds(path, THRESHOLDS)
+    written = path.stat().st_ino
+    store_thresholds(path, THRESHOLDS)
+    assert path.stat().st_ino == written
+    store_thresholds(path, replace(THRESHOLDS, overall=0.41))
+    assert load_model(path)[1].thresholds == replace(THRESHOLDS, overall=0.41)
+
+
+def test_a_failure_while_thresholds_are_written_leaves_the_checkpoint(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(content, tmp_path)
+    before = path.read_bytes()
+
+    def fail(content: Any, file: Any) -> None:
+        file.write(b"the first part")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("detr_lite.weights.checkpoint.torch.save", fail)
+        with pytest.raises(DetrLiteError, match="make room on the disk"):
+            store_thresholds(path, THRESHOLDS)
+    with pytest.raises(DetrLiteError, match="score thresholds of 2 classes, but there are 3"):
+        store_thresholds(path, replace(THRESHOLDS, per_class=(0.5, 0.5)))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "thresholds",
+    [
+        {"overall": 0.5, "per_class": [0.5, 0.5]},
+        {"overall": 0.5, "per_class": [0.5, 0.5, 1.5]},
+        {"overall": float("nan"), "per_class": [0.5, 0.5, 0.5]},
+        {"overall": 0.5, "per_class": ["0.5", 0.5, 0.5]},
+        {"overall": True, "per_class": [0.5, 0.5, 0.5]},
+        {"overall": 0.5, "per_class": 3},
+        {"per_class": [0.5, 0.5, 0.5]},
+        [0.5, 0.5, 0.5],
+    ],
+)
+def test_invalid_thresholds_are_refused(content: dict[str, Any], tmp_path: Path, thresholds: Any) -> None:
+    content[KEY]["thresholds"] = thresholds
+    message = refused(saved(content, tmp_path))
+    assert message.startswith(("score threshold", "its description is incomplete"))
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])

@@ -18,9 +18,10 @@ from detr_lite.config import Config
 from detr_lite.data.transforms import MEAN, STD, ResizeRule
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.weights import import_checkpoint
-from detr_lite.weights.checkpoint import Description, load_model, write_checkpoint
+from detr_lite.weights.checkpoint import Description, load_model, store_thresholds, write_checkpoint
 from detr_lite.weights.export import export_checkpoint
 from detr_lite.weights.imports import load_any_checkpoint
+from detr_lite.weights.score_thresholds import ScoreThresholds
 from tests.helpers.reference_models import OriginalDetr
 
 CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"))
@@ -65,6 +66,21 @@ def test_exports_are_loaded_like_checkpoints(best: Path, tmp_path: Path, what: s
     )
     assert torch.equal(detections.boxes_xyxy, expected_detections.boxes_xyxy)
     assert torch.equal(detections.scores, expected_detections.scores)
+
+
+def test_thresholds_go_along_where_the_format_has_a_place(
+    best: Path, untrained_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_model(best)[1].thresholds is not None
+    export_checkpoint(best, tmp_path / "exported")
+    assert load_model(tmp_path / "exported")[1].thresholds == load_model(best)[1].thresholds
+    assert "score thresholds" not in capsys.readouterr().out
+    plain = untrained_checkpoint()
+    export_checkpoint(plain, tmp_path / "plain.pth", "official")
+    assert "score thresholds" not in capsys.readouterr().out
+    store_thresholds(plain, ScoreThresholds(0.375, (0.5, 0.25)))
+    export_checkpoint(plain, tmp_path / "known.pth", "official")
+    assert "no place for score thresholds; the best one for all classes is 0.375" in capsys.readouterr().out
 
 
 def test_exports_are_plain_files(best: Path, tmp_path: Path) -> None:

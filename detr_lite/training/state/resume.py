@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -81,7 +81,8 @@ class DescribeCheckpoint(Callback):
         restarts_epoch: bool = False,
         moved_to: Path | None = None,
     ) -> None:
-        self.description = description
+        # Thresholds belong to the weights that were evaluated, not to those that are trained from them.
+        self.description = replace(description, thresholds=None)
         self.fingerprint = fingerprint
         self.restarts_epoch = restarts_epoch
         self.moved_to = moved_to

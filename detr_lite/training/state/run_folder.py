@@ -19,7 +19,7 @@ from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
 
 CHECKPOINTS = "checkpoints"
 
-EVALUATION_FILES = ("metrics.json", "per_class.csv", "detections.json", "pr_curves.png")
+EVALUATION_FILES = ("metrics.json", "per_class.csv", "detections.json", "thresholds.json", "pr_curves.png")
 """What every evaluation writes into its output folder."""
 
 RUN_FILES = (
