@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from benchmarks.result import Result
-from detr_lite.viz.draw import LITERAL, class_color, display_name
+from detr_lite.viz.draw import class_color, display_name
+from detr_lite.viz.fonts import LITERAL, AnyScriptFigure
 
 LINES = ("-", "--", "-.", ":")
 FONT_SIZE = 9
@@ -28,7 +28,7 @@ class Curve:
 
 def plot_curves(curves: Sequence[Curve], title: str, x_axis: Literal["minutes", "steps"], output: Path) -> None:
     """Plot each curve's mean over its runs and their range (min to max), with its name at the right end."""
-    figure = Figure(figsize=(9, max(5.0, 1.6 + 0.24 * len(curves))), dpi=150, layout="constrained")
+    figure = AnyScriptFigure(figsize=(9, max(5.0, 1.6 + 0.24 * len(curves))), dpi=150, layout="constrained")
     axes = figure.subplots()
     ends, colors, others = [], [], 0
     for curve in curves:

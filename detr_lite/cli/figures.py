@@ -17,14 +17,16 @@ from detr_lite.io import atomic_write
 from detr_lite.structures import AttentionSelection, Detections
 from detr_lite.text import printable, shorten_list
 from detr_lite.viz.figures.attention import Heads, attention_figure
+from detr_lite.viz.figures.attention_panels import boxes_of_last
 from detr_lite.viz.figures.layers import layers_figure
 from detr_lite.viz.figures.points import Point, points_figure
 from detr_lite.viz.figures.query_boxes import QueryBoxes, query_boxes_figure
+from detr_lite.viz.guesses import detections_or_guesses, guess_caption
 
 logger = logging.getLogger(__name__)
 
-GUESSES = 3
-"""Predictions shown of an image in which no score reaches the threshold."""
+_POINTS = 3
+"""Detections whose centers are the points of a figure of points, if none are given."""
 
 DPI, MAX_PIXELS = 180, 60_000
 """Of a figure, and of its height: matplotlib draws at most 65,535."""
@@ -73,7 +75,7 @@ def draw_images(
     if guessed:
         files = printable(shorten_list([file.path for file in guessed], 3))
         logger.info(
-            "no score reaches %s in %s of %s images (%s): their highest-scoring predictions are shown",
+            "no score reaches %s in %s of %s images (%s): their best guesses are shown, dashed",
             request.threshold.text, f"{len(guessed):,}", f"{drawn:,}", files,
         )  # fmt: skip
     return drawn
@@ -83,29 +85,27 @@ def draw_image(detector: Detector, image: Image.Image, request: FigureRequest) -
     """The figure, and whether it shows predictions below the threshold, as none reaches it."""
     explained = detector.explain(image, _SELECTION[request.kind])
     maps, heads = explained.attention, request.heads
-    detections, most, note = explained.detections.above(request.threshold.scores), None, ""
-    if len(detections) == 0:
-        detections, most, note = explained.detections, GUESSES, f"no score reaches {request.threshold.text}"
-    is_guess = bool(note)
+    shown = detections_or_guesses(explained.detections, request.threshold.scores, request.threshold.overall)
+    detections, below, is_guess = shown.detections, shown.below, shown.below is not None
     if request.kind == "layers":
         if request.detection and request.detection >= len(detections):
-            which = "predictions" if is_guess else f"detections of a score of at least {request.threshold.text}"
+            which = "best guesses" if is_guess else f"detections of a score of at least {request.threshold.text}"
             remedy = "" if is_guess else "; lower --threshold for more"
             raise DetrLiteError(
                 f"there is no --detection {request.detection}: there are {len(detections)} {which}, counted from 0"
                 f"{remedy}"
             )
         figure = layers_figure(
-            image, detections, maps, request.detection, heads=heads, boxes_cxcywh=explained.boxes_cxcywh, note=note
+            image, detections, maps, request.detection, heads=heads, boxes_cxcywh=explained.boxes_cxcywh, below=below
         )
         return figure, is_guess
     if request.kind == "points":
         if request.points is not None:
             return points_figure(image, request.points, maps, heads=heads), False
-        note = "points: centers of the highest-scoring detections" + (f"; {note}" if note else "")
-        return points_figure(image, centers(detections)[:GUESSES], maps, heads=heads, note=note), is_guess
+        note = f"points: centers of the {'highest-scoring detections' if below is None else guess_caption(below)}"
+        return points_figure(image, centers(detections)[:_POINTS], maps, heads=heads, note=note), is_guess
     return attention_figure(
-        image, detections, maps, max_detections=most, layer=request.layer, heads=heads, note=note
+        image, detections, maps, max_detections=None, layer=request.layer, heads=heads, below=below
     ), is_guess
 
 
@@ -113,14 +113,15 @@ def draw_query_boxes(
     detector: Detector, images: Sequence[ImageFile], path: Path, threshold: ScoreThreshold, unreadable: list[ImageFile]
 ) -> int:
     """Write one figure of the boxes that each query predicts over all readable images; returns how many figures."""
-    query_boxes = QueryBoxes()
+    query_boxes, boxes = QueryBoxes(), ""
     for ((_, image),) in read_batches(images, 1, unreadable, "predicting", detector.orientation):
         explained = detector.explain(image, _SELECTION["query_boxes"])
         detections = explained.detections.above(threshold.scores)
+        boxes = boxes_of_last(len(explained.boxes_cxcywh))
         query_boxes.add(explained.boxes_cxcywh[-1, 0], image.size, detections.queries)
     if query_boxes.images == 0:
         return 0
-    save_figure(query_boxes_figure(query_boxes, note=f"detected: score of at least {threshold.text}"), path)
+    save_figure(query_boxes_figure(query_boxes, note=f"{boxes}; detected: score of at least {threshold.text}"), path)
     return 1
 
 

@@ -13,8 +13,10 @@ its path in the source folder; .jpg and .png keep their names, others become .pn
 detections.json: {"images": [{"id", "file_name", "width", "height"}], "annotations": [{"id", "image_id", "category_id",
 "category_name", "bbox", "score", "area", "iscrowd"}], "categories": [{"id", "name"}], "info": {"threshold"}}. "bbox"
 is [x, y, width, height] in pixels of the image as a viewer shows it (or not turned, if the model was trained with
---data.orientation stored), "file_name" is relative to the source folder: a COCO annotation file with scores. Files that
-cannot be read as images are named and skipped; the exit code is then 2."""
+--data.orientation stored), "file_name" is relative to the source folder: a COCO annotation file with scores. Where many
+boxes are close together, labels are short and a legend is added below the image. If no image at all has a detection,
+the best score is printed and every image is drawn with its best guesses, dashed and called so; detections.json stays
+empty. Files that cannot be read as images are named and skipped; the exit code is then 2."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -51,7 +53,8 @@ def predict(
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
-    from detr_lite.cli.detections_file import DetectionsFile, save_image  # import torch, as --help does not
+    from detr_lite.cli.best_guesses import BestGuesses  # imports torch, as --help does not
+    from detr_lite.cli.detections_file import DetectionsFile, save_image
     from detr_lite.cli.score_threshold import check_threshold, find_threshold
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
     from detr_lite.detector import Detector
@@ -70,16 +73,20 @@ def predict(
 
     name_of = dict(zip(images, names, strict=True))
     unreadable: list[ImageFile] = []
-    written = DetectionsFile(detector.categories, least.info)
+    written, guesses = DetectionsFile(detector.categories, least.info), BestGuesses(least)
     for batch in read_batches(images, batch_size, unreadable, "predicting", detector.orientation):
         detections = detector([image for _, image in batch], batch_size)
         for (file, image), each in zip(batch, detections, strict=True):
             kept = each.above(least.scores)
             written.add(file.name, image, kept)
+            guesses.add(file, each)
             save_image(annotate(image, kept), output / name_of[file])
     if written.images:
         written.save(output / "detections.json")
         count = len(written.images)
         print(f"found {written.summary()} ({least.summary})")
+        if best_score := guesses.best_score():
+            guesses.draw(name_of, output, detector.orientation)
+            print(f"{best_score}; the images show the best guesses, dashed")
         print(f"wrote {output}/detections.json and {count:,} annotated image{'s' if count != 1 else ''}")
     refuse_unreadable(unreadable, len(images), output)

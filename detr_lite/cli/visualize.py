@@ -14,8 +14,8 @@ DESCRIPTION = """Draws the attention in images, as one PNG per image under its p
 queries: the detections with the cross-attention of their queries, mean of the heads and each head. layers: one
 detection's, layer by layer. points: encoder self-attention of the tokens at chosen points. query_boxes: one
 query_boxes.png, with the centers of the boxes that each query predicts over all images. Where no score reaches the
-threshold, the highest-scoring predictions are shown. --explore writes one interactive HTML page instead. Files that
-cannot be read as images are named and skipped; the exit code is then 2."""
+threshold, the five best guesses are shown, dashed and called so. --explore writes one interactive HTML page instead.
+Files that cannot be read as images are named and skipped; the exit code is then 2."""
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "queries": ("layer", "heads"),

@@ -14,8 +14,9 @@ from detr_lite.data.images.load import load_image
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.io import atomic_write
 from detr_lite.structures import AttentionSelection, Detections, Target
-from detr_lite.viz.draw import samples_sheet
 from detr_lite.viz.figures.attention import attention_figure
+from detr_lite.viz.guesses import detections_or_guesses
+from detr_lite.viz.sheet import samples_sheet
 
 
 @torch.inference_mode()
@@ -24,8 +25,8 @@ def draw_pictures(
 ) -> None:
     """Write `samples.png` (images evenly spaced in the dataset) and `attention.png` (the first one with detections).
 
-    If no score reaches the threshold, `attention.png` shows the highest-scoring predictions: where the queries look may
-    explain why.
+    If no score reaches the threshold, `attention.png` shows the best guesses and calls them so: where the queries look
+    may explain why.
     """
     records = images.images
     items, figure, has_detections = [], None, False
@@ -36,10 +37,10 @@ def draw_pictures(
         (predictions,) = postprocess(output, [batch.targets[0].original_size])
         picture = load_image(records[index].path, batch.targets[0].original_size, images.orientation)
         items.append((picture, _ground_truth(batch.targets[0], postprocess.class_names), predictions))
-        detections = predictions.above(threshold)
-        if figure is None or (len(detections) and not has_detections):
-            has_detections = len(detections) > 0
-            figure = attention_figure(picture, detections if has_detections else predictions, output.attention)
+        shown = detections_or_guesses(predictions, threshold)
+        if figure is None or (shown.below is None and len(shown.detections) and not has_detections):
+            has_detections = shown.below is None and len(shown.detections) > 0
+            figure = attention_figure(picture, shown.detections, output.attention, below=shown.below)
     sheet = samples_sheet(items, threshold)
     atomic_write(folder / "samples.png", lambda file: sheet.save(file, "PNG"), durable=False)
     assert figure is not None, "a split has at least one image"

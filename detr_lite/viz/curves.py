@@ -8,15 +8,16 @@ import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from detr_lite.evaluation.coco_map import CocoEvaluation
 from detr_lite.io import atomic_write
-from detr_lite.viz.draw import LITERAL, class_color, display_name
+from detr_lite.viz.draw import class_color, display_name, drawn_class_name
+from detr_lite.viz.fonts import LITERAL, AnyScriptFigure
 
 _DPI = 150
 _MAX_NAMED_CLASSES = 12
@@ -26,7 +27,7 @@ Columns = Mapping[str, np.ndarray]
 def plot_training_curves(metrics_csv: Path, output: Path) -> None:
     """Losses, AP and learning rate over the steps. Columns and values may be missing (a run that was interrupted)."""
     columns = _read_columns(metrics_csv)
-    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    figure = AnyScriptFigure(figsize=(10, 5.2), layout="constrained")
     panels: dict[str, Axes] = figure.subplot_mosaic([["loss", "AP"], ["lr", "AP"]], height_ratios=(3, 1))
     figure.suptitle(_describe_length(columns), fontsize=11)
     _plot_losses(panels["loss"], columns)
@@ -43,8 +44,12 @@ def plot_training_curves(metrics_csv: Path, output: Path) -> None:
 
 
 def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
-    """Precision over recall: the mean over classes at IoU 0.50, 0.75 and 0.50-0.95, and each class at IoU 0.50."""
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    """Precision over recall: the mean over classes at IoU 0.50, 0.75 and 0.50-0.95, and each class at IoU 0.50.
+
+    The curves of a few classes lie on the means, so that they are seen where both are equal; those of many lie below.
+    With objects of a single class, its curves are the means, and are called by its name.
+    """
+    figure = AnyScriptFigure(figsize=(10, 5.6), layout="constrained")
     axes = figure.subplots()
     recall, precision = evaluation.recall_thresholds, evaluation.precision
 
@@ -52,20 +57,23 @@ def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
     ranked = sorted(enumerate(evaluation.per_class), key=lambda entry: entry[1].AP50, reverse=True)
     count = int(has_objects.sum())
     are_named = count <= _MAX_NAMED_CLASSES
-    for index, result in ranked[:count]:
-        name = f"{display_name(result.category.name)}:  AP50 {result.AP50:.3f}" if are_named else "each class, IoU 0.50"
+    names = [drawn_class_name(index, [each.category.name for each in evaluation.per_class]) for index, _ in ranked]
+    line_style: dict[str, Any] = {"linewidth": 1.3, "zorder": 4} if are_named else {"linewidth": 1, "alpha": 0.6}
+    for (index, result), name in zip(ranked[: count if count > 1 else 0], names, strict=False):
+        label = f"{name}:  AP50 {result.AP50:.3f}" if are_named else "each class, IoU 0.50"
         color = [channel / 255 for channel in class_color(index)]
-        axes.plot(recall, precision[0, :, index], color=color, alpha=0.6, linewidth=1, label=name)
+        axes.plot(recall, precision[0, :, index], color=color, label=label, **line_style)
 
     if count:
+        whose = "all classes" if count > 1 else names[0]
         present = precision[:, :, has_objects].mean(axis=2)
         means = (("IoU 0.50", "AP50", present[0], "-"), ("IoU 0.75", "AP75", present[5], "--"))
         for title, metric, curve, style in (*means, ("mean of IoU 0.50-0.95", "AP", present.mean(axis=0), ":")):
-            label = f"all classes, {title}:  {metric} {evaluation.metrics[metric]:.3f}"
+            label = f"{whose}, {title}:  {metric} {evaluation.metrics[metric]:.3f}"
             axes.plot(recall, curve, "black", linestyle=style, linewidth=2.5, label=label)
-        # The means are drawn last, on top, but listed first. Texts are set afterwards, as matplotlib leaves out labels
-        # that begin with an underscore.
-        lines = [*axes.lines[-3:], *axes.lines[: count if are_named else 1]]
+        # The means are listed first. Texts are set afterwards, as matplotlib leaves out labels that begin with an
+        # underscore.
+        lines = [*axes.lines[-3:], *axes.lines[:-3][: count if are_named else 1]]
         legend = figure.legend(lines, [""] * len(lines), loc="outside right upper", fontsize=9, frameon=False)
         for text, line in zip(legend.get_texts(), lines, strict=True):
             text.set(text=line.get_label(), **LITERAL)

@@ -1,21 +1,19 @@
-"""Boxes with labels on images, and pairs of such images side by side."""
+"""Boxes with labels on images."""
 
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
-import matplotlib
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from detr_lite.structures import Detections
 from detr_lite.text import printable
+from detr_lite.viz.crowded import LegendEntry, add_caption, add_legend, are_crowded, are_too_many, short_names
+from detr_lite.viz.fonts import draw_text, drawable_name, text_length
+from detr_lite.viz.guesses import guess_caption
+from detr_lite.viz.labels import Rectangle, place_labels
 
 Color = tuple[int, int, int]
-Rectangle = tuple[int, int, int, int]
-"""(left, top, right, bottom) in pixels."""
 
 # Neighbors differ in hue and lightness, and none is so dark or so light that it is invisible on a photograph.
 _PALETTE: tuple[Color, ...] = (
@@ -52,12 +50,13 @@ def class_color(label: int) -> Color:
     return _PALETTE[label % len(_PALETTE)]
 
 
-LITERAL: Any = {"parse_math": False, "usetex": False}
-"""For matplotlib texts that contain names from files: no part of them is parsed as mathtext or TeX."""
-
-
 def class_name(label: int, class_names: Sequence[str]) -> str:
     return display_name(class_names[label]) if class_names else f"class {label}"
+
+
+def drawn_class_name(label: int, class_names: Sequence[str]) -> str:
+    """`class_name` for a picture: "class 3" also where no font has the name's characters."""
+    return drawable_name(class_name(label, class_names), f"class {label}")
 
 
 def display_name(name: str) -> str:
@@ -72,46 +71,70 @@ def draw_boxes(
     labels: Int[Tensor, " box"],
     class_names: Sequence[str],
     scores: Float[Tensor, " box"] | None = None,
+    are_guesses: bool = False,
 ) -> Image.Image:
-    """A copy of the image with each box and a tag with its class and, if given, its score.
+    """A copy of the image with each box and a label with its class and, if given, its score.
 
-    Boxes are in descending order of scores: the first one and its tag are drawn on top, and its tag is placed first.
+    Boxes are in descending order of scores: the first one and its label are drawn on top, and its label is placed
+    first. Where labels would cover the image or each other, they shrink to a letter or two, and a legend is added below
+    the image, which then is higher.
+
+    Args:
+        are_guesses: draw dashed lines and hollow labels with a question mark, which nobody takes for detections.
     """
     picture = image.convert("RGB")
     draw = ImageDraw.Draw(picture)
-    short_side = min(picture.size)
-    # In proportion to the image, so that a large one is still legible when it is displayed small.
-    line, font = 1 + short_side // 250, label_font(8 + short_side // 45)
-
     rectangles = [_rectangle(box, picture.size) for box in boxes_xyxy.tolist()]
     colors = [class_color(label) for label in labels.tolist()]
-    for (left, top, right, bottom), color in reversed(list(zip(rectangles, colors, strict=True))):
-        # A contrasting inner line, so that the box is visible on an image of its own color.
-        inset, width = line, 1 + line // 4
-        if min(right - left, bottom - top) > 2 * (inset + width):
-            inside = (left + inset, top + inset, right - inset, bottom - inset)
-            draw.rectangle(inside, outline=_text_color_on(color), width=width)
-        draw.rectangle((left, top, right, bottom), outline=color, width=line)
+    for rectangle, color in reversed(list(zip(rectangles, colors, strict=True))):
+        _draw_box(draw, rectangle, color, _line_width(picture), are_guesses)
 
-    texts = [class_name(label, class_names) for label in labels.tolist()]
+    names = [drawn_class_name(label, class_names) for label in labels.tolist()]
+    texts = [f"{name}?" for name in names] if are_guesses else names
     if scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores.tolist(), strict=True)]
-    tags: list[Rectangle] = []
-    for text, rectangle in zip(texts, rectangles, strict=True):
-        tags.append(_place_tag(_tag_size(text, font), rectangle, tags, picture.size))
-    for text, color, (left, top, right, bottom) in reversed(list(zip(texts, colors, tags, strict=True))):
-        draw.rectangle((left, top, right - 1, bottom - 1), fill=color)
-        draw.text(((left + right) / 2, (top + bottom) / 2), text, fill=_text_color_on(color), font=font, anchor="mm")
-    return picture
+    size = font_size(picture)
+    sizes = [_label_size(text, size) for text in texts]
+    is_short = are_too_many(sizes, picture.size)
+    placed = [] if is_short else place_labels(sizes, rectangles, picture.size)
+    if is_short or are_crowded(placed):
+        is_short, texts = True, short_names(names, labels.tolist())
+        sizes = [_label_size(text, size) for text in texts]
+        placed = place_labels(sizes, rectangles, picture.size, may_leave=False)
+    for text, color, label in reversed(list(zip(texts, colors, placed, strict=True))):
+        if text and (label.is_free or not is_short):  # of a crowd, color and legend tell the class of the others
+            if label.leader:
+                draw.line(label.leader, fill=_WHITE, width=2 * _line_width(picture) + 1)
+                draw.line(label.leader, fill=color, width=_line_width(picture))
+            _draw_label(draw, label.rectangle, text, color, size, are_guesses)
+    if not is_short:
+        return picture
+    entries = {
+        name: LegendEntry(text, name, names.count(name), color, text_color_on(color))
+        for text, name, color in reversed(list(zip(texts, names, colors, strict=True)))
+    }
+    in_order = sorted(entries.values(), key=lambda entry: (-entry.count, entry.name))
+    return add_legend(picture, in_order, None if scores is None else scores.tolist(), size)
 
 
-def annotate(image: Image.Image, detections: Detections) -> Image.Image:
-    """`draw_boxes` with scores; an image that is too small for labels is enlarged by an integer factor first."""
+def annotate(image: Image.Image, detections: Detections, below: float | None = None) -> Image.Image:
+    """`draw_boxes` with scores; an image that is too small for labels is enlarged by an integer factor first.
+
+    Args:
+        below: these are the best guesses, none of which reaches this threshold, and a caption says so.
+    """
     factor = max(1, -(-_MIN_SIDE // max(image.size)))
     boxes_xyxy = detections.boxes_xyxy
     if factor > 1:
         image, boxes_xyxy = fit(image, boxes_xyxy, factor * max(image.size))
-    return draw_boxes(image, boxes_xyxy, detections.labels, detections.class_names, detections.scores)
+    is_guess = below is not None
+    picture = draw_boxes(image, boxes_xyxy, detections.labels, detections.class_names, detections.scores, is_guess)
+    return picture if below is None else add_caption(picture, guess_caption(below), font_size(image))
+
+
+def font_size(image: Image.Image) -> int:
+    """Pixels, in proportion to the image, so that a large one is still legible when it is displayed small."""
+    return 8 + min(image.size) // 45
 
 
 def fit(
@@ -124,77 +147,59 @@ def fit(
     return image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), boxes_xyxy * factors
 
 
-def side_by_side(
-    pairs: Sequence[tuple[Image.Image, Image.Image]],
-    titles: tuple[str, str] = ("ground truth", "prediction"),
-    columns: int = 2,
-) -> Image.Image:
-    """A grid of pairs of images, `columns` pairs in a row, with the titles above each pair of columns."""
-    columns = max(1, min(columns, len(pairs)))
-    rows = [pairs[start : start + columns] for start in range(0, len(pairs), columns)]
-    images = [image for pair in pairs for image in pair]
-    cell_width = max((image.width for image in images), default=200)
-    row_heights = [max(image.height for pair in row for image in pair) for row in rows]
-
-    narrow, wide = max(4, cell_width // 80), max(12, cell_width // 14)  # within a pair, between pairs
-    font = label_font(max(12, cell_width // 20))
-    header = round(1.6 * font.size)
-    pair_width = 2 * cell_width + narrow
-    size = (columns * (pair_width + wide) + wide, wide // 2 + header + sum(row_heights) + len(rows) * wide)
-    grid = Image.new("RGB", size, _WHITE)
-    draw = ImageDraw.Draw(grid)
-
-    def left_edge(column: int, side: int) -> int:
-        return wide + column * (pair_width + wide) + side * (cell_width + narrow)
-
-    for column in range(columns):
-        for side in (0, 1):
-            middle = left_edge(column, side) + cell_width / 2
-            draw.text((middle, wide // 2 + header / 2), titles[side], fill=_BLACK, font=font, anchor="mm")
-    top = wide // 2 + header
-    for row, height in zip(rows, row_heights, strict=True):
-        for column, pair in enumerate(row):
-            for side in (0, 1):
-                image = pair[side]
-                grid.paste(image, (left_edge(column, side) + (cell_width - image.width) // 2, top))
-        top += height + wide
-    return grid
-
-
-def samples_sheet(
-    items: Sequence[tuple[Image.Image, Detections, Detections]], threshold: float, panel: int = 320
-) -> Image.Image:
-    """Ground truth beside prediction for each (image, ground truth, prediction).
-
-    Args:
-        threshold: the lowest score of a prediction that is shown.
-        panel: pixels of each image's longer side.
-    """
-    pairs = []
-    for image, truth, prediction in items:
-        shown = prediction.above(threshold)
-        enlarged, truth_xyxy = fit(image, truth.boxes_xyxy, panel)
-        _, shown_xyxy = fit(image, shown.boxes_xyxy, panel)
-        pairs.append(
-            (
-                draw_boxes(enlarged, truth_xyxy, truth.labels, truth.class_names),
-                draw_boxes(enlarged, shown_xyxy, shown.labels, shown.class_names, shown.scores),
-            )
-        )
-    return side_by_side(pairs, ("ground truth", f"prediction (score at least {threshold:g})"))
-
-
-@lru_cache(maxsize=32)
-def label_font(size: int) -> ImageFont.FreeTypeFont:
-    """`size` in pixels."""
-    # Matplotlib's, as Pillow's default font is limited to ASCII.
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
-
-
-def _text_color_on(color: Color) -> Color:
+def text_color_on(color: Color) -> Color:
     red, green, blue = color
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     return _BLACK if luma > 120 else _WHITE
+
+
+def _line_width(image: Image.Image) -> int:
+    return 1 + min(image.size) // 250
+
+
+def _draw_box(draw: ImageDraw.ImageDraw, box: Rectangle, color: Color, line: int, is_dashed: bool) -> None:
+    left, top, right, bottom = box
+    if is_dashed:
+        _draw_dashes(draw, box, color, line)
+        return
+    # A contrasting inner line, so that the box is visible on an image of its own color.
+    inset, width = line, 1 + line // 4
+    if min(right - left, bottom - top) > 2 * (inset + width):
+        inside = (left + inset, top + inset, right - inset, bottom - inset)
+        draw.rectangle(inside, outline=text_color_on(color), width=width)
+    draw.rectangle(box, outline=color, width=line)
+
+
+def _draw_dashes(draw: ImageDraw.ImageDraw, box: Rectangle, color: Color, line: int) -> None:
+    """Dashes of the color on a line of the contrasting one, which is as visible on an image of any color."""
+    left, top, right, bottom = box
+    dash = 4 + 2 * line
+    draw.rectangle(box, outline=text_color_on(color), width=line)
+    for start in range(left, right + 1, 2 * dash):
+        end = min(start + dash - 1, right)
+        draw.rectangle((start, top, end, top + line - 1), fill=color)
+        draw.rectangle((start, bottom - line + 1, end, bottom), fill=color)
+    for start in range(top, bottom + 1, 2 * dash):
+        end = min(start + dash - 1, bottom)
+        draw.rectangle((left, start, left + line - 1, end), fill=color)
+        draw.rectangle((right - line + 1, start, right, end), fill=color)
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw, rectangle: Rectangle, text: str, color: Color, size: int, is_hollow: bool
+) -> None:
+    left, top, right, bottom = rectangle
+    inside = (left, top, right - 1, bottom - 1)
+    if is_hollow:
+        draw.rectangle(inside, fill=_WHITE, outline=color)
+    else:
+        draw.rectangle(inside, fill=color)
+    ink = _BLACK if is_hollow else text_color_on(color)
+    draw_text(draw, ((left + right) / 2, (top + bottom) / 2), text, size, ink, "mm")
+
+
+def _label_size(text: str, size: int) -> tuple[int, int]:
+    return round(text_length(text, size) + 0.5 * size), round(1.25 * size)
 
 
 def _rectangle(box_xyxy: Sequence[float], size: tuple[int, int]) -> Rectangle:
@@ -203,36 +208,3 @@ def _rectangle(box_xyxy: Sequence[float], size: tuple[int, int]) -> Rectangle:
         min(max(round(value), 0), limit - 1) for value, limit in zip(box_xyxy, (*size, *size), strict=True)
     )
     return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-
-
-def _tag_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
-    return round(font.getlength(text) + 0.5 * font.size), round(1.25 * font.size)
-
-
-def _place_tag(
-    tag_size: tuple[int, int], box: Rectangle, others: Sequence[Rectangle], image_size: tuple[int, int]
-) -> Rectangle:
-    """Above the box if there is space, else inside, below or beside it, where it overlaps the other tags least."""
-    width, height = tag_size
-    left, top, right, bottom = box
-    corners = [(x, y) for y in (top - height, top, bottom - height, bottom) for x in (left, right - width)]
-    corners += [(right, top), (left - width, top)]
-    best: Rectangle | None = None
-    min_overlap = float("inf")
-    for x, y in corners:
-        if not 0 <= y <= image_size[1] - height:
-            continue
-        x = max(0, min(x, image_size[0] - width))
-        tag = (x, y, x + width, y + height)
-        overlap = sum(_overlap(tag, other) for other in others)
-        if overlap < min_overlap:
-            best, min_overlap = tag, overlap
-        if overlap == 0:
-            break
-    return best or (left, 0, left + width, height)  # the image is lower than a line of text
-
-
-def _overlap(first: Rectangle, second: Rectangle) -> int:
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    return max(width, 0) * max(height, 0)

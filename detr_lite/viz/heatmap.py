@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from detr_lite.structures import AttentionMaps
+from detr_lite.viz.close_up import Part
 
 COLORMAP = matplotlib.colormaps["inferno"]  # perceptually uniform, and dark at zero
 _LONGEST_SIDE = 384  # pixels of a panel's image: more than a figure shows of it
@@ -53,25 +54,35 @@ def finest_span(maps: AttentionMaps, image: int = 0) -> tuple[float, float]:
 
 
 def overlay(
-    image: Image.Image, heatmap: Float[np.ndarray, "height width"], span: tuple[float, float] | None = None
+    image: Image.Image,
+    heatmap: Float[np.ndarray, "height width"],
+    span: tuple[float, float] | None = None,
+    part: Part | None = None,
 ) -> Image.Image:
     """The heatmap, scaled to its peak, over the dimmed grayscale image.
 
     Args:
         span: the image's (width, height) in tokens, where the last tokens reach beyond it; by default they do not.
+        part: of the image to be shown alone, in its pixels; the scale is that of the whole.
     """
-    gray = np.asarray(reduced(image).convert("L"), dtype=np.float32)[..., None] / 255
+    picture = reduced(image) if part is None else enlarged_part(image, part)
+    gray = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] / 255
     tokens = torch.from_numpy(heatmap / max(float(heatmap.max()), 1e-12))[None, None]
-    height, width = gray.shape[:2]
-    span_width, span_height = span or heatmap.shape[::-1]
-    # All tokens together; the image is the upper left part.
-    size = (
-        max(height, round(height * heatmap.shape[0] / span_height)),
-        max(width, round(width * heatmap.shape[1] / span_width)),
-    )
-    resized = torch.nn.functional.interpolate(tokens, size, mode="bicubic")[0, 0]
+    left, top, right, bottom = part or (0, 0, *image.size)
+    # The position of each pixel's center among all tokens, from -1 to 1, as `grid_sample` takes it.
+    positions = [
+        2 * (low + (torch.arange(pixels) + 0.5) * (high - low) / pixels) / side * tokens_across / count - 1
+        for low, high, pixels, side, tokens_across, count in zip(
+            (left, top), (right, bottom), picture.size, image.size, span or heatmap.shape[::-1], heatmap.shape[::-1],
+            strict=True,
+        )
+    ]  # fmt: skip
+    grid = torch.stack(torch.meshgrid(*positions, indexing="xy"), dim=-1)[None]
+    resized = torch.nn.functional.grid_sample(
+        tokens, grid.to(tokens.dtype), mode="bicubic", padding_mode="border", align_corners=False
+    )[0, 0]
     # Bicubic interpolation undershoots beside a peak, but weights are never negative.
-    smooth = resized[:height, :width].clamp(0, 1).numpy()
+    smooth = resized.clamp(0, 1).numpy()
     opacity = 0.9 * np.sqrt(smooth)[..., None]  # weak attention stays visible, no attention leaves the image
     blended = (1 - opacity) * 0.55 * gray + opacity * COLORMAP(smooth)[..., :3]
     return Image.fromarray((255 * blended).round().astype(np.uint8))
@@ -82,6 +93,14 @@ def reduced(image: Image.Image) -> Image.Image:
     picture = image.convert("RGB")
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     return picture
+
+
+def enlarged_part(image: Image.Image, part: Part) -> Image.Image:
+    """A part of the image in RGB, as large as a panel shows, also if it has fewer pixels."""
+    picture = image.crop(part).convert("RGB")
+    scale = _LONGEST_SIDE / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _levels_of(tokens: int, maps: AttentionMaps) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from pycocotools.coco import COCO
 
 from detr_lite.data.reading import read_dataset
@@ -153,6 +153,40 @@ def test_nothing_found(predict: Predict, photos: Path, tmp_path: Path) -> None:
     assert files_in(tmp_path / "out") == WRITTEN
 
 
+def test_where_no_image_has_a_detection_the_best_guesses_are_drawn_and_the_best_score_is_printed(
+    predict: Predict, detector: Detector, photos: Path, tmp_path: Path
+) -> None:
+    names = ["a.png", "sub/a.png"]
+    found = {name: detector(photos / name) for name in names}
+    best = max(found, key=lambda name: float(found[name].scores[0]))
+    score, label = float(found[best].scores[0]), found[best].class_names[int(found[best].labels[0])]
+    source = [word for name in names for word in (photos / name,)]
+    ended = predict("--source", *source, "--threshold", 1)
+    line = next(line for line in ended.out.splitlines() if line.startswith("the best score"))
+    file = line.removeprefix(f"the best score was {score:.2g} ({label}, ").split(")")[0]
+    assert best.endswith(file)
+    with Image.open(tmp_path / "out" / "a.png") as drawn, Image.open(photos / "a.png") as original:
+        scale = drawn.width // original.width
+        assert drawn.height > scale * original.height, "a caption below"
+    assert json.loads((tmp_path / "out" / "detections.json").read_text())["annotations"] == []
+
+
+def test_an_image_without_detections_stays_empty_among_others(
+    predict: Predict, detector: Detector, photos: Path, tmp_path: Path
+) -> None:
+    best = {name: float(detector(photos / name).scores[0]) for name in ("a.png", "gray.jpg", "turned.jpg")}
+    low, high = min(best, key=lambda name: best[name]), max(best, key=lambda name: best[name])
+    assert best[low] < best[high]
+    threshold = (best[low] + best[high]) / 2
+    ended = predict("--source", photos / low, photos / high, "--threshold", threshold)
+    assert "best score" not in ended.out
+    with Image.open(photos / low) as original:
+        expected = ImageOps.exif_transpose(original).convert("RGB")
+    with Image.open(tmp_path / "out" / low) as drawn:
+        enlarged = expected.resize(drawn.size, Image.Resampling.LANCZOS)
+        assert np.abs(np.asarray(drawn.convert("RGB")).astype(int) - np.asarray(enlarged)).mean() < 4
+
+
 def test_what_cannot_be_read_is_named_and_the_others_are_done(
     predict: Predict, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +215,8 @@ def test_a_large_photo(predict: Predict, tmp_path: Path) -> None:
     Image.new("RGB", (6000, 4000), (190, 190, 190)).save(tmp_path / "large.jpg")
     assert predict("--source", tmp_path / "large.jpg").code == 0
     with Image.open(tmp_path / "out" / "large.jpg") as drawn:
-        assert drawn.size == (6000, 4000)
+        assert drawn.width == 6000
+        assert 4000 < drawn.height < 4300, "a caption below it: nothing is found"
 
 
 def test_a_second_time_into_the_same_folder(

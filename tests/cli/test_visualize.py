@@ -13,6 +13,7 @@ from detr_lite.cli import figures as module
 from detr_lite.detector import Detector
 from detr_lite.viz.figures.attention import attention_figure
 from detr_lite.viz.figures.query_boxes import query_boxes_figure
+from detr_lite.viz.guesses import GUESSES
 
 pytestmark = pytest.mark.slow
 
@@ -90,10 +91,10 @@ def test_highest_scoring_predictions_where_nothing_reaches_the_threshold(
     ended = visualize("--source", photos, "--threshold", 1)
     assert (ended.code, ended.err) == (0, "")
     assert f"no score reaches 1 in 3 of 3 images ({photos}/a.jpg, {photos}/a.png, {photos}/sub/a.png)" in ended.out
-    assert "their highest-scoring predictions are shown" in ended.out
+    assert "their best guesses are shown, dashed" in ended.out
     for _, _, figure in figures:
-        assert figure.get_suptitle().endswith("\nno score reaches 1")
-        assert len(titles_of(figure)) == 4 * module.GUESSES
+        assert figure.get_suptitle().endswith("\nbest guesses, below the threshold 1.00")
+        assert len(titles_of(figure)) == 4 * GUESSES
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_the_chosen_layer_and_heads(
     assert ended.code == 0, ended
     ((_, _, figure),) = figures
     assert [title.split("\n")[0] for title in titles_of(figure)][1 : 1 + len(panels)] == panels
-    assert len(titles_of(figure)) == module.GUESSES * (1 + len(panels))
+    assert len(titles_of(figure)) == GUESSES * (1 + len(panels))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_the_chosen_layer_and_heads(
         (["--figure", "layers", "--detection", "-1"], "--detection is -1; it must be at least 0"),
         (
             ["--figure", "layers", "--detection", "99", "--threshold", "1"],
-            "there is no --detection 99: there are 18 predictions",
+            "there is no --detection 99: there are 5 best guesses",
         ),
         (["--source", "nowhere"], "--source nowhere: no such file or folder"),
         (["--checkpoint", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),

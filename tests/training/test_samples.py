@@ -13,6 +13,7 @@ from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.reading import read_split
 from detr_lite.data.transforms import ResizeRule, evaluation_transform
 from detr_lite.training import samples
+from detr_lite.viz.guesses import GUESSES
 
 
 @pytest.fixture
@@ -37,7 +38,12 @@ def drawn(parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: flo
     sheet, figures = [], []
     samples_sheet, attention_figure = samples.samples_sheet, samples.attention_figure
     monkeypatch.setattr(samples, "samples_sheet", lambda *words: sheet.extend(words[0]) or samples_sheet(*words))
-    monkeypatch.setattr(samples, "attention_figure", lambda *words: figures.append(words) or attention_figure(*words))
+
+    def record(*words, **named):
+        figures.append((*words, named))
+        return attention_figure(*words, **named)
+
+    monkeypatch.setattr(samples, "attention_figure", record)
     samples.draw_pictures(*parts, tmp_path, threshold, **options)
     return sheet, figures
 
@@ -65,6 +71,15 @@ def test_attention_is_drawn_for_the_first_image_with_detections(parts, tmp_path,
             return output
 
     _, figures = drawn((Sees(), postprocess, images), tmp_path, monkeypatch, 0.9)
-    picture, found, _ = figures[-1]
+    picture, found, _, options = figures[-1]
+    assert options == {"below": None}
     assert picture.size == (images.images[2].width, images.images[2].height)
     assert len(found) == 1
+
+
+def test_without_detections_the_attention_of_the_best_guesses_is_drawn(parts, tmp_path, monkeypatch) -> None:
+    _, figures = drawn(parts, tmp_path, monkeypatch, 0.999)
+    ((_, found, _, options),) = figures
+    assert options == {"below": 0.999}
+    assert len(found) == GUESSES
+    assert found.scores.max() < 0.999

@@ -211,7 +211,7 @@ def test_the_selected_layer_and_heads(layer, heads, titles, tokens):
     for axes, token in zip(first, tokens, strict=True):
         assert token is None or brightest(axes) == token
     which = "the last decoder layer" if layer in (None, 2) else f"decoder layer {layer} (of 0 to 2)"
-    assert figure.get_suptitle() == f"Cross-attention of {which}"
+    assert figure.get_suptitle() == f"Cross-attention of {which}\nboxes of layer 2, the last"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_title_and_note_fit_whatever_the_image(heads, size):
     assert title.x0 >= 0
     assert title.x1 <= figure.bbox.width
     assert figure.get_figwidth() < 8
-    assert figure.get_figheight() < 8
+    assert figure.get_figheight() < 10
     panel = figure.axes[0]
     assert panel.title.get_window_extent().y1 <= title.y0
 
@@ -264,3 +264,49 @@ def test_the_heatmap_of_a_coarse_token_is_where_the_token_is(width, ratio):
     assert heat.sum() == pytest.approx(1.0)
     assert heat[0].argmax() >= (coarse - 1) * ratio
     assert heat[0, : max(0, (coarse - 2) * ratio)].sum() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_part_of_the_image_around_a_small_object():
+    image = Image.new("RGB", (1000, 500), (90, 120, 200))
+    found = replace(
+        detections(2), boxes_xyxy=torch.tensor([[880.0, 140.0, 900.0, 170.0], [100.0, 100.0, 400.0, 300.0]])
+    )
+    cross = torch.zeros(1, 1, 1, 2, 50)
+    cross[..., 0, 18] = cross[..., 1, 18] = 1  # the token at x 800 to 900, y 100 to 200
+    figure = attention_figure(image, found, attention_maps(cross, ((5, 10),)))
+    panels = [axes for axes in figure.axes if axes.images]
+    titles = [axes.get_title().split("\n") for axes in panels]
+    whole, part, other = panels[:3], panels[3:6], panels[6:]
+    assert len(other) == 3, "none for a large object"
+    assert titles[3] == ["cup 0.90", "part of the image"]
+    assert [title[0] for title in titles[3:6]] == ["cup 0.90", "mean of heads", "head 0"]
+    for axes in part:
+        assert axes.get_xlim() == (700, 1000)
+        assert axes.get_ylim() == (230, 80)
+        assert axes.patches[0].get_bbox().bounds == (880, 140, 20, 30)
+    assert whole[0].patches[1].get_bbox().bounds == (700, 80, 300, 150), "outlined"
+    assert len(whole[1].patches) == len(other[0].patches) == 1
+    heat = np.asarray(part[2].images[0].get_array()).astype(int).sum(axis=2)
+    y, x = np.argwhere(heat == heat.max()).mean(axis=0)
+    assert 700 + 300 * x / heat.shape[1] == pytest.approx(850, abs=12)
+    assert 80 + 150 * y / heat.shape[0] == pytest.approx(150, abs=12)
+    assert "dotted" in figure.axes[-1].get_xlabel()
+
+
+def test_a_part_of_a_heatmap_is_that_part_of_the_whole():
+    heat = torch.rand(6, 8, generator=torch.Generator().manual_seed(0)).numpy()
+    image, window = Image.new("RGB", (384, 288), (80, 80, 80)), (96, 72, 288, 216)
+    whole = np.asarray(overlay(image, heat, (7.5, 5.5)).crop(window).resize((384, 288))).astype(int)
+    part = np.asarray(overlay(image, heat, (7.5, 5.5), window)).astype(int)
+    assert np.abs(whole - part).mean() < 3
+
+
+def test_guesses_are_dashed_and_called_so():
+    maps = marked_maps(1, 1)
+    found, guess = (
+        attention_figure(Image.new("RGB", (60, 60)), detections(1), maps, below=each) for each in (None, 0.5)
+    )
+    assert "guess" not in found.get_suptitle()
+    assert guess.get_suptitle().endswith("\nbest guesses, below the threshold 0.50")
+    assert {axes.patches[0].get_linestyle() for axes in found.axes if axes.images} == {"solid"}
+    assert all(axes.patches[0].get_linestyle() != "solid" for axes in guess.axes if axes.images)

@@ -136,7 +136,7 @@ def random_evaluation(classes):
     )  # the last one has no objects
 
 
-@pytest.mark.parametrize("classes", [2, 5, 30])
+@pytest.mark.parametrize("classes", [3, 5, 30])
 def test_precision_over_recall(classes, tmp_path, figures):
     evaluation = random_evaluation(classes)
     plot_pr_curves(evaluation, tmp_path / "pr_curves.png")
@@ -170,3 +170,21 @@ def test_no_global_state_is_touched(tmp_path):
     plot_training_curves(write_metrics(tmp_path / "metrics.csv", [training_row(0)]), tmp_path / "curves.png")
     plot_pr_curves(random_evaluation(2), tmp_path / "pr_curves.png")
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_single_class_is_named_and_none_of_its_curves_is_hidden(tmp_path, figures):
+    evaluation = random_evaluation(2)
+    plot_pr_curves(evaluation, tmp_path / "pr_curves.png")
+    axes = figures[0].axes[0]
+    assert len(axes.lines) == 3, "no fourth curve below the first"
+    legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    name = evaluation.per_class[0].category.name
+    assert [text.split(",")[0] for text in legend] == [name] * 3
+    assert legend[0] == f"{name}, IoU 0.50:  AP50 {evaluation.metrics['AP50']:.3f}"
+
+
+def test_equal_curves_of_classes_are_seen_on_the_mean(tmp_path, figures):
+    plot_pr_curves(random_evaluation(5), tmp_path / "pr_curves.png")
+    lines = figures[0].axes[0].lines
+    assert min(line.get_zorder() for line in lines[:-3]) > max(line.get_zorder() for line in lines[-3:])
+    assert max(line.get_linewidth() for line in lines[:-3]) < min(line.get_linewidth() for line in lines[-3:])

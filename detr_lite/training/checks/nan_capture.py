@@ -18,7 +18,8 @@ from detr_lite.structures import Batch, DetrLiteError, DetrOutput, Target
 from detr_lite.text import printable, reason_of, shorten_list
 from detr_lite.training.input_pictures import input_pictures, unpadded_size
 from detr_lite.training.optim import parameter_groups
-from detr_lite.viz.draw import draw_boxes, fit, side_by_side
+from detr_lite.viz.draw import draw_boxes, fit
+from detr_lite.viz.sheet import side_by_side
 from detr_lite.weights.checkpoint import KEY, Description, load_model, read_checkpoint
 
 FOLDER = "nonfinite"

@@ -1,27 +1,27 @@
 """A decoder layer's cross-attention of each detection's query, as heatmaps over the image."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from matplotlib.figure import Figure
 from PIL import Image
 
 from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
-from detr_lite.viz.draw import class_color
-from detr_lite.viz.figures.figure_layout import (
-    SMALL,
-    arrange_blocks,
-    class_and_score,
-    draw_box,
-    draw_panel,
-    layout_panels,
-    single_panel,
+from detr_lite.viz.close_up import views_of
+from detr_lite.viz.figures.attention_panels import (
+    PART_LABEL,
+    QueryHeatmap,
+    QueryView,
+    boxes_of_last,
+    draw_heatmap_panels,
+    draw_image_panel,
+    title_lines,
 )
-from detr_lite.viz.figures.sampled_points import DOTS_LABEL, draw_sampled_points
-from detr_lite.viz.heatmap import finest_span, overlay, reduced, token_heatmap
+from detr_lite.viz.figures.figure_layout import SMALL, arrange_blocks, class_and_score, layout_panels, single_panel
+from detr_lite.viz.figures.sampled_points import DOTS_LABEL
+from detr_lite.viz.heatmap import overlay, reduced, token_heatmap
 
 __all__ = ["Heads", "attention_figure", "overlay", "token_heatmap"]
 
@@ -42,19 +42,21 @@ def attention_figure(
     layer: int | None = None,
     heads: Heads = "all",
     note: str = "",
+    below: float | None = None,
 ) -> Figure:
     """A decoder layer's cross-attention for the highest-scoring detections of image `index` of the batch.
 
     For each detection the image with its box, the mean over heads, and each head. Every heatmap is scaled to its own
     peak, which the panel's title gives as a share of the query's attention, so that a head that attends to many places
     is as legible as one that attends to a single place. Deformable attention has a dot for each point that the head
-    samples.
+    samples. A second row of panels shows the part of the image around a box that is small.
 
     Args:
         max_detections: how many detections are shown at most; None for all.
         layer: counted from 0; by default the last.
         heads: "all" with their mean, "mean" alone, or indices of heads, counted from 0.
         note: a line below the figure's title.
+        below: these are the best guesses, none of which reaches this threshold; boxes are dashed, the title says so.
 
     Errors: a layer or head that the model does not have.
     """
@@ -68,35 +70,26 @@ def attention_figure(
         return single_panel("no detections", image, picture)
 
     aspect = image.height / image.width
-    blocks = arrange_blocks(len(shown), isinstance(heads, str), 0 if heads == "mean" else len(selected), aspect)
+    views = [views_of(box_xyxy, image.size) for box_xyxy in shown.boxes_xyxy.tolist()]
+    blocks = arrange_blocks(
+        sum(map(len, views)), isinstance(heads, str), 0 if heads == "mean" else len(selected), aspect
+    )
     which = "the last decoder layer" if layer == layers - 1 else f"decoder layer {layer} (of 0 to {layers - 1})"
-    title = f"Cross-attention of {which}" + (f"\n{note}" if note else "")
+    title = title_lines(f"Cross-attention of {which}", boxes_of_last(layers), below, note)
     cells = [cell for block in blocks for cell in block]
-    layout = layout_panels(title, cells, aspect, color_bar_label(maps))
+    layout = layout_panels(title, cells, aspect, color_bar_label(maps, any(len(each) > 1 for each in views)))
     panels = iter(layout.panels)
     for number in range(len(shown)):
         query, label = int(shown.queries[number]), int(shown.labels[number])
         box_xyxy = shown.boxes_xyxy[number].tolist()
         name = class_and_score(label, float(shown.scores[number]), shown.class_names, SMALL, layout.title_width)
-        axes = next(panels)
-        draw_panel(axes, f"{name}\nquery {query}", image, picture)
-        draw_box(axes, box_xyxy, [channel / 255 for channel in class_color(label)], outline="white")
-        for title, heatmap, head in query_heatmaps(maps, index, layer, query, heads):
-            axes = next(panels)
-            draw_panel(
-                axes, f"{title}\npeak {heatmap.max():.1%}", image, overlay(picture, heatmap, finest_span(maps, index))
-            )
-            if head is not None:
-                draw_sampled_points(axes, maps, index, layer, query, head)
-            draw_box(axes, box_xyxy, "white", outline="black")  # a class's color may be one of the heatmap's
+        heatmaps = query_heatmaps(maps, index, layer, query, heads)
+        for part in views[number]:
+            view = QueryView(image, picture, box_xyxy, label, below is not None, part)
+            title = f"{name}\nquery {query}" if part is None else f"{name}\npart of the image"
+            draw_image_panel(next(panels), title, view, views[number][-1] if part is None else None)
+            draw_heatmap_panels(panels, view, heatmaps, maps, index, layer, query)
     return layout.figure
-
-
-class QueryHeatmap(NamedTuple):
-    title: str
-    values: Float[np.ndarray, "height width"]
-    head: int | None
-    """None: the mean of heads."""
 
 
 def query_heatmaps(maps: AttentionMaps, index: int, layer: int, query: int, heads: Heads) -> list[QueryHeatmap]:
@@ -113,9 +106,9 @@ def query_heatmaps(maps: AttentionMaps, index: int, layer: int, query: int, head
     return heatmaps
 
 
-def color_bar_label(maps: AttentionMaps) -> tuple[str, ...]:
-    """The lines below the color bar of a figure of cross-attention."""
-    return _LABEL if maps.sampled is None else (*_LABEL, DOTS_LABEL)
+def color_bar_label(maps: AttentionMaps, has_parts: bool) -> tuple[str, ...]:
+    """The lines below the color bar of a figure of cross-attention; `has_parts`: it shows parts of the image."""
+    return (*_LABEL, *([] if maps.sampled is None else [DOTS_LABEL]), *([PART_LABEL] if has_parts else []))
 
 
 def select_heads(heads: Heads, count: int) -> Sequence[int]:

@@ -7,11 +7,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
 from detr_lite.io import atomic_write
+from detr_lite.viz.fonts import AnyScriptFigure
 
 _DPI = 150
 _HEAD_COLORS = matplotlib.colormaps["viridis"]
@@ -23,7 +23,7 @@ def plot_attention_curves(metrics: AttentionMetrics, output: Path) -> None:
 
     One line for each head, and their mean; dashed the value of uniform attention.
     """
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = AnyScriptFigure(figsize=(10, 7), layout="constrained")
     panels = figure.subplots(2, 2)
     box, edges = (
         f"uniform: the box's share of the image, {metrics.box_area:.1%}",

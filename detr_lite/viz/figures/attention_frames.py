@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from detr_lite.io import atomic_write
 from detr_lite.structures import Detections
-from detr_lite.viz.draw import class_name, draw_boxes, fit, label_font
+from detr_lite.viz.draw import draw_boxes, drawn_class_name, fit
+from detr_lite.viz.fonts import draw_text, label_font
 from detr_lite.viz.heatmap import COLORMAP, overlay
 
 MAX_OBJECTS = 2
@@ -56,14 +57,14 @@ def attention_frame(images: Sequence[ImageAttention], title: str) -> Image.Image
     heights = [max(panel.height for panel, _ in row) + _CAPTION + _GAP for row in rows]
     frame = Image.new("RGB", (width, _TITLE + sum(heights) + _FOOTER), _WHITE)
     draw = ImageDraw.Draw(frame)
-    draw.text((width / 2, _TITLE / 2), title, fill=_BLACK, font=label_font(16), anchor="mm")
+    draw_text(draw, (width / 2, _TITLE / 2), title, 16, _BLACK, "mm")
     top = _TITLE
     for row, height in zip(rows, heights, strict=True):
         for column, (panel, caption) in enumerate(row):
             left = _GAP + column * (_PANEL + _GAP)
             frame.paste(panel, (left + (_PANEL - panel.width) // 2, top))
             position = (left + _PANEL / 2, top + panel.height + 4)
-            draw.text(position, caption, fill=_BLACK, font=label_font(13), anchor="ma")
+            draw_text(draw, position, caption, 13, _BLACK, "ma")
         top += height
     _draw_colorbar(frame, draw, top)
     return frame
@@ -121,7 +122,7 @@ def _row(image: ImageAttention) -> list[tuple[Image.Image, str]]:
     labels, names = image.truth.labels, image.truth.class_names
     panels = [(draw_boxes(picture, boxes_xyxy, labels, names), "ground truth")]
     for box, label, attention in zip(boxes_xyxy.tolist(), labels.tolist(), image.objects, strict=True):
-        name = class_name(label, names)
+        name = drawn_class_name(label, names)
         if attention is None:
             panels.append((picture.convert("L").convert("RGB"), f"{name}: no matched query"))
             continue

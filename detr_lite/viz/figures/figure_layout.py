@@ -5,6 +5,7 @@ No figure is wider than eight inches and no text smaller than 7 points: shown 80
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
-from detr_lite.viz.draw import LITERAL, class_name, label_font
+from detr_lite.viz.close_up import Part
+from detr_lite.viz.draw import drawn_class_name
+from detr_lite.viz.fonts import LITERAL, AnyScriptFigure, text_length
 from detr_lite.viz.heatmap import COLORMAP
 
 MAX_WIDTH = 8.0  # inches
@@ -85,7 +88,7 @@ def layout_panels(
     content = label_width + columns * column_width
     size = np.array([max(content + 2 * _MARGIN, _MIN_WIDTH, titles_width), header + rows * row_height + footer])
     left = (size[0] - content) / 2
-    figure = Figure(figsize=tuple(size))
+    figure = AnyScriptFigure(figsize=tuple(size))
 
     def add_axes(left: float, from_top: float, width: float, height: float) -> Axes:
         return figure.add_axes((left / size[0], 1 - (from_top + height) / size[1], width / size[0], height / size[1]))
@@ -117,7 +120,7 @@ def _add_colorbar(axes: Axes, lines: Sequence[str]) -> None:
 
 def text_width(text: str, size: float) -> float:
     """Points that a line of text takes at a font size of `size` points."""
-    return label_font(100).getlength(text) * size / 100
+    return text_length(text, 100) * size / 100
 
 
 def truncate(text: str, size: float, width: float) -> str:
@@ -133,25 +136,37 @@ def truncate(text: str, size: float, width: float) -> str:
 def class_and_score(label: int, score: float, class_names: Sequence[str], size: float, width: float) -> str:
     """Class name and score; the name is truncated where both are wider than `width` points."""
     end = f" {score:.2f}"
-    return truncate(class_name(label, class_names), size, width - text_width(end, size)) + end
+    return truncate(drawn_class_name(label, class_names), size, width - text_width(end, size)) + end
 
 
-def draw_panel(axes: Axes, title: str, image: Image.Image, picture: Image.Image) -> None:
-    """`picture` may be smaller than the image; the axes are in pixels of the image."""
-    axes.imshow(picture, extent=(0, image.width, image.height, 0))
+def draw_panel(axes: Axes, title: str, image: Image.Image, picture: Image.Image, part: Part | None = None) -> None:
+    """`picture` may be smaller or larger than the image or the part that it shows; the axes are in its pixels."""
+    left, top, right, bottom = part or (0, 0, *image.size)
+    axes.imshow(picture, extent=(left, right, bottom, top))
     axes.set_title(title, fontsize=SMALL, pad=2, linespacing=1.2, **LITERAL)
     axes.axis("off")
 
 
-def draw_box(axes: Axes, box_xyxy: Sequence[float], color: str | list[float], outline: str) -> None:
+def draw_box(
+    axes: Axes, box_xyxy: Sequence[float], color: str | list[float], outline: str, is_guess: bool = False
+) -> None:
+    """Dashed if it is a guess."""
     x0, y0, x1, y1 = box_xyxy
-    stroke = withStroke(linewidth=2.2, foreground=outline)
-    axes.add_patch(
-        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=1.1, path_effects=[stroke])
-    )
+    style: dict[str, Any] = {"path_effects": [withStroke(linewidth=2.2, foreground=outline)]}
+    if is_guess:
+        style = {"linestyle": (0, (3, 2)), "path_effects": [withStroke(linewidth=1.8, foreground=outline)]}
+    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=1.1, **style))
+
+
+def outline_part(axes: Axes, part: Part) -> None:
+    """A thin dotted line around the part of the image that is enlarged in the panels below."""
+    left, top, right, bottom = part
+    stroke = withStroke(linewidth=1.6, foreground="black")
+    style: dict[str, Any] = {"linestyle": ":", "linewidth": 0.8, "path_effects": [stroke]}
+    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="white", **style))
 
 
 def single_panel(title: str, image: Image.Image, picture: Image.Image) -> Figure:
-    figure = Figure(figsize=(4, 4), layout="constrained")
+    figure = AnyScriptFigure(figsize=(4, 4), layout="constrained")
     draw_panel(figure.subplots(), title, image, picture)
     return figure

@@ -7,19 +7,17 @@ from torch import Tensor
 
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.structures import AttentionMaps, Detections, DetrLiteError
-from detr_lite.viz.draw import class_color
+from detr_lite.viz.close_up import views_of
 from detr_lite.viz.figures.attention import Heads, color_bar_label, query_heatmaps, select_heads
-from detr_lite.viz.figures.figure_layout import (
-    LARGE,
-    arrange_blocks,
-    class_and_score,
-    draw_box,
-    draw_panel,
-    layout_panels,
-    single_panel,
+from detr_lite.viz.figures.attention_panels import (
+    QueryView,
+    boxes_of_last,
+    draw_heatmap_panels,
+    draw_image_panel,
+    title_lines,
 )
-from detr_lite.viz.figures.sampled_points import draw_sampled_points
-from detr_lite.viz.heatmap import finest_span, overlay, reduced
+from detr_lite.viz.figures.figure_layout import LARGE, arrange_blocks, class_and_score, layout_panels, single_panel
+from detr_lite.viz.heatmap import reduced
 
 _HEADS_PER_ROW = 8
 _TITLE_WIDTH = 400.0  # points
@@ -34,10 +32,12 @@ def layers_figure(
     heads: Heads = "all",
     boxes_cxcywh: Float[Tensor, "layer batch query 4"] | None = None,
     note: str = "",
+    below: float | None = None,
 ) -> Figure:
     """Cross-attention of one detection's query: a row for each decoder layer, with the mean of heads and each head.
 
-    Every heatmap is scaled to its own peak, as in `attention_figure`.
+    Every heatmap is scaled to its own peak, as in `attention_figure`. If the detection is small, a second row of panels
+    for each layer shows the part of the image around it.
 
     Args:
         number: of the detection, counted from 0.
@@ -46,6 +46,7 @@ def layers_figure(
         boxes_cxcywh: `DetrOutput.boxes_cxcywh`. With it each row shows the box that the query predicted after that
             layer, and its label gives its edges in pixels; without it all rows show the final box.
         note: a line below the figure's title.
+        below: the detection is one of the best guesses, none of which reaches this threshold.
 
     Errors: a detection or head that does not exist.
     """
@@ -64,35 +65,37 @@ def layers_figure(
         boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh[:, index, query].detach().float().cpu())
         boxes_xyxy = boxes_xyxy * boxes_xyxy.new_tensor(size)
 
+    views = views_of(detections.boxes_xyxy[number].tolist(), image.size)
     blocks = arrange_blocks(
-        layers, isinstance(heads, str), 0 if heads == "mean" else len(selected), aspect, _HEADS_PER_ROW
+        layers * len(views), isinstance(heads, str), 0 if heads == "mean" else len(selected), aspect, _HEADS_PER_ROW
     )
     labels = [""] * (1 + blocks[-1][-1][0])
-    for layer, (block, box_xyxy) in enumerate(zip(blocks, boxes_xyxy.round().int().tolist(), strict=True)):
+    for layer, (block, box_xyxy) in enumerate(
+        zip(blocks[:: len(views)], boxes_xyxy.round().int().tolist(), strict=True)
+    ):
         x0, y0, x1, y1 = box_xyxy
         edges = "" if boxes_cxcywh is None else f"\nbox (pixels)\nx {x0} to {x1}\ny {y0} to {y1}"
         labels[block[0][0]] = f"layer {layer}{edges}"
     name = class_and_score(label, float(detections.scores[number]), detections.class_names, LARGE, _TITLE_WIDTH)
-    boxes = "the final box" if boxes_cxcywh is None else "boxes: the query's prediction after each layer"
+    boxes = boxes_of_last(layers) if boxes_cxcywh is None else "boxes: the query's prediction after each layer"
     layout = layout_panels(
-        f"Cross-attention of query {query}, layer by layer\n{name} ({boxes})" + (f"\n{note}" if note else ""),
+        title_lines(f"Cross-attention of query {query}, layer by layer\n{name}", boxes, below, note),
         [cell for block in blocks for cell in block],
         aspect,
-        color_bar_label(maps),
+        color_bar_label(maps, len(views) > 1),
         labels,
     )
     panels = iter(layout.panels)
     for layer, box_xyxy in enumerate(boxes_xyxy.tolist()):
-        axes = next(panels)
-        draw_panel(axes, f"box after\nlayer {layer}" if boxes_cxcywh is not None else "image\n", image, picture)
-        draw_box(axes, box_xyxy, [channel / 255 for channel in class_color(label)], outline="white")
-        for title, heatmap, head in query_heatmaps(maps, index, layer, query, heads):
-            axes = next(panels)
-            title = title.removesuffix(" of heads")  # too long beside eight heads
-            draw_panel(
-                axes, f"{title}\npeak {heatmap.max():.1%}", image, overlay(picture, heatmap, finest_span(maps, index))
-            )
-            if head is not None:
-                draw_sampled_points(axes, maps, index, layer, query, head)
-            draw_box(axes, box_xyxy, "white", outline="black")
+        heatmaps = [
+            # "mean of heads" is too long beside eight heads.
+            heatmap._replace(title=heatmap.title.removesuffix(" of heads"))
+            for heatmap in query_heatmaps(maps, index, layer, query, heads)
+        ]
+        for part in views:
+            view = QueryView(image, picture, box_xyxy, label, below is not None, part)
+            title = "image\n" if boxes_cxcywh is None else f"box after\nlayer {layer}"
+            title = title if part is None else "part of\nthe image"
+            draw_image_panel(next(panels), title, view, views[-1] if part is None else None)
+            draw_heatmap_panels(panels, view, heatmaps, maps, index, layer, query)
     return layout.figure

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detr_lite.structures import DetrLiteError
 from detr_lite.viz.figures.figure_layout import LARGE, MAX_WIDTH, MEDIUM, SMALL
+from detr_lite.viz.fonts import AnyScriptFigure
 
 SMALL_AREA = 0.04
 """Share of the image's area below which a box is small."""
@@ -125,7 +126,7 @@ def query_boxes_figure(
 def _figure(title: str, count: int) -> tuple[Figure, list[Axes]]:
     rows = max(1, -(-count // _COLUMNS))
     width, height = MAX_WIDTH, _HEADER + rows * (_TITLE + _PANEL) + _FOOTER
-    figure = Figure(figsize=(width, height))
+    figure = AnyScriptFigure(figsize=(width, height))
     left = (width - _COLUMNS * _PANEL - (_COLUMNS - 1) * _GAP) / 2
     panels = []
     for number in range(count):

@@ -12,11 +12,14 @@ _AREA = 14.0  # square points, of a point that has all of the weight
 _FAINTEST = 0.02  # of the head's weight, below which a dot would be too small to see
 
 
-def draw_sampled_points(axes: Axes, maps: AttentionMaps, index: int, layer: int, query: int, head: int) -> None:
+def draw_sampled_points(
+    axes: Axes, image_size: tuple[int, int], maps: AttentionMaps, index: int, layer: int, query: int, head: int
+) -> None:
     """A dot for each point inside the image, its area in proportion to the weight. Dense attention has none.
 
     Args:
-        axes: with the image, whose pixels are their units.
+        axes: with the image or a part of it, whose pixels are their units.
+        image_size: (width, height) of the whole image.
         index: of the image in the batch.
     """
     if maps.sampled is None:
@@ -25,15 +28,15 @@ def draw_sampled_points(axes: Axes, maps: AttentionMaps, index: int, layer: int,
         each[layer, index, head, query].float().cpu() for each in (maps.sampled.points, maps.sampled.weights)
     )
     is_shown = ((points >= 0) & (points <= 1)).all(-1) & (weights >= _FAINTEST)
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
     x, y = points[is_shown].unbind(-1)
     axes.scatter(
-        left + x * (right - left),
-        top + y * (bottom - top),
+        x * image_size[0],
+        y * image_size[1],
         s=_AREA * weights[is_shown],
         c=_COLOR,
         edgecolors="black",
         linewidths=0.25,
         zorder=3,
     )
-    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.set(**limits)

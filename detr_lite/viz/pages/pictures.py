@@ -12,18 +12,13 @@ from PIL import Image
 from detr_lite.data.images.files import Orientation
 from detr_lite.data.images.load import load_image
 from detr_lite.structures import DetrLiteError
+from detr_lite.viz.close_up import part_around
 from detr_lite.viz.pages.html import Html, element
 
 LONGEST_SIDE = 480
 """Pixels of a picture; nothing is enlarged in the file."""
 
 _QUALITY = 78
-
-_SMALL = 0.08
-"""An object whose longest side is a smaller share of the image's is shown in a part of the image around it."""
-
-_PART = 0.3
-"""Share of the image's longest side that the part has at least."""
 
 _RING = 0.03
 """A box whose sides are smaller shares of the picture's is encircled."""
@@ -108,13 +103,7 @@ def _window(size: tuple[int, int], marks: tuple[Mark, ...]) -> tuple[int, int, i
         return whole
     left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
     right, bottom = max(box[2] for box in boxes), max(box[3] for box in boxes)
-    longest, extent = max(size), max(right - left, bottom - top)
-    if extent > _SMALL * longest or not (left >= 0 and right <= size[0] and top >= 0 and bottom <= size[1]):
-        return whole
-    width, height = (round(min(side, max(_PART * side, 4 * extent, 48.0))) for side in size)
-    x = round(min(max(0.0, (left + right - width) / 2), size[0] - width))
-    y = round(min(max(0.0, (top + bottom - height) / 2), size[1] - height))
-    return x, y, x + width, y + height
+    return part_around((left, top, right, bottom), size) or whole
 
 
 def _shapes(mark: Mark, extent: int) -> list[Html]:
