@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from detr_lite.build import build_criterion
@@ -19,6 +19,7 @@ from detr_lite.text import printable, reason_of, shorten_list
 from detr_lite.training.input_pictures import input_pictures, unpadded_size
 from detr_lite.training.optim import parameter_groups
 from detr_lite.viz.draw import draw_boxes, fit
+from detr_lite.viz.fonts import draw_text
 from detr_lite.viz.sheet import side_by_side
 from detr_lite.weights.checkpoint import KEY, Description, load_model, read_checkpoint
 
@@ -287,5 +288,5 @@ def _draw(captured: CapturedBatch, description: Description, path: Path) -> None
 def _captioned(image: Image.Image, text: str) -> Image.Image:
     framed = Image.new("RGB", (image.width, image.height + 20), (255, 255, 255))
     framed.paste(image, (0, 20))
-    ImageDraw.Draw(framed).text((2, 2), text, fill=(20, 20, 20), font=ImageFont.load_default(14))
+    draw_text(ImageDraw.Draw(framed), (2, 2), text, 14, (20, 20, 20))
     return framed
