@@ -41,8 +41,11 @@ class LabelError:
     """In the arrays of the ground truth: the object of another class, or the one that was not found."""
 
 
-def find_label_errors(truth: GroundTruth, detections: DetectionArrays) -> list[LabelError]:
-    """The likely mistakes, the most confident first; objects that were not found last, the largest first.
+def find_label_errors(
+    truth: GroundTruth, detections: DetectionArrays, confident: float = CONFIDENT
+) -> list[LabelError]:
+    """The likely mistakes by detections with a score of at least `confident`, the most confident first; objects that
+    were not found last, the largest first.
 
     Crowd regions are no objects: detections inside them are not judged. Of several detections of one unlabelled object
     the most confident is listed.
@@ -54,7 +57,7 @@ def find_label_errors(truth: GroundTruth, detections: DetectionArrays) -> list[L
     for image in range(truth.num_images):
         objects = true_order[true_starts[image] : true_starts[image + 1]]
         found = found_order[found_starts[image] : found_starts[image + 1]]
-        errors += _errors_in(image, truth, objects, detections, found)
+        errors += _errors_in(image, truth, objects, detections, found, confident)
     areas = truth.boxes_xywh[:, 2:].prod(axis=1)
     return sorted(errors, key=lambda error: (-error.score, -areas[error.object] if error.object is not None else 0.0))
 
@@ -64,9 +67,14 @@ def _by_image(image_index: np.ndarray) -> np.ndarray:
 
 
 def _errors_in(
-    image: int, truth: GroundTruth, objects: np.ndarray, detections: DetectionArrays, found: np.ndarray
+    image: int,
+    truth: GroundTruth,
+    objects: np.ndarray,
+    detections: DetectionArrays,
+    found: np.ndarray,
+    confident: float,
 ) -> Iterator[LabelError]:
-    found = found[detections.scores[found] >= NOTICED]
+    found = found[detections.scores[found] >= min(NOTICED, confident)]
     found = found[np.argsort(-detections.scores[found], kind="stable")]
     boxes, labels, scores = detections.boxes_xywh[found], detections.labels[found], detections.scores[found]
     is_crowd = truth.is_crowd[objects]
@@ -76,7 +84,7 @@ def _errors_in(
     in_crowd = (_iou(boxes, truth.boxes_xywh[crowds], of_first=True) >= SAME).any(axis=1)
     has_own = ((iou >= SAME) & is_same_class).any(axis=1)
     reported = np.zeros((0, 4))
-    for row in np.flatnonzero((scores >= CONFIDENT) & ~has_own & ~in_crowd).tolist():
+    for row in np.flatnonzero((scores >= confident) & ~has_own & ~in_crowd).tolist():
         best = int(iou[row].argmax()) if len(objects) else -1
         best_iou = float(iou[row, best]) if len(objects) else 0.0
         if best_iou >= SAME:

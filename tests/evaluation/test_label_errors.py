@@ -64,3 +64,10 @@ def test_the_most_confident_come_first() -> None:
 @pytest.mark.parametrize("images", [0, 3])
 def test_nothing(images: int) -> None:
     assert find_label_errors(truth(images=images), found()) == []
+
+
+def test_another_score_to_count_from() -> None:
+    low = found((0, 0, FAR, 0.3), (0, 0, BOX, 0.02))
+    assert find_label_errors(truth(), low) == []
+    assert [error.score for error in find_label_errors(truth(), low, confident=0.3)] == [0.3]
+    assert [error.score for error in find_label_errors(truth(), low, confident=0.02)] == [0.3, 0.02]
