@@ -20,7 +20,12 @@ HEADLINES: dict[ErrorKind, str] = {
 }
 
 NEGLIGIBLE = 0.002
-"""Kinds that cost less of AP50 and of AP75 are not named."""
+"""Kinds that cost less of AP50 and of AP75 are not named, nor those with less than 1 % of the cost of all kinds."""
+
+
+ENTANGLED = 0.25
+"""Where the kinds' costs at AP50 sum to less than this share of 1 - AP50, no kind explains the loss: TIDE corrects one
+kind at a time, and the others still rank above what it corrects."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def diagnose(
         faults: the one that costs most first.
         detections: how many there are.
 
-    The share of a kind is its share of the sum of all kinds' costs, where costs are the mean of those at both IoUs.
+    The share of a kind is that of its cost in the sum over all kinds; a cost is the mean of those at both IoUs.
     """
     if not errors:
         lines = ["There is nothing to find: the ground truth has no objects."]
@@ -56,13 +61,23 @@ def diagnose(
         lines = ["There is not a single detection."]
     else:
         lines = [_fault_line(fault) for fault in faults]
-        lines += _kind_lines(categories, errors, confusion, duplicates)
+        lines += _all_kinds_line(errors) + _kind_lines(categories, errors, confusion, duplicates)
     return Diagnosis(lines[0], tuple(lines))
 
 
 def _fault_line(fault: DataFault) -> str:
     end = "" if fault.text.endswith("?") else "."
     return f"{_sentence(fault.text)}{end} Undoing this would raise AP by {fault.gain:.3f}."
+
+
+def _all_kinds_line(errors: Sequence[ErrorCosts]) -> list[str]:
+    at_50 = errors[0]
+    if sum(at_50.costs.values()) >= ENTANGLED * (1 - at_50.AP):
+        return []
+    return [
+        f"Errors of all kinds come together (AP50 {at_50.AP:.3f}): to correct one kind alone gains little, as with a "
+        "model that has trained too little."
+    ]
 
 
 def _kind_lines(
@@ -72,7 +87,7 @@ def _kind_lines(
     total = sum(costs.values())
     lines = []
     for kind in sorted(KINDS, key=lambda kind: -costs[kind]):
-        if max(each.costs[kind] for each in errors) < NEGLIGIBLE:
+        if max(each.costs[kind] for each in errors) < NEGLIGIBLE or costs[kind] < 0.01 * total:
             continue
         each_cost = " and ".join(f"{each.costs[kind]:.3f} of AP{100 * each.iou:g}" for each in errors)
         noun = "missed objects" if kind == "missed" else f"{kind} errors"
@@ -80,7 +95,7 @@ def _kind_lines(
             noun = "errors of both"
         share = f"{100 * costs[kind] / total:.0f} %"
         detail = _detail(kind, categories, confusion, duplicates)
-        lines.append(f"{_sentence(HEADLINES[kind])}: {noun} are {share} of the loss ({each_cost}).{detail}")
+        lines.append(f"{_sentence(HEADLINES[kind])}: {noun} are {share} of what errors cost ({each_cost}).{detail}")
     return lines or ["No error costs a noticeable part of AP."]
 
 

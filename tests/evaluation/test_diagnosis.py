@@ -1,5 +1,7 @@
 """The diagnosis names what costs most first, in words."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from detr_lite.evaluation.confusion import Confusion
@@ -19,11 +21,11 @@ def costs(iou: float, **of_kinds: float) -> ErrorCosts:
 
 
 def test_kinds_in_the_order_of_their_cost() -> None:
-    errors = (costs(0.5, missed=0.1, localization=0.01), costs(0.75, missed=0.06, localization=0.31, both=0.001))
+    errors = (costs(0.5, missed=0.2, localization=0.01), costs(0.75, missed=0.06, localization=0.31, both=0.001))
     diagnosis = diagnose(CATS, errors, [], CONFUSION, None, 5)
     assert diagnosis.lines == (
-        "Boxes are off: localization errors are 67 % of the loss (0.010 of AP50 and 0.310 of AP75).",
-        "Objects are missed: missed objects are 33 % of the loss (0.100 of AP50 and 0.060 of AP75).",
+        "Boxes are off: localization errors are 55 % of what errors cost (0.010 of AP50 and 0.310 of AP75).",
+        "Objects are missed: missed objects are 45 % of what errors cost (0.200 of AP50 and 0.060 of AP75).",
     ), "what costs next to nothing is not named"
     assert diagnosis.first == diagnosis.lines[0]
 
@@ -34,6 +36,13 @@ def test_details() -> None:
     classification, duplicate = diagnose(CATS, errors, [], CONFUSION, duplicates, 5).lines
     assert classification.endswith('. Most often "cat" and "do\\x1bg" are taken for each other (3 times).')
     assert duplicate.endswith(". --nms 0.7 would raise AP by 0.040.")
+
+
+def test_a_model_that_has_learned_little() -> None:
+    errors = tuple(replace(costs(iou, missed=0.02), AP=0.01) for iou in (0.5, 0.75))
+    lines = diagnose(CATS, errors, [], CONFUSION, None, 5).lines
+    assert lines[0].startswith("Errors of all kinds come together (AP50 0.010): ")
+    assert lines[1].startswith("Objects are missed: missed objects are 100 %")
 
 
 def test_faults_of_annotations_come_first() -> None:
@@ -51,9 +60,8 @@ def test_nothing_to_say() -> None:
         "There is nothing to find: the ground truth has no objects."
     )
     assert diagnose(CATS, (costs(0.5), costs(0.75)), [], CONFUSION, None, 0).first == "There is not a single detection."
-    assert diagnose(CATS, (costs(0.5), costs(0.75)), [], CONFUSION, None, 5).lines == (
-        "No error costs a noticeable part of AP.",
-    )
+    perfect = tuple(replace(costs(iou), AP=1.0) for iou in (0.5, 0.75))
+    assert diagnose(CATS, perfect, [], CONFUSION, None, 5).lines == ("No error costs a noticeable part of AP.",)
 
 
 def test_each_kind_has_words() -> None:
