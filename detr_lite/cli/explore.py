@@ -43,10 +43,8 @@ def explore(
     from detr_lite.data.ground_truth import GroundTruthByFile
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
     from detr_lite.detector import Detector
-    from detr_lite.io import atomic_write
-    from detr_lite.structures import AttentionSelection
-    from detr_lite.viz.explorer.page import explorer_page
-    from detr_lite.viz.explorer.scene import PackedScene, pack_scene
+    from detr_lite.training.explorer_page import explain_image, pack_explained, write_explorer
+    from detr_lite.viz.explorer.scene import PackedScene
 
     check_threshold(threshold)
     first_layer, first_head = _number("--layer", layer, ("last",)), _number("--heads", heads, ("mean", "all"))
@@ -65,7 +63,7 @@ def explore(
     unreadable: list[ImageFile] = []
     unlisted: list[ImageFile] = []
     for ((file, image),) in read_batches(images, 1, unreadable, "explaining", detector.orientation):
-        explained = detector.explain(image, AttentionSelection(encoder_mean=True, samples_only=True))
+        explained = explain_image(detector, image)
         for option, number, count in (
             ("--layer", first_layer, len(explained.attention.cross)),
             ("--heads", first_head, explained.attention.cross.shape[2]),
@@ -75,19 +73,15 @@ def explore(
         true = None if truths is None else truths.of(file.path)
         if truths is not None and true is None:
             unlisted.append(file)
-        scene = pack_scene(
-            file.name.as_posix(), image, explained.detections, explained.attention, true, int(budget * MEGABYTE)
-        )
+        scene = pack_explained(file.name.as_posix(), image, explained, true, int(budget * MEGABYTE))
         if scene.left_out:
             logger.warning("%s: left out for --budget: %s", printable(file.path), "; ".join(scene.left_out))
         scenes.append(scene)
     if scenes:
-        text = explorer_page(scenes, detector.class_names, least, first_layer, first_head).encode()
-        atomic_write(page, lambda opened: opened.write(text))
+        size = write_explorer(page, scenes, detector.class_names, least, first_layer, first_head) / MEGABYTE
         if unlisted:
             files = printable(shorten_list([file.path for file in unlisted], 3))
             logger.warning("%s lists %d of %d images (not %s)", truth, len(scenes) - len(unlisted), len(scenes), files)
-        size = len(text) / MEGABYTE
         if size > LARGE:
             logger.warning("browsers load a page of this size slowly; give fewer images, or a smaller --budget")
         print(f"wrote {page}: {len(scenes):,} image{'s' if len(scenes) != 1 else ''}, {size:.2f} MB")

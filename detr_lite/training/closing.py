@@ -1,13 +1,30 @@
 """The end of a run: the evaluation of its best checkpoint, its score thresholds, pictures, and what to do next."""
 
 import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from lightning.pytorch.loggers import Logger
 
 from detr_lite.config import Config
 from detr_lite.data.dataset import DetectionDataset
 from detr_lite.detector import Detector
+from detr_lite.evaluation.analysis import Analysis, analyze
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.evaluate import EvaluationOptions, LoggedAP, prepare_evaluation, run_evaluation
+from detr_lite.training.checks.run_length import read_log
+from detr_lite.training.evaluate import (
+    EvaluationOptions,
+    EvaluationResult,
+    LoggedAP,
+    PreparedEvaluation,
+    prepare_evaluation,
+    run_evaluation,
+)
+from detr_lite.training.explorer_page import EXPLORER, IMAGES, choose_images, explore_split
+from detr_lite.training.loggers import log_final
+from detr_lite.training.next_steps import next_steps
 from detr_lite.training.samples import draw_pictures
 from detr_lite.training.state.checkpoint import BEST, LAST
 from detr_lite.training.state.run_folder import CHECKPOINTS
@@ -19,13 +36,59 @@ logger = logging.getLogger(__name__)
 THRESHOLD = 0.4
 """Score from which a detection is drawn in a run's pictures."""
 
+PICTURES = ("samples.png", "curves.png", "attention.png", "evaluation/pr_curves.png")
+"""What the loggers show, from the run folder."""
 
-def finish(folder: Path, config: Config, logged: LoggedAP | None) -> None:
-    """Evaluate the best checkpoint, draw pictures, and say where everything is.
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A trained model with its evaluation, of which everything at the end of a run is made."""
+
+    folder: Path
+    config: Config
+    checkpoint: Path
+    detector: Detector
+    """On the CPU."""
+    prepared: PreparedEvaluation
+    result: EvaluationResult
+    analysis: Analysis | None
+    """None without objects."""
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """For the loggers: the metrics, the best score threshold, and what each kind of error costs of AP50."""
+        if self.analysis is None:
+            return {}
+        metrics = self.result.evaluation.as_dict()
+        numbers = {name: value for name, value in metrics.items() if value >= 0}  # -1 where there is no object
+        best = self.analysis.thresholds.overall
+        if best is not None:
+            numbers |= {"best_threshold": best.score, "precision": best.precision, "recall": best.recall}
+        for errors in self.analysis.errors[:1]:
+            numbers |= {f"error_cost/{kind}": cost for kind, cost in errors.costs.items()}
+        return numbers
+
+
+def finish(folder: Path, config: Config, logged: LoggedAP | None, run_logger: Logger | None = None) -> None:
+    """Evaluate the best checkpoint, draw pictures, and say where everything is and how to go on.
 
     Args:
         logged: the AP of the best checkpoint in the run's log, if there is an AP.
+        run_logger: gets the final numbers and pictures.
     """
+    run = evaluate_run(folder, config, logged)
+    images = DetectionDataset(run.prepared.data, run.detector.transform)
+    draw_pictures(run.detector.model, run.detector.postprocess, images, folder, THRESHOLD)
+    explore_run(run)
+    if run_logger is not None:
+        pictures = {Path(name).stem: folder / name for name in PICTURES}
+        log_final(run_logger, read_log(folder / "metrics.csv").steps, run.numbers, pictures)
+    for line in next_steps(folder, config, run.checkpoint, run.prepared.data):
+        logger.info(line)
+
+
+def evaluate_run(folder: Path, config: Config, logged: LoggedAP | None) -> FinishedRun:
+    """Evaluate the best checkpoint of a run, and keep its score thresholds in it."""
     best = folder / CHECKPOINTS / BEST
     if not best.is_file():  # of a finished run, removed since
         logger.warning(f"{best} does not exist; {LAST} is evaluated instead")
@@ -36,14 +99,13 @@ def finish(folder: Path, config: Config, logged: LoggedAP | None) -> None:
     thresholds = result.model_thresholds(prepared.match)
     if thresholds is not None and best.name == BEST:
         keep_thresholds(best, thresholds)
+    analysis = None
+    if result.thresholds is not None:
+        analysis = analyze(prepared.data.ground_truth, result.detections, prepared.data.categories)
     detector = prepared.detector
     if detector.device.type != "cpu":
         detector = Detector.from_checkpoint(best, device="cpu")
-    images = DetectionDataset(prepared.data, detector.transform)
-    draw_pictures(detector.model, detector.postprocess, images, folder, THRESHOLD)
-    pictures = ("curves.png", "samples.png", "attention.png", "evaluation/pr_curves.png")
-    logger.info(f"see {folder}/{', '.join(name for name in pictures if (folder / name).is_file())}")
-    logger.info(f"the trained model is {best}")
+    return FinishedRun(folder, config, best, detector, prepared, result, analysis)
 
 
 def keep_thresholds(checkpoint: Path, thresholds: ScoreThresholds) -> None:
@@ -52,3 +114,14 @@ def keep_thresholds(checkpoint: Path, thresholds: ScoreThresholds) -> None:
         store_thresholds(checkpoint, thresholds)
     except DetrLiteError as error:
         logger.warning(f"the score thresholds are in evaluation/thresholds.json alone: {error}")
+
+
+def explore_run(run: FinishedRun) -> None:
+    """Write explorer.html with the images that have most errors."""
+    analysis, split = run.analysis, run.prepared.data
+    errors: Mapping[int, int] = Counter(() if analysis is None else (finding.image for finding in analysis.findings))
+    worst = sorted(errors, key=lambda image: (-errors[image], image))[:IMAGES]
+    images = choose_images(len(split.images), worst)
+    threshold = THRESHOLD if analysis is None else analysis.thresholds.working
+    # With the GPU if there is one, so that the time is enough for all of them.
+    explore_split(run.prepared.detector, split, images, run.folder / EXPLORER, threshold)

@@ -1,4 +1,4 @@
-"""Loggers for TensorBoard and Weights & Biases, which get the rows of `metrics.csv`."""
+"""Loggers for TensorBoard and Weights & Biases, which get the rows of `metrics.csv` and the final results."""
 
 import os
 import shutil
@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning_utilities.core.imports import RequirementCache
+from PIL import Image
 
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
@@ -78,6 +80,32 @@ def start_logger(logger: Logger, settings: Mapping[str, Any]) -> None:
         # Not through Lightning, which asks for values of the metrics; the page needs only their names.
         for summary in hparams(parameters, dict.fromkeys(METRICS)):  # type: ignore[no-untyped-call]
             logger.experiment.file_writer.add_summary(summary)
+
+
+def log_final(logger: Logger, step: int, numbers: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
+    """Log the results at the end of a run, under "final/NAME"; pictures that do not exist are left out.
+
+    Args:
+        step: the last one, where TensorBoard shows them.
+    """
+    images = {f"final/{name}": path for name, path in pictures.items() if path.is_file()}
+    values = {f"final/{name}": value for name, value in numbers.items()}
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        logger.experiment.summary.update(values)
+        logger.experiment.log({name: wandb.Image(str(path)) for name, path in images.items()})
+    elif isinstance(logger, TensorBoardLogger):
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Lightning has closed its own writer; opened again, it would hide what a resumed run has logged.
+        with SummaryWriter(logger.log_dir) as writer:
+            for name, value in values.items():
+                writer.add_scalar(name, value, step)
+            for name, path in images.items():
+                with Image.open(path) as image:
+                    pixels = np.asarray(image.convert("RGB"))
+                writer.add_image(name, pixels, step, dataformats="HWC")
 
 
 @rank_zero_only

@@ -183,7 +183,7 @@ def fit_and_finish(resolved: Resolved, described: Described, assembled: Assemble
                 start_logger(run_logger, config_to_dict(config))
         trainer.fit(task.module, task.data, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
         if trainer.is_global_zero:
-            finish(folder, config, _logged_ap(resolved, assembled))
+            finish(folder, config, _logged_ap(resolved, assembled), run_logger)
     except SystemExit as ending:
         if isinstance(ending, Stopped) and trainer.is_global_zero:
             step = max(trainer.global_step, 0 if resumed is None else resumed.step)

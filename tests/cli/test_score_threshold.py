@@ -52,14 +52,18 @@ def test_each_class_has_its_own_score(
     words = ("--checkpoint", checkpoint, "--source", tiny_data / "val", "--output", tmp_path / "out")
     ended = run_tool("predict", *words, "--threshold", "best")
     assert (ended.code, ended.err) == (0, "")
-    assert "best score of each class, from the checkpoint: blue thing 0.001, red thing 1, green thing 0.25" in ended.out
+    assert "best score of each class, from the checkpoint: blue thing 0.001, red thing 1, green thing" in ended.out
     content = json.loads((tmp_path / "out" / "detections.json").read_text())
     expected = expected_scores(checkpoint, tiny_data / "val", OWN.per_class)
     assert [each["score"] for each in content["annotations"]] == pytest.approx(expected, abs=1e-5)
     for score in OWN.per_class:
         assert expected != expected_scores(checkpoint, tiny_data / "val", (score, score, score))
     assert content["info"]["threshold"] == "best"
-    assert [(row["category_id"], row["score"]) for row in content["info"]["scores"]] == [(3, 0.001), (7, 1.0), (90, 0.25)]
+    assert [(row["category_id"], row["score"]) for row in content["info"]["scores"]] == [
+        (3, 0.001),
+        (7, 1.0),
+        (90, 0.25),
+    ]
 
     assert run_tool("predict", *words, "--threshold", 0.25, "--overwrite").code == 0
     assert json.loads((tmp_path / "out" / "detections.json").read_text())["info"] == {"threshold": 0.25}

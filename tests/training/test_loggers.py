@@ -1,5 +1,7 @@
 """What TensorBoard and Weights & Biases log, read back from their files."""
 
+import io
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from detr_lite.config import Config
 from detr_lite.evaluation.coco_map import METRICS
@@ -44,7 +47,8 @@ def tensorboard_of(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], An
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    curves = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("final/")]
+    curves = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     experiment = events.summary_metadata["_hparams_/experiment"].plugin_data.content
     start = HParamsPluginData.FromString(content).session_start_info.hparams
@@ -77,6 +81,26 @@ def test_tensorboard_has_what_the_metrics_file_has(train: Callable[..., Path]) -
     assert settings["model.strides"].string_value == "[16]"
     assert settings["seed"].number_value == 0
     assert shown == list(METRICS)
+
+
+def test_tensorboard_has_the_final_numbers_and_pictures(tmp_path: Path) -> None:
+    """Also of a run that was resumed at step 5, whose later steps it hides; its curves stay."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_logger = loggers.make_logger("tensorboard", tmp_path, resumed_step=5)
+    assert run_logger is not None
+    run_logger.log_metrics({"AP": 0.5}, 10)
+    run_logger.finalize("success")
+    Image.new("RGB", (6, 4), (200, 10, 20)).save(tmp_path / "samples.png")
+    pictures = {"samples": tmp_path / "samples.png", "attention": tmp_path / "missing.png"}
+    loggers.log_final(run_logger, 12, {"AP": 0.625, "error_cost/missed": 0.25}, pictures)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    scalars = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert scalars == {"AP": [(10, 0.5)], "final/AP": [(12, 0.625)], "final/error_cost/missed": [(12, 0.25)]}
+    assert events.Tags()["images"] == ["final/samples"]
+    (picture,) = events.Images("final/samples")
+    with Image.open(io.BytesIO(picture.encoded_image_string)) as image:
+        assert (image.size, image.getpixel((0, 0))) == ((6, 4), (200, 10, 20))
 
 
 @pytest.mark.slow
@@ -216,12 +240,14 @@ def test_wandb_offline_has_what_the_metrics_file_has(program: Callable[..., Any]
     assert ended.returncode == 0, ended.stderr
     assert "WARNING" not in ended.stderr
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    series, settings, exit_codes = defaultdict(list), {}, []
+    series, settings, summary, exit_codes, pictures = defaultdict(list), {}, {}, [], set()
     for record in records_of(file):
         values = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
-        for name, value in values.items():
-            series[name].append((int(values["trainer/global_step"]), float(value)))
+        pictures |= {name for name in values if name.startswith("final/")}
+        for name in values.keys() - pictures:
+            series[name].append((int(values["trainer/global_step"]), float(values[name])))
         settings |= {item.key: item.value_json for item in record.config.update if item.key}
+        summary |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.summary.update}
         if record.WhichOneof("record_type") == "exit":
             exit_codes.append(record.exit.exit_code)
     for name, points in series_of(rows_of(folder)).items():
@@ -229,6 +255,9 @@ def test_wandb_offline_has_what_the_metrics_file_has(program: Callable[..., Any]
     assert settings["model.name"] == '"lite"'
     assert settings["trainer.max_epochs"] == "6"
     assert exit_codes == [0]
+    written = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    assert summary["final/AP"] == pytest.approx(written["AP"])
+    assert pictures == {"final/samples", "final/curves", "final/attention", "final/pr_curves"}
 
     ended = program("--trainer.max_epochs", 7, "--resume", WANDB_MODE="offline")
     assert ended.returncode == 0, ended.stderr
@@ -261,7 +290,7 @@ def test_two_processes_share_one_log_one_ema_and_one_early_stop(
     both = start_two(config, folder, ranks.do_finish)
     assert both.codes() == [0, 0], both.err
     assert both.out[0].count("stopped early") == 1
-    assert len(list((folder / "tensorboard").glob("events*"))) == 1
+    assert len(list((folder / "tensorboard").glob("events*"))) == 2, "the second of the end of the run"
     curves, _ = tensorboard_of(folder)
     assert curves == series_of(rows_of(folder))
     assert [step for step, _ in curves["AP"]] == [2, 4, 6]

@@ -30,6 +30,7 @@ FILES = {
     "curves.png",
     "samples.png",
     "attention.png",
+    "explorer.html",
     "checkpoints/best.ckpt",
     "checkpoints/last.ckpt",
     "checkpoints/previous.ckpt",
@@ -113,8 +114,9 @@ def test_the_tool_logs_the_data_the_metrics_and_the_files(
         "lite on resnet10t (random weights)",
         *(f"\n{name:<6}" for name in METRICS),
         "blue thing",
-        "curves.png, samples.png, attention.png, evaluation/pr_curves.png",
-        "best.ckpt",
+        "look at runs/tiny/: explorer.html, attention.png, samples.png, curves.png, evaluation/pr_curves.png",
+        "steps, few to learn from; make steps cheaper",
+        "--run_dir runs/tiny --resume --trainer.max_minutes 0.02\n",
     ):
         assert part in ended.out
     written = read_config(["--config", str(folder / "config.yaml")]).config.trainer

@@ -45,8 +45,10 @@ FEW_OBJECTS = 50
 """Of fewer, the share of right classes is chance."""
 MEASURED_STEPS = 20
 """Of this process, before the number of steps is extrapolated; the first ones are slower."""
-FEW_STEPS = 150
-"""From random weights the first objects are found after 100 to 200 steps (curves in docs/studies/grid)."""
+FEW_STEPS = 300
+"""From random weights the first objects are found after 100 to 200 steps (curves in docs/studies/grid), and AP has just
+begun to rise."""
+CHEAPER_STEPS = "make steps cheaper with a smaller --data.batch_size or --data.image_size or a GPU"
 
 Cause = Literal["learning rate", "rising loss", "collapse", "classes", "zero AP", "few steps"]
 
@@ -203,7 +205,7 @@ class TrainingDiagnostics(Callback):
             self._report(
                 "few steps",
                 f"at this pace the run has about {steps:.0f} steps in {minutes:g} min, few to learn from: give more "
-                "--trainer.max_minutes, or make steps cheaper with a smaller --data.batch_size or --data.image_size",
+                f"--trainer.max_minutes, or {CHEAPER_STEPS}",
             )
 
     def _check_boxes_and_classes(self, step: int, detections: Mapping[int, Detections], is_zero: bool) -> None:
