@@ -3,7 +3,8 @@
 python -m benchmarks.baseline_run d_fine --config FILE --run_dir FOLDER
 
 Data, sizes, schedule, optimizer and evaluation are those of detr_lite, from the same settings. The run folder holds
-`config.yaml`, `metrics.csv`, `curves.png` and `model.json`, but no checkpoint.
+`config.yaml`, `metrics.csv`, `curves.png`, `model.json` and `evaluation/detections.json`, of which `report` compares
+runs, but no checkpoint.
 """
 
 import functools
@@ -18,6 +19,9 @@ from benchmarks.baselines import Baseline, BaselineSizes, build_network, find_ba
 from detr_lite.build import build_criterion, build_postprocess, require
 from detr_lite.cli.command import run_command
 from detr_lite.config import Config, Invocation, read_config, write_config
+from detr_lite.data.records import Split
+from detr_lite.evaluation.packing import pack_detections
+from detr_lite.evaluation.result_files import write_detections
 from detr_lite.families.network import FamilyDetr
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.auto import choose_precision
@@ -29,6 +33,20 @@ from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.trainer import progress_callbacks, run_optimizer, silence_lightning, trainer_settings
 
 MODEL_FILE = "model.json"
+
+
+class DetectionsWriter(L.Callback):
+    """Writes the detections of each evaluation over those of the one before."""
+
+    def __init__(self, folder: Path, val: Split) -> None:
+        self.folder = folder
+        self.val = val
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, DetectionModule)
+        detections = pack_detections(module.detections)
+        path = self.folder / "evaluation" / "detections.json"
+        write_detections(path, detections, self.val.image_ids, self.val.categories)
 
 
 def main() -> None:
@@ -63,7 +81,7 @@ def train_baseline(baseline: Baseline, invocation: Invocation, folder: Path) -> 
         make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
         max_grad_norm=config.optim.max_grad_norm,
     )
-    _trainer(config, precision, folder).fit(module, make_data(config, train, val))
+    _trainer(config, precision, folder, val).fit(module, make_data(config, train, val))
 
 
 def baseline_sizes(config: Config, classes: int) -> BaselineSizes:
@@ -83,10 +101,10 @@ def baseline_sizes(config: Config, classes: int) -> BaselineSizes:
     )
 
 
-def _trainer(config: Config, precision: str, folder: Path) -> L.Trainer:
+def _trainer(config: Config, precision: str, folder: Path, val: Split) -> L.Trainer:
     optim = config.optim
     progress = TrainingProgress(config.trainer.max_epochs, config.trainer.max_minutes, config.trainer.num_evaluations)
-    callbacks = progress_callbacks(config, progress, folder)
+    callbacks = [*progress_callbacks(config, progress, folder), DetectionsWriter(folder, val)]
     if optim.ema_decay:
         callbacks.append(MovingAverage(optim.ema_decay, optim.ema_tau))
     settings = trainer_settings(config, precision, folder)

@@ -50,6 +50,7 @@ TOOLS = (
     "predict",
     "visualize",
     "export",
+    "report",
     "doctor",
     "prepare_data",
     "import_checkpoint",

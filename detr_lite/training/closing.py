@@ -25,9 +25,11 @@ from detr_lite.training.evaluate import (
 from detr_lite.training.explorer_page import EXPLORER, IMAGES, choose_images, explore_split
 from detr_lite.training.loggers import log_final
 from detr_lite.training.next_steps import next_steps
+from detr_lite.training.report import REPORT, run_facts, write_page
 from detr_lite.training.samples import draw_pictures
 from detr_lite.training.state.checkpoint import BEST, LAST
 from detr_lite.training.state.run_folder import CHECKPOINTS
+from detr_lite.viz.report.content import Evaluated
 from detr_lite.weights.checkpoint import store_thresholds
 from detr_lite.weights.score_thresholds import ScoreThresholds
 
@@ -80,6 +82,7 @@ def finish(folder: Path, config: Config, logged: LoggedAP | None, run_logger: Lo
     images = DetectionDataset(run.prepared.data, run.detector.transform)
     draw_pictures(run.detector.model, run.detector.postprocess, images, folder, THRESHOLD)
     explore_run(run)
+    report_run(run)
     if run_logger is not None:
         pictures = {Path(name).stem: folder / name for name in PICTURES}
         log_final(run_logger, read_log(folder / "metrics.csv").steps, run.numbers, pictures)
@@ -114,6 +117,15 @@ def keep_thresholds(checkpoint: Path, thresholds: ScoreThresholds) -> None:
         store_thresholds(checkpoint, thresholds)
     except DetrLiteError as error:
         logger.warning(f"the score thresholds are in evaluation/thresholds.json alone: {error}")
+
+
+def report_run(run: FinishedRun) -> None:
+    """Write report.html; not without objects, of which there is nothing to report."""
+    if run.analysis is None:
+        return
+    result, split = run.result, run.prepared.data
+    model = Evaluated(run.folder.name, split, result.detections, result.evaluation, run.analysis)
+    write_page(run.folder / REPORT, model, run_facts(model, run.folder, run.config))
 
 
 def explore_run(run: FinishedRun) -> None:

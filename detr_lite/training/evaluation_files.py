@@ -60,8 +60,10 @@ def threshold_line(thresholds: Thresholds) -> str | None:
 
 
 def _thresholds_content(thresholds: Thresholds, data: Split) -> dict[str, Any]:
-    """With the score of each class that `--threshold best` applies, which for rare classes is that of all together."""
-    content = thresholds.as_dict(data.categories)
+    """With the data that they were found on, and the score of each class that `--threshold best` applies, which for
+    rare classes is that of all together."""
+    images = {"root": str(data.root.absolute()), "split": data.name}
+    content = {"data": images, **thresholds.as_dict(data.categories)}
     if thresholds.overall is not None:
         for row, score in zip(content["per_class"], class_scores(thresholds), strict=True):
             row["threshold"] = score

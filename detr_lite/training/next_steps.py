@@ -1,6 +1,7 @@
 """The last lines of a run: what is worth looking at, whether the run was too short, and commands to go on with."""
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from detr_lite.config import Config
@@ -24,31 +25,44 @@ def next_steps(folder: Path, config: Config, checkpoint: Path, val: Split) -> li
     lines = [f"the trained model is {checkpoint}"]
     if written:
         lines.append(f"look at {folder}/: {', '.join(written)}")
-    lines += _length_lines(folder, config, read_log(folder / "metrics.csv"))
+    longer = longer_run(folder, config)
+    if longer is not None:
+        lines += [f"{longer.reason}:", f"  {longer.command}"]
+    example_words = ("--source", example, "--output", folder / "predictions", "--threshold", "best")
+    other_words = ("--data.root", val.root, "--output", folder / "evaluation-2")
     lines += [
         "predict, with your own pictures as --source:",
-        _command("predict", *model, "--source", example, "--output", folder / "predictions", "--threshold", "best"),
+        f"  {paste_command('predict', *model, *example_words)}",
         "evaluate, with other data as --data.root:",
-        _command("evaluate", *model, "--data.root", val.root, "--output", folder / "evaluation-2"),
+        f"  {paste_command('evaluate', *model, *other_words)}",
     ]
     return lines
 
 
-def _length_lines(folder: Path, config: Config, log: RunLog) -> list[str]:
-    """Why the run was too short, with the command that goes on; none if it was long enough."""
+@dataclass(frozen=True)
+class LongerRun:
+    """Why a run was too short, and the command that goes on."""
+
+    reason: str
+    command: str
+
+
+def longer_run(folder: Path, config: Config) -> LongerRun | None:
+    """None if the run was long enough."""
+    log = read_log(folder / "metrics.csv")
     rise = find_rise(log.evaluated, log.AP)
     if is_short(config, log):
         reason = f"the run had {log.steps:,} steps, few to learn from; {CHEAPER_STEPS}, or train on"
     elif rise is not None:
         reason = f"AP was still rising, from {rise.start:.3f} to {rise.end:.3f} in the last third of the run; train on"
     else:
-        return []
+        return None
     trainer = config.trainer
     longer = ("--trainer.max_epochs", str(2 * (trainer.max_epochs or 0)))
     if trainer.max_minutes is not None:
         longer = ("--trainer.max_minutes", f"{2 * trainer.max_minutes:g}")
-    command = _command("train", "--config", folder / "config.yaml", "--run_dir", folder, "--resume", *longer)
-    return [f"{reason}:", command]
+    command = paste_command("train", "--config", folder / "config.yaml", "--run_dir", folder, "--resume", *longer)
+    return LongerRun(reason, command)
 
 
 def is_short(config: Config, log: RunLog) -> bool:
@@ -57,5 +71,6 @@ def is_short(config: Config, log: RunLog) -> bool:
     return 0 < log.steps < FEW_STEPS and not is_trained
 
 
-def _command(name: str, *words: object) -> str:
-    return f"  {command_line(name)} {shlex.join(map(str, words))}"
+def paste_command(name: str, *words: object) -> str:
+    """A command that can be pasted into a shell, whatever is in its words."""
+    return f"{command_line(name)} {shlex.join(map(str, words))}"

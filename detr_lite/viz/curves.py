@@ -26,7 +26,7 @@ Columns = Mapping[str, np.ndarray]
 
 def plot_training_curves(metrics_csv: Path, output: Path) -> None:
     """Losses, AP and learning rate over the steps. Columns and values may be missing (a run that was interrupted)."""
-    columns = _read_columns(metrics_csv)
+    columns = read_columns(metrics_csv)
     figure = AnyScriptFigure(figsize=(10, 5.2), layout="constrained")
     panels: dict[str, Axes] = figure.subplot_mosaic([["loss", "AP"], ["lr", "AP"]], height_ratios=(3, 1))
     figure.suptitle(_describe_length(columns), fontsize=11)
@@ -84,7 +84,7 @@ def plot_pr_curves(evaluation: CocoEvaluation, output: Path) -> None:
     atomic_write(output, functools.partial(figure.savefig, format="png", dpi=_DPI), durable=False)
 
 
-def _read_columns(metrics_csv: Path) -> Columns:
+def read_columns(metrics_csv: Path) -> Columns:
     """Every column as floats, NaN where a row has no number there (text, or an incomplete line)."""
     with metrics_csv.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)

@@ -1,6 +1,7 @@
 """The baselines from transformers: initialization, inputs, losses, predictions and training."""
 
 import copy
+import csv
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from detr_lite.families.network import FamilyDetr
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import Batch, DetrLiteError, DetrOutput
 from detr_lite.training.optim import make_optimizer, parameter_groups
+from detr_lite.training.results import find_results
 
 pytestmark = pytest.mark.slow
 
@@ -208,10 +210,12 @@ def test_a_run_leaves_its_log(tiny_config, tiny_data, tmp_path):
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
     train_baseline(BASELINES["conditional_detr"], invocation, tmp_path / "run")
     files = {path.name for path in (tmp_path / "run").iterdir()}
-    assert files == {"config.yaml", "metrics.csv", "curves.png", "model.json"}
+    assert files == {"config.yaml", "metrics.csv", "curves.png", "model.json", "evaluation"}
     rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert rows[0].startswith("step,epoch,minutes,lr,loss,")
     assert sum(row.split(",")[-1] != "" for row in rows[1:]) == 2  # evaluations
+    logged = next(csv.DictReader(rows[:1] + rows[-1:]))
+    assert find_results(tmp_path / "run").metrics["AP"] == pytest.approx(float(logged["AP"]), abs=1e-6)
 
 
 def test_sizes_are_those_of_the_settings(tiny_config):

@@ -31,6 +31,7 @@ FILES = {
     "samples.png",
     "attention.png",
     "explorer.html",
+    "report.html",
     "checkpoints/best.ckpt",
     "checkpoints/last.ckpt",
     "checkpoints/previous.ckpt",

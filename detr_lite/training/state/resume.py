@@ -1,16 +1,16 @@
 """Resuming a run: which checkpoint to load, and which settings and data have to be as they were."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch import Callback
 
 from detr_lite.config import Config, Invocation, config_to_dict
+from detr_lite.data.fingerprint import fingerprint
 from detr_lite.data.records import Split
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable, reason_of, shorten_list
@@ -50,7 +50,7 @@ class DataFingerprint:
 
     @staticmethod
     def of(train: Split, val: Split, world_size: int) -> "DataFingerprint":
-        return DataFingerprint(_fingerprint(train), _fingerprint(val), world_size)
+        return DataFingerprint(fingerprint(train), fingerprint(val), world_size)
 
 
 @dataclass(frozen=True)
@@ -204,16 +204,6 @@ def _read(path: Path) -> ResumePoint:
             f"--model.init_from {path}"
         ) from error
     return ResumePoint(path, describe_checkpoint(content, path), step, epochs, fingerprint)
-
-
-def _fingerprint(split: Split) -> str:
-    digest = hashlib.sha256()
-    images = split.images
-    names = "\n".join(PurePath(path).name for path in images.paths)
-    for part in (images.sizes_wh, images.ends, images.boxes_xyxy, images.labels):
-        digest.update(part.tobytes())
-    digest.update(names.encode(errors="surrogateescape"))
-    return f"{len(images):,} images with {len(images.labels):,} objects, hash {digest.hexdigest()[:8]}"
 
 
 def _flat(config: Config) -> dict[str, Any]:

@@ -23,7 +23,8 @@ EVALUATION_FILES = ("metrics.json", "per_class.csv", "detections.json", "thresho
 """What every evaluation writes into its output folder."""
 
 RUN_FILES = (
-    *("config.yaml", "data_report.json", "metrics.csv", "curves.png", "samples.png", "attention.png", "explorer.html"),
+    *("config.yaml", "data_report.json", "metrics.csv", "curves.png", "samples.png", "attention.png"),
+    *("explorer.html", "report.html"),
     *(f"{CHECKPOINTS}/{name}" for name in (BEST, LAST, PREVIOUS)),
     *(f"evaluation/{name}" for name in EVALUATION_FILES),
 )

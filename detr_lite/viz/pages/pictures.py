@@ -23,6 +23,9 @@ _QUALITY = 78
 _RING = 0.03
 """A box whose sides are smaller shares of the picture's is encircled."""
 
+_TAG = 0.032
+"""Height of a box's text, as a share of the picture's longest side."""
+
 Style = Literal["annotated", "other", "context"]
 """A solid line for what is annotated, a dashed one for what it is compared with, a thin one for all other objects."""
 
@@ -35,6 +38,8 @@ class Mark:
     """In pixels of the image; corners in any order, also outside it."""
     style: Style = "annotated"
     label: str = ""
+    tag: str = ""
+    """Written beside the box where the picture is shown large."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,17 @@ class PictureBudget:
     def __init__(self, bytes: int) -> None:
         self.left = bytes
 
-    def picture(self, view: View) -> Html | None:
-        """The image with its boxes; a note in its place if it cannot be read; None once the budget is spent."""
+    def picture(self, view: View, focus: tuple[Mark, ...] = ()) -> Html | None:
+        """The image with its boxes; a note in its place if it cannot be read; None once the budget is spent.
+
+        Args:
+            focus: boxes that are not drawn but must be visible, such as those of the picture beside this one.
+        """
         try:
             image = _load(view)
         except DetrLiteError:
             return element("div", "cannot be opened", class_="frame missing")
-        window = _window(image.size, view.marks)
+        window = _window(image.size, (*view.marks, *focus))
         source = _jpeg(image, window)
         if len(source) > self.left:
             self.left = 0
@@ -70,7 +79,7 @@ class PictureBudget:
         self.left -= len(source)
         left, top, right, bottom = window
         width, height = right - left, bottom - top
-        shapes = [shape for mark in view.marks for shape in _shapes(mark, max(width, height))]
+        shapes = [shape for mark in view.marks for shape in _shapes(mark, window)]
         overlay = element(
             "svg", *shapes, viewBox=f"{left} {top} {width} {height}", preserveAspectRatio="none", aria_hidden="true"
         )
@@ -106,9 +115,11 @@ def _window(size: tuple[int, int], marks: tuple[Mark, ...]) -> tuple[int, int, i
     return part_around((left, top, right, bottom), size) or whole
 
 
-def _shapes(mark: Mark, extent: int) -> list[Html]:
+def _shapes(mark: Mark, window: tuple[int, int, int, int]) -> list[Html]:
     """A dark and a light line each, so that a box is visible on any image; a ring around one that is hardly visible."""
     left, top, right, bottom = _sorted(mark.box_xyxy)
+    origin_x, width = window[0], window[2] - window[0]
+    extent = max(width, window[3] - window[1])
     box = {"x": left, "y": top, "width": right - left, "height": bottom - top}
     title = element("title", mark.label) if mark.label else None
     if mark.style == "context":
@@ -117,6 +128,13 @@ def _shapes(mark: Mark, extent: int) -> list[Html]:
     if max(right - left, bottom - top) < _RING * extent:
         ring = {"cx": (left + right) / 2, "cy": (top + bottom) / 2, "r": 1.5 * _RING * extent}
         shapes += [element("circle", class_="shadow", **ring), element("circle", class_=mark.style, **ring)]
+    if mark.tag:
+        size = _TAG * extent
+        y = top - 0.35 * size if top - window[1] > 1.4 * size else bottom + size
+        # A tag that would reach beyond the picture ends where its box ends.
+        is_early = left - origin_x + 0.55 * size * len(mark.tag) <= width
+        x, anchor = (left, "start") if is_early else (right, "end")
+        shapes.append(element("text", mark.tag, x=x, y=y, font_size=size, text_anchor=anchor, class_=mark.style))
     return shapes
 
 

@@ -1,0 +1,104 @@
+"""Reads detections from a file in COCO's results format, of this or any other program."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detr_lite.data.formats.json_file import kind_of_json, read_json
+from detr_lite.structures import Category, DetectionArrays, DetrLiteError
+from detr_lite.text import printable, shorten_list, shown
+
+_KEYS = ("image_id", "category_id", "bbox", "score")
+
+
+def read_results(
+    path: Path, image_ids: Sequence[int | str], categories: Sequence[Category], truth: str
+) -> tuple[DetectionArrays, tuple[str, ...]]:
+    """The detections in the order of the images, and what there is to say about them.
+
+    Args:
+        image_ids: the dataset's own, by index.
+        categories: of the dataset, by label.
+        truth: how messages call the dataset.
+
+    Detections of categories that the dataset does not list are left out and counted.
+
+    Raises `DetrLiteError` for a file of another format, an entry that is not a detection, and an image that the dataset
+    does not have.
+    """
+    name = printable(path)
+    entries = read_json(path, name)
+    if isinstance(entries, dict) and isinstance(entries.get("images"), list):
+        raise DetrLiteError(
+            f"{name}: an annotation file with image numbers of its own, as predict writes it; evaluate writes "
+            "detections under the dataset's image ids"
+        )
+    if not isinstance(entries, list):
+        raise DetrLiteError(
+            f"{name}: expected COCO's results format, a list of objects with {', '.join(_KEYS)}; it looks like "
+            f"{kind_of_json(entries)}"
+        )
+    for place, entry in enumerate(entries):
+        _check(entry, f"{name}: entry {place}")
+    index_of = _index_of(image_ids)
+    unknown = dict.fromkeys(entry["image_id"] for entry in entries if entry["image_id"] not in index_of)
+    if unknown:
+        listed = shorten_list([*map(shown, unknown)])
+        raise DetrLiteError(
+            f"{name}: has detections in images that {truth} does not have (image_id {listed}); "
+            "give the dataset that was evaluated with --truth, and its split with --split"
+        )
+    label_of = {category.id: label for label, category in enumerate(categories)}
+    labels = np.array([label_of.get(entry["category_id"], -1) for entry in entries], dtype=np.int64)
+    foreign = dict.fromkeys(entry["category_id"] for entry in entries if entry["category_id"] not in label_of)
+    if len(labels) and not (labels >= 0).any():
+        known, given = shorten_list(list(label_of)), shorten_list([*map(shown, foreign)])
+        raise DetrLiteError(
+            f"{name}: none of its category ids ({given}) are in {truth}, which has {known}; "
+            "number the categories of the detections as the dataset does"
+        )
+    boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
+    scores = np.array([entry["score"] for entry in entries], dtype=np.float64)
+    images = np.array([index_of[entry["image_id"]] for entry in entries], dtype=np.int64)
+    kept = np.flatnonzero(labels >= 0)
+    kept = kept[np.argsort(images[kept], kind="stable")]
+    left_out = len(labels) - len(kept)
+    notes = (
+        f"{left_out:,} of {len(labels):,} detections are of categories that {truth} does not list (category_id "
+        f"{shorten_list([*map(shown, foreign)])}) and do not count",
+    )
+    return DetectionArrays(images, labels, boxes, scores).select(kept), notes if left_out else ()
+
+
+def _check(entry: Any, place: str) -> None:
+    if not isinstance(entry, dict):
+        raise DetrLiteError(f"{place} is {shown(entry)}, not an object with {', '.join(_KEYS)}")
+    missing = [key for key in _KEYS if key not in entry]
+    if missing:
+        raise DetrLiteError(
+            f"{place} has no {' and no '.join(missing)}; it has {shorten_list([*map(printable, entry)])}"
+        )
+    box, score = entry["bbox"], entry["score"]
+    if not (isinstance(box, list) and len(box) == 4 and all(_is_number(value) for value in box)):
+        raise DetrLiteError(f"{place}: bbox is {shown(box)}; it must be [x, y, width, height] in pixels")
+    if not _is_number(score):
+        raise DetrLiteError(f"{place}: score is {shown(score)}, which is not a number")
+    for key in ("image_id", "category_id"):
+        if not isinstance(entry[key], int | str) or isinstance(entry[key], bool):
+            raise DetrLiteError(f"{place}: {key} is {shown(entry[key])}, which is neither a number nor a text")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _index_of(image_ids: Sequence[int | str]) -> dict[int | str, int]:
+    """By id; a number is also found when it is written as a text, as some programs do."""
+    own: dict[int | str, int] = {image_id: index for index, image_id in enumerate(image_ids)}
+    texts: dict[int | str, int] = {
+        json.dumps(image_id): index for image_id, index in own.items() if type(image_id) is int
+    }
+    return {**texts, **own}

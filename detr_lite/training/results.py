@@ -1,0 +1,196 @@
+"""Finds the results of a run, an evaluation, or another program, and the data that they are of."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detr_lite.build import build_reading
+from detr_lite.config import Config, data_root, read_config
+from detr_lite.data.reading import Reading, read_split, read_stored
+from detr_lite.data.records import Split
+from detr_lite.data.results_file import read_results
+from detr_lite.evaluation.analysis import analyze
+from detr_lite.evaluation.coco_map import METRICS, evaluate_detections
+from detr_lite.structures import DetrLiteError
+from detr_lite.text import command_line, printable
+from detr_lite.viz.report.content import Evaluated
+from detr_lite.weights.files import read_json
+
+logger = logging.getLogger(__name__)
+
+DETECTIONS, NUMBERS, THRESHOLDS = "detections.json", "metrics.json", "thresholds.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What is known of a model: its metrics, and with its detections everything else."""
+
+    name: str
+    metrics: Mapping[str, float]
+    model: Evaluated | None
+    """None where there is a metrics.json alone."""
+    run: Path | None
+    """The run folder, where it is one."""
+    config: Config | None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the files of one argument lie."""
+
+    name: str
+    detections: Path | None
+    numbers: Path | None
+    run: Path | None
+    config: Config | None
+
+
+def find_results(given: Path, truth: Path | None = None, split: str | None = None) -> Results:
+    """The results at a path.
+
+    Args:
+        given: a run folder, an evaluation folder, its metrics.json or detections.json, or a file in COCO's results
+            format of another program.
+        truth: the dataset that the detections are compared with, a folder or an annotation file; by default the one
+            that the evaluation was made on.
+        split: of that dataset; by default that of the evaluation, "val".
+
+    Errors: nothing of this kind at the path; detections without a known dataset; data without annotations.
+    """
+    place = _locate(given)
+    if place.detections is None:
+        assert place.numbers is not None
+        return Results(place.name, _metrics(place.numbers), None, place.run, place.config)
+    data = _read_data(place, given, truth, split)
+    if not len(data.ground_truth.labels):
+        raise DetrLiteError(f"{data.report.source}: has no annotations, so there is nothing to compare detections with")
+    source = f"{printable(data.source)}, split {data.name}"
+    detections, notes = read_results(place.detections, data.image_ids, data.categories, source)
+    for note in notes:
+        logger.warning("%s: %s", printable(place.detections), note)
+    evaluation = evaluate_detections(data.ground_truth, detections, data.categories, ious=_ious(place.numbers))
+    analysis = analyze(data.ground_truth, detections, data.categories)
+    model = Evaluated(place.name, data, detections, evaluation, analysis)
+    return Results(place.name, evaluation.metrics, model, place.run, place.config)
+
+
+def _locate(given: Path) -> _Place:
+    if given.is_dir():
+        folder = given / "evaluation" if (given / "evaluation").is_dir() else given
+        if (folder / DETECTIONS).is_file():
+            return _in_folder(folder)
+        if (given / "checkpoints").is_dir():
+            best = given / "checkpoints" / "best.ckpt"
+            raise DetrLiteError(
+                f"{printable(given)}: a run without evaluation/{DETECTIONS}; make it with: {command_line('evaluate')} "
+                f"--checkpoint {best}"
+            )
+        raise DetrLiteError(f"{printable(given)}: neither a run nor an evaluation folder: it has no {DETECTIONS}")
+    if not given.is_file():
+        raise DetrLiteError(
+            f"{printable(given)}: no such file or folder; give a run folder, an evaluation folder, a metrics.json, or "
+            "a file in COCO's results format"
+        )
+    if given.name in (NUMBERS, DETECTIONS):
+        place = _in_folder(given.parent)
+        if place.detections is not None or given.name == NUMBERS:
+            return place
+    return _Place(given.stem, given, None, None, None)
+
+
+def _in_folder(folder: Path) -> _Place:
+    detections, numbers = folder / DETECTIONS, folder / NUMBERS
+    whole = folder if folder.name else folder.resolve()  # "." has no name
+    home = whole.parent if whole.name == "evaluation" else whole
+    home = home if home.name else home.resolve()
+    settings = home / "config.yaml"
+    is_run = settings.is_file()
+    return _Place(
+        home.name,
+        detections if detections.is_file() else None,
+        numbers if numbers.is_file() else None,
+        home if is_run else None,
+        read_config(["--config", str(settings)]).config if is_run else None,
+    )
+
+
+def _read_data(place: _Place, given: Path, truth: Path | None, split: str | None) -> Split:
+    recorded = _recorded_data(place)
+    reading = Reading() if place.config is None else build_reading(place.config.data)
+    if truth is not None:
+        if truth.is_file():
+            return _one_split(truth, split, reading)
+        return read_split(truth, split or "val", reading)
+    root = Path(recorded["root"]) if recorded else None
+    if (root is None or not root.exists()) and place.config is not None:
+        root = data_root(place.config.data.root)
+    if root is not None and not root.exists():
+        raise DetrLiteError(
+            f"{printable(given)}: the data that it was evaluated on, {printable(root)}, do not exist; give the "
+            "dataset's folder, or its annotation file, with --truth"
+        )
+    if root is None:
+        raise DetrLiteError(
+            f"{printable(given)}: it is not known which dataset these detections are of; give the dataset's folder, or "
+            "its annotation file, with --truth"
+        )
+    return read_split(root, split or recorded.get("split", "val"), reading)
+
+
+def _one_split(file: Path, split: str | None, reading: Reading) -> Split:
+    """The images that an annotation file lists, all of them, whatever its split is called."""
+    stored = read_stored(file, reading)
+    if split is None and len(stored) != 1:
+        own = [each for each in stored.values() if each.source.resolve() == file.resolve()]
+        if len(own) != 1:
+            raise DetrLiteError(f"{printable(file)}: lists the splits {', '.join(stored)}; name one with --split")
+        data = own[0]
+    elif split is not None and split not in stored:
+        raise DetrLiteError(f"{printable(file)}: has no split {split}; it has {', '.join(stored)}")
+    else:
+        data = next(iter(stored.values())) if split is None else stored[split]
+    if reasons := data.report.refusals():
+        raise DetrLiteError(f"{data.report.source}: {' | '.join(reasons)}")
+    return data
+
+
+def _recorded_data(place: _Place) -> dict[str, str]:
+    """Root and split of the evaluated data, as the evaluation has written them."""
+    if place.detections is None:
+        return {}
+    file = place.detections.with_name(THRESHOLDS)
+    if place.detections.name != DETECTIONS or not file.is_file():
+        return {}
+    data = read_json(file).get("data")
+    is_whole = isinstance(data, dict) and all(isinstance(data.get(key), str) for key in ("root", "split"))
+    return {"root": data["root"], "split": data["split"]} if is_whole and isinstance(data, dict) else {}
+
+
+def _ious(numbers: Path | None) -> tuple[float, ...]:
+    """The thresholds of `evaluate --iou`."""
+    further: Any = {} if numbers is None else read_json(numbers).get("AP_at_iou", {})
+    return tuple(float(iou) for iou in further) if isinstance(further, dict) else ()
+
+
+def _metrics(numbers: Path) -> dict[str, float]:
+    content = read_json(numbers)
+    missing = [name for name in METRICS if not isinstance(content.get(name), int | float)]
+    if missing:
+        raise DetrLiteError(
+            f"{printable(numbers)}: has no {', '.join(missing)}; it is no metrics.json of an evaluation"
+        )
+    return {name: float(content[name]) for name in METRICS}
+
+
+def same_data(results: list[Results]) -> None:
+    """Errors: detections in different data, which cannot be compared."""
+    splits = [each.model.split for each in results if each.model is not None]
+    for other in splits[1:]:
+        first = splits[0]
+        if first.image_ids != other.image_ids or [*first.categories] != [*other.categories]:
+            raise DetrLiteError(
+                f"the detections are of different data ({printable(first.source)}, split {first.name}, and "
+                f"{printable(other.source)}, split {other.name}); give one dataset for all with --truth"
+            )

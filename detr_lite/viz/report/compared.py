@@ -1,0 +1,93 @@
+"""Several models on the same data: their metrics, how sure the differences are, and the objects that each finds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from detr_lite.evaluation.bootstrap import Difference, compare_detections
+from detr_lite.evaluation.coco_map import METRICS
+from detr_lite.evaluation.error_kinds import find_errors
+from detr_lite.text import printable
+from detr_lite.viz.report.content import Evaluated
+
+SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+"""Metrics of the table in the terminal."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedModel:
+    """A model's results, and their differences to those of the first model."""
+
+    name: str
+    metrics: Mapping[str, float]
+    model: Evaluated | None
+    """None where only the metrics are known."""
+    differences: tuple[Difference, ...] = ()
+    """Empty for the first model, and where detections of either are not known."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedResults:
+    """In the order given; the first is what the others are compared with."""
+
+    models: tuple[ComparedModel, ...]
+
+    def table(self) -> str:
+        """A header and a line for each model."""
+        rows = [["model", *SHOWN]]
+        rows += [[printable(each.name), *(number(each.metrics[name]) for name in SHOWN)] for each in self.models]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if place else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        )
+
+    def lines(self) -> list[str]:
+        """How sure each difference to the first model is."""
+        first = self.models[0].name
+        return [
+            printable(f"{each.name} against {first}: {difference.text()}")
+            for each in self.models[1:]
+            for difference in each.differences
+            if difference.metric in ("AP", "AP50")
+        ]
+
+
+def compare_models(
+    results: Sequence[tuple[str, Mapping[str, float], Evaluated | None]], samples: int = 1000
+) -> ComparedResults:
+    """The models in their order, each compared with the first where detections of both are known.
+
+    Args:
+        results: name, metrics and detections of each.
+        samples: of the bootstrap.
+    """
+    first = results[0][2]
+    models = []
+    for place, (name, metrics, model) in enumerate(results):
+        differences: tuple[Difference, ...] = ()
+        if place and first is not None and model is not None:
+            split = first.split
+            differences = compare_detections(
+                split.ground_truth, first.detections, model.detections, split.categories, samples
+            )
+        models.append(ComparedModel(name, {key: metrics[key] for key in METRICS}, model, differences))
+    return ComparedResults(tuple(models))
+
+
+def found_objects(model: Evaluated) -> Bool[np.ndarray, " object"]:
+    """The objects that the model finds at IoU 0.5 with its best score threshold."""
+    found: Bool[np.ndarray, " object"] = find_errors(
+        model.split.ground_truth, model.detections, model.threshold
+    ).is_found
+    return found
+
+
+def number(value: float) -> str:
+    """Three digits; a hyphen where a metric has no value."""
+    return f"{value:.3f}" if value > -1 else "-"

@@ -1,0 +1,50 @@
+"""What a report is made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detr_lite.data.records import Split
+from detr_lite.evaluation.analysis import Analysis
+from detr_lite.evaluation.coco_map import CocoEvaluation
+from detr_lite.structures import DetectionArrays
+from detr_lite.text import printable
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """A model's detections in a split and everything that was computed of them."""
+
+    name: str
+    split: Split
+    detections: DetectionArrays
+    evaluation: CocoEvaluation
+    analysis: Analysis
+
+    @property
+    def class_names(self) -> list[str]:
+        return [printable(category.name) for category in self.split.categories]
+
+    @property
+    def threshold(self) -> float:
+        """The score from which a detection counts where one score has to be chosen: the best one, or 0.5."""
+        overall = self.analysis.thresholds.overall
+        return 0.5 if overall is None else overall.score
+
+
+@dataclass(frozen=True, eq=False)
+class RunFacts:
+    """What a report says beside the results."""
+
+    history: Mapping[str, np.ndarray] | None = None
+    """Columns of metrics.csv."""
+    settings: Sequence[tuple[str, str]] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    """Data, checkpoint, versions: name and value."""
+    commands: Sequence[tuple[str, str]] = ()
+    """How to go on: what a command does, and the command."""
+    notes: Sequence[str] = field(default=())
+    """Such as that a run was still rising when it ended."""
+    explore: str = ""
+    """The command that explores images, to which their paths are added; empty without a checkpoint."""

@@ -1,0 +1,161 @@
+"""Reports from the files of runs, evaluations and other programs: what is found, where pages go, what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detr_lite.config import write_config
+from detr_lite.data.reading import read_split
+from detr_lite.evaluation.result_files import write_detections
+from detr_lite.structures import DetrLiteError
+from detr_lite.training.report import write_comparison, write_report
+from detr_lite.training.results import find_results
+from tests.helpers.random_detections import perfect_detections
+
+Tool = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_data: Path, tiny_config: Any) -> Path:
+    """The files of a run that its report is made of."""
+    return make_run(tmp_path / "run", tiny_data, tiny_config, 1.0)
+
+
+def make_run(folder: Path, data: Path, config: Any, share: float) -> Path:
+    """A run that has found this share of all objects, and nothing else."""
+    (folder / "evaluation").mkdir(parents=True)
+    write_config(config, folder / "config.yaml")
+    (folder / "metrics.csv").write_text("step,loss,AP\n10,3.0,\n20,2.0,0.5\n")
+    split = read_split(data, "val")
+    found = perfect_detections(split.ground_truth.select(~split.ground_truth.is_crowd))
+    found = found.select(slice(0, round(share * len(found.scores))))
+    write_detections(folder / "evaluation" / "detections.json", found, split.image_ids, split.categories)
+    metrics = dict.fromkeys(
+        ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"), share
+    )
+    (folder / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def test_the_page_of_a_run(run: Path) -> None:
+    results = write_report(run)
+    assert results.metrics["AP"] == pytest.approx(1.0)
+    page = (run / "report.html").read_text()
+    assert "Report: run" in page
+    assert "Training loss" in page
+    assert "optim.optimizer" in page
+    assert write_report(run).metrics == results.metrics, "the command replaces its own page"
+
+
+@pytest.mark.parametrize("place", ["evaluation", "evaluation/metrics.json", "evaluation/detections.json"])
+def test_a_run_is_found_by_its_parts(run: Path, place: str) -> None:
+    results = find_results(run / place)
+    assert results.name == "run"
+    assert results.run == run
+    assert results.model is not None
+
+
+def test_the_data_of_another_evaluation_are_recorded(run: Path, tmp_path: Path, tiny_data: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run / "evaluation", other)
+    with pytest.raises(DetrLiteError, match=r"not known which dataset.*--truth"):
+        find_results(other)
+    (other / "thresholds.json").write_text(json.dumps({"data": {"root": str(tiny_data), "split": "val"}}))
+    assert find_results(other).metrics["AP"] == pytest.approx(1.0)
+    (other / "thresholds.json").write_text(json.dumps({"data": {"root": "/gone", "split": "val"}}))
+    with pytest.raises(DetrLiteError, match="/gone, do not exist"):
+        find_results(other)
+
+
+@pytest.mark.parametrize("truth", ["", "annotations/instances_val.json"])
+def test_a_file_of_another_program(run: Path, tmp_path: Path, tiny_data: Path, truth: str, monkeypatch: Any) -> None:
+    file = tmp_path / "theirs.json"
+    shutil.copy(run / "evaluation" / "detections.json", file)
+    monkeypatch.chdir(tmp_path)
+    results = write_report(file, truth=tiny_data / truth)
+    assert results.name == "theirs"
+    assert results.metrics["AP"] == pytest.approx(1.0)
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_other_files_are_not_replaced(run: Path) -> None:
+    (run / "report.html").write_text("<p>mine</p>")
+    with pytest.raises(DetrLiteError, match="did not write"):
+        write_report(run)
+    assert (run / "report.html").read_text() == "<p>mine</p>"
+    with pytest.raises(DetrLiteError, match="is a folder"):
+        write_report(run, output=run)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda run: run / "nothing", "no such file or folder"),
+        (lambda run: run.parent, "neither a run nor an evaluation folder"),
+        (lambda run: (run / "evaluation/detections.json").unlink() or run / "evaluation/metrics.json", "no detections"),
+    ],
+)
+def test_what_is_no_result_says_so(run: Path, change: Callable[[Path], Path], expected: str) -> None:
+    given = change(run)
+    with pytest.raises(DetrLiteError, match=expected):
+        write_report(given)
+
+
+def test_a_run_before_its_evaluation(run: Path) -> None:
+    shutil.rmtree(run / "evaluation")
+    (run / "checkpoints").mkdir()
+    with pytest.raises(DetrLiteError, match=r"make it with: .*evaluate.* --checkpoint"):
+        find_results(run)
+
+
+def test_a_comparison(run: Path, tmp_path: Path, tiny_data: Path, tiny_config: Any) -> None:
+    worse = make_run(tmp_path / "worse" / "run", tiny_data, tiny_config, 0.4)
+    numbers = tmp_path / "numbers" / "metrics.json"
+    numbers.parent.mkdir()
+    shutil.copy(worse / "evaluation" / "metrics.json", numbers)
+    compared = write_comparison([worse, run, numbers], tmp_path / "comparison.html", samples=100)
+    assert [each.name for each in compared.models] == ["run", "run-2", "numbers"]
+    first, second, third = compared.models
+    (difference,) = [each for each in second.differences if each.metric == "AP"]
+    assert difference.difference == pytest.approx(second.metrics["AP"] - first.metrics["AP"])
+    assert difference.difference > 0
+    assert not third.differences
+    assert third.metrics["AP"] == 0.4
+    page = (tmp_path / "comparison.html").read_text()
+    assert "Found by run-2, missed by run" in page
+
+
+def test_detections_in_different_data_are_not_compared(run: Path, tmp_path: Path, tiny_data: Path) -> None:
+    split = read_split(tiny_data, "train")
+    file = tmp_path / "train.json"
+    write_detections(file, perfect_detections(split.ground_truth), split.image_ids, split.categories)
+    with pytest.raises(DetrLiteError, match="detections in images that"):
+        write_comparison([run, file], tmp_path / "comparison.html", truth=tiny_data)
+
+
+def test_no_detections_and_no_objects(run: Path, tmp_path: Path, tiny_data: Path) -> None:
+    (run / "evaluation" / "detections.json").write_text("[]")
+    assert write_report(run).metrics["AP"] == 0
+    empty = tmp_path / "empty"
+    shutil.copytree(tiny_data, empty)
+    file = empty / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "annotations": []}))
+    with pytest.raises(DetrLiteError, match="has no annotations"):
+        write_report(run, truth=empty)
+
+
+def test_the_command(run: Path, run_tool: Tool, tmp_path: Path) -> None:
+    result = run_tool("report", run, "--output", tmp_path / "page.html")
+    assert result.code == 0
+    assert "report written to" in result.out
+    wrong = run_tool("report", tmp_path / "nothing")
+    assert wrong.code == 2
+    assert wrong.err.count("\n") == 1
+    few = run_tool("report", run, run, "--samples", 5)
+    assert few.code == 2
+    assert "--samples" in few.err
