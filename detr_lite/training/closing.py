@@ -86,7 +86,8 @@ def finish(folder: Path, config: Config, logged: LoggedAP | None, run_logger: Lo
     if run_logger is not None:
         pictures = {Path(name).stem: folder / name for name in PICTURES}
         log_final(run_logger, read_log(folder / "metrics.csv").steps, run.numbers, pictures)
-    for line in next_steps(folder, config, run.checkpoint, run.prepared.data):
+    has_thresholds = run.analysis is not None and run.analysis.thresholds.overall is not None
+    for line in next_steps(folder, config, run.checkpoint, run.prepared.data, has_thresholds):
         logger.info(line)
 
 

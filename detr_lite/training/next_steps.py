@@ -16,19 +16,27 @@ SHOWN = ("report.html", EXPLORER, ANIMATION, "samples.png", "curves.png", "evalu
 """What to look at, the best first; attention.png stands in for an animation."""
 
 
-def next_steps(folder: Path, config: Config, checkpoint: Path, val: Split) -> list[str]:
-    """Lines to print; every command in them can be pasted as it is."""
+LOW_SCORE = "0.1"
+"""Threshold to predict with where no score is the best, as no detection was right."""
+
+
+def next_steps(folder: Path, config: Config, checkpoint: Path, val: Split, has_thresholds: bool = True) -> list[str]:
+    """Lines to print; every command in them can be pasted as it is.
+
+    Args:
+        has_thresholds: whether there are best scores.
+    """
     names = [name if (folder / name).is_file() or name != ANIMATION else "attention.png" for name in SHOWN]
     written = [name for name in names if (folder / name).is_file()]
     model = ("--checkpoint", checkpoint)
-    example = val.images[0].path
+    example, threshold = val.images[0].path, "best" if has_thresholds else LOW_SCORE
     lines = [f"the trained model is {checkpoint}"]
     if written:
         lines.append(f"look at {folder}/: {', '.join(written)}")
     longer = longer_run(folder, config)
     if longer is not None:
         lines += [f"{longer.reason}:", f"  {longer.command}"]
-    example_words = ("--source", example, "--output", folder / "predictions", "--threshold", "best")
+    example_words = ("--source", example, "--output", folder / "predictions", "--threshold", threshold)
     other_words = ("--data.root", val.root, "--output", folder / "evaluation-2")
     lines += [
         "predict, with your own pictures as --source:",

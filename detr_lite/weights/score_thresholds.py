@@ -42,9 +42,11 @@ def read_thresholds(path: Path, categories: Sequence[Category]) -> ScoreThreshol
     content = read_json(path)
     try:
         overall, rows = content["score"], content["per_class"]
-        names, scores = [str(row["category"]) for row in rows], [row["threshold"] for row in rows]
-    except (KeyError, TypeError) as error:
+        names, scores = [str(row["category"]) for row in rows], [row.get("threshold") for row in rows]
+    except (AttributeError, KeyError, TypeError) as error:
         raise DetrLiteError(f"{path}: not the score thresholds of an evaluation ({reason_of(error)})") from error
+    if overall is None:
+        raise DetrLiteError(f"{path}: has no best score, as no detection was right; give --threshold a number")
     found = match_names([category.name for category in categories], names)
     of_label = {label: scores[row] for row, label in found.items()}
     try:

@@ -57,6 +57,11 @@ def test_files_and_commands(lines: Callable[..., list[str]], val: Split, tmp_pat
     assert evaluate[evaluate.index("--data.root") + 1] == str(val.root)
 
 
+def test_a_model_without_best_scores(tiny_config: Config, val: Split, tmp_path: Path) -> None:
+    printed = next_steps(tmp_path, tiny_config, tmp_path / "best.ckpt", val, has_thresholds=False)
+    assert words_after(printed, "predict")[-2:] == ["--threshold", "0.1"]
+
+
 def test_the_picture_where_there_is_no_animation(lines: Callable[..., list[str]]) -> None:
     assert any(line.endswith(": attention.png, samples.png") for line in lines("attention.png", "samples.png"))
 

@@ -115,7 +115,7 @@ def test_the_tool_logs_the_data_the_metrics_and_the_files(
         "lite on resnet10t (random weights)",
         *(f"\n{name:<6}" for name in METRICS),
         "blue thing",
-        "look at runs/tiny/: report.html, explorer.html, attention.png, samples.png, curves.png, evaluation/pr_curves.png",
+        "look at runs/tiny/: report.html, explorer.html, attention.png, samples.png, curves.png, ",
         "steps, few to learn from; make steps cheaper",
         "--run_dir runs/tiny --resume --trainer.max_minutes 0.02\n",
     ):

@@ -37,10 +37,10 @@ def test_a_file_without_classes(tmp_path: Path) -> None:
     [
         ({}, "not the score thresholds of an evaluation"),
         ({"score": 0.5, "per_class": 3}, "not the score thresholds of an evaluation"),
-        ({"score": 0.5, "per_class": [{"category": "cat"}]}, "not the score thresholds of an evaluation"),
+        ({"score": 0.5, "per_class": [{"category": "cat"}]}, "score threshold None is not a number from 0 to 1"),
         ([0.5], "expected a JSON object"),
         (content(cat=1.5), "score threshold 1.5 is not a number from 0 to 1"),
-        ({**content(cat=0.5), "score": None}, "score threshold None is not a number from 0 to 1"),
+        ({"score": None, "per_class": [{"category": "cat", "score": None}]}, "has no best score, as no detection was"),
         (content(cat=float("nan")), "score threshold nan is not a number from 0 to 1"),
     ],
 )
