@@ -73,6 +73,18 @@ def command_line(command: str = "") -> str:
     return f"{'python -m detr_lite' if is_module else 'detr-lite'} {command}".rstrip()
 
 
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows under each other: the first column to the left, all others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
 def format_duration(seconds: float) -> str:
     """Minutes and seconds, or hours too: "1:05", "2:00:10"; "?:??" if the number is not finite."""
     if not math.isfinite(seconds):

@@ -26,10 +26,11 @@ from detr_lite.evaluation.label_errors import find_label_errors
 from detr_lite.text import printable, shorten_list
 from detr_lite.training.auto import choose_sizes
 from detr_lite.viz.doctor.duplicates import Repeats, repeated_groups, shared_groups
-from detr_lite.viz.doctor.groups import fault_groups, label_groups, odd_groups, one_color_groups, rare_classes
+from detr_lite.viz.doctor.groups import fault_groups, odd_groups, one_color_groups, rare_classes
 from detr_lite.viz.doctor.overview import MAX_HIDDEN, Choice, hidden_groups
 from detr_lite.viz.doctor.page import Checkup
 from detr_lite.viz.pages.gallery import Group
+from detr_lite.viz.pages.label_groups import label_groups
 
 logger = logging.getLogger(__name__)
 

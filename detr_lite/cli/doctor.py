@@ -86,14 +86,8 @@ def _check_page(output: Path, data: Path) -> None:
     """Errors: a page that would replace a file of somebody else, or lie in the dataset."""
     from detr_lite.io import is_below
     from detr_lite.viz.doctor.page import KIND
-    from detr_lite.viz.pages.page import is_page
+    from detr_lite.viz.pages.page import check_replaceable
 
-    if output.is_dir():
-        raise DetrLiteError(f"--output {output} is a folder; name a file, such as {output / 'doctor.html'}")
-    if is_below(output, data):
+    if is_below(output, data) and not output.is_dir():
         raise DetrLiteError(f"--output {output} lies in the dataset, which is only read; name a file elsewhere")
-    if output.exists():
-        with output.open("rb") as file:
-            start = file.read(4000).decode(errors="replace")
-        if not is_page(start, KIND):
-            raise DetrLiteError(f"--output {output} is a file that this command did not write; name another file")
+    check_replaceable(output, KIND, "--output ")

@@ -13,7 +13,7 @@ from detr_lite.detector import Detector
 from detr_lite.evaluation.coco_map import CocoEvaluation, iou_name
 from detr_lite.io import atomic_write, refuse_links_out
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import printable, shorten_list
+from detr_lite.text import printable, shorten_list, text_table
 from detr_lite.training.evaluate import (
     EvaluationOptions,
     PreparedEvaluation,
@@ -100,7 +100,7 @@ def compare_checkpoints(
         result = run_evaluation(each)
         compared.append(ComparedModel(name, each, result.evaluation, result.throughput))
         _write(compared, output)
-    logger.info("\n%s\n", _text_table(compared))
+    logger.info("\n%s\n", text_table([_headings(compared), *(each.cells() for each in compared)]))
     for line in _notes(compared):
         logger.info("%s", line)
     logger.info("comparison written to %s", printable(output))
@@ -158,18 +158,6 @@ def _write(compared: Sequence[ComparedModel], output: Path) -> None:
 def _headings(compared: Sequence[ComparedModel]) -> list[str]:
     at_ious = [iou_name(iou) for iou in compared[0].evaluation.ious]
     return ["model", *COLUMNS.values(), *at_ious, "parameters (M)", "images/s"]
-
-
-def _text_table(compared: Sequence[ComparedModel]) -> str:
-    rows = [_headings(compared), *(each.cells() for each in compared)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
 
 
 def _markdown_table(compared: Sequence[ComparedModel]) -> str:

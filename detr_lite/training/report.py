@@ -18,7 +18,7 @@ from detr_lite.training.results import Results, find_results, same_data
 from detr_lite.training.state.checkpoint import BEST
 from detr_lite.training.state.run_folder import CHECKPOINTS
 from detr_lite.viz.curves import read_columns
-from detr_lite.viz.pages.page import is_page
+from detr_lite.viz.pages.page import check_replaceable
 from detr_lite.viz.report.compared import ComparedResults, compare_models
 from detr_lite.viz.report.comparison import comparison_page
 from detr_lite.viz.report.content import Evaluated, RunFacts
@@ -40,10 +40,10 @@ def write_report(
         given, truth, split: as in `find_results`.
         output: by default `report.html` in the run folder, or else in the current one.
 
-    Errors: those of `find_results` and `check_page`; a metrics.json without detections.
+    Errors: those of `find_results` and `check_replaceable`; a metrics.json without detections.
     """
     if output is not None:
-        check_page(output)
+        check_replaceable(output, KIND)
     results = find_results(given, truth, split)
     if results.model is None:
         raise DetrLiteError(
@@ -51,7 +51,7 @@ def write_report(
             "more such files can be compared"
         )
     path = output or (results.run or Path()) / REPORT
-    check_page(path)
+    check_replaceable(path, KIND)
     write_page(path, results.model, run_facts(results.model, results.run, results.config))
     return results
 
@@ -76,9 +76,9 @@ def write_comparison(
         given, truth, split: as in `find_results`.
         samples: of the bootstrap.
 
-    Errors: those of `find_results` and `check_page`; detections in different data.
+    Errors: those of `find_results` and `check_replaceable`; detections in different data.
     """
-    check_page(output)
+    check_replaceable(output, KIND)
     results = [find_results(each, truth, split) for each in given]
     same_data(results)
     named = _distinct([each.name for each in results])
@@ -92,17 +92,6 @@ def write_comparison(
     atomic_write(output, lambda file: file.write(text), durable=False)
     logger.info("comparison written to %s (%.1f MB)", printable(output), len(text) / 1e6)
     return compared
-
-
-def check_page(path: Path) -> None:
-    """Errors: a page that would replace a folder or a file of somebody else."""
-    if path.is_dir():
-        raise DetrLiteError(f"{printable(path)} is a folder; name a file, such as {printable(path / REPORT)}")
-    if path.exists():
-        with path.open("rb") as file:
-            start = file.read(4000).decode(errors="replace")
-        if not is_page(start, KIND):
-            raise DetrLiteError(f"{printable(path)} is a file that this command did not write; name another file")
 
 
 def run_facts(model: Evaluated, run: Path | None, config: Config | None) -> RunFacts:

@@ -14,10 +14,11 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.evaluation.label_errors import LabelError
 from detr_lite.structures import Category
 from detr_lite.viz.doctor.duplicates import Repeats, repeated_groups, shared_groups
-from detr_lite.viz.doctor.groups import fault_groups, label_groups, odd_groups, one_color_groups, rare_classes
+from detr_lite.viz.doctor.groups import fault_groups, odd_groups, one_color_groups, rare_classes
 from detr_lite.viz.doctor.overview import Choice, hidden_groups
 from detr_lite.viz.doctor.page import PAGE_BYTES, Checkup, doctor_page
 from detr_lite.viz.pages.gallery import PICTURES
+from detr_lite.viz.pages.label_groups import label_groups
 from tests.helpers.page_checks import CONTRASTS, WIDER
 
 pytestmark = pytest.mark.slow

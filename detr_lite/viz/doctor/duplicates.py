@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from detr_lite.data.analysis.near_duplicates import ImagePairs, series_of
 from detr_lite.data.records import Split
-from detr_lite.viz.doctor.groups import context_marks, image_name, view_of
 from detr_lite.viz.pages.charts import bar_table
 from detr_lite.viz.pages.gallery import PICTURES, Example, Group, Level
 from detr_lite.viz.pages.html import Html
+from detr_lite.viz.pages.split_views import context_marks, image_name, view_of
 
 
 @dataclass(frozen=True)

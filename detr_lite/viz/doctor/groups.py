@@ -1,4 +1,4 @@
-"""What the doctor found, as groups of pictures: faults, odd boxes, likely wrong labels."""
+"""What the doctor found, as groups of pictures: faults, odd boxes, images of one color, rare classes."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -10,10 +10,10 @@ from detr_lite.data.analysis.outliers import OddBox, Oddity
 from detr_lite.data.checks.fault_places import Place, box_at, find_places
 from detr_lite.data.records import RawSplit, Split
 from detr_lite.data.report import Finding, SplitReport
-from detr_lite.evaluation.label_errors import Kind, LabelError
 from detr_lite.text import printable
 from detr_lite.viz.pages.gallery import ENTRIES, PICTURES, Example, Group, Level
 from detr_lite.viz.pages.pictures import Mark, View
+from detr_lite.viz.pages.split_views import context_marks, image_name, true_box, view_of
 
 ODD: dict[Oddity, tuple[str, str]] = {
     "near_duplicate": ("Two boxes of one object", "Boxes of one class that lie nearly on each other."),
@@ -25,22 +25,6 @@ ODD: dict[Oddity, tuple[str, str]] = {
     "position": ("Unusual positions", "Boxes far from where their class usually is."),
 }  # fmt: skip
 
-LABELS: dict[Kind, tuple[str, str]] = {
-    "wrong_class": (
-        "Likely wrong classes",
-        "The model sees an object of another class in the place of the annotated one (solid: annotated, dashed: "
-        "detected). The most confident first.",
-    ),
-    "missing_label": (
-        "Likely missing labels",
-        "The model sees an object where none is annotated (dashed; thin: annotated objects). The most confident first.",
-    ),
-    "unfound": (
-        "Objects that the model does not see",
-        "No detection is near these boxes, of any class. Among hard examples there may be boxes without an object. The "
-        "largest first.",
-    ),
-}
 _TITLES = {
     "other_reading": "Boxes in another form",
     "relative_boxes": "Boxes in 0 to 1",
@@ -100,19 +84,6 @@ def odd_groups(split: Split, odd: Sequence[OddBox]) -> list[Group]:
     return groups
 
 
-def label_groups(split: Split, errors: Sequence[LabelError]) -> list[Group]:
-    """A group for each kind of mistake."""
-    names = [printable(category.name) for category in split.categories]
-    groups = []
-    for kind, (title, text) in LABELS.items():
-        some = [error for error in errors if error.kind == kind]
-        if some:
-            entries = tuple(f"{image_name(split, error.image)}: {_label_text(split, error, names)}" for error in some)
-            examples = tuple(_label_example(split, error, names) for error in some[:PICTURES])
-            groups.append(Group(kind, "look", title, split.name, text, len(some), entries, examples))
-    return groups
-
-
 def rare_classes(split: Split, fewest: int = 10) -> list[Group]:
     """Classes that training can hardly learn because they have next to no objects."""
     counts = np.bincount(split.images.labels, minlength=len(split.categories))
@@ -152,23 +123,6 @@ def one_color_groups(split: Split, images: Sequence[int]) -> list[Group]:
     text = "Nothing can be seen in these images, so their objects cannot be learned. Replace them or leave them out."
     return [Group("one_color", "look", "Images of one color", split.name, text, len(images), tuple(entries),
                   tuple(examples))]  # fmt: skip
-
-
-def image_name(split: Split, image: int) -> str:
-    """The image's path relative to the dataset, where it lies in it."""
-    path = split.images[image].path
-    return printable(path.relative_to(split.root) if path.is_relative_to(split.root) else path.name)
-
-
-def view_of(split: Split, image: int, marks: tuple[Mark, ...] = ()) -> View:
-    """The image with these boxes; without any, with all objects to train on as context."""
-    record = split.images[image]
-    return View(record.path, image_name(split, image), (record.width, record.height), marks, split.orientation.default)
-
-
-def context_marks(split: Split, image: int) -> tuple[Mark, ...]:
-    """All objects to train on, as thin lines."""
-    return tuple(Mark((box[0], box[1], box[2], box[3]), "context") for box in split.images[image].boxes_xyxy.tolist())
 
 
 def _fault_examples(raw: RawSplit, finding: Finding) -> tuple[Example, ...]:
@@ -216,34 +170,7 @@ def _box_text(raw: RawSplit, annotation: int | None) -> str:
 
 
 def _odd_example(split: Split, odd: OddBox) -> Example:
-    marks = [Mark(_true_box(split, odd.object), "annotated", odd.reason)]
+    marks = [Mark(true_box(split, odd.object), "annotated", odd.reason)]
     if odd.other is not None:
-        marks.append(Mark(_true_box(split, odd.other), "other"))
+        marks.append(Mark(true_box(split, odd.other), "other"))
     return Example((view_of(split, odd.image, tuple(marks)),), odd.reason, image_name(split, odd.image))
-
-
-def _label_example(split: Split, error: LabelError, names: Sequence[str]) -> Example:
-    if error.kind == "missing_label":
-        marks = (*context_marks(split, error.image), Mark(error.box_xyxy, "other", names[error.label]))
-    elif error.kind == "unfound" or error.object is None:
-        marks = (Mark(error.box_xyxy, "annotated", names[error.label]),)
-    else:
-        true = names[split.ground_truth.labels[error.object]]
-        marks = (Mark(_true_box(split, error.object), "annotated", true), Mark(error.box_xyxy, "other"))
-    text = _label_text(split, error, names)
-    return Example((view_of(split, error.image, marks),), text, image_name(split, error.image))
-
-
-def _label_text(split: Split, error: LabelError, names: Sequence[str]) -> str:
-    if error.kind == "missing_label":
-        return f"{names[error.label]}? ({error.score:.2f})"
-    if error.kind == "unfound" or error.object is None:
-        return f"{names[error.label]} of {error.box_xyxy[2] - error.box_xyxy[0]:.0f} x " + (
-            f"{error.box_xyxy[3] - error.box_xyxy[1]:.0f} pixels"
-        )
-    return f"{names[split.ground_truth.labels[error.object]]}, rather {names[error.label]}? ({error.score:.2f})"
-
-
-def _true_box(split: Split, object: int) -> tuple[float, float, float, float]:
-    x, y, width, height = split.ground_truth.boxes_xywh[object].tolist()
-    return x, y, x + width, y + height

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from detr_lite.data.records import Split
 from detr_lite.text import printable
 from detr_lite.viz.doctor.overview import Choice, choice_section, numbers_section
-from detr_lite.viz.pages.charts import patterns
 from detr_lite.viz.pages.gallery import (
     ENTRIES,
     LEVELS,
@@ -15,10 +14,10 @@ from detr_lite.viz.pages.gallery import (
     Level,
     badge,
     gallery,
-    large_view,
     merge_groups,
 )
-from detr_lite.viz.pages.html import Html, element, join
+from detr_lite.viz.pages.html import Html, element
+from detr_lite.viz.pages.layout import Section, page_body
 from detr_lite.viz.pages.page import render_page
 from detr_lite.viz.pages.pictures import PictureBudget
 
@@ -70,32 +69,12 @@ def doctor_page(checkup: Checkup, size: int = PAGE_BYTES) -> str:
     groups = checkup.ordered()
     names = sum(len(entry) for group in groups for entry in group.entries[:ENTRIES])
     budget = PictureBudget(max(0, size - _TEXT_BYTES - 2 * names))
-    sections = [
-        ("found", "What was found", _found_intro(), gallery(groups, budget)) if groups else None,
-        ("numbers", "Classes and sizes", "", numbers_section(checkup.splits)) if checkup.splits else None,
-        _choice(checkup),
-    ]
-    present = [section for section in sections if section is not None]
-    links = [element("a", title, href=f"#{anchor}") for anchor, title, *_ in present]
-    contents = element(
-        "nav", element("a", "Verdict", href="#verdict"), *links, class_="contents", aria_label="Contents"
-    )
-    parts = [
-        element(
-            "section", element("h2", title), element("p", intro, class_="intro") if intro else None, content, id=anchor
-        )
-        for anchor, title, intro, content in present
-    ]
-    body = join(
-        element("a", "Skip to what was found", href="#found", class_="skip") if groups else None,
-        patterns(),
-        contents,
-        element("main", _verdict(checkup, groups), *parts),
-        element(
-            "footer", "Written by detr-lite doctor. The page is one file and loads nothing; the dataset is unchanged."
-        ),
-        large_view(),
-    )
+    sections = [Section("found", "What was found", gallery(groups, budget), _found_intro())] if groups else []
+    if checkup.splits:
+        sections.append(Section("numbers", "Classes and sizes", numbers_section(checkup.splits)))
+    sections += _choice(checkup)
+    footer = "Written by detr-lite doctor. The page is one file and loads nothing; the dataset is unchanged."
+    body = page_body(_verdict(checkup, groups), "Verdict", sections, footer)
     return render_page(KIND, "Data doctor", f"{printable(checkup.root)} ({checkup.format})", body)
 
 
@@ -143,9 +122,9 @@ def _found_intro() -> str:
     )
 
 
-def _choice(checkup: Checkup) -> tuple[str, str, str, Html] | None:
+def _choice(checkup: Checkup) -> list[Section]:
     train = next(iter(checkup.splits.values()), None)
     if checkup.choice is None or train is None:
-        return None
+        return []
     intro = "Settings that training chooses from the data and this machine where they are left open."
-    return "choice", "What training would choose", intro, choice_section(train, checkup.choice)
+    return [Section("choice", "What training would choose", choice_section(train, checkup.choice), intro)]

@@ -1,7 +1,10 @@
 """A self-contained page: one HTML file with its style and script inlined, which loads nothing."""
 
 from importlib.resources import files
+from pathlib import Path
 
+from detr_lite.errors import DetrLiteError
+from detr_lite.text import printable
 from detr_lite.viz.pages.html import Html, element, join
 
 STATIC = files("detr_lite.viz.pages") / "static"
@@ -47,6 +50,25 @@ def render_page(kind: str, title: str, subtitle: str, body: Html) -> str:
 def is_page(start: str, kind: str) -> bool:
     """Whether a file that begins like this is a page of this kind; `start` holds at least 1,000 characters of it."""
     return start.startswith("<!doctype html>") and f'name="generator" content="{_generator(kind)}"' in start
+
+
+def check_replaceable(path: Path, kind: str, option: str = "") -> None:
+    """Errors: a page that would replace a folder, or a file that is no page of this kind.
+
+    Args:
+        option: what the message calls the path, such as "--output ".
+    """
+    if path.is_dir():
+        raise DetrLiteError(
+            f"{option}{printable(path)} is a folder; name a file, such as {printable(path / kind)}.html"
+        )
+    if path.exists():
+        with path.open("rb") as file:
+            start = file.read(4000).decode(errors="replace")
+        if not is_page(start, kind):
+            raise DetrLiteError(
+                f"{option}{printable(path)} is a file that this command did not write; name another file"
+            )
 
 
 def read_static(name: str) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from detr_lite.evaluation.bootstrap import Difference, compare_detections
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.evaluation.error_kinds import find_errors
-from detr_lite.text import printable
+from detr_lite.text import printable, text_table
 from detr_lite.viz.report.content import Evaluated
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -38,14 +38,7 @@ class ComparedResults:
         """A header and a line for each model."""
         rows = [["model", *SHOWN]]
         rows += [[printable(each.name), *(number(each.metrics[name]) for name in SHOWN)] for each in self.models]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if place else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        )
+        return text_table(rows)
 
     def lines(self) -> list[str]:
         """How sure each difference to the first model is."""

@@ -10,16 +10,17 @@ from detr_lite.evaluation.bootstrap import Difference
 from detr_lite.evaluation.coco_map import MEANINGS, METRICS
 from detr_lite.structures import GroundTruth
 from detr_lite.text import printable
-from detr_lite.viz.doctor.groups import image_name, view_of
 from detr_lite.viz.pages.gallery import Example, Group, gallery
 from detr_lite.viz.pages.html import Html, element
+from detr_lite.viz.pages.layout import Section, page_body
 from detr_lite.viz.pages.page import render_page
 from detr_lite.viz.pages.pictures import Mark, PictureBudget
+from detr_lite.viz.pages.split_views import image_name, view_of
 from detr_lite.viz.pages.tables import Cell, number_table
 from detr_lite.viz.report.compared import ComparedModel, ComparedResults, found_objects, number
 from detr_lite.viz.report.content import Evaluated
 from detr_lite.viz.report.errors import TITLES
-from detr_lite.viz.report.page import KIND, PAGE_BYTES, Section, big_number, page_body
+from detr_lite.viz.report.page import KIND, PAGE_BYTES, big_number
 
 _TEXT_BYTES = 1_500_000
 _PICTURES = 24
@@ -27,20 +28,20 @@ _PICTURES = 24
 
 def comparison_page(compared: ComparedResults, size: int = PAGE_BYTES) -> str:
     """The page as text, of at most about `size` bytes."""
-    sections: list[Section] = [("metrics", "Metrics", "Metrics", _METRICS, _metrics_table(compared))]
+    sections = [Section("metrics", "Metrics", _metrics_table(compared), _METRICS)]
     models = [each.model for each in compared.models if each.model is not None]
     if len(models) > 1:
-        sections.append(("classes", "Classes", "Classes", "AP of each class.", _class_table(compared)))
-        sections.append(("errors", "Errors", "What costs AP50", _ERRORS, _error_table(compared)))
+        sections.append(Section("classes", "Classes", _class_table(compared)))
+        sections.append(Section("errors", "What costs AP50", _error_table(compared), _ERRORS, "Errors"))
         groups = _found_and_missed(compared)
         pictures = PictureBudget(max(0, size - _TEXT_BYTES))
         shown: Html | str = gallery(groups, pictures) if groups else "Both find the same objects."
-        sections.append(("found", "Pictures", "Found by one and missed by the other", _FOUND, shown))
+        sections.append(Section("found", "Found by one and missed by another", shown, _FOUND, "Pictures"))
     names = " and ".join(printable(each.name) for each in compared.models[:3])
     more = f" and {len(compared.models) - 3} more" if len(compared.models) > 3 else ""
     subtitle = printable(models[0].split.describe()) if models else "metrics alone"
     footer = "Written by detr-lite report. The page is one file and loads nothing."
-    return render_page(KIND, f"{names}{more}", subtitle, page_body(_verdict(compared), sections, footer))
+    return render_page(KIND, f"{names}{more}", subtitle, page_body(_verdict(compared), "Summary", sections, footer))
 
 
 _METRICS = (

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from detr_lite.text import printable
-from detr_lite.viz.doctor.groups import label_groups
-from detr_lite.viz.pages.charts import patterns
-from detr_lite.viz.pages.gallery import gallery, large_view
-from detr_lite.viz.pages.html import Content, Html, element, join
+from detr_lite.viz.pages.gallery import gallery
+from detr_lite.viz.pages.html import Html, element, join
+from detr_lite.viz.pages.label_groups import label_groups
+from detr_lite.viz.pages.layout import Section, page_body
 from detr_lite.viz.pages.page import render_page
 from detr_lite.viz.pages.pictures import PictureBudget
 from detr_lite.viz.pages.tables import fact_table
@@ -25,9 +25,6 @@ _TEXT_BYTES = 1_200_000
 _LABEL_BYTES = 3_000_000
 """Most bytes of the pictures of likely label errors."""
 
-Section = tuple[str, str, str, str, Content]
-"""Anchor, word for the list of links, title, introduction and content."""
-
 
 def report_page(model: Evaluated, run: RunFacts, size: int = PAGE_BYTES) -> str:
     """The page as text, of at most about `size` bytes."""
@@ -38,45 +35,22 @@ def report_page(model: Evaluated, run: RunFacts, size: int = PAGE_BYTES) -> str:
     worst = worst_section(
         model, PictureBudget(pictures - (min(_LABEL_BYTES, pictures // 3) if labels else 0)), run.explore
     )
-    sections: list[Section] = [
-        ("errors", "Errors", "What costs AP", _ERRORS, errors_section(model)),
-        ("worst", "Worst images", "Worst images", _worst_intro(model), worst),
-        ("scores", "Threshold", "Score threshold", "", scores_section(model)),
-        ("metrics", "Metrics", "Metrics and classes", "", metrics_section(model)),
-        ("slices", "Objects", "Which objects are found", _slices_intro(model), slices_section(model)),
+    sections = [
+        Section("errors", "What costs AP", errors_section(model), _ERRORS, "Errors"),
+        Section("worst", "Worst images", worst, _worst_intro(model)),
+        Section("scores", "Score threshold", scores_section(model), link="Threshold"),
+        Section("metrics", "Metrics and classes", metrics_section(model), link="Metrics"),
+        Section("slices", "Which objects are found", slices_section(model), _slices_intro(model), "Objects"),
     ]
     if label_content is not None:
-        sections.append(("labels", "Labels", "Labels that are likely wrong", _LABELS, label_content))
+        sections.append(Section("labels", "Labels that are likely wrong", label_content, _LABELS, "Labels"))
     history = None if run.history is None else history_section(run.history)
     if history is not None:
-        sections.append(("history", "Training", "Training", "", history))
-    sections.append(("settings", "Settings", "Settings and data", "", _settings(run)))
+        sections.append(Section("history", "Training", history))
+    sections.append(Section("settings", "Settings and data", _settings(run), link="Settings"))
     footer = "Written by detr-lite report. The page is one file and loads nothing."
-    return render_page(
-        KIND, f"Report: {model.name}", _subtitle(model), page_body(_verdict(model, run), sections, footer)
-    )
-
-
-def page_body(verdict: Html, sections: Sequence[Section], footer: str) -> Html:
-    """The verdict, the sections under a list of links that stays in view, and what pictures need."""
-    links = [element("a", word, href=f"#{anchor}") for anchor, word, *_ in sections]
-    contents = element(
-        "nav", element("a", "Summary", href="#verdict"), *links, class_="contents", aria_label="Contents"
-    )
-    parts = [
-        element(
-            "section", element("h2", title), element("p", intro, class_="intro") if intro else None, content, id=anchor
-        )
-        for anchor, _, title, intro, content in sections
-    ]
-    return join(
-        element("a", "Skip to the first section", href=f"#{sections[0][0]}", class_="skip") if sections else None,
-        patterns(),
-        contents,
-        element("main", verdict, *parts),
-        element("footer", footer),
-        large_view(),
-    )
+    body = page_body(_verdict(model, run), "Summary", sections, footer)
+    return render_page(KIND, f"Report: {model.name}", _subtitle(model), body)
 
 
 def big_number(name: str, value: str, meaning: str) -> Html:

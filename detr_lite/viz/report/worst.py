@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 
 from detr_lite.evaluation.error_kinds import ErrorKind, Finding
-from detr_lite.viz.doctor.groups import image_name, view_of
 from detr_lite.viz.pages.html import Html, element, join, wrappable
 from detr_lite.viz.pages.pictures import Mark, PictureBudget
+from detr_lite.viz.pages.split_views import image_name, view_of
 from detr_lite.viz.report.content import Evaluated
 from detr_lite.viz.report.errors import TITLES
 

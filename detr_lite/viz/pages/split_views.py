@@ -1,0 +1,28 @@
+"""Images of a split as pictures of a page, and the boxes of its objects."""
+
+from detr_lite.data.records import Split
+from detr_lite.text import printable
+from detr_lite.viz.pages.pictures import Mark, View
+
+
+def image_name(split: Split, image: int) -> str:
+    """The image's path relative to the dataset, where it lies in it."""
+    path = split.images[image].path
+    return printable(path.relative_to(split.root) if path.is_relative_to(split.root) else path.name)
+
+
+def view_of(split: Split, image: int, marks: tuple[Mark, ...] = ()) -> View:
+    """The image with these boxes; without any, with all objects to train on as context."""
+    record = split.images[image]
+    return View(record.path, image_name(split, image), (record.width, record.height), marks, split.orientation.default)
+
+
+def context_marks(split: Split, image: int) -> tuple[Mark, ...]:
+    """All objects to train on, as thin lines."""
+    return tuple(Mark((box[0], box[1], box[2], box[3]), "context") for box in split.images[image].boxes_xyxy.tolist())
+
+
+def true_box(split: Split, object: int) -> tuple[float, float, float, float]:
+    """Corners of an object by its place in the ground truth."""
+    x, y, width, height = split.ground_truth.boxes_xywh[object].tolist()
+    return x, y, x + width, y + height
