@@ -82,6 +82,7 @@ BASELINES = {
         "Deformable DETR",
         "DeformableDetr",
         "pyramid",
+        tune_lr=True,
         extra_settings=lambda sizes: {"with_box_refine": True, "num_feature_levels": len(PYRAMID) + 1},
     ),
     "conditional_detr": Baseline("Conditional DETR", "ConditionalDetr", "one"),

@@ -53,9 +53,9 @@ def _add_converge(subcommands: "Subcommands[CommandParser]") -> None:
     against = f"baselines, comma-separated (default: {BASELINE_NAMES})"
     converge.add_argument("--against", default=BASELINE_NAMES, help=against)
     _add_config_and_length(converge, output="runs/converge", minutes=10.0)
-    rates = "learning rates with AdamW of rtdetr_v2 and d_fine, of which the best is shown; the others use the last one"
+    rates = "learning rates with AdamW of the multi-scale models, of which the best is shown; others use the last one"
     converge.add_argument("--rates", default="1e-3,5e-4", help=f"{rates} (default: 1e-3,5e-4)")
-    muon_rates = "learning rates of these two with Muon, in rows of their own; '' for no such rows"
+    muon_rates = "learning rates of these with Muon, in rows of their own; '' for no such rows"
     converge.add_argument("--muon_rates", default="2.8e-3,1.4e-3", help=f"{muon_rates} (default: 2.8e-3,1.4e-3)")
     steps = "also compare after as many steps, such as 300 1000 3000, rounded up to whole epochs, in runs of their own"
     converge.add_argument("--steps", type=int, nargs="+", default=[], metavar="N", help=steps)
