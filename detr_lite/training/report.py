@@ -52,7 +52,7 @@ def write_report(
         )
     path = output or (results.run or Path()) / REPORT
     check_replaceable(path, KIND)
-    write_page(path, results.model, run_facts(results.model, results.run, results.config))
+    write_page(path, results.model, run_facts(results.model, results.run, results.config, results.nms))
     return results
 
 
@@ -94,11 +94,12 @@ def write_comparison(
     return compared
 
 
-def run_facts(model: Evaluated, run: Path | None, config: Config | None) -> RunFacts:
+def run_facts(model: Evaluated, run: Path | None, config: Config | None, nms: float | None = None) -> RunFacts:
     """What the page says beside the results.
 
     Args:
         run, config: the run folder and its settings, for results of a run.
+        nms: IoU of the non-maximum suppression that was applied to the detections.
     """
     metrics, best = (None, None) if run is None else (run / "metrics.csv", run / CHECKPOINTS / BEST)
     best = best if best is not None and best.is_file() else None
@@ -110,7 +111,7 @@ def run_facts(model: Evaluated, run: Path | None, config: Config | None) -> RunF
     return RunFacts(
         history=read_columns(metrics) if metrics is not None and has_log else None,
         settings=_flat(config),
-        facts=_facts(model.split, run, best),
+        facts=_facts(model.split, run, best, nms),
         commands=commands,
         notes=[] if longer is None else [f"{longer.reason[:1].upper()}{longer.reason[1:]} (the command is below)."],
         explore="" if best is None else paste_command("visualize", "--checkpoint", best, "--explore", "explorer.html"),
@@ -140,7 +141,7 @@ def _commands(run: Path, best: Path) -> list[tuple[str, str]]:
     ]
 
 
-def _facts(split: Split, run: Path | None, checkpoint: Path | None) -> list[tuple[str, str]]:
+def _facts(split: Split, run: Path | None, checkpoint: Path | None, nms: float | None) -> list[tuple[str, str]]:
     facts = [
         ("Data", f"{split.source}, split {split.name}, {split.format}"),
         ("Content", fingerprint(split)),
@@ -149,6 +150,8 @@ def _facts(split: Split, run: Path | None, checkpoint: Path | None) -> list[tupl
         facts.append(("Run folder", str(run)))
     if checkpoint is not None:
         facts.append(("Checkpoint", str(checkpoint)))
+    if nms is not None:
+        facts.append(("Non-maximum suppression", f"the evaluation removed duplicates with --nms {nms:g}"))
     versions = [f"{name} {found}" for name in PACKAGES if (found := _version(name)) is not None]
     facts.append(
         ("Report made with", f"detr_lite {__version__}, {', '.join(versions)}, Python {platform.python_version()}")

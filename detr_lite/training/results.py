@@ -34,6 +34,8 @@ class Results:
     run: Path | None
     """The run folder, where it is one."""
     config: Config | None
+    nms: float | None = None
+    """IoU of the non-maximum suppression that the evaluation applied."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def find_results(given: Path, truth: Path | None = None, split: str | None = Non
     evaluation = evaluate_detections(data.ground_truth, detections, data.categories, ious=_ious(place.numbers))
     analysis = analyze(data.ground_truth, detections, data.categories)
     model = Evaluated(place.name, data, detections, evaluation, analysis)
-    return Results(place.name, evaluation.metrics, model, place.run, place.config)
+    return Results(place.name, evaluation.metrics, model, place.run, place.config, _nms(place.numbers))
 
 
 def _locate(given: Path) -> _Place:
@@ -112,8 +114,17 @@ def _in_folder(folder: Path) -> _Place:
         detections if detections.is_file() else None,
         numbers if numbers.is_file() else None,
         home if is_run else None,
-        read_config(["--config", str(settings)]).config if is_run else None,
+        _read_settings(settings) if is_run else None,
     )
+
+
+def _read_settings(file: Path) -> Config | None:
+    """None for those of another version, without which there is still enough to report."""
+    try:
+        return read_config(["--config", str(file)]).config
+    except DetrLiteError as error:
+        logger.warning("its settings are not shown: %s", error)
+        return None
 
 
 def _read_data(place: _Place, given: Path, truth: Path | None, split: str | None) -> Split:
@@ -172,6 +183,11 @@ def _ious(numbers: Path | None) -> tuple[float, ...]:
     """The thresholds of `evaluate --iou`."""
     further: Any = {} if numbers is None else read_json(numbers).get("AP_at_iou", {})
     return tuple(float(iou) for iou in further) if isinstance(further, dict) else ()
+
+
+def _nms(numbers: Path | None) -> float | None:
+    value: Any = None if numbers is None else read_json(numbers).get("nms")
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _metrics(numbers: Path) -> dict[str, float]:

@@ -105,6 +105,19 @@ def test_what_is_no_result_says_so(run: Path, change: Callable[[Path], Path], ex
         write_report(given)
 
 
+def test_settings_of_another_version_are_no_reason_to_fail(run: Path, tiny_data: Path, caplog: Any) -> None:
+    (run / "config.yaml").write_text("data: {workers: 3}\n")
+    assert find_results(run, tiny_data).metrics["AP"] == pytest.approx(1.0)
+    assert "settings are not shown" in caplog.text
+
+
+def test_non_maximum_suppression_is_said(run: Path) -> None:
+    file = run / "evaluation" / "metrics.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "nms": 0.7}))
+    write_report(run)
+    assert "removed duplicates with --nms 0.7" in (run / "report.html").read_text()
+
+
 def test_a_run_before_its_evaluation(run: Path) -> None:
     shutil.rmtree(run / "evaluation")
     (run / "checkpoints").mkdir()
