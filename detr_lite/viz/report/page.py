@@ -22,6 +22,8 @@ PAGE_BYTES = 10_000_000
 """Most bytes of the page."""
 _TEXT_BYTES = 1_200_000
 """Kept for everything but the pictures."""
+_LINES = 4
+"""Most lines of the diagnosis in the summary; all kinds of errors are in the next section."""
 _LABEL_BYTES = 3_000_000
 """Most bytes of the pictures of likely label errors."""
 
@@ -104,7 +106,7 @@ def _verdict(model: Evaluated, run: RunFacts) -> Html:
         meaning = f"precision {best.precision:.2f}, recall {best.recall:.2f}"
         numbers.append(big_number("Best score threshold", f"{best.score:g}", meaning))
     diagnosis = model.analysis.diagnosis
-    lines = [element("li", line) for line in (*diagnosis.lines[1:], *run.notes)]
+    lines = [element("li", line) for line in (*run.notes, *diagnosis.lines[1:_LINES])]
     return element(
         "section",
         element("h2", diagnosis.first),
