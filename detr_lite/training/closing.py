@@ -1,8 +1,6 @@
 """The end of a run: the evaluation of its best checkpoint, its score thresholds, pictures, and what to do next."""
 
 import logging
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from detr_lite.training.samples import draw_pictures
 from detr_lite.training.state.checkpoint import BEST, LAST
 from detr_lite.training.state.run_folder import CHECKPOINTS
 from detr_lite.viz.report.content import Evaluated
+from detr_lite.viz.report.worst import worst_images
 from detr_lite.weights.checkpoint import store_thresholds
 from detr_lite.weights.score_thresholds import ScoreThresholds
 
@@ -130,10 +129,9 @@ def report_run(run: FinishedRun) -> None:
 
 
 def explore_run(run: FinishedRun) -> None:
-    """Write explorer.html with the images that have most errors."""
+    """Write explorer.html with the first images of the report's gallery."""
     analysis, split = run.analysis, run.prepared.data
-    errors: Mapping[int, int] = Counter(() if analysis is None else (finding.image for finding in analysis.findings))
-    worst = sorted(errors, key=lambda image: (-errors[image], image))[:IMAGES]
+    worst = [] if analysis is None else worst_images(analysis.findings, IMAGES)
     images = choose_images(len(split.images), worst)
     threshold = THRESHOLD if analysis is None else analysis.thresholds.working
     # With the GPU if there is one, so that the time is enough for all of them.
