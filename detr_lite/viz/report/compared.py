@@ -3,12 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Bool
-
 from detr_lite.evaluation.bootstrap import Difference, compare_detections
 from detr_lite.evaluation.coco_map import METRICS
-from detr_lite.evaluation.error_kinds import find_errors
+from detr_lite.evaluation.error_kinds import ErrorAssignment, find_errors
 from detr_lite.text import printable, text_table
 from detr_lite.viz.report.content import Evaluated
 
@@ -73,12 +70,9 @@ def compare_models(
     return ComparedResults(tuple(models))
 
 
-def found_objects(model: Evaluated) -> Bool[np.ndarray, " object"]:
-    """The objects that the model finds at IoU 0.5 with its best score threshold."""
-    found: Bool[np.ndarray, " object"] = find_errors(
-        model.split.ground_truth, model.detections, model.threshold
-    ).is_found
-    return found
+def found_objects(model: Evaluated) -> ErrorAssignment:
+    """Which objects the model finds at IoU 0.5 with its best score threshold, and which detection is about which."""
+    return find_errors(model.split.ground_truth, model.detections, model.threshold)
 
 
 def number(value: float) -> str:

@@ -8,6 +8,7 @@ from jaxtyping import Bool
 
 from detr_lite.evaluation.bootstrap import Difference
 from detr_lite.evaluation.coco_map import MEANINGS, METRICS
+from detr_lite.evaluation.error_kinds import ErrorAssignment
 from detr_lite.structures import GroundTruth
 from detr_lite.text import printable
 from detr_lite.viz.pages.gallery import Example, Group, gallery
@@ -45,14 +46,14 @@ def comparison_page(compared: ComparedResults, size: int = PAGE_BYTES) -> str:
 
 
 _METRICS = (
-    "Differences to the first model, with the 95 % interval of a paired bootstrap over images: how much they would "
-    "vary with other images of the same kind. If the interval holds 0, these images do not tell the models apart. It "
-    "does not cover the randomness of training: for that, train with several seeds."
+    "Differences to the first model, with the 95 % interval of a paired bootstrap over images: how much they would vary "
+    "with other images of the same kind. If the interval holds 0 (marked ≈), these images do not tell the models "
+    "apart. It does not cover the randomness of training: for that, train with several seeds."
 )
 _ERRORS = "How much higher AP50 would be without the errors of one kind (TIDE, arXiv 2008.08115)."
 _FOUND = (
     "Objects found at IoU 0.5, each model at its own best score threshold. Yellow and solid: the objects; blue and "
-    "dashed: all detections."
+    "dashed: detections at them; thin: all other detections."
 )
 
 
@@ -72,7 +73,7 @@ def _verdict(compared: ComparedResults) -> Html:
         for each in compared.models
     ]
     lines = [
-        element("li", printable(f"{name}: {difference.text()}"))
+        element("li", printable(f"{name} against {first.name}: {difference.text()}"))
         for name, difference in told.items()
         if difference is not None and len(others) > 1
     ]
@@ -159,15 +160,19 @@ def _group(finder: ComparedModel, misser: ComparedModel) -> Group | None:
     assert finder.model is not None
     assert misser.model is not None
     split = finder.model.split
-    is_lost = found_objects(finder.model) & ~found_objects(misser.model)
+    models = (finder.model, misser.model)
+    errors = [found_objects(model) for model in models]
+    is_lost = errors[0].is_found & ~errors[1].is_found
     if not is_lost.any():
         return None
     counts = Counter(split.ground_truth.image_index[is_lost].tolist())
     examples = []
     for image, count in counts.most_common(_PICTURES):
         views = tuple(
-            view_of(split, image, (*_objects(split.ground_truth, image, is_lost), *_detections(model, image)))
-            for model in (finder.model, misser.model)
+            view_of(
+                split, image, (*_detections(model, each, image, is_lost), *_objects(split.ground_truth, image, is_lost))
+            )
+            for model, each in zip(models, errors, strict=True)
         )
         caption = f"{count} {'object' if count == 1 else 'objects'}"
         examples.append(Example(views, caption, image_name(split, image)))
@@ -190,17 +195,22 @@ def _objects(truth: GroundTruth, image: int, is_marked: Bool[np.ndarray, " objec
     return [Mark(_box(truth.boxes_xywh[place].tolist()), "annotated") for place in places]
 
 
-def _detections(model: Evaluated, image: int) -> list[Mark]:
+def _detections(
+    model: Evaluated, errors: ErrorAssignment, image: int, is_lost: Bool[np.ndarray, " object"]
+) -> list[Mark]:
+    """Those above the threshold; the ones that are about the lost objects stand out."""
     found = model.detections
+    is_about = (errors.objects >= 0) & is_lost[errors.objects]
     is_shown = (found.image_index == image) & (found.scores >= model.threshold)
-    return [
+    marks = [
         Mark(
             _box(found.boxes_xywh[place].tolist()),
-            "other",
+            "other" if is_about[place] else "context",
             f"{model.class_names[found.labels[place]]} {found.scores[place]:.2f}",
         )
         for place in np.flatnonzero(is_shown).tolist()
     ]
+    return sorted(marks, key=lambda mark: mark.style != "context")
 
 
 def _box(xywh: Sequence[float]) -> tuple[float, float, float, float]:
