@@ -12,6 +12,7 @@ from detr_lite.structures import Category, DetectionArrays, DetrLiteError
 from detr_lite.text import printable, shorten_list, shown
 
 _KEYS = ("image_id", "category_id", "bbox", "score")
+_LARGEST = 1e9
 
 
 def read_results(
@@ -24,10 +25,11 @@ def read_results(
         categories: of the dataset, by label.
         truth: how messages call the dataset.
 
-    Detections of categories that the dataset does not list are left out and counted.
+    Detections of categories that the dataset does not list are left out and counted. Ids that are numbers may be
+    written as text ("1") or with a decimal point (1.0).
 
-    Raises `DetrLiteError` for a file of another format, an entry that is not a detection, and an image that the dataset
-    does not have.
+    Raises `DetrLiteError` for a file of another format, an entry that is not a detection, a score outside 0 to 1, and
+    an image that the dataset does not have.
     """
     name = printable(path)
     entries = read_json(path, name)
@@ -51,11 +53,12 @@ def read_results(
             f"{name}: has detections in images that {truth} does not have (image_id {listed}); "
             "give the dataset that was evaluated with --truth, and its split with --split"
         )
-    label_of = {category.id: label for label, category in enumerate(categories)}
+    label_of = _index_of([category.id for category in categories])
     labels = np.array([label_of.get(entry["category_id"], -1) for entry in entries], dtype=np.int64)
     foreign = dict.fromkeys(entry["category_id"] for entry in entries if entry["category_id"] not in label_of)
     if len(labels) and not (labels >= 0).any():
-        known, given = shorten_list(list(label_of)), shorten_list([*map(shown, foreign)])
+        known = shorten_list([category.id for category in categories])
+        given = shorten_list([*map(shown, foreign)])
         raise DetrLiteError(
             f"{name}: none of its category ids ({given}) are in {truth}, which has {known}; "
             "number the categories of the detections as the dataset does"
@@ -86,13 +89,19 @@ def _check(entry: Any, place: str) -> None:
         raise DetrLiteError(f"{place}: bbox is {shown(box)}; it must be [x, y, width, height] in pixels")
     if not _is_number(score):
         raise DetrLiteError(f"{place}: score is {shown(score)}, which is not a number")
+    if not 0 <= score <= 1:
+        raise DetrLiteError(
+            f"{place}: score is {shown(score)}; scores lie from 0 to 1: divide percentages by 100, and put logits "
+            "through a sigmoid"
+        )
     for key in ("image_id", "category_id"):
-        if not isinstance(entry[key], int | str) or isinstance(entry[key], bool):
+        if not isinstance(entry[key], int | float | str) or isinstance(entry[key], bool):
             raise DetrLiteError(f"{place}: {key} is {shown(entry[key])}, which is neither a number nor a text")
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    """Not one, either, that is too large to compute an area with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _index_of(image_ids: Sequence[int | str]) -> dict[int | str, int]:

@@ -47,8 +47,8 @@ def write_report(
     results = find_results(given, truth, split)
     if results.model is None:
         raise DetrLiteError(
-            f"{printable(given)}: there are no detections beside these metrics, so there is nothing to report; two or "
-            "more such files can be compared"
+            f"{printable(given)}: there is no detections.json beside these metrics, so there is nothing to report; "
+            "evaluate writes one, and two or more metrics.json can be compared without"
         )
     path = output or (results.run or Path()) / REPORT
     check_replaceable(path, KIND)

@@ -14,7 +14,8 @@ from detr_lite.data.results_file import read_results
 from detr_lite.evaluation.analysis import analyze
 from detr_lite.evaluation.coco_map import METRICS, evaluate_detections
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import command_line, printable
+from detr_lite.text import printable, shorten_list, shown
+from detr_lite.training.next_steps import paste_command
 from detr_lite.viz.report.content import Evaluated
 from detr_lite.weights.files import read_json
 
@@ -67,7 +68,10 @@ def find_results(given: Path, truth: Path | None = None, split: str | None = Non
         return Results(place.name, _metrics(place.numbers), None, place.run, place.config)
     data = _read_data(place, given, truth, split)
     if not len(data.ground_truth.labels):
-        raise DetrLiteError(f"{data.report.source}: has no annotations, so there is nothing to compare detections with")
+        raise DetrLiteError(
+            f"{data.report.source}: has no annotations, so there is nothing to compare detections with; give data with "
+            "objects with --truth, or another split with --split"
+        )
     source = f"{printable(data.source)}, split {data.name}"
     detections, notes = read_results(place.detections, data.image_ids, data.categories, source)
     for note in notes:
@@ -81,15 +85,18 @@ def find_results(given: Path, truth: Path | None = None, split: str | None = Non
 def _locate(given: Path) -> _Place:
     if given.is_dir():
         folder = given / "evaluation" if (given / "evaluation").is_dir() else given
-        if (folder / DETECTIONS).is_file():
+        if (folder / DETECTIONS).is_file() or (folder / NUMBERS).is_file():
             return _in_folder(folder)
         if (given / "checkpoints").is_dir():
             best = given / "checkpoints" / "best.ckpt"
             raise DetrLiteError(
-                f"{printable(given)}: a run without evaluation/{DETECTIONS}; make it with: {command_line('evaluate')} "
-                f"--checkpoint {best}"
+                f"{printable(given)}: a run without evaluation/{DETECTIONS}; make it with: "
+                f"{paste_command('evaluate', '--checkpoint', best)}"
             )
-        raise DetrLiteError(f"{printable(given)}: neither a run nor an evaluation folder: it has no {DETECTIONS}")
+        raise DetrLiteError(
+            f"{printable(given)}: neither a run nor an evaluation folder: it has no {DETECTIONS} and no {NUMBERS}; "
+            "give the folder that evaluate or train wrote"
+        )
     if not given.is_file():
         raise DetrLiteError(
             f"{printable(given)}: no such file or folder; give a run folder, an evaluation folder, a metrics.json, or "
@@ -128,12 +135,17 @@ def _read_settings(file: Path) -> Config | None:
 
 
 def _read_data(place: _Place, given: Path, truth: Path | None, split: str | None) -> Split:
+    if truth is not None and not truth.exists():
+        raise DetrLiteError(
+            f"--truth {printable(truth)}: no such file or folder; give the dataset's folder or its annotation file"
+        )
     recorded = _recorded_data(place)
+    chosen, split = split, split or recorded.get("split", "val")
     reading = Reading() if place.config is None else build_reading(place.config.data)
     if truth is not None:
         if truth.is_file():
-            return _one_split(truth, split, reading)
-        return read_split(truth, split or "val", reading)
+            return _one_split(truth, chosen, reading)
+        return read_split(truth, split, reading)
     root = Path(recorded["root"]) if recorded else None
     if (root is None or not root.exists()) and place.config is not None:
         root = data_root(place.config.data.root)
@@ -147,7 +159,7 @@ def _read_data(place: _Place, given: Path, truth: Path | None, split: str | None
             f"{printable(given)}: it is not known which dataset these detections are of; give the dataset's folder, or "
             "its annotation file, with --truth"
         )
-    return read_split(root, split or recorded.get("split", "val"), reading)
+    return read_split(root, split, reading)
 
 
 def _one_split(file: Path, split: str | None, reading: Reading) -> Split:
@@ -182,7 +194,13 @@ def _recorded_data(place: _Place) -> dict[str, str]:
 def _ious(numbers: Path | None) -> tuple[float, ...]:
     """The thresholds of `evaluate --iou`."""
     further: Any = {} if numbers is None else read_json(numbers).get("AP_at_iou", {})
-    return tuple(float(iou) for iou in further) if isinstance(further, dict) else ()
+    try:
+        return tuple(float(iou) for iou in further) if isinstance(further, dict) else ()
+    except ValueError as error:
+        raise DetrLiteError(
+            f"{printable(numbers)}: AP_at_iou has {shorten_list([*map(shown, further)])}, not all of which are "
+            "thresholds of IoU; evaluate again, or remove the file"
+        ) from error
 
 
 def _nms(numbers: Path | None) -> float | None:
@@ -192,12 +210,16 @@ def _nms(numbers: Path | None) -> float | None:
 
 def _metrics(numbers: Path) -> dict[str, float]:
     content = read_json(numbers)
-    missing = [name for name in METRICS if not isinstance(content.get(name), int | float)]
+    missing = [name for name in METRICS if not _is_metric(content.get(name))]
     if missing:
         raise DetrLiteError(
-            f"{printable(numbers)}: has no {', '.join(missing)}; it is no metrics.json of an evaluation"
+            f"{printable(numbers)}: has no {', '.join(missing)}; it is no metrics.json that evaluate wrote"
         )
     return {name: float(content[name]) for name in METRICS}
+
+
+def _is_metric(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1 <= value <= 1
 
 
 def same_data(results: list[Results]) -> None:

@@ -55,9 +55,12 @@ def test_no_detections(tmp_path: Path) -> None:
     assert not notes
 
 
-def test_ids_that_another_program_wrote_as_text(tmp_path: Path) -> None:
+def test_ids_that_another_program_wrote_as_text_or_with_a_point(tmp_path: Path) -> None:
     found, _ = read_results(write(tmp_path / "results.json", [entry("20")]), IDS, CATEGORIES, "truth")
     assert found.image_index.tolist() == [2]
+    for numbers in (("20", "3"), (20.0, 3.0)):
+        found, notes = read_results(write(tmp_path / "results.json", [entry(*numbers)]), IDS, CATEGORIES, "truth")
+        assert (found.image_index.tolist(), found.labels.tolist(), notes) == ([2], [0], ())
     found, _ = read_results(write(tmp_path / "results.json", [entry("a.jpg")]), ["b.jpg", "a.jpg"], CATEGORIES, "truth")
     assert found.image_index.tolist() == [1]
 
@@ -81,6 +84,13 @@ def test_categories_that_the_dataset_lacks_are_counted(tmp_path: Path) -> None:
         ([entry(box=(1, 2, 3, float("nan")))], "bbox is"),
         ([entry(score="high")], "score is 'high'"),
         ([entry(score=True)], "score is True"),
+        ([entry(score=90)], "score is 90; scores lie from 0 to 1: divide percentages"),
+        ([entry(score=-2.5)], "score is -2.5; scores lie from 0 to 1"),
+        ([entry(score=10**400)], "score is 1000"),
+        ([entry(box=(1, 2, 3, 10**400))], "bbox is"),
+        ([entry(box=(1, 2, 3, 1e200))], "bbox is"),
+        ([entry(image=10**400)], "truth does not have"),
+        ([entry(image=10.5)], "truth does not have"),
         ([entry(image=None)], "image_id is None"),
         ([entry(image=99)], r"truth does not have \(image_id 99\); .*--truth"),
         ([entry(category=99)], "none of its category ids .99. are in truth, which has 3, 7"),

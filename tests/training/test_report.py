@@ -71,6 +71,57 @@ def test_the_data_of_another_evaluation_are_recorded(run: Path, tmp_path: Path, 
         find_results(other)
 
 
+def test_moved_data_are_read_in_the_split_of_the_evaluation(run: Path, tmp_path: Path, tiny_data: Path) -> None:
+    (run / "evaluation" / "thresholds.json").write_text(json.dumps({"data": {"root": "/gone", "split": "test"}}))
+    moved = shutil.copytree(tiny_data, tmp_path / "moved")
+    (moved / "annotations" / "instances_val.json").rename(moved / "annotations" / "instances_test.json")
+    (moved / "val").rename(moved / "test")
+    assert find_results(run, moved).metrics["AP"] == pytest.approx(1.0)
+
+
+def test_a_folder_with_metrics_alone(run: Path) -> None:
+    (run / "evaluation" / "detections.json").unlink()
+    results = find_results(run / "evaluation")
+    assert results.metrics["AP"] == 1.0
+    assert results.model is None
+    with pytest.raises(DetrLiteError, match=r"no detections.json beside these metrics.*evaluate writes one"):
+        write_report(run / "evaluation")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"AP": 10**400}, "has no AP"), ({"AP": True}, "has no AP"), ({"AP": None}, "has no AP")],
+)
+def test_metrics_that_are_none(run: Path, change: dict[str, Any], expected: str) -> None:
+    numbers = run / "evaluation" / "metrics.json"
+    numbers.write_text(json.dumps({**json.loads(numbers.read_text()), **change}))
+    (run / "evaluation" / "detections.json").unlink()
+    with pytest.raises(DetrLiteError, match=expected):
+        find_results(run)
+
+
+def test_thresholds_of_iou_that_are_none(run: Path) -> None:
+    numbers = run / "evaluation" / "metrics.json"
+    numbers.write_text(json.dumps({"AP_at_iou": {"high": 0.5}}))
+    with pytest.raises(DetrLiteError, match=r"AP_at_iou has 'high'.*evaluate again"):
+        find_results(run)
+
+
+def test_the_command_that_makes_what_is_missing_can_be_pasted(tmp_path: Path) -> None:
+    (tmp_path / "my run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(DetrLiteError, match=r"--checkpoint '.*/my run/checkpoints/best.ckpt'"):
+        find_results(tmp_path / "my run")
+
+
+def test_a_misspelt_dataset_names_the_option(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DetrLiteError, match=r"--truth .*nowhere: no such file or folder"):
+        find_results(run, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DetrLiteError, match="the data folder is empty") as caught:
+        find_results(run, tmp_path / "empty")
+    assert "--data.root" not in str(caught.value)
+
+
 @pytest.mark.parametrize("truth", ["", "annotations/instances_val.json"])
 def test_a_file_of_another_program(run: Path, tmp_path: Path, tiny_data: Path, truth: str, monkeypatch: Any) -> None:
     file = tmp_path / "theirs.json"

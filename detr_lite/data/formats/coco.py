@@ -94,7 +94,7 @@ def _only_file(layout: CocoLayout, split: str) -> Path:
         names = [relative_name(file, layout.root) for file in files]
         raise DetrLiteError(
             f"{printable(layout.root)}: {len(files)} files may be the annotations of split {split} "
-            f"({shorten_list(names)}); name one of them with --data.root, move the others away, or join them all: "
+            f"({shorten_list(names)}); give one of them instead of the folder, move the others away, or join them all: "
             f"{command_line('prepare-data')} merge {' '.join(map(shlex.quote, map(str, files[:2])))} joined_data"
         )
     return files[0]

@@ -89,9 +89,7 @@ def read_tree(path: Path) -> FolderTree:
         folders[folder] = names
         total += len(names)
         if total > MAX_FILES:
-            raise DetrLiteError(
-                f"{root}: has more than {MAX_FILES:,} files; give the dataset's folder with --data.root"
-            )
+            raise DetrLiteError(f"{root}: has more than {MAX_FILES:,} files; give the dataset's own folder")
         for name in names:
             by_suffix[suffix_of(name)].append(f"{folder}/{name}" if folder else name)
     return FolderTree(root, dict(sorted(folders.items())), None if path.is_dir() else path.name, dict(by_suffix))

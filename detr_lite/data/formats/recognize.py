@@ -44,7 +44,7 @@ ONE_IMAGE_EACH = {"Pascal VOC": (".xml", b"<object"), "LabelMe": (".json", b'"po
 
 EXPECTED = (
     "expected are COCO, YOLO, Pascal VOC, CVAT XML, LabelMe, Label Studio JSON, Create ML or CSV; give the dataset's "
-    "folder with --data.root DIR"
+    "folder"
 )
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 _UNREADABLE = {
@@ -68,7 +68,7 @@ def find_source(root: Path) -> Source:
     if not root.exists():
         raise DetrLiteError(f"{printable(root)}: no such data folder; give the dataset's folder with --data.root DIR")
     if root.is_file() and suffix_of(root.name) in _ARCHIVES:
-        raise DetrLiteError(f"{printable(root)}: an archive; unpack it and give the folder with --data.root DIR")
+        raise DetrLiteError(f"{printable(root)}: an archive; unpack it and give the folder")
     coco: Source | None = find_coco(root)
     if coco is not None and "train" in coco.splits:
         return _naming_others(coco, cache(lambda: read_tree(root)), FINDERS)
@@ -80,8 +80,7 @@ def find_source(root: Path) -> Source:
             continue
         if tree.chosen is not None and source.format in ONE_IMAGE_EACH:
             raise DetrLiteError(
-                f"{printable(root)}: the annotation of one image ({source.format}); give the dataset's folder with "
-                "--data.root DIR"
+                f"{printable(root)}: the annotation of one image ({source.format}); give the dataset's folder"
             )
         return _naming_others(source, lambda: tree, FINDERS[place + 1 :])
     if coco is not None:
@@ -101,7 +100,7 @@ def _naming_others(source: Source, get_tree: Callable[[], FolderTree], finders: 
         if others:
             logger.info(
                 f"{printable(source.root)}: read as {source.format}, but there are {shorten_list(others)} annotations "
-                f"too; to use those, give their file with --data.root, or move the {source.format} ones away"
+                f"too; to use those, give their file instead of the folder, or move the {source.format} ones away"
             )
 
     def read(split: str, report: SplitReport) -> RawSplit:
