@@ -15,7 +15,7 @@ from detr_lite.evaluation.coco_map import evaluate_detections
 from detr_lite.evaluation.label_errors import CONFIDENT, LabelError, find_label_errors
 from detr_lite.evaluation.matching import match, of_one_class, overlaps
 from detr_lite.structures import Category, DetectionArrays, GroundTruth
-from detr_lite.text import printable
+from detr_lite.text import printable, shorten_middle
 
 LEAST_GAIN = 0.002
 """AP that undoing a fault must gain. It is low, as two swapped classes of many cost little of the mean over all."""
@@ -210,7 +210,7 @@ def _shift_text(offset: Float64[np.ndarray, "2"]) -> str:
 
 
 def _swap_text(first_choice: Int64[np.ndarray, "true detected"], a: int, b: int, categories: Sequence[Category]) -> str:
-    names = [printable(categories[label].name) for label in (a, b)]
+    names = [shorten_middle(printable(categories[label].name), 48) for label in (a, b)]
     swapped, all_objects = first_choice[a, b] + first_choice[b, a], first_choice[[a, b]].sum()
     return (
         f'"{names[0]}" and "{names[1]}" are confused with each other: {swapped:,} of {all_objects:,}; are their labels '

@@ -8,7 +8,7 @@ from detr_lite.evaluation.data_faults import DataFault
 from detr_lite.evaluation.duplicates import DuplicateCost
 from detr_lite.evaluation.error_kinds import KINDS, ErrorCosts, ErrorKind
 from detr_lite.structures import Category
-from detr_lite.text import printable
+from detr_lite.text import printable, shorten_middle
 
 HEADLINES: dict[ErrorKind, str] = {
     "classification": "classes are confused",
@@ -104,7 +104,7 @@ def _detail(
 ) -> str:
     if kind == "classification" and (pairs := swapped_pairs(confusion)):
         a, b, there, back = pairs[0]
-        first, second = (printable(categories[label].name) for label in (a, b))
+        first, second = (shorten_middle(printable(categories[label].name), 48) for label in (a, b))
         times = f"{there + back:,} time{'s' if there + back > 1 else ''}"
         return f' Most often "{first}" and "{second}" are taken for each other ({times}).'
     if kind == "duplicate" and duplicates is not None:

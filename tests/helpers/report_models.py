@@ -1,5 +1,6 @@
 """A split of drawn images with names that try to become markup, and detections with errors of every kind."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ IMAGES = 12
 NAMES = ("plate", NASTY, "spoon")
 
 
-def drawn_split(folder: Path, images: int = IMAGES) -> Split:
-    """Two objects in each image, a plate above and one of the other classes below."""
+def drawn_split(folder: Path, images: int = IMAGES, unused: Sequence[str] = ()) -> Split:
+    """Two objects in each image, a plate above and one of the other classes below; `unused` are classes before them."""
     (folder / "val").mkdir(parents=True)
     rng = np.random.default_rng(0)
     names = [f"frame_{number:03}.png" for number in range(images - 1)] + [f"{NASTY.replace('/', '')}.png"]
@@ -29,13 +30,13 @@ def drawn_split(folder: Path, images: int = IMAGES) -> Split:
         Image.fromarray(pixels).save(folder / "val" / name)
     boxes = np.tile([[10.0, 10, 50, 40], [30.0, 70, 50, 30]], (images, 1))
     raw = RawSplit(
-        categories=tuple(Category(number, name) for number, name in enumerate(NAMES, start=1)),
+        categories=tuple(Category(number, name) for number, name in enumerate((*unused, *NAMES), start=1)),
         image_ids=list(range(100, 100 + images)),
         names=names,
         paths=[str(folder / "val" / name) for name in names],
         sizes_wh=np.full((images, 2), float(SIDE)),
         image_index=np.arange(images).repeat(2),
-        labels=np.ravel(np.column_stack([np.zeros(images, dtype=np.int64), 1 + np.arange(images) % 2])),
+        labels=len(unused) + np.ravel(np.column_stack([np.zeros(images, dtype=np.int64), 1 + np.arange(images) % 2])),
         boxes_xywh=boxes,
         areas=boxes[:, 2:].prod(axis=1),
         is_crowd=np.zeros(2 * images, dtype=bool),

@@ -57,6 +57,9 @@ def explorer_pages(tmp_path_factory: pytest.TempPathFactory, model: Evaluated) -
     none = model.detections.select(np.zeros(len(model.detections.scores), dtype=bool))
     nothing = evaluated(model.split, none, "nothing")
     perfect = evaluated(model.split, _perfect(model), "perfect")
+    split = drawn_split(tmp_path_factory.mktemp("many"), unused=["", "x" * 300, *(f"class {n}" for n in range(60))])
+    many = evaluated(split, flawed_detections(split), "many")
+    (folder / "many.html").write_text(report_page(many, RUN))
     (folder / "all.html").write_text(report_page(model, RUN))
     (folder / "nothing.html").write_text(report_page(nothing, RunFacts()))
     (folder / "perfect.html").write_text(report_page(perfect, RunFacts()))
@@ -157,7 +160,7 @@ def test_the_confusion_matrix_adds_up(visit, model: Evaluated) -> None:
     assert sum(map(sum, counts[:-1])) == 2 * IMAGES
 
 
-@pytest.mark.parametrize("name", ["all", "compared"])
+@pytest.mark.parametrize("name", ["all", "many", "compared"])
 @pytest.mark.parametrize("width", [320, 390, 768, 1400])
 def test_nothing_is_wider_than_the_window(visit, width: int, name: str) -> None:
     page = visit(name=name, viewport={"width": width, "height": 800})
@@ -182,6 +185,14 @@ def test_names_stay_text(visit, name: str) -> None:
     assert page.evaluate("window.hurt") is None
     assert page.locator("img[src=x]").count() == 0
     assert NASTY in page.locator("header").inner_text()
+
+
+def test_classes_with_objects_are_seen_and_long_names_are_cut(visit) -> None:
+    page = visit(name="many")
+    rows = page.locator("#metrics .sortable tbody tr").all_inner_texts()
+    assert [row.split("\t")[0] for row in rows[:5]] == ["plate", NASTY, "spoon", "(id 1)", f"{'x' * 22} ... {'x' * 21}"]
+    assert len(rows) == 65
+    assert "x" * 49 not in page.content()
 
 
 def test_reports_of_nothing_and_of_no_errors(visit) -> None:

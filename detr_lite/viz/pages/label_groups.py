@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from detr_lite.data.records import Split
 from detr_lite.evaluation.label_errors import Kind, LabelError
-from detr_lite.text import printable
 from detr_lite.viz.pages.gallery import PICTURES, Example, Group
 from detr_lite.viz.pages.pictures import Mark
-from detr_lite.viz.pages.split_views import context_marks, image_name, true_box, view_of
+from detr_lite.viz.pages.split_views import class_names, context_marks, image_name, true_box, view_of
 
 LABELS: dict[Kind, tuple[str, str]] = {
     "wrong_class": (
@@ -29,7 +28,7 @@ LABELS: dict[Kind, tuple[str, str]] = {
 
 def label_groups(split: Split, errors: Sequence[LabelError]) -> list[Group]:
     """A group for each kind of mistake."""
-    names = [printable(category.name) for category in split.categories]
+    names = class_names(split)
     groups = []
     for kind, (title, text) in LABELS.items():
         some = [error for error in errors if error.kind == kind]

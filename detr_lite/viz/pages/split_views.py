@@ -1,8 +1,17 @@
 """Images of a split as pictures of a page, and the boxes of its objects."""
 
 from detr_lite.data.records import Split
-from detr_lite.text import printable
+from detr_lite.text import printable, shorten_middle
 from detr_lite.viz.pages.pictures import Mark, View
+
+NAME_LENGTH = 48
+"""Characters of a class's name that a page shows: longer ones would push everything else out of its tables."""
+
+
+def class_names(split: Split) -> list[str]:
+    """By label, as a page shows them; a class without a name has its id."""
+    names = [printable(category.name).strip() or f"(id {category.id})" for category in split.categories]
+    return [shorten_middle(name, NAME_LENGTH) for name in names]
 
 
 def image_name(split: Split, image: int) -> str:

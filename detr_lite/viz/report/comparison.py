@@ -115,10 +115,11 @@ def _class_table(compared: ComparedResults) -> Html:
     known = [(each.name, each.model) for each in compared.models if each.model is not None]
     first = known[0][1]
     rows: list[list[Cell]] = []
-    for label, name in enumerate(first.class_names):
+    names = first.class_names
+    for label in first.ranked_labels:
         values = [model.evaluation.per_class[label].AP for _, model in known]
         objects = first.evaluation.per_class[label].objects
-        row: list[Cell] = [name, (float(objects), f"{objects:,}"), *map(_cell, values)]
+        row: list[Cell] = [names[label], (float(objects), f"{objects:,}"), *map(_cell, values)]
         row += [
             (value - values[0], f"{value - values[0]:+.3f}") if min(value, values[0]) >= 0 else "-"
             for value in values[1:]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from detr_lite.data.records import Split
 from detr_lite.evaluation.analysis import Analysis
 from detr_lite.evaluation.coco_map import CocoEvaluation
 from detr_lite.structures import DetectionArrays
-from detr_lite.text import printable
+from detr_lite.viz.pages.split_views import class_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +23,15 @@ class Evaluated:
     evaluation: CocoEvaluation
     analysis: Analysis
 
-    @property
+    @cached_property
     def class_names(self) -> list[str]:
-        return [printable(category.name) for category in self.split.categories]
+        """By label."""
+        return class_names(self.split)
+
+    @property
+    def ranked_labels(self) -> list[int]:
+        """All labels, those of classes with objects first: of 500 classes a small split may have a few."""
+        return sorted(range(len(self.split.categories)), key=lambda label: not self.evaluation.per_class[label].objects)
 
     @property
     def threshold(self) -> float:

@@ -103,7 +103,7 @@ def _shown_labels(matrix: np.ndarray) -> list[int]:
 def _duplicates(model: Evaluated) -> Html:
     cost = model.analysis.duplicates
     if cost is None:
-        return _nothing("no detections, so no duplicates")
+        return _nothing("no objects, so no duplicates")
     rows = (
         ("AP", cost.AP, cost.AP_with_nms),
         ("Precision", cost.precision, cost.precision_with_nms),

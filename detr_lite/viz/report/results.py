@@ -91,10 +91,12 @@ def _series(history: Mapping[str, np.ndarray], name: str, least: float = -np.inf
 
 def _classes(model: Evaluated) -> Html:
     thresholds, rows = model.analysis.thresholds, []
-    for label, result in enumerate(model.evaluation.per_class):
+    names = model.class_names
+    for label in model.ranked_labels:
+        result = model.evaluation.per_class[label]
         best = thresholds.per_class[label]
         row: list[Cell] = [
-            model.class_names[label],
+            names[label],
             (float(result.objects), f"{result.objects:,}"),
             _metric(result.AP, is_bar=True),
             _metric(result.AP50),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from detr_lite.evaluation.calibration import LOWEST
 from detr_lite.evaluation.thresholds import BestScore
 from detr_lite.viz.pages.charts import Marker
 from detr_lite.viz.pages.html import Html, element, join
@@ -68,7 +69,8 @@ def _calibration(model: Evaluated) -> Html:
     )
     text = (
         f"Right means: of the object's class and IoU at least 0.5. Above the dashed diagonal scores are too low, below "
-        f"it too high; the mean distance is {calibration.expected_error:.3f} (expected calibration error)."
+        f"it too high; the mean distance is {calibration.expected_error:.3f} (expected calibration error). Scores "
+        f"below {LOWEST:g} do not count."
     )
     return join(chart, element("p", text, class_="note"))
 
