@@ -140,11 +140,11 @@ def _read_data(place: _Place, given: Path, truth: Path | None, split: str | None
             f"--truth {printable(truth)}: no such file or folder; give the dataset's folder or its annotation file"
         )
     recorded = _recorded_data(place)
-    chosen, split = split, split or recorded.get("split", "val")
+    is_chosen, split = split is not None, split or recorded.get("split", "val")
     reading = Reading() if place.config is None else build_reading(place.config.data)
     if truth is not None:
         if truth.is_file():
-            return _one_split(truth, chosen, reading)
+            return _one_split(truth, split, reading, is_chosen)
         return read_split(truth, split, reading)
     root = Path(recorded["root"]) if recorded else None
     if (root is None or not root.exists()) and place.config is not None:
@@ -162,18 +162,22 @@ def _read_data(place: _Place, given: Path, truth: Path | None, split: str | None
     return read_split(root, split, reading)
 
 
-def _one_split(file: Path, split: str | None, reading: Reading) -> Split:
-    """The images that an annotation file lists, all of them, whatever its split is called."""
+def _one_split(file: Path, split: str, reading: Reading, is_chosen: bool) -> Split:
+    """The images that an annotation file lists.
+
+    Args:
+        is_chosen: whether the user has named the split; else a file of one split is that, whatever it is called.
+    """
     stored = read_stored(file, reading)
-    if split is None and len(stored) != 1:
-        own = [each for each in stored.values() if each.source.resolve() == file.resolve()]
-        if len(own) != 1:
-            raise DetrLiteError(f"{printable(file)}: lists the splits {', '.join(stored)}; name one with --split")
+    own = [each for each in stored.values() if len(stored) == 1 or each.source.resolve() == file.resolve()]
+    if not is_chosen and len(own) == 1:
         data = own[0]
-    elif split is not None and split not in stored:
-        raise DetrLiteError(f"{printable(file)}: has no split {split}; it has {', '.join(stored)}")
+    elif split in stored:
+        data = stored[split]
     else:
-        data = next(iter(stored.values())) if split is None else stored[split]
+        raise DetrLiteError(
+            f"{printable(file)}: has no split {printable(split)}; it has {', '.join(stored)}; name one with --split"
+        )
     if reasons := data.report.refusals():
         raise DetrLiteError(f"{data.report.source}: {' | '.join(reasons)}")
     return data

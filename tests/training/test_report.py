@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from detr_lite.config import write_config
 from detr_lite.data.reading import read_split
@@ -120,6 +121,32 @@ def test_a_misspelt_dataset_names_the_option(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError, match="the data folder is empty") as caught:
         find_results(run, tmp_path / "empty")
     assert "--data.root" not in str(caught.value)
+
+
+def test_a_file_of_several_splits_is_read_as_val_or_as_named(run: Path, tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("val", 2)):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / split).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (100, 80)).save(tmp_path / "images" / split / f"{number}.png")
+            (tmp_path / "labels" / split / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    data, file = tmp_path / "data.yaml", tmp_path / "theirs.json"
+    data.write_text("train: images/train\nval: images/val\nnames: [cell]\n")
+    file.write_text(json.dumps([{"image_id": 1, "category_id": 0, "bbox": [40, 32, 20, 16], "score": 0.5}]))
+    for split, images in ((None, 2), ("val", 2), ("train", 3)):
+        results = find_results(file, data, split)
+        assert results.model is not None
+        assert len(results.model.split.images) == images
+    with pytest.raises(DetrLiteError, match="has no split test; it has train, val"):
+        find_results(file, data, "test")
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_computed(run: Path, monkeypatch: Any) -> None:
+    with pytest.raises(DetrLiteError, match=r"config.yaml is a file; name a file elsewhere with --output"):
+        write_report(run, run / "config.yaml" / "deep" / "page.html")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(DetrLiteError, match="run may not be written to; name a file elsewhere with --output"):
+        write_report(run)
 
 
 @pytest.mark.parametrize("truth", ["", "annotations/instances_val.json"])

@@ -1,5 +1,6 @@
 """A self-contained page: one HTML file with its style and script inlined, which loads nothing."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -53,11 +54,18 @@ def is_page(start: str, kind: str) -> bool:
 
 
 def check_replaceable(path: Path, kind: str, option: str = "") -> None:
-    """Errors: a page that would replace a folder, or a file that is no page of this kind.
+    """Errors: a page that would replace a folder, or a file that is no page of this kind; a place without write access.
 
     Args:
         option: what the message calls the path, such as "--output ".
     """
+    # os.path's functions call a path that may not be looked at missing; those of Path raise an error.
+    folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))  # noqa: PTH110
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        fault = "may not be written to" if folder.is_dir() else "is a file"
+        raise DetrLiteError(
+            f"{option}{printable(path)}: {printable(folder)} {fault}; name a file elsewhere with --output"
+        )
     if path.is_dir():
         raise DetrLiteError(
             f"{option}{printable(path)} is a folder; name a file, such as {printable(path / kind)}.html"
