@@ -46,8 +46,8 @@ def comparison_page(compared: ComparedResults, size: int = PAGE_BYTES) -> str:
 
 
 _METRICS = (
-    "Differences to the first model, with the 95 % interval of a paired bootstrap over images: how much they would vary "
-    "with other images of the same kind. If the interval holds 0 (marked ≈), these images do not tell the models "
+    "Differences to the first model, with the 95 % interval of a paired bootstrap over images: how much they would "
+    "vary with other images of the same kind. If the interval holds 0 (marked ≈), these images do not tell the models "
     "apart. It does not cover the randomness of training: for that, train with several seeds."
 )
 _ERRORS = "How much higher AP50 would be without the errors of one kind (TIDE, arXiv 2008.08115)."
