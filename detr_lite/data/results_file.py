@@ -16,7 +16,11 @@ _LARGEST = 1e9
 
 
 def read_results(
-    path: Path, image_ids: Sequence[int | str], categories: Sequence[Category], truth: str
+    path: Path,
+    image_ids: Sequence[int | str],
+    categories: Sequence[Category],
+    truth: str,
+    file_names: Sequence[str] | None = None,
 ) -> tuple[DetectionArrays, tuple[str, ...]]:
     """The detections in the order of the images, and what there is to say about them.
 
@@ -24,6 +28,8 @@ def read_results(
         image_ids: the dataset's own, by index.
         categories: of the dataset, by label.
         truth: how messages call the dataset.
+        file_names: of the images, by index, where the dataset's format has no ids: other programs then write a file's
+            name, with or without its suffix, or that as a number.
 
     Detections of categories that the dataset does not list are left out and counted. Ids that are numbers may be
     written as text ("1") or with a decimal point (1.0).
@@ -45,7 +51,7 @@ def read_results(
         )
     for place, entry in enumerate(entries):
         _check(entry, f"{name}: entry {place}")
-    index_of = _index_of(image_ids)
+    index_of = _index_of(image_ids) if file_names is None else _index_of_names(file_names, name)
     unknown = dict.fromkeys(entry["image_id"] for entry in entries if entry["image_id"] not in index_of)
     if unknown:
         listed = shorten_list([*map(shown, unknown)])
@@ -111,3 +117,17 @@ def _index_of(image_ids: Sequence[int | str]) -> dict[int | str, int]:
         json.dumps(image_id): index for image_id, index in own.items() if type(image_id) is int
     }
     return {**texts, **own}
+
+
+def _index_of_names(file_names: Sequence[str], name: str) -> dict[int | str, int]:
+    """By file name, by the name without its suffix, and by the number that this is."""
+    found: dict[int | str, int] = {}
+    for index, file_name in enumerate(file_names):
+        stem = Path(file_name).stem
+        for key in dict.fromkeys((file_name, stem, *([int(stem)] if stem.isdecimal() else ()))):
+            if found.setdefault(key, index) != index:
+                raise DetrLiteError(
+                    f"{name}: two images of the dataset are called {shown(key)}, so that its image_id may mean either; "
+                    "convert the dataset to COCO, which has ids, and use those"
+                )
+    return found

@@ -22,6 +22,8 @@ from detr_lite.weights.files import read_json
 logger = logging.getLogger(__name__)
 
 DETECTIONS, NUMBERS, THRESHOLDS = "detections.json", "metrics.json", "thresholds.json"
+COCO = "COCO"
+"""The format whose images have ids of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,10 @@ def find_results(given: Path, truth: Path | None = None, split: str | None = Non
             "objects with --truth, or another split with --split"
         )
     source = f"{printable(data.source)}, split {data.name}"
-    detections, notes = read_results(place.detections, data.image_ids, data.categories, source)
+    # Formats without ids number the images from 1 here, which no other program knows.
+    is_named = place.detections.name != DETECTIONS and data.format != COCO
+    names = [Path(path).name for path in data.images.paths] if is_named else None
+    detections, notes = read_results(place.detections, data.image_ids, data.categories, source, names)
     for note in notes:
         logger.warning("%s: %s", printable(place.detections), note)
     evaluation = evaluate_detections(data.ground_truth, detections, data.categories, ious=_ious(place.numbers))
@@ -148,7 +153,9 @@ def _read_data(place: _Place, given: Path, truth: Path | None, split: str | None
         return read_split(truth, split, reading)
     root = Path(recorded["root"]) if recorded else None
     if (root is None or not root.exists()) and place.config is not None:
-        root = data_root(place.config.data.root)
+        gone, root = root, data_root(place.config.data.root)
+        if gone is not None:
+            logger.warning("%s is gone; the data of the run's settings are used, %s", printable(gone), printable(root))
     if root is not None and not root.exists():
         raise DetrLiteError(
             f"{printable(given)}: the data that it was evaluated on, {printable(root)}, do not exist; give the "

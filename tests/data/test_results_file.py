@@ -104,3 +104,15 @@ def test_what_is_not_a_results_file_says_why(tmp_path: Path, content: object, ex
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError, match="cannot be read"):
         read_results(tmp_path / "results.json", IDS, CATEGORIES, "truth")
+
+
+def test_images_without_ids_are_found_by_their_names(tmp_path: Path) -> None:
+    """As Ultralytics writes them: the name without its suffix, a number where it is one."""
+    names = ["000012.jpg", "12b.png", "street 3.jpg"]
+    file = write(tmp_path / "results.json", [entry(12), entry("000012"), entry("12b.png"), entry("street 3")])
+    found, _ = read_results(file, [1, 2, 3], CATEGORIES, "truth", names)
+    assert found.image_index.tolist() == [0, 0, 1, 2]
+    with pytest.raises(DetrLiteError, match=r"image_id 1\)"):
+        read_results(write(tmp_path / "results.json", [entry(1)]), [1, 2, 3], CATEGORIES, "truth", names)
+    with pytest.raises(DetrLiteError, match="two images of the dataset are called 12"):
+        read_results(file, [1, 2], CATEGORIES, "truth", ["12.jpg", "0012.jpg"])
