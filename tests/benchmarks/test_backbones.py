@@ -1,8 +1,11 @@
 """The time of backbones."""
 
+import pytest
+
 from benchmarks.backbones import backbones_table
 
 
+@pytest.mark.slow
 def test_a_row_for_each_backbone_with_five_times() -> None:
     rows = backbones_table(("resnet10t",), repeats=1).splitlines()
     assert len(rows) == 3

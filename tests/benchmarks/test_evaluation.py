@@ -27,6 +27,7 @@ def rows_of(table: str) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 def test_all_engines_give_the_same_numbers(run_tool: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "MOST_FOR_PYCOCOTOOLS", 20)
     ended = run_tool("benchmark", "evaluation", "--images", 20, 40)
@@ -40,6 +41,7 @@ def test_all_engines_give_the_same_numbers(run_tool: Callable[..., Any], monkeyp
     assert float(second[5]) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_wrong_number_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     compute = evaluation._faster_coco_eval
 
@@ -52,6 +54,7 @@ def test_a_wrong_number_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows_of(evaluation.evaluation_table([10]))[-1][5] == "1e-03"
 
 
+@pytest.mark.slow
 def test_without_faster_coco_eval_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation.importlib.util, "find_spec", lambda name: None)
     table = evaluation.evaluation_table([10])

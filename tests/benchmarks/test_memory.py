@@ -36,6 +36,7 @@ def test_its_parts_are_what_is_known_of_them(config):
     assert large["total"] == pytest.approx(sum(size for name, size in large.items() if name != "total"), rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_table(config):
     config = replace(config, data=replace(config.data, batch_size=2))
     lines = memory_table(config, 64, 96).splitlines()

@@ -80,6 +80,7 @@ def test_the_global_random_state_is_unchanged():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_for_each_backbone(run_tool, tmp_path, monkeypatch):
     monkeypatch.setattr(parity, "Sizes", lambda body, dilation: SMALL)
     ended = run_tool(
@@ -95,6 +96,7 @@ def test_the_command_prints_a_table_for_each_backbone(run_tool, tmp_path, monkey
     assert rows == [*OTHER_ROWS[:-1], *DECODER_ROWS, OTHER_ROWS[-1]]
 
 
+@pytest.mark.slow
 def test_the_command_works_from_any_folder(tmp_path):
     tool = Path(parity.__file__).parents[1] / "tools" / "benchmark.py"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -104,6 +104,7 @@ def test_the_scores_of_the_evaluation_beside_it(
     assert refusal("predict", *words, "--overwrite").startswith(f"{file}: not the score thresholds of an evaluation")
 
 
+@pytest.mark.slow
 def test_figures_and_the_explorer(
     run_tool: Callable[..., Any], checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

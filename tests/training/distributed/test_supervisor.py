@@ -97,6 +97,7 @@ def report_waiting(rank: int) -> None:
     time.sleep = report
 
 
+@pytest.mark.slow
 def test_an_error_that_all_meet_before_training_is_reported_once(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_config, data=replace(tiny_config.data, root=str(tmp_path / "nowhere")))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
