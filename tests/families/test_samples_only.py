@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks.tiny_families import FAMILIES, HEADS, QUERIES, save_source, tiny_model
 from detr_lite.cli.figures import FigureRequest, draw_image
+from detr_lite.cli.score_threshold import ScoreThreshold
 from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
 from detr_lite.evaluation.attention_metrics import MEASURES, AttentionMeter
@@ -115,7 +116,14 @@ def test_every_figure_of_every_family(detector, photograph):
     )
     heads = detector.attend(photograph, AttentionSelection(layers=[0])).cross.shape[2]
     for kind in ("queries", "layers", "points"):
-        request = FigureRequest(kind, 0.0, None, "mean" if kind == "points" else "all", 0, None)
+        request = FigureRequest(
+            kind,
+            ScoreThreshold(0.0, 0.0, "0", "score at least 0", {}),
+            None,
+            "mean" if kind == "points" else "all",
+            0,
+            None,
+        )
         if kind == "points" and not has_encoder:
             with pytest.raises(
                 DetrLiteError, match=r"the encoder of this model has no dense .* --figure queries or layers$"
