@@ -38,7 +38,7 @@ def test_evaluate(run_tool, source, tiny_data, in_empty_folder):
     assert ended.code == 0, ended.err
     folder = Path("runs/tiny-detr/evaluation")
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("detections.json", "metrics.json", "per_class.csv", "pr_curves.png")
+        *("detections.json", "metrics.json", "per_class.csv", "pr_curves.png", "thresholds.json")
     ]
     assert sorted(source.iterdir()) == before
     assert "categories matched under other names: red thing as Red_Thing" in ended.out

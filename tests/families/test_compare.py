@@ -17,7 +17,7 @@ from detr_lite.weights.checkpoint import Description, write_checkpoint
 pytestmark = pytest.mark.slow
 
 NAMES = {0: "red thing", 1: "blue thing", 2: "green thing"}
-FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png"]
+FILES = ["detections.json", "metrics.json", "per_class.csv", "pr_curves.png", "thresholds.json"]
 
 
 def make_source(folder, names):

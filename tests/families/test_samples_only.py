@@ -16,7 +16,9 @@ from detr_lite.errors import DetrLiteError
 from detr_lite.evaluation.attention_metrics import MEASURES, AttentionMeter
 from detr_lite.families.anatomy import DENSE, HYBRID
 from detr_lite.structures import AttentionSelection
+from detr_lite.viz.close_up import views_of
 from detr_lite.viz.figures.attention import attention_figure
+from detr_lite.viz.guesses import detections_or_guesses
 from detr_lite.viz.heatmap import token_heatmap
 from tests.helpers.captures import cached_model, captured
 from tests.helpers.figure_checks import assert_legible, panels_of
@@ -48,6 +50,10 @@ def measured(maps):
     boxes = torch.tensor([[0.5, 0.5, 0.4, 0.3], [0.2, 0.3, 0.1, 0.2], [0.6, 0.4, 0.8, 0.8]])
     meter.update(maps, image, query, boxes)
     return meter.compute()
+
+
+def score_threshold(score: float) -> ScoreThreshold:
+    return ScoreThreshold(score, score, f"{score:g}", f"score at least {score:g}", {})
 
 
 @pytest.mark.parametrize("family", DEFORMABLE)
@@ -115,26 +121,21 @@ def test_every_figure_of_every_family(detector, photograph):
         detector.model.network.config.model_type in HYBRID
     )
     heads = detector.attend(photograph, AttentionSelection(layers=[0])).cross.shape[2]
+    guesses = detections_or_guesses(detector(photograph), 1.0).detections
+    rows = [len(views_of(box, photograph.size)) for box in guesses.boxes_xyxy.tolist()]  # two of small boxes
     for kind in ("queries", "layers", "points"):
-        request = FigureRequest(
-            kind,
-            ScoreThreshold(0.0, 0.0, "0", "score at least 0", {}),
-            None,
-            "mean" if kind == "points" else "all",
-            0,
-            None,
-        )
+        request = FigureRequest(kind, score_threshold(0.0), None, "mean" if kind == "points" else "all", 0, None)
         if kind == "points" and not has_encoder:
             with pytest.raises(
                 DetrLiteError, match=r"the encoder of this model has no dense .* --figure queries or layers$"
             ):
                 draw_image(detector, photograph, request)
             continue
-        figure, _ = draw_image(detector, photograph, replace(request, threshold=1.0))
+        figure, _ = draw_image(detector, photograph, replace(request, threshold=score_threshold(1.0)))
         assert_legible(figure)
         expected = {
-            "queries": 3 * (2 + heads),
-            "layers": (2 + heads) * len(detector.model.network.model.decoder.layers),
+            "queries": sum(rows) * (2 + heads),
+            "layers": rows[0] * (2 + heads) * len(detector.model.network.model.decoder.layers),
         }
         assert len(panels_of(figure)) == expected.get(kind, len(panels_of(figure)))
 
@@ -155,7 +156,7 @@ def test_dots_are_the_sampled_points_inside_the_image(tmp_path, photograph):
     explained = detector.explain(photograph, AttentionSelection(encoder_layers=(), samples_only=True))
     maps, detections = explained.attention, explained.detections[:1]
     figure = attention_figure(photograph, detections, maps, heads=[2])
-    before, panel = panels_of(figure)
+    before, panel = panels_of(figure)[:2]
     (dots,) = panel.collections
     assert not before.collections
     query = int(detections.queries[0])
