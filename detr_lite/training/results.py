@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from detr_lite.build import build_reading
 from detr_lite.config import Config, data_root, read_config
 from detr_lite.data.reading import Reading, read_split, read_stored
@@ -76,12 +78,15 @@ def find_results(given: Path, truth: Path | None = None, split: str | None = Non
         )
     source = f"{printable(data.source)}, split {data.name}"
     # Formats without ids number the images from 1 here, which no other program knows.
-    is_named = place.detections.name != DETECTIONS and data.format != COCO
+    is_foreign = place.numbers is None and place.run is None
+    is_named = is_foreign and data.format != COCO
     names = [Path(path).name for path in data.images.paths] if is_named else None
     detections, notes = read_results(place.detections, data.image_ids, data.categories, source, names)
     for note in notes:
         logger.warning("%s: %s", printable(place.detections), note)
     evaluation = evaluate_detections(data.ground_truth, detections, data.categories, ious=_ious(place.numbers))
+    if truth is None and place.numbers is not None:
+        _warn_of_change(place.numbers, evaluation.metrics["AP"], source)
     analysis = analyze(data.ground_truth, detections, data.categories)
     model = Evaluated(place.name, data, detections, evaluation, analysis)
     return Results(place.name, evaluation.metrics, model, place.run, place.config, _nms(place.numbers))
@@ -214,6 +219,17 @@ def _ious(numbers: Path | None) -> tuple[float, ...]:
         ) from error
 
 
+def _warn_of_change(numbers: Path, AP: float, source: str) -> None:  # noqa: N803 (COCO's name)
+    """The data may have changed since the evaluation, without a trace in any file."""
+    before: Any = read_json(numbers).get("AP")
+    if _is_metric(before) and abs(before - AP) > 5e-4:
+        logger.warning(
+            "%s has AP %.3f, but the same detections have AP %.3f on %s: the data have changed since, or are other "
+            "data; evaluate again, or name the data with --truth",
+            *(printable(numbers), before, AP, source),
+        )
+
+
 def _nms(numbers: Path | None) -> float | None:
     value: Any = None if numbers is None else read_json(numbers).get("nms")
     return float(value) if isinstance(value, int | float) else None
@@ -238,8 +254,16 @@ def same_data(results: list[Results]) -> None:
     splits = [each.model.split for each in results if each.model is not None]
     for other in splits[1:]:
         first = splits[0]
-        if first.image_ids != other.image_ids or [*first.categories] != [*other.categories]:
+        if not _are_same(first, other):
             raise DetrLiteError(
                 f"the detections are of different data ({printable(first.source)}, split {first.name}, and "
                 f"{printable(other.source)}, split {other.name}); give one dataset for all with --truth"
             )
+
+
+def _are_same(first: Split, second: Split) -> bool:
+    """Images, categories and every annotation: the same ids may stand for a corrected copy."""
+    if first.image_ids != second.image_ids or first.categories != second.categories:
+        return False
+    names = ("image_index", "labels", "boxes_xywh", "areas", "is_crowd")
+    return all(np.array_equal(getattr(first.ground_truth, name), getattr(second.ground_truth, name)) for name in names)

@@ -26,7 +26,7 @@ def lines(tiny_config: Config, val: Split, tmp_path: Path) -> Callable[..., list
     """Of a run in a folder whose name has a blank; `names` are the files in it."""
     folder = tmp_path / "my run"
 
-    def make(*names: str, AP: tuple[float, ...] = (), **changes: object) -> list[str]:  # noqa: N803
+    def make(*names: str, AP: tuple[float, ...] = (), **changes: object) -> list[str]:  # noqa: N803 (COCO's name)
         folder.mkdir()
         for name in names:
             (folder / name).write_text("")
@@ -88,7 +88,7 @@ def test_a_run_that_was_still_rising(lines: Callable[..., list[str]], changes: d
 @pytest.mark.parametrize(
     "AP", [(0.1, 0.3, 0.6, 0.6, 0.6, 0.6), (0.1, 0.5, 0.7, 0.5, 0.4, 0.3), (0.5,) * 4, (0.1, 0.2, 0.4)]
 )
-def test_a_run_that_was_long_enough(lines: Callable[..., list[str]], AP: tuple[float, ...]) -> None:  # noqa: N803
+def test_a_run_that_was_long_enough(lines: Callable[..., list[str]], AP: tuple[float, ...]) -> None:  # noqa: N803 (COCO's name)
     assert not any("--resume" in line for line in lines(AP=AP))
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from detr_lite.evaluation.result_files import write_detections
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.report import write_comparison, write_report
 from detr_lite.training.results import find_results
+from tests.helpers.image_splits import save_image
 from tests.helpers.random_detections import perfect_detections
 
 Tool = Callable[..., Any]
@@ -218,6 +220,7 @@ def test_a_comparison(run: Path, tmp_path: Path, tiny_data: Path, tiny_config: A
     assert third.metrics["AP"] == 0.4
     page = (tmp_path / "comparison.html").read_text()
     assert "Found by run-2, missed by run" in page
+    assert "Only metrics are known of numbers: make sure" in page
 
 
 def test_detections_in_different_data_are_not_compared(run: Path, tmp_path: Path, tiny_data: Path) -> None:
@@ -226,6 +229,62 @@ def test_detections_in_different_data_are_not_compared(run: Path, tmp_path: Path
     write_detections(file, perfect_detections(split.ground_truth), split.image_ids, split.categories)
     with pytest.raises(DetrLiteError, match="detections in images that"):
         write_comparison([run, file], tmp_path / "comparison.html", truth=tiny_data)
+
+
+def test_a_corrected_copy_is_other_data(run: Path, tmp_path: Path, tiny_data: Path, tiny_config: Any) -> None:
+    """Images, ids and categories are the same; a box is not."""
+    copy = shutil.copytree(tiny_data, tmp_path / "copy")
+    file = copy / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    file.write_text(json.dumps(content))
+    config = replace(tiny_config, data=replace(tiny_config.data, root=str(copy)))
+    other = make_run(tmp_path / "other", copy, config, 1.0)
+    with pytest.raises(DetrLiteError, match=r"different data .*--truth"):
+        write_comparison([run, other], tmp_path / "comparison.html", samples=100)
+    assert write_comparison([run, other], tmp_path / "comparison.html", tiny_data, samples=100).models[1].differences
+
+
+def test_data_that_have_changed_since_are_noticed(run: Path, own_data: Path, tiny_config: Any, caplog: Any) -> None:
+    config = replace(tiny_config, data=replace(tiny_config.data, root=str(own_data)))
+    own = make_run(run.parent / "own", own_data, config, 1.0)
+    find_results(own)
+    assert "have changed since" not in caplog.text
+    file = own_data / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        annotation["bbox"][2] *= 2
+    file.write_text(json.dumps(content))
+    find_results(own, own_data)
+    assert "have changed since" not in caplog.text, "the user has named the data"
+    find_results(own)
+    assert "metrics.json has AP 1.000" in caplog.text
+    assert "have changed since" in caplog.text
+
+
+def test_detections_json_of_another_program(tmp_path: Path) -> None:
+    """Without an evaluation's other files beside it the name says nothing: images without ids go by their names."""
+    yolo = tmp_path / "yolo"
+    names = ("2", "3", "frame")  # which are numbers 1, 2 and 3 here
+    for place, name in enumerate(names):
+        for split in ("train", "val"):
+            save_image(yolo / "images" / split / f"{name}.png")
+            (yolo / "labels" / split).mkdir(parents=True, exist_ok=True)
+            (yolo / "labels" / split / f"{name}.txt").write_text(f"0 0.5 0.5 0.{place + 2} 0.4\n")
+    (yolo / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [plate]\n")
+    split = read_split(yolo, "val")
+    stems = [Path(path).stem for path in split.images.paths]
+    file = tmp_path / "theirs" / "detections.json"
+    file.parent.mkdir()
+    boxes = {stem: split.ground_truth.boxes_xywh[place].tolist() for place, stem in enumerate(stems)}
+    entries = [
+        {"image_id": int(stem), "category_id": split.categories[0].id, "bbox": boxes[stem], "score": 0.9}
+        for stem in ("3", "2")
+    ]
+    file.write_text(json.dumps(entries))
+    model = find_results(file, yolo).model
+    assert model is not None
+    assert [stems[image] for image in model.detections.image_index] == ["2", "3"]
 
 
 def test_no_detections_and_no_objects(run: Path, tmp_path: Path, tiny_data: Path) -> None:

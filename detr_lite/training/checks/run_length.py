@@ -49,7 +49,7 @@ def read_log(metrics_csv: Path) -> RunLog:
     return RunLog(steps, tuple(points), tuple(points.values()))
 
 
-def find_rise(steps: Sequence[int], AP: Sequence[float]) -> Rise | None:  # noqa: N803
+def find_rise(steps: Sequence[int], AP: Sequence[float]) -> Rise | None:  # noqa: N803 (COCO's name)
     """The rise of AP at the end of a run; None if it is not plainly rising, or too few evaluations tell.
 
     It is rising if, over the evaluations in the last third of the steps (at least three), the line of least squares

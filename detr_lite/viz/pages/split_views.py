@@ -1,5 +1,8 @@
 """Images of a split as pictures of a page, and the boxes of its objects."""
 
+import numpy as np
+from jaxtyping import Float64
+
 from detr_lite.data.records import Split
 from detr_lite.text import printable, shorten_middle
 from detr_lite.viz.pages.pictures import Mark, View
@@ -33,5 +36,10 @@ def context_marks(split: Split, image: int) -> tuple[Mark, ...]:
 
 def true_box(split: Split, object: int) -> tuple[float, float, float, float]:
     """Corners of an object by its place in the ground truth."""
-    x, y, width, height = split.ground_truth.boxes_xywh[object].tolist()
+    return corners(split.ground_truth.boxes_xywh[object])
+
+
+def corners(box_xywh: Float64[np.ndarray, "4"]) -> tuple[float, float, float, float]:
+    """Of a box as a mark has them."""
+    x, y, width, height = box_xywh.tolist()
     return x, y, x + width, y + height

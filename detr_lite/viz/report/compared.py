@@ -7,7 +7,7 @@ from detr_lite.evaluation.bootstrap import Difference, compare_detections
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.evaluation.error_kinds import ErrorAssignment, find_errors
 from detr_lite.text import printable, text_table
-from detr_lite.viz.report.content import Evaluated
+from detr_lite.viz.report.content import Evaluated, number
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 """Metrics of the table in the terminal."""
@@ -38,14 +38,22 @@ class ComparedResults:
         return text_table(rows)
 
     def lines(self) -> list[str]:
-        """How sure each difference to the first model is."""
+        """How sure each difference to the first model is, and which models are known by their metrics alone."""
         first = self.models[0].name
-        return [
+        sure = [
             printable(f"{each.name} against {first}: {difference.text()}")
             for each in self.models[1:]
             for difference in each.differences
             if difference.metric in ("AP", "AP50")
         ]
+        return sure + self.unchecked()
+
+    def unchecked(self) -> list[str]:
+        """A line on models without detections, whose data nobody can compare."""
+        names = [printable(each.name) for each in self.models if each.model is None]
+        return (
+            [f"only metrics are known of {', '.join(names)}: make sure that they are of the same data"] if names else []
+        )
 
 
 def compare_models(
@@ -73,8 +81,3 @@ def compare_models(
 def found_objects(model: Evaluated) -> ErrorAssignment:
     """Which objects the model finds at IoU 0.5 with its best score threshold, and which detection is about which."""
     return find_errors(model.split.ground_truth, model.detections, model.threshold)
-
-
-def number(value: float) -> str:
-    """Three digits; a hyphen where a metric has no value."""
-    return f"{value:.3f}" if value > -1 else "-"

@@ -1,7 +1,6 @@
 """The page that compares models: side by side, class by class, with pictures of what one finds and another misses."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -16,10 +15,10 @@ from detr_lite.viz.pages.html import Html, element
 from detr_lite.viz.pages.layout import Section, page_body
 from detr_lite.viz.pages.page import render_page
 from detr_lite.viz.pages.pictures import Mark, PictureBudget
-from detr_lite.viz.pages.split_views import image_name, view_of
+from detr_lite.viz.pages.split_views import corners, image_name, view_of
 from detr_lite.viz.pages.tables import Cell, number_table
-from detr_lite.viz.report.compared import ComparedModel, ComparedResults, found_objects, number
-from detr_lite.viz.report.content import Evaluated
+from detr_lite.viz.report.compared import ComparedModel, ComparedResults, found_objects
+from detr_lite.viz.report.content import Evaluated, number
 from detr_lite.viz.report.errors import TITLES
 from detr_lite.viz.report.page import KIND, PAGE_BYTES, big_number
 
@@ -77,6 +76,7 @@ def _verdict(compared: ComparedResults) -> Html:
         for name, difference in told.items()
         if difference is not None and len(others) > 1
     ]
+    lines += [element("li", f"{line[:1].upper()}{line[1:]}.") for line in compared.unchecked()]
     return element(
         "section",
         element("h2", heading),
@@ -193,7 +193,7 @@ def _group(finder: ComparedModel, misser: ComparedModel) -> Group | None:
 
 def _objects(truth: GroundTruth, image: int, is_marked: Bool[np.ndarray, " object"]) -> list[Mark]:
     places = np.flatnonzero((truth.image_index == image) & is_marked).tolist()
-    return [Mark(_box(truth.boxes_xywh[place].tolist()), "annotated") for place in places]
+    return [Mark(corners(truth.boxes_xywh[place]), "annotated") for place in places]
 
 
 def _detections(
@@ -205,7 +205,7 @@ def _detections(
     is_shown = (found.image_index == image) & (found.scores >= model.threshold)
     marks = [
         Mark(
-            _box(found.boxes_xywh[place].tolist()),
+            corners(found.boxes_xywh[place]),
             "other" if is_about[place] else "context",
             f"{model.class_names[found.labels[place]]} {found.scores[place]:.2f}",
         )
@@ -214,10 +214,5 @@ def _detections(
     return sorted(marks, key=lambda mark: mark.style != "context")
 
 
-def _box(xywh: Sequence[float]) -> tuple[float, float, float, float]:
-    x, y, width, height = xywh
-    return x, y, x + width, y + height
-
-
 def _cell(value: float) -> Cell:
-    return (value, f"{value:.3f}") if value >= 0 else (-1.0, "-")
+    return (value, number(value)) if value >= 0 else (-1.0, number(value))

@@ -35,9 +35,13 @@ class Evaluated:
 
     @property
     def threshold(self) -> float:
-        """The score from which a detection counts where one score has to be chosen: the best one, or 0.5."""
-        overall = self.analysis.thresholds.overall
-        return 0.5 if overall is None else overall.score
+        """The score from which a detection counts where one score has to be chosen."""
+        return self.analysis.thresholds.working
+
+
+def number(value: float) -> str:
+    """Three digits; a hyphen where a metric has no value."""
+    return f"{value:.3f}" if value >= 0 else "-"
 
 
 @dataclass(frozen=True, eq=False)

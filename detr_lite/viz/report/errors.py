@@ -8,7 +8,7 @@ from detr_lite.evaluation.confusion import Confusion
 from detr_lite.evaluation.error_kinds import MEANINGS, ErrorCosts, ErrorKind
 from detr_lite.viz.pages.charts import bar_table
 from detr_lite.viz.pages.html import Html, element, join
-from detr_lite.viz.report.content import Evaluated
+from detr_lite.viz.report.content import Evaluated, number
 
 TITLES: dict[ErrorKind, str] = {
     "classification": "Wrong class",
@@ -113,7 +113,7 @@ def _duplicates(model: Evaluated) -> Html:
         element(
             "tr",
             element("th", name, scope="row"),
-            *(element("td", _share(value), class_="number") for value in (before, after)),
+            *(element("td", number(value), class_="number") for value in (before, after)),
             element("td", f"{after - before:+.3f}" if before >= 0 <= after else "-", class_="number"),
         )
         for name, before, after in rows
@@ -129,10 +129,6 @@ def _duplicates(model: Evaluated) -> Html:
         "Detector have it, off by default."
     )
     return join(element("div", table, class_="scroll"), element("p", text, class_="note"))
-
-
-def _share(value: float) -> str:
-    return "-" if value < 0 else f"{value:.3f}"
 
 
 def _nothing(reason: str) -> Html:

@@ -10,7 +10,7 @@ from detr_lite.viz.pages.layout import Section, page_body
 from detr_lite.viz.pages.page import render_page
 from detr_lite.viz.pages.pictures import PictureBudget
 from detr_lite.viz.pages.tables import fact_table
-from detr_lite.viz.report.content import Evaluated, RunFacts
+from detr_lite.viz.report.content import Evaluated, RunFacts, number
 from detr_lite.viz.report.errors import errors_section
 from detr_lite.viz.report.results import history_section, metrics_section
 from detr_lite.viz.report.scores import scores_section, slices_section
@@ -32,11 +32,9 @@ def report_page(model: Evaluated, run: RunFacts, size: int = PAGE_BYTES) -> str:
     """The page as text, of at most about `size` bytes."""
     pictures = max(0, size - _TEXT_BYTES)
     labels = label_groups(model.split, model.analysis.label_errors)
-    label_budget = PictureBudget(min(_LABEL_BYTES, pictures // 3) if labels else 0)
-    label_content = gallery(labels, label_budget) if labels else None
-    worst = worst_section(
-        model, PictureBudget(pictures - (min(_LABEL_BYTES, pictures // 3) if labels else 0)), run.explore
-    )
+    for_labels = min(_LABEL_BYTES, pictures // 3) if labels else 0
+    label_content = gallery(labels, PictureBudget(for_labels)) if labels else None
+    worst = worst_section(model, PictureBudget(pictures - for_labels), run.explore)
     sections = [
         Section("errors", "What costs AP", errors_section(model), _ERRORS, "Errors"),
         Section("worst", "Worst images", worst, _worst_intro(model)),
@@ -80,9 +78,9 @@ _LABELS = (
 
 def _worst_intro(model: Evaluated) -> str:
     return (
-        f"Left as annotated, right as detected with a score of at least {model.threshold:g}. Thin: correct; yellow and "
-        "solid: annotated objects that were missed or confused; blue and dashed: false detections. Select a picture to "
-        "enlarge it; arrow keys go on to the next."
+        f"Left as annotated, right as detected with a score of at least {model.threshold:g}. Thin: correct; blue and "
+        "dashed: false detections; yellow and solid: objects that were missed, and those that a false detection is at. "
+        "Select a picture to enlarge it; arrow keys go on to the next."
     )
 
 
@@ -99,7 +97,7 @@ def _subtitle(model: Evaluated) -> str:
 def _verdict(model: Evaluated, run: RunFacts) -> Html:
     metrics, best = model.evaluation.metrics, model.analysis.thresholds.overall
     numbers = [
-        big_number(name, "-" if metrics[name] < 0 else f"{metrics[name]:.3f}", meaning)
+        big_number(name, number(metrics[name]), meaning)
         for name, meaning in (("AP", "mean of IoU 0.50 to 0.95"), ("AP50", "at IoU 0.50"), ("AP75", "at IoU 0.75"))
     ]
     if best is not None:

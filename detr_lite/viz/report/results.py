@@ -5,35 +5,27 @@ from collections.abc import Mapping
 import numpy as np
 
 from detr_lite.evaluation.coco_map import MEANINGS, METRICS, iou_name
-from detr_lite.viz.pages.charts import Marker
 from detr_lite.viz.pages.html import Html, element
 from detr_lite.viz.pages.line_chart import Line, line_chart
 from detr_lite.viz.pages.tables import Cell, number_table
-from detr_lite.viz.report.content import Evaluated
+from detr_lite.viz.report.content import Evaluated, number
 
 
 def metrics_section(model: Evaluated) -> Html:
     """The twelve metrics beside precision and recall, and the classes."""
     evaluation = model.evaluation
-    rows: list[list[Cell]] = [
-        [name, _metric(evaluation.metrics[name]), meaning] for name, meaning in zip(METRICS, MEANINGS, strict=True)
-    ]
+    rows = [(name, evaluation.metrics[name], meaning) for name, meaning in zip(METRICS, MEANINGS, strict=True)]
     if evaluation.APmax is not None:
-        rows.append(
-            [
-                "APmax",
-                _metric(evaluation.APmax),
-                f"AP with {evaluation.max_detections:,} detections per class and image",
-            ]
-        )
+        meaning = f"AP with {evaluation.max_detections:,} detections per class and image"
+        rows.append(("APmax", evaluation.APmax, meaning))
     for iou, value in zip(evaluation.ious, evaluation.AP_at_iou, strict=True):
-        rows.append([iou_name(iou), _metric(value), f"average precision at IoU {iou:g}"])
+        rows.append((iou_name(iou), value, f"average precision at IoU {iou:g}"))
     body = [
         element(
             "tr",
-            element("th", str(name), scope="row"),
-            element("td", _text(value), class_="number"),
-            element("td", str(meaning), class_="meaning"),
+            element("th", name, scope="row"),
+            element("td", number(value), class_="number"),
+            element("td", meaning, class_="meaning"),
         )
         for name, value, meaning in rows
     ]
@@ -103,7 +95,8 @@ def _classes(model: Evaluated) -> Html:
             _metric(result.AR100),
         ]
         row += [_metric(value) for value in result.AP_at_iou]
-        row += [_metric(None if best is None else value) for value in _of(best)]
+        numbers = (None,) * 4 if best is None else (best.score, best.precision, best.recall, best.f1)
+        row += map(_metric, numbers)
         rows.append(row)
     heads = ["Class", "Objects", "AP", "AP50", "AR100", *map(iou_name, model.evaluation.ious)]
     heads += ["Best score", "Precision", "Recall", "F1"]
@@ -112,10 +105,6 @@ def _classes(model: Evaluated) -> Html:
         "a heading to sort."
     )
     return number_table("Classes", heads, rows, intro)
-
-
-def _of(best: object) -> tuple[float | None, ...]:
-    return tuple(getattr(best, name, None) for name in ("score", "precision", "recall", "f1"))
 
 
 def _precision_recall(model: Evaluated) -> Html:
@@ -130,23 +119,11 @@ def _precision_recall(model: Evaluated) -> Html:
         Line(f"IoU 0.75 (AP75 {evaluation.metrics['AP75']:.3f})", recall, present[5]),
         Line(f"mean of 0.50 to 0.95 (AP {evaluation.metrics['AP']:.3f})", recall, present.mean(axis=0)),
     ]
-    best = model.analysis.thresholds.overall
-    markers = [] if best is None else [Marker(best.recall, f"recall at score {best.score:g}")]
-    return line_chart(
-        "Precision over recall, mean of the classes",
-        lines,
-        "recall",
-        y_range=(0.0, 1.0),
-        x_range=(0.0, 1.0),
-        markers=markers,
-    )
+    title = "Precision over recall, mean of the classes"
+    return line_chart(title, lines, "recall", y_range=(0.0, 1.0), x_range=(0.0, 1.0))
 
 
 def _metric(value: float | None, is_bar: bool = False) -> Cell:
     if value is None or value < 0:
         return -1.0, "-"
-    return (value, f"{value:.3f}", value) if is_bar else (value, f"{value:.3f}")
-
-
-def _text(cell: Cell) -> str:
-    return cell if isinstance(cell, str) else cell[1]
+    return (value, number(value), value) if is_bar else (value, number(value))

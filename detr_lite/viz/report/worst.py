@@ -8,7 +8,7 @@ from itertools import islice, zip_longest
 from detr_lite.evaluation.error_kinds import ErrorKind, Finding
 from detr_lite.viz.pages.html import Html, element, join, wrappable
 from detr_lite.viz.pages.pictures import Mark, PictureBudget
-from detr_lite.viz.pages.split_views import image_name, view_of
+from detr_lite.viz.pages.split_views import corners, image_name, view_of
 from detr_lite.viz.report.content import Evaluated
 from detr_lite.viz.report.errors import TITLES
 
@@ -129,7 +129,7 @@ def _marks(model: Evaluated, image: int, findings: Sequence[Finding]) -> tuple[l
         label = name if finding is None or finding.kind != "missed" else f"missed: {name}"
         left.append(
             Mark(
-                _box(truth.boxes_xywh[place].tolist()),
+                corners(truth.boxes_xywh[place]),
                 "context" if finding is None else "annotated",
                 label,
                 label if finding is not None and id(finding) in tagged else "",
@@ -142,7 +142,7 @@ def _marks(model: Evaluated, image: int, findings: Sequence[Finding]) -> tuple[l
         label = text if finding is None else f"{TITLES[finding.kind].lower()}: {text}"
         right.append(
             Mark(
-                _box(detections.boxes_xywh[place].tolist()),
+                corners(detections.boxes_xywh[place]),
                 "context" if finding is None else "other",
                 label,
                 label if finding is not None and id(finding) in tagged else "",
@@ -196,8 +196,3 @@ def _commands(model: Evaluated, images: Sequence[int], explore: str) -> Html | N
 def _weight(finding: Finding) -> float:
     """A missed object counts as much as a false detection with full confidence."""
     return 1.0 if finding.detection is None else finding.score
-
-
-def _box(xywh: Sequence[float]) -> tuple[float, float, float, float]:
-    x, y, width, height = xywh
-    return x, y, x + width, y + height

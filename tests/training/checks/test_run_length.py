@@ -10,7 +10,7 @@ from detr_lite.training.checks.run_length import Rise, RunLog, find_rise, read_l
 from tests.helpers.fake_runs import write_log
 
 
-def rise_of(*AP: float) -> Rise | None:  # noqa: N803
+def rise_of(*AP: float) -> Rise | None:  # noqa: N803 (COCO's name)
     return find_rise([100 * number for number in range(1, len(AP) + 1)], AP)
 
 
@@ -35,7 +35,7 @@ def test_a_straight_rise() -> None:
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.3),  # fell at the end
     ],
 )
-def test_what_is_no_rise(AP: tuple[float, ...]) -> None:  # noqa: N803
+def test_what_is_no_rise(AP: tuple[float, ...]) -> None:  # noqa: N803 (COCO's name)
     assert rise_of(*AP) is None
 
 
@@ -61,7 +61,7 @@ def test_a_noisy_rise_is_found(count: int) -> None:
 
 def test_evaluations_at_uneven_steps() -> None:
     """Of a run that was resumed for longer: the last third of the steps counts, not that of the evaluations."""
-    AP = [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5]  # noqa: N806
+    AP = [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5]  # noqa: N806 (COCO's name)
     assert find_rise([10, 20, 30, 40, 50, 400, 700, 1000], AP) is None
     assert find_rise([10, 20, 30, 40, 50, 60], [*AP[:5], 0.6]) is not None
 

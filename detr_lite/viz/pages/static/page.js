@@ -106,6 +106,7 @@
   for (const table of document.querySelectorAll("table.sortable")) {
     const body = table.tBodies[0];
     const heads = [...table.tHead.rows[0].cells];
+    const limit = body.querySelectorAll("tr:not(.more)").length;
     heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
       // Numbers begin with the largest, names with A.
       const isRising = head.ariaSort ? head.ariaSort === "descending" : column === 0;
@@ -117,9 +118,8 @@
         return (column ? left - right : left.localeCompare(right, undefined, { numeric: true })) * (isRising ? 1 : -1);
       });
       body.replaceChildren(...rows);
-      rows.forEach((row, place) => row.classList.toggle("more", place >= LIMIT));
+      rows.forEach((row, place) => row.classList.toggle("more", place >= limit));
     }));
-    const LIMIT = body.querySelectorAll("tr:not(.more)").length;
   }
   for (const button of document.querySelectorAll(".show-all")) {
     button.addEventListener("click", () => {
