@@ -29,7 +29,7 @@ class RunLog:
 
 @dataclass(frozen=True)
 class Rise:
-    """AP over the last third of a run, on the line through the evaluations in it."""
+    """AP at the first and the last evaluation of the last third of a run."""
 
     start: float
     end: float
@@ -68,9 +68,8 @@ def find_rise(steps: Sequence[int], AP: Sequence[float]) -> Rise | None:  # noqa
     slope, offset = np.polyfit(x[-late:], y[-late:], 1)
     line = slope * x[-late:] + offset
     scatter = float(np.sqrt(((y[-late:] - line) ** 2).sum() / (late - 2)))
-    start, end = float(line[0]), float(line[-1])
     least = LEAST_RISE if len(y) >= FEW_EVALUATIONS else LEAST_RISE_OF_FEW
-    is_rising = end - start >= max(least, 2 * scatter)
+    is_rising = line[-1] - line[0] >= max(least, 2 * scatter)
     is_higher = y[-late:].mean() > y[:-late].max()
     is_best = y[-1] >= y.max() - scatter
-    return Rise(start, end) if is_rising and is_higher and is_best else None
+    return Rise(float(y[-late]), float(y[-1])) if is_rising and is_higher and is_best else None
