@@ -24,6 +24,7 @@ from detr_lite.detector import Detector, choose_device
 from detr_lite.structures import AttentionMaps, Category, Detections, DetrLiteError
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.score_thresholds import ScoreThresholds
+from tests.helpers.waiting import PATIENCE
 
 CATEGORIES = (Category(3, "blue thing"), Category(7, "red thing"), Category(90, "green thing"))
 
@@ -228,7 +229,7 @@ def test_a_checkpoint_alone_is_enough_in_any_folder(finished_run: Path, tiny_dat
         "best = detector('photo.png'); print(best.class_names[best.labels[0]], best.boxes_xyxy[0].tolist())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from detr_lite.config.schema import SECTIONS
+from tests.helpers.waiting import PATIENCE
 
 PROJECT = Path(__file__).resolve().parents[1]
 TESTS = {
@@ -62,7 +63,7 @@ def tool_and_options(words: list[str]) -> tuple[str, list[str]] | None:
 def options_of(tool: str) -> frozenset[str]:
     name, *subcommand = tool.split()
     command = [sys.executable, PROJECT / "tools" / f"{name}.py", *subcommand, "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert shown.returncode == 0, shown.stderr
     return frozenset(re.findall(r"--[\w.]+", shown.stdout))
 
@@ -152,7 +153,7 @@ def test_contributing_lists_every_module_once() -> None:
 @pytest.mark.slow
 def test_the_site_builds_strictly_and_loads_nothing_from_the_network(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
-    built = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300)
+    built = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE)
     assert built.returncode == 0, built.stdout + built.stderr
     pages = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")}
     assert {"index.html", "using.html", "contributing.html", "api/detector.html"} <= pages.keys()

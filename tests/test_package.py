@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.waiting import PATIENCE
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def test_imports_only_go_down() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from detr_lite.cli.main import COMMANDS
 from detr_lite.config import Config, write_config
+from tests.helpers.waiting import PATIENCE
 
 pytest.importorskip("setuptools")
 pytestmark = pytest.mark.slow
@@ -21,7 +22,9 @@ PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 
 
 def run(*words: object, **options: object) -> str:
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=100, check=False, **options)
+    done = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, timeout=PATIENCE, check=False, **options
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.helpers.spoiled_images import spoil_after_the_check
+from tests.helpers.waiting import PATIENCE
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -275,7 +276,7 @@ def start(name: str, *words: object, **options: Any) -> subprocess.Popen[str]:
 
 def test_as_a_program_from_another_folder(tmp_path: Path) -> None:
     process = start("train", "--config", "coco_small", "--modle.name", "detr", cwd=tmp_path)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (2, "")
     assert err == "error: --modle.name is not a setting; did you mean model.name?; see --help\n"
 
@@ -285,7 +286,7 @@ def test_as_a_program_on_what_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "some.ckpt"
     path.write_bytes(pickle.dumps({"weights": 1}, protocol=4))
     process = start("evaluate", "--checkpoint", path, cwd=tmp_path)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1
 
@@ -300,7 +301,7 @@ def test_as_a_program_on_an_image_that_is_damaged_after_the_check(
     process = start(
         "train", "--config", tiny_file, "--data.root", own_data, "--data.num_workers", num_workers, cwd=tmp_path
     )
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1, err
     assert err.startswith(f"error: {image}: ")
@@ -310,7 +311,7 @@ def test_as_a_program_on_an_image_that_is_damaged_after_the_check(
 def test_as_a_program_without_the_backbones_weights(tiny_file: Path, tmp_path: Path) -> None:
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     process = start("train", "--config", tiny_file, "--model.pretrained=true", cwd=tmp_path, env=offline)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1, err
     assert "--model.pretrained false" in err
@@ -320,7 +321,7 @@ def test_as_a_program_without_the_backbones_weights(tiny_file: Path, tmp_path: P
 def test_two_processes_train_one_model(tiny_file: Path, tmp_path: Path) -> None:
     words = ("--config", tiny_file, "--trainer.devices", 2, "--data.batch_size", 2, "--trainer.max_epochs", 2)
     process = start("train", *words, cwd=tmp_path)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny"]
     written = json.loads((tmp_path / "runs/tiny/evaluation/metrics.json").read_text())

@@ -1,10 +1,12 @@
 """What the explorer draws in a browser, compared with the attention that its pages were made of."""
 
 import re
+import time
 
 import numpy as np
 
 from tests.helpers.fake_attention import maps, sampled_maps
+from tests.helpers.waiting import PATIENCE
 
 NASTY = "</script><img src=x onerror=window.hurt=1>"
 ATTENTION = maps()
@@ -42,11 +44,10 @@ def assert_encoder(page, layer, token):
 
 def wait(page, expression):
     """Until it is true. Playwright's own waiting evaluates text in the page, which its policy forbids."""
-    for _ in range(200):
-        if page.evaluate(expression):
-            return
+    end = time.monotonic() + PATIENCE
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never true: {expression}"
         page.wait_for_timeout(20)
-    raise AssertionError(f"never true: {expression}")
 
 
 def state(page):

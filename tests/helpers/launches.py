@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from detr_lite.config import read_config
 from tests.helpers import fault_injection, ranks
+from tests.helpers.waiting import PATIENCE, wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
 TRAIN = PROJECT / "tools/train.py"
@@ -72,12 +72,12 @@ class Launched:
     def err(self) -> str:
         return self._files[1].read_text()
 
-    def until(self, is_so: Callable[[], object], seconds: float = 60) -> None:
-        wait_for(lambda: not is_running(self.pid) or is_so(), seconds)
+    def until(self, is_so: Callable[[], object]) -> None:
+        wait_for(lambda: not is_running(self.pid) or is_so())
         assert is_running(self.pid), (self.out, self.err)
 
-    def code(self, seconds: float = 60) -> int:
-        return self._process.wait(seconds)
+    def code(self) -> int:
+        return self._process.wait(PATIENCE)
 
     def family(self) -> list[int]:
         """Processes that it has started, and that those have started."""
@@ -89,6 +89,10 @@ class Launched:
             if above == self.pid != pid:
                 found.append(pid)
         return found
+
+    def ranks(self) -> list[int]:
+        """Processes that Lightning has started from it; its loading processes are forks of it, with its own words."""
+        return [pid for pid, parent in _parents().items() if parent == self.pid and str(TRAIN) in _words_of(pid)]
 
     def kill(self) -> None:
         for pid in [*self.family(), self.pid]:
@@ -108,8 +112,8 @@ class Forked(Launched):
         self._process = fault_injection.FORKS.Process(target=_train, args=(self._files, list(map(str, words))))
         self._process.start()
 
-    def code(self, seconds: float = 60) -> int:
-        self._process.join(seconds)
+    def code(self) -> int:
+        self._process.join(PATIENCE)
         assert self._process.exitcode is not None, (self.out, self.err)
         return self._process.exitcode
 
@@ -129,15 +133,16 @@ def _train(files: tuple[Path, Path], words: list[str]) -> None:
     ranks.train(read_config(words))
 
 
-def wait_for(is_so: Callable[[], object], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
 def is_running(pid: int) -> bool:
     return pid in _parents()
+
+
+def _words_of(pid: int) -> list[str]:
+    """The command line of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _parents() -> dict[int, int]:

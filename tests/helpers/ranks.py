@@ -3,8 +3,10 @@
 Imported by these processes, too.
 """
 
+import contextlib
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import time
@@ -25,6 +27,7 @@ from detr_lite.training.callbacks import metrics
 from detr_lite.training.distributed import launch as launching
 from detr_lite.training.module import DetectionModule
 from tests.helpers import fault_injection
+from tests.helpers.waiting import PATIENCE
 
 Prepare = Callable[[int], object]
 """Called in a process, with its rank, before it trains."""
@@ -38,7 +41,7 @@ class Ranks:
     processes: list[BaseProcess]
     outputs: list[tuple[Path, Path]]
 
-    def codes(self, seconds: float = 60) -> list[int | None]:
+    def codes(self, seconds: float = PATIENCE) -> list[int | None]:
         """Exit codes; None for one that does not end in time, and is killed."""
         end = time.monotonic() + seconds
         for process in self.processes:
@@ -155,6 +158,9 @@ def enter(
 
 
 def _free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])
+    """A port that is still free when rank 0 opens it: systems give those from 32768 on to whoever asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as door, contextlib.suppress(OSError):
+            door.bind(("127.0.0.1", port))
+            return port

@@ -24,6 +24,7 @@ from detr_lite.structures import DetrLiteError
 from detr_lite.training import loggers
 from tests.helpers import ranks
 from tests.helpers.run_files import rows_of
+from tests.helpers.waiting import PATIENCE
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -227,7 +228,7 @@ def program(tiny_file: Path, tmp_path: Path) -> Callable[..., subprocess.Complet
         command = [sys.executable, PROJECT / "tools/train.py", "--config", tiny_file, "--run_dir", tmp_path / "run"]
         return subprocess.run(
             [*map(str, command), "--trainer.logger", "wandb", *map(str, words)],
-            **{"env": environment, "capture_output": True, "text": True, "timeout": 200},
+            **{"env": environment, "capture_output": True, "text": True, "timeout": PATIENCE},
         )
 
     return start

@@ -11,6 +11,7 @@ from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.explorer.scene import pack_scene
 from tests.helpers.explorer_checks import ATTENTION, NASTY, OTHER, SAMPLED
 from tests.helpers.fake_attention import NAMES, found, maps, picture, truth
+from tests.helpers.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def visit(browser, explorer_pages):
         context = browser.new_context(**{"viewport": {"width": 1000, "height": 700}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.on(
             "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
         )

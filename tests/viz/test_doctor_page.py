@@ -19,6 +19,7 @@ from detr_lite.viz.doctor.overview import Choice, hidden_groups
 from detr_lite.viz.doctor.page import PAGE_BYTES, Checkup, doctor_page
 from detr_lite.viz.pages.gallery import PICTURES
 from detr_lite.viz.pages.label_groups import label_groups
+from tests.helpers.explorer_checks import wait
 from tests.helpers.page_checks import CONTRASTS, WIDER
 
 pytestmark = pytest.mark.slow
@@ -145,8 +146,8 @@ def test_the_filter_shows_one_kind(visit) -> None:
     assert f"Pictures of {PICTURES} of 30" in page.locator(".group:visible").inner_text()
     assert chip.get_attribute("aria-pressed") == "true"
     page.locator(".level a", has_text="Likely wrong classes").click()
-    page.wait_for_timeout(100)
-    assert page.locator(".group:visible").count() > 5, "a link to a hidden group shows all again"
+    # A link to a hidden group shows all again.
+    wait(page, "[...document.querySelectorAll('.group')].filter(one => one.offsetParent).length > 5")
 
 
 def test_arrow_keys_go_from_picture_to_picture(visit) -> None:

@@ -25,6 +25,7 @@ from tests.data.cases.test_case_wholes import (
 )
 from tests.helpers.case_data import CaseData
 from tests.helpers.run_files import rows_of
+from tests.helpers.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -214,6 +215,6 @@ def test_two_processes_share_one_image(
     file = settings(spoil(one_image), trainer={"devices": 2, **BRIEF}, data={"batch_size": 1})
     train = Path(__file__).parents[3] / "tools" / "train.py"
     words = map(str, (sys.executable, train, "--config", file, "--run_dir", tmp_path / "run"))
-    ended = subprocess.run(list(words), capture_output=True, text=True, timeout=100)
+    ended = subprocess.run(list(words), capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 0, ended
     assert json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())

@@ -19,7 +19,7 @@ INPUTS = 1500
 
 DRAWN = draw(counts={"train": 3, "val": 2})
 
-pytestmark = pytest.mark.stress
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(1600)]
 
 
 @pytest.fixture(autouse=True)

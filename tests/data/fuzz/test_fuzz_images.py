@@ -22,7 +22,7 @@ INPUTS = 8000
 """Image files in all, by so many in one dataset:"""
 AT_ONCE = 8
 
-pytestmark = pytest.mark.stress
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(1600)]
 
 
 def _encoded(image: Image.Image, format: str, **options: Any) -> bytes:

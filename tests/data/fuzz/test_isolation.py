@@ -18,7 +18,7 @@ def misbehave(number: int) -> None:
         while True:
             pass
     if number == 3:
-        np.ones(80 * 2**20, dtype=np.uint8)
+        np.ones(300 * 2**20, dtype=np.uint8)  # more than a busy machine may have taken from the process by then
     if number == 4:
         print("a line", file=sys.stderr)
     if number == 5:

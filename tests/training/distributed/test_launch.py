@@ -19,6 +19,7 @@ from tests.helpers import ranks
 from tests.helpers.launches import PROJECT, SCONTROL, SQUEUE, SRUN, TRAIN, Forked, Launched, is_running
 from tests.helpers.run_files import checkpoint_of, files_in, rows_of
 from tests.helpers.spoiled_images import spoil_after_the_check
+from tests.helpers.waiting import wait_for
 
 TWO = ("--data.batch_size", 2, "--trainer.devices", 2)
 ENDLESS = (*TWO, "--data.num_workers", 1, "--trainer.max_epochs", 10_000)
@@ -45,7 +46,6 @@ def last_row(folder: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_signals_end_both_processes_after_the_same_step(
     launch: Callable[..., Launched], tiny_file: Path, tmp_path: Path
 ) -> None:
@@ -61,7 +61,7 @@ def test_signals_end_both_processes_after_the_same_step(
         else:
             os.kill(run.pid, signum)
         assert run.code() == code
-        assert not any(map(is_running, family))
+        wait_for(lambda family=family: not any(map(is_running, family)))
         last = checkpoint_of(folder)
         assert last["global_step"] > step
         step = last["global_step"]
@@ -73,7 +73,6 @@ def test_signals_end_both_processes_after_the_same_step(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_an_image_that_only_one_process_cannot_read_is_reported_once(
     launch: Callable[..., Launched], tiny_file: Path, own_data: Path, tmp_path: Path
 ) -> None:
@@ -84,25 +83,24 @@ def test_an_image_that_only_one_process_cannot_read_is_reported_once(
     spoil_after_the_check(path)
     words = ("--config", tiny_file, "--run_dir", tmp_path / "run", "--data.root", own_data, *TWO)
     run = launch(*words, "--data.num_workers", 1, kind=Forked)
-    run.until(run.family)
-    (other,) = run.family()
+    run.until(run.ranks)
+    (other,) = run.ranks()
     assert run.code() == 2
     (line,) = run.err.splitlines()
     assert line.startswith("error: ")
     assert path.name in line
-    assert not is_running(other)
+    wait_for(lambda: not is_running(other))
     assert checkpoint_of(tmp_path / "run")["global_step"] == 0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_the_death_of_a_killed_process_is_reported(
     launch: Callable[..., Launched], tiny_file: Path, tmp_path: Path
 ) -> None:
     """Also while its loading processes keep its connections open for some seconds."""
     run = launch("--config", tiny_file, "--run_dir", tmp_path / "run", *ENDLESS, kind=Forked)
-    run.until(run.family)
-    (other,) = run.family()
+    run.until(run.ranks)
+    (other,) = run.ranks()
     run.until(lambda: last_row(tmp_path / "run"))
     os.kill(other, signal.SIGKILL)
     assert run.code() == 2
@@ -111,7 +109,6 @@ def test_the_death_of_a_killed_process_is_reported(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_torchrun(
     launch: Callable[..., Launched], start_two: Callable[..., ranks.Ranks], tiny_file: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +124,7 @@ def test_torchrun(
     step = checkpoint_of(folder)["global_step"]
     assert f"stopped after step {step:,}; resume with: " in run.out
     assert run.out.count("training lite on ") == 1
-    assert not any(map(is_running, family))
+    wait_for(lambda: not any(map(is_running, family)))
 
     epochs = step // 2 + 1
     more = map(str, (*words, "--data.num_workers", 0, "--trainer.max_epochs", epochs, "--resume"))
@@ -165,7 +162,6 @@ def slurm(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_slurm(launch: Callable[..., Launched], slurm: Callable[[str], dict[str, Any]], tiny_file: Path) -> None:
     """A job whose time is over continues in the next one, from our checkpoint and no other."""
     settings = slurm(SRUN)

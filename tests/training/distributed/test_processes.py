@@ -16,8 +16,9 @@ from detr_lite.training.distributed.launch import LOST
 from detr_lite.training.module import DetectionModule
 from tests.helpers import fault_injection, ranks
 from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in, rows_of
+from tests.helpers.waiting import PATIENCE
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def together(config: Config, epochs: int = 2, name: str = "lite", **model: Any) -> Config:
@@ -161,7 +162,7 @@ def test_with_another_number_of_processes_the_interrupted_epoch_starts_again(
         target=ranks.train, args=(Invocation(config, "tiny", one, resume=None, overwrite=False), [alone])
     )
     process.start()
-    process.join(60)
+    process.join(PATIENCE)
     assert process.exitcode == 143
     both = start_two(config, one, resume="last")
     assert both.codes() == [0, 0], both.err

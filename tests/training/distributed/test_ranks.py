@@ -23,7 +23,7 @@ from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.module import DetectionModule
 from tests.helpers import ranks
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from detr_lite.structures import DetrLiteError
 from detr_lite.training.distributed import launch
 from detr_lite.training.distributed.launch import LOST, MAIN, ProcessSupervisor
 from tests.helpers import fault_injection, ranks
-from tests.helpers.launches import is_running, wait_for
+from tests.helpers.launches import is_running
 from tests.helpers.run_files import checkpoint_of
-
-pytestmark = pytest.mark.timeout(60)
+from tests.helpers.waiting import PATIENCE, wait_for
 
 GONE = "the connection to another process is lost: it has ended, and has reported why, or the network failed"
 KILLED = "the process of rank 1 was killed by SIGKILL, perhaps because memory ran out; continue with --resume"
@@ -35,9 +34,9 @@ def hang(command: str | None, err: Path) -> None:
         os.environ.update({MAIN: str(os.getpid()), "LOCAL_RANK": "1"})
     with ProcessSupervisor() as supervisor:
         if command is not None:
-            supervisor._children = [child(command), child("sleep 50")]
+            supervisor._children = [child(command), child("sleep 1000")]
             supervisor._start_watch()
-        time.sleep(50)
+        time.sleep(1000)
 
 
 @pytest.mark.slow
@@ -51,7 +50,7 @@ def test_a_process_that_hangs_ends_when_it_cannot_continue(
 ) -> None:
     process = fault_injection.FORKS.Process(target=hang, args=(command, tmp_path / "err"))
     process.start()
-    process.join(20)
+    process.join(PATIENCE)
     process.kill()
     assert process.exitcode == code
     assert (tmp_path / "err").read_text() == message
@@ -60,12 +59,12 @@ def test_a_process_that_hangs_ends_when_it_cannot_continue(
 @pytest.mark.parametrize(
     ("error", "commands", "expected"),
     [
-        (RuntimeError("[gloo] Connection closed by peer"), ["sleep 50", "sleep 0.3; exit 2"], SystemExit(2)),
+        (RuntimeError("[gloo] Connection closed by peer"), ["sleep 1000", "sleep 0.3; exit 2"], SystemExit(2)),
         (RuntimeError("[gloo] Connection closed by peer"), ["kill -KILL $$", f"exit {LOST}"], DetrLiteError(KILLED)),
         (RuntimeError("[gloo] Connection closed by peer"), [f"exit {LOST}"], DetrLiteError(GONE)),
         (RuntimeError("out of memory"), ["exit 1"], SystemExit(1)),
-        (RuntimeError("out of memory"), ["sleep 50"], None),
-        (KeyError("a bug"), ["sleep 50"], None),
+        (RuntimeError("out of memory"), ["sleep 1000"], None),
+        (KeyError("a bug"), ["sleep 1000"], None),
         (SystemExit(143), ["sleep 0.3"], None),
     ],
 )
@@ -73,10 +72,14 @@ def test_rank_0_reports_the_errors_of_others_and_ends_them(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, commands: list[str], expected: BaseException | None
 ) -> None:
     """None: rank 0's own error is raised. In any case the other processes have ended."""
-    monkeypatch.setattr(launch, "NOTICE", 2.0)
+    # Where a child's end is waited for, it comes; else the time is used up.
+    monkeypatch.setattr(launch, "NOTICE", 2.0 if str(expected) == GONE else 2 * PATIENCE)
     supervisor = ProcessSupervisor()
     supervisor._is_distributed = True
     supervisor._children = [child(command) for command in commands]
+    for started, command in zip(supervisor._children, commands, strict=True):
+        if not command.startswith("sleep"):
+            os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(BaseException) as caught, supervisor:  # noqa: PT011
         raise error
     assert type(caught.value) is type(expected or error)
@@ -102,7 +105,7 @@ def test_an_error_that_all_meet_before_training_is_reported_once(tiny_config: Co
     config = replace(tiny_config, data=replace(tiny_config.data, root=str(tmp_path / "nowhere")))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
     both = ranks.start(tmp_path / "ranks", 2, ranks.train, invocation, [report_waiting])
-    wait_for(lambda: both.out[1] == "waits", 30)
+    wait_for(lambda: both.out[1] == "waits")
     os.kill(both.processes[1].pid, signal.SIGTERM)  # as torchrun and SLURM do when rank 0 has ended
     assert both.codes() == [2, 143]
     assert "nowhere" in both.err[0]
@@ -124,7 +127,7 @@ def be_torchrun(invocation: Invocation, place: Path) -> None:
         ranks.enter(0, 1, 0, (place / "out", place / "err"), ranks.train, (invocation,))
     else:
         (place / "pid").write_text(str(pid))
-        wait_for((place / "run/metrics.csv").exists, 50)
+        wait_for((place / "run/metrics.csv").exists)
         fault_injection.die()
 
 
@@ -133,9 +136,9 @@ def test_without_torchrun_a_run_stops_with_a_checkpoint(tiny_config: Config, tmp
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
     process = fault_injection.FORKS.Process(target=be_torchrun, args=(invocation, tmp_path))
     process.start()
-    process.join(50)
+    process.join(PATIENCE)
     assert process.exitcode == -signal.SIGKILL
-    wait_for(lambda: not is_running(int((tmp_path / "pid").read_text())), 15)
+    wait_for(lambda: not is_running(int((tmp_path / "pid").read_text())))
     step = checkpoint_of(tmp_path / "run")["global_step"]
     assert f"stopped after step {step:,}; resume with: " in (tmp_path / "out").read_text()
 

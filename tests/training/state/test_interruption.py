@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from detr_lite.structures import DetrLiteError
 from detr_lite.training import run
 from detr_lite.training.state.run_folder import RunLock, take_folder
 from tests.helpers import fault_injection
-from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in, rows_of
+from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in
+from tests.helpers.waiting import PATIENCE, wait_for
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -52,7 +54,7 @@ def eager(tiny_config: Config) -> Config:
 def uninterrupted(eager: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
     process = fault_injection.start(Invocation(eager, "tiny", folder, resume=None, overwrite=False))
-    process.join(120)
+    process.join(PATIENCE)
     assert process.exitcode == 0
     return folder
 
@@ -65,48 +67,45 @@ def test_a_killed_run_resumes_where_it_was(
     """Wherever it is killed, also while it writes a checkpoint, the resumed run ends like an uninterrupted one."""
     invocation = Invocation(eager, "tiny", tmp_path / "run", resume=None, overwrite=False)
     process = fault_injection.start(invocation, fault_injection.die, moment)
-    process.join(120)
+    process.join(PATIENCE)
     assert process.exitcode == -signal.SIGKILL
     if moment != ("fsync", 1, 0):  # while the very first one is written
         assert checkpoint_of(tmp_path / "run")["global_step"] <= 8  # there is one, and it can be read
     # At once, while loading processes of the killed run may still be running.
     process = fault_injection.start(replace(invocation, resume="last"))
-    process.join(120)
+    process.join(PATIENCE)
     assert process.exitcode == 0
     assert_same_end(tmp_path / "run", uninterrupted)
     assert not [name for name in files_in(tmp_path / "run") if Path(name).name.startswith(".")]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.02)
-
-
-def sleep_long() -> None:
-    time.sleep(100)
+def sleep_long(place: Path) -> None:
+    """In a step. What it says of signals goes to a file, which is there once it sleeps."""
+    os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), 2)
+    time.sleep(1000)
 
 
 @pytest.fixture
 def busy_run(tiny_config: Config, tmp_path: Path) -> Iterator[tuple[Any, Invocation]]:
-    """A run with a loading process that sleeps in its second step."""
+    """A run with a loading process that sleeps in its second step, and says on `sleeping` what it gets."""
     config = replace(tiny_config, data=replace(tiny_config.data, num_workers=1))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
-    process = fault_injection.start(invocation, sleep_long, ("training step", 2, 0))
-    wait_for(lambda: (tmp_path / "run/metrics.csv").exists() and rows_of(tmp_path / "run"))
+    asleep = partial(sleep_long, tmp_path / "sleeping")
+    process = fault_injection.start(invocation, asleep, ("training step", 2, 0))
+    wait_for((tmp_path / "sleeping").exists)
     yield process, invocation
     process.kill()
     process.join()
 
 
-def test_a_second_ctrl_c_ends_at_once(busy_run: tuple[Any, Invocation]) -> None:
+def test_a_second_ctrl_c_ends_at_once(busy_run: tuple[Any, Invocation], tmp_path: Path) -> None:
     process, invocation = busy_run
     os.kill(process.pid, signal.SIGINT)
-    process.join(1)
+    wait_for(lambda: "Ctrl-C once more ends at once" in (tmp_path / "sleeping").read_text())
+    process.join(0.5)
     assert process.is_alive()
     os.kill(process.pid, signal.SIGINT)
-    process.join(30)  # the step sleeps for longer
+    process.join(PATIENCE)  # the step sleeps for longer
     assert process.exitcode == 130
     assert invocation.run_dir is not None
     assert checkpoint_of(invocation.run_dir)["global_step"] == 0
@@ -220,9 +219,9 @@ def test_the_exit_code_is_that_of_the_signal(tiny_file: Path, tmp_path: Path, si
     words = ["--config", tiny_file, "--run_dir", folder, "--trainer.max_epochs", 10_000, "--data.num_workers", 1]
     command = [sys.executable, PROJECT / "tools/train.py", *words]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for((folder / "metrics.csv").exists, 120)
+    wait_for((folder / "metrics.csv").exists)
     process.send_signal(signum)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert "stopped after step" in out
     assert "Traceback" not in err
@@ -239,10 +238,10 @@ def test_a_run_whose_output_nobody_reads_any_more_ends_with_a_checkpoint(tiny_fi
     command = [sys.executable, PROJECT / "tools/train.py", *words, "--trainer.num_evaluations", 5_000]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     # Before its second checkpoint a run may end at its very first line, with the checkpoint of step 0.
-    wait_for((folder / "checkpoints/previous.ckpt").exists, 120)
+    wait_for((folder / "checkpoints/previous.ckpt").exists)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == b""
-    assert process.wait(60) == 141
+    assert process.wait(PATIENCE) == 141
     assert checkpoint_of(folder)["global_step"] > 0
