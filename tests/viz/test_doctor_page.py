@@ -106,10 +106,12 @@ TEXTS = ["h1", "h2", ".intro", ".level h3", ".level li", ".where", ".lead", ".ca
 TEXTS += ["td", "th", ".legend", ".note", ".tag", ".contents a", "footer"]
 
 
+FOCUSED = "(document.activeElement.querySelector('.caption')?.textContent ?? document.activeElement.tagName)"
+CLOSED = "!document.getElementById('large').open"
+
+
 def focused(page) -> str:
-    return page.evaluate(
-        "document.activeElement.querySelector('.caption')?.textContent ?? document.activeElement.tagName"
-    )
+    return page.evaluate(FOCUSED)
 
 
 def test_the_verdict_leads_to_what_was_found(visit, made: Checkup) -> None:
@@ -131,9 +133,9 @@ def test_the_verdict_leads_to_what_was_found(visit, made: Checkup) -> None:
         assert link.inner_text() == group.title
     last = columns.nth(1).locator("a").last
     last.click()
+    wait(page, "location.hash && document.querySelector(location.hash).getBoundingClientRect().top < 200")
     title = page.evaluate("document.querySelector(location.hash).querySelector('.group-title').textContent")
     assert title == last.inner_text()
-    assert page.evaluate("document.querySelector(location.hash).getBoundingClientRect().top") < 200
 
 
 def test_the_filter_shows_one_kind(visit) -> None:
@@ -184,6 +186,7 @@ def test_a_picture_is_enlarged(visit) -> None:
     assert dialog.is_visible()
     assert "plate number 1" in dialog.inner_text()
     assert f"(2 of {PICTURES})" in dialog.inner_text()
+    wait(page, "document.querySelector('#large img').complete")
     small, large = cards.nth(1).locator("img").bounding_box(), dialog.locator("img").bounding_box()
     assert large["width"] > 1.5 * small["width"]
     box, drawn = dialog.locator("svg").bounding_box(), dialog.locator("img").bounding_box()
@@ -191,12 +194,14 @@ def test_a_picture_is_enlarged(visit) -> None:
     page.keyboard.press("ArrowRight")
     assert "plate number 2" in dialog.inner_text()
     page.keyboard.press("Escape")
+    wait(page, CLOSED)
     assert not dialog.is_visible()
-    assert focused(page) == "plate number 2", "the focus is where the view was closed"
+    wait(page, f"{FOCUSED} === 'plate number 2'")  # the focus is where the view was closed
     cards.first.click()
     dialog.locator("[data-do=previous]").click()
     assert f"plate number {PICTURES - 1}" in dialog.inner_text()
     dialog.locator("[data-do=close]").click()
+    wait(page, CLOSED)
     assert not dialog.is_visible()
 
 

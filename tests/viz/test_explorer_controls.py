@@ -71,6 +71,7 @@ def test_by_keyboard_alone(visit):
     press("?")
     assert page.locator("#help").is_visible()
     press("Escape")
+    wait(page, "!document.getElementById('help').open")
     assert page.locator("#help").is_hidden()
 
 

@@ -12,6 +12,7 @@ from detr_lite.viz.report.content import Evaluated, RunFacts
 from detr_lite.viz.report.errors import TITLES
 from detr_lite.viz.report.page import PAGE_BYTES, report_page
 from detr_lite.viz.report.worst import worst_images
+from tests.helpers.explorer_checks import wait
 from tests.helpers.page_checks import CONTRASTS, WIDER
 from tests.helpers.report_models import IMAGES, NASTY, drawn_split, evaluated, flawed_detections
 
@@ -120,6 +121,7 @@ def test_a_filtered_gallery_is_walked_by_the_keyboard(visit) -> None:
     assert f"({count} of {count})" in dialog.inner_text(), "before the first comes the last"
     assert dialog.locator("svg text").first.is_visible(), "boxes have their names where they are large"
     page.keyboard.press("Escape")
+    wait(page, "!document.getElementById('large').open")
     assert not dialog.is_visible()
 
 
