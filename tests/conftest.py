@@ -6,7 +6,7 @@ import runpy
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from detr_lite.cli.command import configure_logging
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig, write_config
 
 pytest.register_assert_rewrite("tests.helpers")
+from tests.helpers import seeds  # noqa: E402
+
 _CACHE = tempfile.TemporaryDirectory(prefix="detr_lite_cache_")  # removed when the process ends
 os.environ["DETR_LITE_CACHE"] = _CACHE.name
 configure_logging()  # as every command does, so that tests see on stdout what users see
@@ -34,6 +36,19 @@ PROJECT = Path(__file__).resolve().parents[1]
 CATEGORIES = {7: ("red thing", (220, 40, 40)), 3: ("blue thing", (40, 60, 230)), 90: ("green thing", (30, 190, 60))}
 SIZES = ((64, 48), (48, 64), (64, 64), (90, 60), (40, 56))
 """(width, height) of images, in turn; one is larger than the image_size of `tiny_config`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    seeds.seed_by(item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    if fixturedef.scope == "function":
+        return (yield)
+    with seeds.apart(f"{fixturedef.baseid}::{fixturedef.argname}"):
+        return (yield)
 
 
 def _write_split(root: Path, split: str, images: int, first_id: int) -> None:
