@@ -1,5 +1,6 @@
 """What many tests start from: a data set of a few drawn images, settings for a model of a moment, and the tools."""
 
+import gc
 import json
 import os
 import runpy
@@ -36,6 +37,17 @@ PROJECT = Path(__file__).resolve().parents[1]
 CATEGORIES = {7: ("red thing", (220, 40, 40)), 3: ("blue thing", (40, 60, 230)), 90: ("green thing", (30, 190, 60))}
 SIZES = ((64, 48), (48, 64), (64, 64), (90, 60), (40, 56))
 """(width, height) of images, in turn; one is larger than the image_size of `tiny_config`."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[object]:
+    """What is imported and collected stays until the end; to search it for garbage takes seconds of each process."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
