@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.result import Result
-from detr_lite.viz.draw import class_color, display_name
-from detr_lite.viz.fonts import LITERAL, AnyScriptFigure
+from detr_lite.drawing.boxes import class_color, display_name
+from detr_lite.drawing.fonts import LITERAL, AnyScriptFigure
 
 LINES = ("-", "--", "-.", ":")
 FONT_SIZE = 9

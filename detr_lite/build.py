@@ -136,7 +136,11 @@ def _family_criterion(architecture: Mapping[str, Any]) -> FamilyCriterion:
 
 
 def build_postprocess(
-    config: ModelConfig, class_names: Sequence[str], activation: Activation | None = None, nms: float | None = None
+    config: ModelConfig,
+    class_names: Sequence[str],
+    activation: Activation | None = None,
+    nms: float | None = None,
+    category_ids: Sequence[int] = (),
 ) -> Postprocess:
     """The postprocessing of the model's outputs; by default with the activation of our model of that name.
 
@@ -145,7 +149,7 @@ def build_postprocess(
     activation = activation or ("softmax" if config.name == "detr" else "sigmoid")
     # COCO's metric considers 100 detections; images may have more objects.
     limit = max(100, require("model.num_queries", config.num_queries))
-    return Postprocess(activation, class_names, limit, nms)
+    return Postprocess(activation, class_names, limit, nms, category_ids)
 
 
 def build_resize(config: DataConfig) -> ResizeRule:

@@ -79,7 +79,11 @@ class Detector:
         self.orientation: Orientation = description.config.data.orientation or "upright"
         self.transform = evaluation_transform(description.resize, description.mean, description.std)
         self.postprocess = build_postprocess(
-            description.config.model, self.class_names, activation_of(description), nms
+            description.config.model,
+            self.class_names,
+            activation_of(description),
+            nms,
+            [category.id for category in self.categories],
         )
 
     @classmethod

@@ -11,6 +11,7 @@ from torch import Tensor
 from detr_lite.attention_maps import AttentionMaps as AttentionMaps
 from detr_lite.attention_maps import AttentionSelection as AttentionSelection
 from detr_lite.attention_maps import SampledAttention as SampledAttention
+from detr_lite.detections import Detections as Detections
 from detr_lite.errors import DetrLiteError as DetrLiteError
 
 
@@ -127,41 +128,6 @@ class DetrOutput:
     denoising: DenoisingPredictions | None = None
     edges: EdgeDistributions | None = None
     attention: AttentionMaps | None = None
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Detections of one image, in descending order of scores. Boxes are in pixels of the original image."""
-
-    boxes_xyxy: Float[Tensor, "detection 4"]
-    scores: Float[Tensor, " detection"]
-    labels: Int[Tensor, " detection"]
-    queries: Int[Tensor, " detection"]
-    """The query that predicted each."""
-    class_names: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __getitem__(self, which: int | slice | Tensor) -> "Detections":
-        """The selected detections: an index (which gives one detection), a slice, an index tensor or a boolean mask."""
-        if isinstance(which, int):
-            which = torch.tensor([which], device=self.scores.device)
-        return replace(
-            self,
-            boxes_xyxy=self.boxes_xyxy[which],
-            scores=self.scores[which],
-            labels=self.labels[which],
-            queries=self.queries[which],
-        )
-
-    def above(self, threshold: float | Sequence[float]) -> "Detections":
-        """The detections whose score is at least `threshold`: one score, or one for each class, by label."""
-        if not isinstance(threshold, Sequence):
-            return self[self.scores >= threshold]
-        if len(self) and len(threshold) <= int(self.labels.max()):
-            raise ValueError(f"{len(threshold)} thresholds, but there is a label {int(self.labels.max())}")
-        return self[self.scores >= self.scores.new_tensor(threshold)[self.labels]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from detr_lite.cli.detections_file import save_image
 from detr_lite.cli.score_threshold import ScoreThreshold
 from detr_lite.data.image_sources import ImageFile, read_batches
 from detr_lite.data.images.files import Orientation
+from detr_lite.drawing.boxes import display_name
 from detr_lite.structures import Detections
 from detr_lite.text import printable
-from detr_lite.viz.draw import annotate, display_name
-from detr_lite.viz.guesses import GUESSES
+from detr_lite.viz.guesses import GUESSES, draw_guesses
 
 
 class BestGuesses:
@@ -44,4 +44,4 @@ class BestGuesses:
         """Draw the images again, each with its best guesses and a caption that calls them so; those without stay."""
         files = [file for file, each in self._of.items() if len(each)]
         for ((file, image),) in read_batches(files, 1, [], "drawing the best guesses", orientation):
-            save_image(annotate(image, self._of[file], self.threshold.overall), output / name_of[file])
+            save_image(draw_guesses(image, self._of[file], self.threshold.overall), output / name_of[file])

@@ -59,7 +59,6 @@ def predict(
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
     from detr_lite.detector import Detector
     from detr_lite.io import check_output, drawing_names, refuse_links_out
-    from detr_lite.viz.draw import annotate
 
     check_threshold(threshold)
     if batch_size < 1:
@@ -80,7 +79,7 @@ def predict(
             kept = each.above(least.scores)
             written.add(file.name, image, kept)
             guesses.add(file, each)
-            save_image(annotate(image, kept), output / name_of[file])
+            save_image(kept.draw(image), output / name_of[file])
     if written.images:
         written.save(output / "detections.json")
         count = len(written.images)

@@ -27,7 +27,12 @@ class Postprocess:
     """
 
     def __init__(
-        self, activation: Activation, class_names: Sequence[str], max_detections: int = 100, nms: float | None = None
+        self,
+        activation: Activation,
+        class_names: Sequence[str],
+        max_detections: int = 100,
+        nms: float | None = None,
+        category_ids: Sequence[int] = (),
     ):
         if nms is not None and not 0 <= nms <= 1:
             raise DetrLiteError(f"--nms is {nms}; it must be an IoU from 0 to 1, such as 0.7")
@@ -35,11 +40,12 @@ class Postprocess:
         self.class_names = tuple(class_names)
         self.max_detections = max_detections
         self.nms = nms
+        self.category_ids = tuple(category_ids)
 
     def covering(self, objects: int) -> "Postprocess":
         """The same with as many detections per image as an image of the data has objects, where those are more."""
         limit = max(self.max_detections, objects)
-        return Postprocess(self.activation, self.class_names, limit, self.nms)
+        return Postprocess(self.activation, self.class_names, limit, self.nms, self.category_ids)
 
     def __call__(self, output: DetrOutput, original_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """One `Detections` on the CPU per image; `original_sizes` are the files' (height, width) in pixels.
@@ -86,7 +92,15 @@ class Postprocess:
         boxes_xyxy = rows[:, :4] * rows.new_tensor([width, height, width, height])
         boxes_xyxy[:, 0::2] = boxes_xyxy[:, 0::2].clamp(0, width)
         boxes_xyxy[:, 1::2] = boxes_xyxy[:, 1::2].clamp(0, height)
-        detections = Detections(boxes_xyxy, rows[:, 4], rows[:, 5].long(), rows[:, 6].long(), self.class_names)
+        detections = Detections(
+            boxes_xyxy,
+            scores=rows[:, 4],
+            labels=rows[:, 5].long(),
+            queries=rows[:, 6].long(),
+            class_names=self.class_names,
+            category_ids=self.category_ids,
+            image_size=(height, width),
+        )
         if self.nms is None:
             return detections
         kept = without_duplicates(detections.boxes_xyxy, detections.scores, detections.labels, self.nms)

@@ -6,11 +6,11 @@ from pathlib import Path
 from PIL import Image
 
 from detr_lite.config import Config
+from detr_lite.drawing.boxes import draw_boxes, fit
 from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.detection import make_data, read_data
 from detr_lite.training.input_pictures import input_pictures
-from detr_lite.viz.draw import draw_boxes, fit
 from detr_lite.weights.init import new_description
 
 COUNT, COLUMNS, PANEL = 24, 6, 320

@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
 
+from detr_lite.drawing.boxes import class_color, display_name, drawn_class_name
+from detr_lite.drawing.fonts import LITERAL, AnyScriptFigure
 from detr_lite.evaluation.coco_map import CocoEvaluation
 from detr_lite.io import atomic_write
-from detr_lite.viz.draw import class_color, display_name, drawn_class_name
-from detr_lite.viz.fonts import LITERAL, AnyScriptFigure
 
 _DPI = 150
 _MAX_NAMED_CLASSES = 12

@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from PIL import Image
+
+from detr_lite.drawing.boxes import draw_legibly, font_size
+from detr_lite.drawing.crowded import add_caption
 from detr_lite.structures import Detections
 
 GUESSES = 5
@@ -31,6 +35,17 @@ def detections_or_guesses(
     if len(detections) or not len(predictions):
         return Shown(detections)
     return Shown(predictions[:GUESSES], overall if isinstance(threshold, Sequence) else float(threshold))
+
+
+def draw_guesses(image: Image.Image, guesses: Detections, below: float) -> Image.Image:
+    """The image with its best guesses, dashed, and a caption that calls them so.
+
+    Args:
+        below: the threshold that none of them reaches.
+    """
+    boxes = (guesses.boxes_xyxy, guesses.labels, guesses.class_names, guesses.scores)
+    picture = draw_legibly(image, *boxes, are_guesses=True)
+    return add_caption(picture, guess_caption(below), font_size(picture))
 
 
 def guess_caption(below: float) -> str:

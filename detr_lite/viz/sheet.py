@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
+from detr_lite.drawing.boxes import draw_boxes, fit, font_size
+from detr_lite.drawing.crowded import add_caption
+from detr_lite.drawing.fonts import label_font
 from detr_lite.structures import Detections
-from detr_lite.viz.crowded import add_caption
-from detr_lite.viz.draw import draw_boxes, fit, font_size
-from detr_lite.viz.fonts import label_font
 from detr_lite.viz.guesses import detections_or_guesses, format_threshold, guess_caption
 
 _WHITE, _BLACK = (255, 255, 255), (20, 20, 20)

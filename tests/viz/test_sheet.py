@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from test_draw import GRAY, WHITE, detections, is_color
 
+from detr_lite.drawing.boxes import class_color
 from detr_lite.viz import sheet as module
-from detr_lite.viz.draw import class_color
 from detr_lite.viz.sheet import samples_sheet, side_by_side
 
 

@@ -12,14 +12,14 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from detr_lite.build import build_criterion
+from detr_lite.drawing.boxes import draw_boxes, fit
+from detr_lite.drawing.fonts import draw_text
 from detr_lite.io import atomic_write
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import Batch, DetrLiteError, DetrOutput, Target
 from detr_lite.text import printable, reason_of, shorten_list
 from detr_lite.training.input_pictures import input_pictures, unpadded_size
 from detr_lite.training.optim import parameter_groups
-from detr_lite.viz.draw import draw_boxes, fit
-from detr_lite.viz.fonts import draw_text
 from detr_lite.viz.sheet import side_by_side
 from detr_lite.weights.checkpoint import KEY, Description, load_model, read_checkpoint
 

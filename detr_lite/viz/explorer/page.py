@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from detr_lite.viz.draw import class_color, display_name
+from detr_lite.drawing.boxes import class_color, display_name
 from detr_lite.viz.explorer.scene import PackedScene
 from detr_lite.viz.heatmap import COLORMAP
 from detr_lite.viz.pages.page import read_static

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from detr_lite.drawing.boxes import class_name
 from detr_lite.structures import AttentionMaps, Detections
 from detr_lite.text import printable
-from detr_lite.viz.draw import class_name
 from detr_lite.viz.explorer.quantize import quantize_rows
 from detr_lite.viz.explorer.queries import fit_queries, query_blobs
 

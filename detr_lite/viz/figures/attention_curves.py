@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from detr_lite.drawing.fonts import AnyScriptFigure
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
 from detr_lite.io import atomic_write
-from detr_lite.viz.fonts import AnyScriptFigure
 
 _DPI = 150
 _HEAD_COLORS = matplotlib.colormaps["viridis"]

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
+from detr_lite.drawing.boxes import draw_boxes, drawn_class_name, fit
+from detr_lite.drawing.fonts import draw_text, label_font
 from detr_lite.io import atomic_write
 from detr_lite.structures import Detections
-from detr_lite.viz.draw import draw_boxes, drawn_class_name, fit
-from detr_lite.viz.fonts import draw_text, label_font
 from detr_lite.viz.heatmap import COLORMAP, overlay
 
 MAX_OBJECTS = 2

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from PIL import Image
 
+from detr_lite.drawing.boxes import class_color
 from detr_lite.structures import AttentionMaps
 from detr_lite.viz.close_up import Part
-from detr_lite.viz.draw import class_color
 from detr_lite.viz.figures.figure_layout import draw_box, draw_panel, outline_part
 from detr_lite.viz.figures.sampled_points import draw_sampled_points
 from detr_lite.viz.guesses import guess_caption

@@ -16,9 +16,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
+from detr_lite.drawing.boxes import drawn_class_name
+from detr_lite.drawing.fonts import LITERAL, AnyScriptFigure, text_length
 from detr_lite.viz.close_up import Part
-from detr_lite.viz.draw import drawn_class_name
-from detr_lite.viz.fonts import LITERAL, AnyScriptFigure, text_length
 from detr_lite.viz.heatmap import COLORMAP
 
 MAX_WIDTH = 8.0  # inches

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from detr_lite.drawing.fonts import AnyScriptFigure
 from detr_lite.structures import DetrLiteError
 from detr_lite.viz.figures.figure_layout import LARGE, MAX_WIDTH, MEDIUM, SMALL
-from detr_lite.viz.fonts import AnyScriptFigure
 
 SMALL_AREA = 0.04
 """Share of the image's area below which a box is small."""

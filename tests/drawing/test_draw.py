@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from detr_lite.drawing.boxes import class_color, draw_boxes, fit
 from detr_lite.structures import Detections
-from detr_lite.viz.draw import annotate, class_color, draw_boxes, fit
+from detr_lite.viz.guesses import draw_guesses
 
 NAMES = ("cup", "plate", "a class with a rather long name")
 GRAY, WHITE = (128, 128, 128), (255, 255, 255)
@@ -165,7 +166,7 @@ def test_the_text_of_a_tag_is_legible_on_every_color(label):
 def test_small_images_are_enlarged_for_labels(size, drawn_size):
     width, height = size
     found = detections([[0.25 * width, 0.5 * height, 0.75 * width, height]], [0], [0.9])
-    picture = annotate(Image.new("RGB", size, GRAY), found)
+    picture = found.draw(Image.new("RGB", size, GRAY))
     assert picture.size == drawn_size
     below = is_color(np.asarray(picture)[-(drawn_size[1] // 4 + 1) :], class_color(0))
     columns = np.flatnonzero(below.any(axis=0))
@@ -175,7 +176,7 @@ def test_small_images_are_enlarged_for_labels(size, drawn_size):
 
 def test_labels_leave_most_of_a_small_image_visible():
     found = detections([[6, 9, 25, 28], [32, 14, 60, 43], [3, 33, 19, 47], [38, 2, 48, 9]], [0, 1, 0, 1], [0.9] * 4)
-    picture = annotate(Image.new("RGB", (64, 48), GRAY), found)
+    picture = found.draw(Image.new("RGB", (64, 48), GRAY))
     assert is_color(np.asarray(picture), GRAY).mean() > 0.85
 
 
@@ -229,7 +230,7 @@ def test_a_hundred_boxes_are_drawn_within_a_fraction_of_a_second():
 def test_guesses_are_dashed_with_hollow_labels_and_a_caption():
     found = detections([[50, 60, 450, 260]], [1], [0.31])
     image = Image.new("RGB", (600, 400), GRAY)
-    solid, guess = (np.asarray(annotate(image, found, below)) for below in (None, 0.5))
+    solid, guess = np.asarray(found.draw(image)), np.asarray(draw_guesses(image, found, 0.5))
     assert solid.shape == (400, 600, 3)
     assert guess.shape[0] > 415, "a caption below the image"
     assert not is_color(guess[402:, 300:302], GRAY).any()

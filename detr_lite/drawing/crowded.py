@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from detr_lite.viz.fonts import draw_text, text_length
-from detr_lite.viz.labels import Label
+from detr_lite.drawing.fonts import draw_text, text_length
+from detr_lite.drawing.labels import Label
 
 Color = tuple[int, int, int]
 

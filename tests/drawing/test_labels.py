@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from detr_lite.viz.labels import place_labels
+from detr_lite.drawing.labels import place_labels
 
 SIZE, IMAGE = (60, 16), (400, 300)
 

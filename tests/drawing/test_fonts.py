@@ -10,10 +10,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from detr_lite.drawing import fonts
+from detr_lite.drawing.fonts import AnyScriptFigure, draw_text, drawable, drawable_name, label_font, text_length
 from detr_lite.structures import Detections
-from detr_lite.viz import fonts
-from detr_lite.viz.draw import annotate
-from detr_lite.viz.fonts import AnyScriptFigure, draw_text, drawable, drawable_name, label_font, text_length
 
 NAMES = (
     "自転車",
@@ -113,7 +112,7 @@ def test_figures_and_pictures_with_any_name_are_drawn_without_warnings(only, has
         count = len(NAMES)
         boxes_xyxy = torch.rand(count, 4, generator=torch.Generator().manual_seed(0)) * 400
         found = Detections(boxes_xyxy, torch.ones(count), torch.arange(count), torch.arange(count), NAMES)
-        annotate(Image.new("RGB", (400, 400)), found)
+        found.draw(Image.new("RGB", (400, 400)))
 
 
 def test_no_figure_is_drawn_with_tofu(only):

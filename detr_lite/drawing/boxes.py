@@ -6,12 +6,10 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from detr_lite.structures import Detections
+from detr_lite.drawing.crowded import LegendEntry, add_legend, are_crowded, are_too_many, short_names
+from detr_lite.drawing.fonts import draw_text, drawable_name, text_length
+from detr_lite.drawing.labels import Rectangle, place_labels
 from detr_lite.text import printable
-from detr_lite.viz.crowded import LegendEntry, add_caption, add_legend, are_crowded, are_too_many, short_names
-from detr_lite.viz.fonts import draw_text, drawable_name, text_length
-from detr_lite.viz.guesses import guess_caption
-from detr_lite.viz.labels import Rectangle, place_labels
 
 Color = tuple[int, int, int]
 
@@ -117,19 +115,19 @@ def draw_boxes(
     return add_legend(picture, in_order, None if scores is None else scores.tolist(), size)
 
 
-def annotate(image: Image.Image, detections: Detections, below: float | None = None) -> Image.Image:
-    """`draw_boxes` with scores; an image that is too small for labels is enlarged by an integer factor first.
-
-    Args:
-        below: these are the best guesses, none of which reaches this threshold, and a caption says so.
-    """
+def draw_legibly(
+    image: Image.Image,
+    boxes_xyxy: Float[Tensor, "box 4"],
+    labels: Int[Tensor, " box"],
+    class_names: Sequence[str],
+    scores: Float[Tensor, " box"],
+    are_guesses: bool = False,
+) -> Image.Image:
+    """`draw_boxes`; an image that is too small for labels is enlarged by an integer factor first."""
     factor = max(1, -(-_MIN_SIDE // max(image.size)))
-    boxes_xyxy = detections.boxes_xyxy
     if factor > 1:
         image, boxes_xyxy = fit(image, boxes_xyxy, factor * max(image.size))
-    is_guess = below is not None
-    picture = draw_boxes(image, boxes_xyxy, detections.labels, detections.class_names, detections.scores, is_guess)
-    return picture if below is None else add_caption(picture, guess_caption(below), font_size(image))
+    return draw_boxes(image, boxes_xyxy, labels, class_names, scores, are_guesses)
 
 
 def font_size(image: Image.Image) -> int:
