@@ -93,8 +93,8 @@ class Detector:
         """Load a checkpoint, which contains all that inference needs.
 
         Args:
-            path: a checkpoint of detr_lite or an exported one, "hf:NAME" for a detector of transformers on the Hugging
-                Face hub, or a folder of `save_pretrained`.
+            path: a checkpoint of detr_lite or an exported one, a run folder, whose best checkpoint is taken, "hf:NAME"
+                for a detector of transformers on the Hugging Face hub, or a folder of `save_pretrained`.
             device: "cpu", "cuda", "cuda:1" ...; "auto" is a GPU if there is one.
             nms: IoU from 0 to 1 above which of two detections of a class the lower-scoring is removed, such as 0.7.
 

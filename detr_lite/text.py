@@ -21,6 +21,12 @@ def printable(text: object) -> str:
     return STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
+def url_of(name: object) -> str | None:
+    """The address on the web that stands where a file is expected, printable; `Path` takes away one of its slashes."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+", str(name))
+    return printable(f"{found[1]}://{str(name)[found.end() :]}") if found else None
+
+
 def reason_of(error: BaseException) -> str:
     """An exception's message, or its name if it has none: one short line without a full stop."""
     text = str(error).strip().rstrip(".") or type(error).__name__

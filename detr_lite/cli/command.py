@@ -20,7 +20,8 @@ from detr_lite.ranks import is_first_process
 from detr_lite.text import printable
 
 CHECKPOINT_HELP = (
-    "checkpoint, such as RUN/checkpoints/best.ckpt, or a detector of transformers: hf:NAME on the Hugging Face hub, "
+    "checkpoint, such as RUN/checkpoints/best.ckpt, a run folder (its best one), or a detector of transformers: "
+    "hf:NAME on the Hugging Face hub, "
     "such as hf:ustc-community/dfine-small-coco, or a folder that save_pretrained has written"
 )
 NMS_HELP = (

@@ -9,6 +9,7 @@ from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line, shorten_list
 from detr_lite.training.state.evaluation_folder import results_home
+from detr_lite.weights.checkpoint_path import find_checkpoint
 from detr_lite.weights.pretrained_source import is_source
 from detr_lite.weights.score_thresholds import ScoreThresholds, read_thresholds
 
@@ -47,6 +48,7 @@ def find_threshold(given: float | Literal["best"], detector: Detector, checkpoin
         return ScoreThreshold(given, given, f"{given:g}", f"score at least {given:g}", {"threshold": given})
     best, source = detector.description.thresholds, "the checkpoint"
     if best is None:
+        checkpoint = find_checkpoint(checkpoint)
         file = results_home(checkpoint) / THRESHOLDS_FILE
         if not file.is_file():
             raise DetrLiteError(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from detr_lite.data.images.files import Orientation
 from detr_lite.data.images.load import load_image
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import printable, shorten_list
+from detr_lite.text import printable, shorten_list, url_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,8 @@ def _files_of(source: str, output: Path) -> list[ImageFile]:
         if path.resolve().is_relative_to(output):
             raise DetrLiteError(f"--source {source} lies in the output folder {output}; give another --output")
         return _files_below(path, output) if path.is_dir() else [ImageFile(path, PurePath(path.name))]
+    if url := url_of(source):
+        raise DetrLiteError(f"--source {url}: is a URL; download the images first and give their folder")
     if not re.search(_WILDCARD, source):
         raise DetrLiteError(f"--source {source or repr(source)}: no such file or folder")
     # Names are relative to the part without wildcards.

@@ -22,6 +22,7 @@ from detr_lite.training.evaluate import (
     run_evaluation,
 )
 from detr_lite.training.state.evaluation_folder import RUNS, folder_name, model_name
+from detr_lite.weights.checkpoint_path import find_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ def compare_checkpoints(
     """
     output = output or _free_folder()
     refuse_links_out(output, [output / name for name in COMPARISON_FILES])
+    checkpoints = [find_checkpoint(checkpoint) for checkpoint in checkpoints]
     names = _distinct_names(checkpoints)
     prepared = []
     for name, checkpoint in zip(names, checkpoints, strict=True):

@@ -39,6 +39,7 @@ from detr_lite.training.matched_attention import (
 )
 from detr_lite.training.state.evaluation_folder import results_home
 from detr_lite.training.state.run_folder import EVALUATION_FILES
+from detr_lite.weights.checkpoint_path import find_checkpoint
 from detr_lite.weights.pretrained_source import is_source
 from detr_lite.weights.score_thresholds import ScoreThresholds
 
@@ -171,7 +172,7 @@ def evaluate_checkpoint(
     that of the run.
 
     Args:
-        checkpoint: of detr_lite, or a source of transformers, which has no dataset of its own.
+        checkpoint: of detr_lite, its run folder, or a source of transformers, which has no dataset of its own.
         output: by default the folder `evaluation` in that of `results_home`.
         logged: what training has logged for this checkpoint; a line says why the number is another here, if it is.
         root, split, batch_size, num_workers, attention, engine, nms, iou: as in `EvaluationOptions`.
@@ -186,6 +187,7 @@ def prepare_evaluation(checkpoint: Path, options: EvaluationOptions, output: Pat
     Errors: wrong options, those of `load_any_model` and `match_categories`, and data that cannot be read.
     """
     options.check()
+    checkpoint = find_checkpoint(checkpoint)
     home = results_home(checkpoint) if output is None else output
     output = output or home / "evaluation"
     refuse_links_out(home, [output / name for name in (*EVALUATION_FILES, *ATTENTION_FILES)])

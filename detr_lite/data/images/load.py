@@ -19,7 +19,7 @@ from detr_lite.data.images.files import (
     refuse_program,
 )
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import reason_of
+from detr_lite.text import reason_of, url_of
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 """A path, a Pillow image of any mode, an array (height width) or (height width 1|3|4), a tensor (3 height width)."""
@@ -49,6 +49,12 @@ def load_image(path: Path, size: tuple[int, int] | None = None, orientation: Ori
                 f"{path}: more pixels than are safe to read ({error}); resize the image, or set the environment "
                 f"variable {MAX_PIXELS_VARIABLE}"
             ) from error
+        if error.kind == "missing_image":
+            if url := url_of(path):
+                raise DetrLiteError(f"{url}: is a URL; download the image first and give its path") from error
+            raise DetrLiteError(f"{path}: no such file") from error
+        if path.is_dir():
+            raise DetrLiteError(f"{path}: is a folder; give the images in it") from error
         raise DetrLiteError(f"{path}: not readable as an image ({error}); replace the file") from error
     if size is not None and (image.height, image.width) != size:
         raise DetrLiteError(

@@ -16,8 +16,7 @@ from detr_lite.training.distributed.launch import is_rank_0
 from detr_lite.training.loggers import remove_logs
 from detr_lite.training.matched_attention import ATTENTION_FILES
 from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
-
-CHECKPOINTS = "checkpoints"
+from detr_lite.weights.checkpoint_path import CHECKPOINTS as CHECKPOINTS
 
 EVALUATION_FILES = ("metrics.json", "per_class.csv", "detections.json", "thresholds.json", "pr_curves.png")
 """What every evaluation writes into its output folder."""
