@@ -5,14 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from detr_lite.build import build_postprocess
 from detr_lite.data.images.files import Orientation
 from detr_lite.data.images.load import ImageLike, as_image
 from detr_lite.data.transforms import evaluation_transform
+from detr_lite.evaluation.postprocess import without_duplicates
+from detr_lite.evaluation.tile_grid import check_tiles, needs_tiles, tile_grid
+from detr_lite.evaluation.tile_merge import merge_tiles
 from detr_lite.families.network import FamilyDetr
 from detr_lite.model.detr import Detr
 from detr_lite.structures import (
@@ -64,6 +69,13 @@ class Detector:
     in pixels of the upright image, unless the model was trained with `data.orientation` "stored".
 
     With `nms`, an IoU, a detection that overlaps a higher-scoring one of its class by more is removed.
+
+    With `tile`, pictures larger than so many pixels are detected in tiles that overlap by the share `overlap`, and as a
+    whole: objects of a few pixels are found in the tiles, large ones in the whole picture (`merge_tiles`). `attend` and
+    `explain` see the whole picture.
+
+        detector = Detector.from_checkpoint("best.ckpt", tile=640)
+        detections = detector("aerial.tif").above(0.5)
     """
 
     def __init__(
@@ -72,7 +84,11 @@ class Detector:
         description: Description,
         device: torch.device | str = "cpu",
         nms: float | None = None,
+        tile: int | None = None,
+        overlap: float = 0.2,
     ) -> None:
+        check_tiles(tile, overlap)
+        self.tile, self.overlap = tile, overlap
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.description = description
@@ -88,7 +104,12 @@ class Detector:
 
     @classmethod
     def from_checkpoint(
-        cls: type[D], path: Path | str, device: torch.device | str = "auto", nms: float | None = None
+        cls: type[D],
+        path: Path | str,
+        device: torch.device | str = "auto",
+        nms: float | None = None,
+        tile: int | None = None,
+        overlap: float = 0.2,
     ) -> D:
         """Load a checkpoint, which contains all that inference needs.
 
@@ -97,15 +118,25 @@ class Detector:
                 for a detector of transformers on the Hugging Face hub, or a folder of `save_pretrained`.
             device: "cpu", "cuda", "cuda:1" ...; "auto" is a GPU if there is one.
             nms: IoU from 0 to 1 above which of two detections of a class the lower-scoring is removed, such as 0.7.
+            tile: pixels of a tile, at least 32; objects should have about the size that they had in training, so the
+                image size of training is a good one.
+            overlap: share of a tile that its neighbor also shows, from 0 to less than 1; objects that are smaller than
+                this are whole in some tile.
 
-        Errors: not a checkpoint of detr_lite, a device that is not available, an IoU outside 0 .. 1.
+        Errors: not a checkpoint of detr_lite, a device that is not available, an IoU outside 0 .. 1, impossible tiles.
         """
         device = choose_device(device)  # before the checkpoint is read, which takes longer
-        return cls(*load_any_model(path), device, nms)
+        check_tiles(tile, overlap)
+        return cls(*load_any_model(path), device, nms, tile, overlap)
 
     @classmethod
     def from_pretrained(
-        cls: type[D], name: str | Path, device: torch.device | str = "auto", nms: float | None = None
+        cls: type[D],
+        name: str | Path,
+        device: torch.device | str = "auto",
+        nms: float | None = None,
+        tile: int | None = None,
+        overlap: float = 0.2,
     ) -> D:
         """A detector of transformers, in any of its DETR families, with sizes and class names of its own.
 
@@ -113,13 +144,12 @@ class Detector:
 
         Args:
             name: on the Hugging Face hub, or a folder that `save_pretrained` has written.
-            device: as in `from_checkpoint`.
-            nms: as in `from_checkpoint`.
+            device, nms, tile, overlap: as in `from_checkpoint`.
 
         Errors: those of `detr_lite.weights.pretrained_source.load_source`.
         """
         device = choose_device(device)
-        return cls(*load_source(source_name(name)), device, nms)
+        return cls(*load_source(source_name(name)), device, nms, tile, overlap)
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -174,11 +204,13 @@ class Detector:
         if batch_size < 1:
             raise DetrLiteError(f"batch_size is {batch_size}; it must be at least 1")
         if not isinstance(images, list | tuple):
-            return self._detect([self._prepare(images)])[0]
+            return self._detect([self._open(images)], batch_size)[0]
         detections: list[Detections] = []
         for start in range(0, len(images), batch_size):
             indices = range(start, min(start + batch_size, len(images)))
-            detections += self._detect([self._prepare(images[index], f"images[{index}]: ") for index in indices])
+            detections += self._detect(
+                [self._open(images[index], f"images[{index}]: ") for index in indices], batch_size
+            )
         return detections
 
     def attend(self, image: ImageLike, selection: AttentionSelection | None = None) -> AttentionMaps:
@@ -198,21 +230,47 @@ class Detector:
 
     def explain(self, image: ImageLike, selection: AttentionSelection | None = None) -> Explained:
         """Detections of one image with the attention of the same forward pass; `selection` is that of `attend`."""
-        prepared = self._prepare(image)
+        prepared = self._prepare(self._open(image))
         output = self._forward([prepared], need_attention=True if selection is None else selection)
         assert output.attention is not None
         (detections,) = self.postprocess(output, [prepared.original_size])
         return Explained(detections, output.attention.to("cpu"), output.boxes_cxcywh.float().cpu())
 
-    def _prepare(self, given: Any, prefix: str = "") -> _Prepared:
+    def _open(self, given: Any, prefix: str = "") -> Image.Image:
         """`prefix` is that of an error message."""
         try:
-            image = as_image(given, self.orientation)
+            return as_image(given, self.orientation)
         except DetrLiteError as error:
             raise DetrLiteError(f"{prefix}{error}") from error
+
+    def _prepare(self, image: Image.Image) -> _Prepared:
         return _Prepared(self.transform(image), (image.height, image.width))
 
-    def _detect(self, images: Sequence[_Prepared]) -> list[Detections]:
+    def _detect(self, images: Sequence[Image.Image], batch_size: int) -> list[Detections]:
+        is_tiled = [needs_tiles(image.height, image.width, self.tile) for image in images]
+        small = [self._prepare(image) for image, tiled in zip(images, is_tiled, strict=True) if not tiled]
+        whole = iter(self._detect_whole(small))
+        return [
+            self._detect_tiled(image, batch_size) if tiled else next(whole)
+            for image, tiled in zip(images, is_tiled, strict=True)
+        ]
+
+    def _detect_tiled(self, image: Image.Image, batch_size: int) -> Detections:
+        """`batch_size` tiles at a time, so that the memory does not grow with the picture."""
+        assert self.tile is not None
+        size = (image.height, image.width)
+        frames = tile_grid(*size, self.tile, self.overlap)
+        views: list[Detections] = []
+        for start in range(0, len(frames), batch_size):
+            tiles = [image.crop(tuple(frame)) for frame in frames[start : start + batch_size].tolist()]
+            views += self._detect_whole([self._prepare(tile) for tile in tiles])
+        views += self._detect_whole([self._prepare(image)])
+        merged = merge_tiles(views, np.concatenate([frames, [[0, 0, image.width, image.height]]]), size)
+        if self.postprocess.nms is not None:
+            merged = merged[without_duplicates(merged.boxes_xyxy, merged.scores, merged.labels, self.postprocess.nms)]
+        return merged
+
+    def _detect_whole(self, images: Sequence[_Prepared]) -> list[Detections]:
         by_size: dict[torch.Size, list[int]] = {}
         for index, image in enumerate(images):
             by_size.setdefault(image.pixels.shape, []).append(index)

@@ -30,6 +30,11 @@ NMS_HELP = (
 )
 
 
+TILE_HELP = (
+    "detect in pictures larger than this also in overlapping tiles of this size, which finds objects of a few pixels; "
+    "at least 32, and best the image size of training (default: in the whole picture alone)"
+)
+OVERLAP_HELP = "share of a tile that its neighbor also shows, from 0 to less than 1 (default: 0.2)"
 THRESHOLD_HELP = (
     "minimum score, from 0 to 1, or best: of each class the score of highest F1 on the validation images, from the "
     "checkpoint or the thresholds.json of its evaluation"

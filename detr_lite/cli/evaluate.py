@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from detr_lite.cli.command import CHECKPOINT_HELP, NMS_HELP, CommandParser
+from detr_lite.cli.command import CHECKPOINT_HELP, NMS_HELP, OVERLAP_HELP, TILE_HELP, CommandParser
 from detr_lite.text import command_line
 
 DESCRIPTION = """Prints the 12 COCO metrics of a checkpoint and AP by class, and writes them as metrics.json and
@@ -40,6 +40,8 @@ def main(words: Sequence[str]) -> None:
     add("--batch_size", type=int, help="images per batch (default: as in training)")
     add("--num_workers", type=int, help="data loading processes (default: one per two cores, at most 8)")
     add("--nms", type=float, metavar="IOU", help=NMS_HELP)
+    add("--tile", type=int, metavar="PIXELS", help=TILE_HELP)
+    add("--overlap", type=float, default=0.2, metavar="SHARE", help=OVERLAP_HELP)
     add(
         "--iou",
         type=float,

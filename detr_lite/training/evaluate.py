@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from detr_lite.build import build_criterion, build_reading, require
 from detr_lite.config import data_root
+from detr_lite.data.images.load import load_image
 from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
 from detr_lite.detector import Detector
@@ -23,6 +24,7 @@ from detr_lite.evaluation.packing import pack_detections, relabel_detections
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.evaluation.result_files import write_detections
 from detr_lite.evaluation.thresholds import Thresholds, class_scores, find_thresholds
+from detr_lite.evaluation.tile_grid import check_tiles
 from detr_lite.io import refuse_links_out
 from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteError
 from detr_lite.text import printable
@@ -89,6 +91,10 @@ class EvaluationOptions:
     """IoU above which of two detections of a class the lower-scoring is removed."""
     iou: Sequence[float] = ()
     """Thresholds of IoU at which AP is computed beside COCO's metrics."""
+    tile: int | None = None
+    """Pixels of a tile: larger pictures are detected in tiles, too, as by `Detector`."""
+    overlap: float = 0.2
+    """Share of a tile that its neighbor also shows."""
 
     def check(self) -> None:
         """Errors: numbers that are out of range."""
@@ -96,6 +102,12 @@ class EvaluationOptions:
             if value is not None and value < least:
                 raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
         check_ious(self.iou)
+        check_tiles(self.tile, self.overlap)
+
+    def inference(self) -> dict[str, float]:
+        """What changes the detections of a model, as metrics.json records it."""
+        tiles = {} if self.tile is None else {"tile": self.tile, "overlap": self.overlap}
+        return {**({} if self.nms is None else {"nms": self.nms}), **tiles}
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,8 @@ def evaluate_checkpoint(
     logged: LoggedAP | None = None,
     nms: float | None = None,
     iou: Sequence[float] = (),
+    tile: int | None = None,
+    overlap: float = 0.2,
 ) -> CocoEvaluation:
     """Evaluate and write metrics.json, per_class.csv, detections.json, thresholds.json and pr_curves.png.
 
@@ -175,9 +189,11 @@ def evaluate_checkpoint(
         checkpoint: of detr_lite, its run folder, or a source of transformers, which has no dataset of its own.
         output: by default the folder `evaluation` in that of `results_home`.
         logged: what training has logged for this checkpoint; a line says why the number is another here, if it is.
-        root, split, batch_size, num_workers, attention, engine, nms, iou: as in `EvaluationOptions`.
+        root, split, batch_size, num_workers, attention, engine, nms, iou, tile, overlap: as in `EvaluationOptions`.
     """
-    options = EvaluationOptions(root, split, batch_size, num_workers, attention, engine, nms, iou)
+    options = EvaluationOptions(
+        root, split, batch_size, num_workers, attention, engine, nms, iou, tile=tile, overlap=overlap
+    )
     return run_evaluation(prepare_evaluation(checkpoint, options, output), logged).evaluation
 
 
@@ -194,7 +210,7 @@ def prepare_evaluation(checkpoint: Path, options: EvaluationOptions, output: Pat
     is_foreign = is_source(checkpoint)
     if is_foreign and options.root is None:
         raise DetrLiteError(f"{checkpoint} has no dataset of its own; give --data.root")
-    detector = Detector.from_checkpoint(checkpoint, nms=options.nms)
+    detector = Detector.from_checkpoint(checkpoint, nms=options.nms, tile=options.tile, overlap=options.overlap)
     settings = detector.description.config.data
     data = read_split(options.root or data_root(settings.root), options.split, build_reading(settings))
     match = match_categories(detector.categories, data, allow_unknown=is_foreign)
@@ -206,8 +222,12 @@ def run_evaluation(prepared: PreparedEvaluation, logged: LoggedAP | None = None)
     """Detect in all images, compute the metrics, and write and log the results."""
     detector, data, output, options = prepared.detector, prepared.data, prepared.output, prepared.options
     throughput = Throughput()
-    postprocess = detector.postprocess.covering(most_objects(data.ground_truth))
-    found = detect(detector.model, postprocess, prepared.loader, detector.device, throughput)
+    most = most_objects(data.ground_truth)
+    if options.tile is not None:
+        found = detect_in_tiles(detector, data, prepared.batch_size, most, throughput)
+    else:
+        postprocess = detector.postprocess.covering(most)
+        found = detect(detector.model, postprocess, prepared.loader, detector.device, throughput)
     detections = relabel_detections(pack_detections(found), prepared.match.new_labels)
     check_finite(detections)
     logger.info("\n%s on %s\n", printable(prepared.checkpoint), data.describe())
@@ -221,7 +241,7 @@ def run_evaluation(prepared: PreparedEvaluation, logged: LoggedAP | None = None)
     thresholds = None
     if len(data.ground_truth.labels):
         thresholds = find_thresholds(data.ground_truth, detections, data.categories)
-        write_results(output, evaluation, thresholds, data, detections, options.nms)
+        write_results(output, evaluation, thresholds, data, detections, options.inference())
         difference = None if logged is None else logged.explain_difference(evaluation.metrics["AP"], detector.device)
         if difference is not None:
             logger.info("%s", difference)
@@ -258,6 +278,21 @@ def detect(
             throughput.images.append(len(results))
             throughput.seconds.append(time.perf_counter() - start)
         detections.update(zip((target.image_id for target in batch.targets), results, strict=True))
+    return detections
+
+
+def detect_in_tiles(
+    detector: Detector, split: Split, batch_size: int, most: int, throughput: Throughput
+) -> dict[int, Detections]:
+    """Detections in every image of a split, by image index; of each the best, at least 100 and at least `most`."""
+    detections: dict[int, Detections] = {}
+    limit = detector.postprocess.covering(most).max_detections
+    for record in tqdm(split.images, desc="evaluating in tiles", unit="image", leave=False, disable=None):
+        image = load_image(record.path, (record.height, record.width), split.orientation.default)
+        start = time.perf_counter()
+        detections[record.index] = detector(image, batch_size)[:limit]
+        throughput.images.append(1)
+        throughput.seconds.append(time.perf_counter() - start)
     return detections
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,19 @@ def write_results(
     thresholds: Thresholds,
     data: Split,
     detections: DetectionArrays,
-    nms: float | None,
+    inference: Mapping[str, float],
 ) -> None:
     """Write metrics.json, per_class.csv, thresholds.json and pr_curves.png, and log the numbers.
 
     Args:
         data: with objects.
         detections: under the labels of the data.
-        nms: IoU of the non-maximum suppression that was applied.
+        inference: the options that changed the detections of the model, such as the IoU of "nms".
     """
     metrics: dict[str, object] = dict(evaluation.as_dict())
     if evaluation.ious:
         metrics["AP_at_iou"] = dict(zip(map(str, evaluation.ious), evaluation.AP_at_iou, strict=True))
-    if nms is not None:
-        metrics["nms"] = nms
+    metrics.update(inference)
     _write_json(output / "metrics.json", metrics)
     write_per_class_csv(output / "per_class.csv", evaluation)
     _write_json(output / "thresholds.json", _thresholds_content(thresholds, data))
