@@ -22,7 +22,7 @@ def main() -> None:
     adders = (
         *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
         *(_add_reading, _add_images, _add_formats, _add_evaluation, _add_imagenet_weights),
-        *(_add_backbones, _add_memory, _add_families),
+        *(_add_backbones, _add_memory, _add_families, _add_tiles),
     )
     for add in adders:
         add(subcommands)
@@ -254,6 +254,26 @@ def _run_families(arguments: argparse.Namespace) -> None:
     from benchmarks.families import families_table
 
     print(families_table())
+
+
+def _add_tiles(subcommands: "Subcommands[CommandParser]") -> None:
+    tiles = _subcommand(subcommands, "tiles", "AP on large pictures with and without tiles")
+    side = "pixels of a tile and of the training pictures (default: 128)"
+    tiles.add_argument("--tile", type=int, default=128, metavar="PIXELS", help=side)
+    tiles.add_argument("--pictures", type=int, default=4, metavar="N", help="large pictures (default: 4)")
+    tiles.add_argument("--minutes", type=float, default=10.0, help="of training (default: 10)")
+    tiles.add_argument("--output", type=Path, default=Path("runs/tiles"), help="(default: runs/tiles)")
+    tiles.set_defaults(run=_run_tiles)
+
+
+def _run_tiles(arguments: argparse.Namespace) -> None:
+    from benchmarks.tiles import tiles_table
+    from detr_lite.evaluation.tile_grid import check_tiles
+
+    check_tiles(arguments.tile, 0.2)
+    if arguments.pictures < 1:
+        raise DetrLiteError(f"--pictures is {arguments.pictures}; it must be at least 1")
+    print(tiles_table(arguments.output, arguments.tile, arguments.pictures, arguments.minutes))
 
 
 def _run_memory(arguments: argparse.Namespace) -> None:

@@ -73,9 +73,6 @@ class Detector:
     With `tile`, pictures larger than so many pixels are detected in tiles that overlap by the share `overlap`, and as a
     whole: objects of a few pixels are found in the tiles, large ones in the whole picture (`merge_tiles`). `attend` and
     `explain` see the whole picture.
-
-        detector = Detector.from_checkpoint("best.ckpt", tile=640)
-        detections = detector("aerial.tif").above(0.5)
     """
 
     def __init__(
@@ -207,10 +204,8 @@ class Detector:
             return self._detect([self._open(images)], batch_size)[0]
         detections: list[Detections] = []
         for start in range(0, len(images), batch_size):
-            indices = range(start, min(start + batch_size, len(images)))
-            detections += self._detect(
-                [self._open(images[index], f"images[{index}]: ") for index in indices], batch_size
-            )
+            some = enumerate(images[start : start + batch_size], start)
+            detections += self._detect([self._open(image, f"images[{index}]: ") for index, image in some], batch_size)
         return detections
 
     def attend(self, image: ImageLike, selection: AttentionSelection | None = None) -> AttentionMaps:

@@ -43,18 +43,24 @@ def drawing_names(names: Iterable[PurePath], keep: Collection[str]) -> list[Pure
     `a.tif.png` where that is taken.
     """
     names = list(names)
-    taken = {_key(name) for name in names if name.suffix.lower() in keep}
-    drawings = []
+    kept = [name for name in names if name.suffix.lower() in keep]
+    others = iter(result_names([name for name in names if name.suffix.lower() not in keep], ".png", map(str, kept)))
+    return [name if name.suffix.lower() in keep else next(others) for name in names]
+
+
+def result_names(names: Iterable[PurePath], suffix: str, taken: Iterable[str] = ()) -> list[PurePath]:
+    """Names for files about these images, no two of them alike: `a.tif` gives `a.txt`, or `a.tif.txt` where that is
+    taken."""
+    used = {name.casefold() for name in taken}
+    results = []
     for name in names:
-        drawn, number = name, 1
-        if name.suffix.lower() not in keep:
-            drawn = name.with_suffix(".png")
-            while _key(drawn) in taken:
-                drawn = name.with_name(f"{name.name}{'' if number == 1 else f'-{number}'}.png")
-                number += 1
-            taken.add(_key(drawn))
-        drawings.append(drawn)
-    return drawings
+        result, number = name.with_suffix(suffix), 1
+        while _key(result) in used:
+            result = name.with_name(f"{name.name}{'' if number == 1 else f'-{number}'}{suffix}")
+            number += 1
+        used.add(_key(result))
+        results.append(result)
+    return results
 
 
 def is_below(path: Path, folder: Path) -> bool:

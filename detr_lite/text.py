@@ -6,6 +6,7 @@ import reprlib
 import shlex
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def reason_of(error: BaseException) -> str:
     """An exception's message, or its name if it has none: one short line without a full stop."""
     text = str(error).strip().rstrip(".") or type(error).__name__
     return printable(textwrap.shorten(text, 160, placeholder=" ..."))
+
+
+def spreadsheet_text(name: str) -> str:
+    """A name that a spreadsheet would evaluate as a formula, such as =1+1, with an apostrophe in front, which
+    spreadsheets do not show."""
+    return f"'{name}" if unicodedata.normalize("NFKC", name).startswith(("=", "+", "-", "@")) else name
 
 
 def shown(value: object) -> str:

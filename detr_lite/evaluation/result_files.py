@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -13,6 +12,7 @@ import numpy as np
 from detr_lite.evaluation.coco_map import CocoEvaluation, iou_name
 from detr_lite.io import atomic_write
 from detr_lite.structures import Category, DetectionArrays
+from detr_lite.text import spreadsheet_text
 
 _CHUNK = 100_000
 """Detections whose text is in memory at the same time."""
@@ -31,21 +31,15 @@ def write_detections(
 
 
 def write_per_class_csv(path: Path, evaluation: CocoEvaluation) -> None:
-    """One row per category; -1 where a category has no objects.
-
-    A name that a spreadsheet would evaluate as a formula, such as =1+1, gets an apostrophe in front, which spreadsheets
-    do not show.
-    """
+    """One row per category; -1 where a category has no objects. Names are those of `spreadsheet_text`."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     header = ("category_id", "category", "objects", "AP", "AP50", "AR100")
     writer.writerow((*header, *map(iou_name, evaluation.ious)))
     for result in evaluation.per_class:
         category = result.category
-        is_formula = unicodedata.normalize("NFKC", category.name).startswith(("=", "+", "-", "@"))
-        name = f"'{category.name}" if is_formula else category.name
         numbers = (result.AP, result.AP50, result.AR100, *result.AP_at_iou)
-        writer.writerow((category.id, name, result.objects, *numbers))
+        writer.writerow((category.id, spreadsheet_text(category.name), result.objects, *numbers))
     atomic_write(path, lambda file: file.write(text.getvalue().encode()))
 
 

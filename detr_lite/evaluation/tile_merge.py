@@ -117,7 +117,8 @@ def _is_cut(
     sides = np.tile(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 2)
     is_inner = frame_xyxy != np.array([0, 0, size[1], size[0]])
     is_near: Bool[np.ndarray, "box 4"] = np.abs(boxes_xyxy - frame_xyxy) <= EDGE_PIXELS + EDGE_SHARE * sides
-    return (is_inner & is_near).any(axis=1)
+    is_cut: Bool[np.ndarray, " box"] = (is_inner & is_near).any(axis=1)
+    return is_cut
 
 
 def _pairs(

@@ -15,12 +15,12 @@ from detr_lite.training.checks.run_length import read_log
 from detr_lite.training.evaluate import (
     EvaluationOptions,
     EvaluationResult,
-    LoggedAP,
     PreparedEvaluation,
     prepare_evaluation,
     run_evaluation,
 )
 from detr_lite.training.explorer_page import EXPLORER, IMAGES, choose_images, explore_split
+from detr_lite.training.logged_ap import LoggedAP
 from detr_lite.training.loggers import log_final
 from detr_lite.training.next_steps import next_steps
 from detr_lite.training.report import REPORT, run_facts, write_page

@@ -33,6 +33,7 @@ from detr_lite.training.category_match import CategoryMatch, in_model_categories
 from detr_lite.training.checks.diagnostics import LearningRate, collapse_advice
 from detr_lite.training.datamodule import default_workers, make_loader
 from detr_lite.training.evaluation_files import write_results
+from detr_lite.training.logged_ap import LoggedAP
 from detr_lite.training.matched_attention import (
     ATTENTION_FILES,
     find_attention_collapse,
@@ -46,32 +47,6 @@ from detr_lite.weights.pretrained_source import is_source
 from detr_lite.weights.score_thresholds import ScoreThresholds
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LoggedAP:
-    """The AP that a training has logged for a checkpoint, and how it computed the detections."""
-
-    AP: float
-    precision: str
-    """Of Lightning, such as "bf16-mixed"."""
-    processes: int
-    device: str
-    """Its type, such as "cuda"."""
-
-    def explain_difference(self, AP: float, device: torch.device) -> str | None:  # noqa: N803
-        """Why an evaluation in 32 bits in one process on `device` shows another number; None if it shows the same."""
-        if f"{AP:.3f}" == f"{self.AP:.3f}":
-            return None
-        causes = []
-        if self.precision != "32-true":
-            causes.append(f"computed in {self.precision} precision, and this evaluation in 32 bits")
-        if self.processes > 1:
-            causes.append(f"had {self.processes} processes, whose batches are padded to other sizes")
-        if self.device != device.type:
-            causes.append(f"ran on {self.device}, and this evaluation on {device.type}")
-        reason = " and ".join(causes) or "added up floating-point numbers in another order"
-        return f"training logged AP {self.AP:.3f} for this checkpoint, not {AP:.3f}: it {reason}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +79,7 @@ class EvaluationOptions:
         check_ious(self.iou)
         check_tiles(self.tile, self.overlap)
 
-    def inference(self) -> dict[str, float]:
+    def inference(self) -> dict[str, int | float]:
         """What changes the detections of a model, as metrics.json records it."""
         tiles = {} if self.tile is None else {"tile": self.tile, "overlap": self.overlap}
         return {**({} if self.nms is None else {"nms": self.nms}), **tiles}

@@ -24,7 +24,7 @@ def write_results(
     thresholds: Thresholds,
     data: Split,
     detections: DetectionArrays,
-    inference: Mapping[str, float],
+    inference: Mapping[str, int | float],
 ) -> None:
     """Write metrics.json, per_class.csv, thresholds.json and pr_curves.png, and log the numbers.
 

@@ -24,7 +24,7 @@ from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.launch import ProcessSupervisor, is_rank_0
 from detr_lite.training.distributed.signals import Stopped, StopSignals
 from detr_lite.training.draw_augmented import draw_augmented
-from detr_lite.training.evaluate import LoggedAP
+from detr_lite.training.logged_ap import LoggedAP
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, LAST, PeriodicCheckpoint

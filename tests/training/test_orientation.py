@@ -78,7 +78,9 @@ def test_training_and_prediction_see_the_same_picture(
         np.testing.assert_allclose(pixels.permute(1, 2, 0).numpy() * 255, picture, atol=0.01)
     assert DetectionDataset(data.train, data.val_transform).orientation == expected
     for given in (root / "val" / "square.png", Image.open(root / "val" / "square.png")):
-        np.testing.assert_allclose(detector._prepare(given).pixels.permute(1, 2, 0).numpy() * 255, picture, atol=0.01)
+        np.testing.assert_allclose(
+            detector._prepare(detector._open(given)).pixels.permute(1, 2, 0).numpy() * 255, picture, atol=0.01
+        )
     file = ImageFile(root / "val" / "square.png", Path("square.png"))
     (((_, image),),) = read_batches([file], 1, [], "testing", detector.orientation)
     np.testing.assert_array_equal(np.asarray(image), picture)

@@ -1,0 +1,31 @@
+"""The AP that training has logged, and why an evaluation afterwards shows another one."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class LoggedAP:
+    """The AP that a training has logged for a checkpoint, and how it computed the detections."""
+
+    AP: float
+    precision: str
+    """Of Lightning, such as "bf16-mixed"."""
+    processes: int
+    device: str
+    """Its type, such as "cuda"."""
+
+    def explain_difference(self, AP: float, device: torch.device) -> str | None:  # noqa: N803
+        """Why an evaluation in 32 bits in one process on `device` shows another number; None if it shows the same."""
+        if f"{AP:.3f}" == f"{self.AP:.3f}":
+            return None
+        causes = []
+        if self.precision != "32-true":
+            causes.append(f"computed in {self.precision} precision, and this evaluation in 32 bits")
+        if self.processes > 1:
+            causes.append(f"had {self.processes} processes, whose batches are padded to other sizes")
+        if self.device != device.type:
+            causes.append(f"ran on {self.device}, and this evaluation on {device.type}")
+        reason = " and ".join(causes) or "added up floating-point numbers in another order"
+        return f"training logged AP {self.AP:.3f} for this checkpoint, not {AP:.3f}: it {reason}"
