@@ -57,6 +57,6 @@ MEMORY = "Works out the peak memory of a training step in bfloat16, without a GP
 FAMILIES = """Loads, uses, evaluates, fine-tunes, resumes, explores and exports a tiny random model of each DETR family
 of transformers, and prints a markdown table of what worked; nothing is downloaded."""
 
-TILES = """Draws pictures of 4,000 x 3,000 pixels with objects of 12 pixels and a few of 700 to 1,400, trains on pictures
-of the size of a tile with the same objects, and evaluates on the large ones as a whole and in tiles. Prints a markdown
-table. What is in --output already is not made again."""
+TILES = """Draws pictures of 4,000 x 3,000 pixels with objects of 12 pixels and a few of 700 to 1,400, trains on
+pictures of the size of a tile with the same objects, and evaluates on the large ones as a whole and in tiles. Prints a
+markdown table. What is in --output already is not made again."""

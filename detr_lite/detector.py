@@ -141,7 +141,7 @@ class Detector:
 
         Args:
             name: on the Hugging Face hub, or a folder that `save_pretrained` has written.
-            device, nms, tile, overlap: as in `from_checkpoint`.
+            device: as in `from_checkpoint`, and so are `nms`, `tile` and `overlap`.
 
         Errors: those of `detr_lite.weights.pretrained_source.load_source`.
         """
