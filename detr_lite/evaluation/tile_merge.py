@@ -140,7 +140,9 @@ def _pairs(
         others = each + 1 + np.flatnonzero((low < high).all(axis=1))
         own = np.arange(starts[each], starts[each + 1])
         other = np.concatenate([np.zeros(0, np.int64), *(np.arange(starts[o], starts[o + 1]) for o in others)])
-        a, b = (index.ravel() for index in np.meshgrid(own, other, indexing="ij"))
+        # Most boxes of a neighbor lie outside of what this view shows.
+        is_shown = (boxes_xyxy[other, :2] < frames_xyxy[each, 2:]) & (boxes_xyxy[other, 2:] > frames_xyxy[each, :2])
+        a, b = (index.ravel() for index in np.meshgrid(own, other[is_shown.all(axis=1)], indexing="ij"))
         a, b = a[labels[a] == labels[b]], b[labels[a] == labels[b]]
         shared = _overlap_areas(boxes_xyxy[a], boxes_xyxy[b])
         a, b, shared = a[shared > 0], b[shared > 0], shared[shared > 0]
