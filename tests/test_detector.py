@@ -148,8 +148,8 @@ def test_detections_may_be_changed_in_place(detector: Detector, photo: np.ndarra
     ("given", "message"),
     [
         (7, "int is not an image: give a path, a Pillow image"),
-        ("nowhere.jpg", "nowhere.jpg: not readable as an image"),
-        ([np.zeros((4, 4)), "nowhere.jpg"], r"images\[1\]: nowhere.jpg: not readable"),
+        ("nowhere.jpg", "nowhere.jpg: no such file"),
+        ([np.zeros((4, 4)), "nowhere.jpg"], r"images\[1\]: nowhere.jpg: no such file"),
         ([np.zeros((4, 4))] * 3 + [[np.zeros((4, 4))]], r"images\[3\]: list is not an image"),
         ((path for path in "ab"), "generator is not an image"),
     ],
