@@ -24,11 +24,11 @@ from detr_lite.evaluation.packing import pack_detections
 from detr_lite.evaluation.result_files import write_detections
 from detr_lite.families.network import FamilyDetr
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.auto import choose_precision
 from detr_lite.training.datamodule import allow_open_files
 from detr_lite.training.detection import make_data, read_data
 from detr_lite.training.ema import MovingAverage
 from detr_lite.training.module import DetectionModule
+from detr_lite.training.precision import choose_precision
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.trainer import progress_callbacks, run_optimizer, silence_lightning, trainer_settings
 

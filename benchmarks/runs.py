@@ -24,7 +24,8 @@ from detr_lite.config.schema import ADDED, SECTIONS
 from detr_lite.data.records import Split
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import format_duration, printable
-from detr_lite.training.auto import choose_precision, device_type
+from detr_lite.training.auto import device_type
+from detr_lite.training.precision import choose_precision
 from detr_lite.training.state.run_folder import CHECKPOINTS
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -19,8 +19,9 @@ from detr_lite.data.sampler import SeededIndex
 from detr_lite.loss.criterion import Criterion
 from detr_lite.model.attention import attend
 from detr_lite.structures import Batch, DetrLiteError
-from detr_lite.training.auto import choose_precision, device_type
+from detr_lite.training.auto import device_type
 from detr_lite.training.detection import make_data, read_data
+from detr_lite.training.precision import choose_precision
 from detr_lite.training.trainer import run_optimizer
 
 BATCHES = 4

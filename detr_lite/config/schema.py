@@ -201,13 +201,16 @@ class TrainerConfig:
     num_nodes: int = 1
     """Machines, each with that many devices."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    """"auto": bf16-mixed where the hardware is fast at it, else 32-true."""
+    """"auto": bf16-mixed where the hardware is fast at it, else 32-true; on a CPU timed, chosen once and stored."""
+    threads: int | None = None
+    """CPU threads of a step; by default OMP_NUM_THREADS if set, else the fastest number, which follows the machine."""
 
 
 ADDED = frozenset({
     "data.on_fault", "data.orientation", "data.horizontal_flip", "data.vertical_flip", "data.scale_jitter",
     "data.zoom_out", "data.color_jitter", "data.blur", "data.jpeg", "data.mosaic", "data.mixup",
     "data.copy_paste", "data.augmentation_stop", "model.denoising_noise", "model.source",
+    "trainer.threads",
 })  # fmt: skip
 """Settings that are not in all checkpoints of the current format; their defaults do what was done before."""
 
@@ -233,6 +236,7 @@ AT_LEAST = {
     "optim.max_grad_norm": 0, "optim.accumulate_grad_batches": 1, "optim.ema_decay": 0, "optim.ema_tau": 1,
     "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.num_evaluations": 1, "trainer.patience": 1,
     "trainer.attention_every_n_epochs": 0, "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1,
+    "trainer.threads": 1,
 }  # fmt: skip
 
 AT_MOST_1 = (

@@ -1,9 +1,8 @@
-"""What the settings leave open, chosen from the data and the machine, and why: sizes, rates, device, precision."""
+"""What the settings leave open, chosen from the data and the machine, and why: sizes, rates, device."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, sqrt
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,22 +68,6 @@ def device_type(accelerator: str) -> str:
         if available[device]:
             return device
     raise DetrLiteError(f"--trainer.accelerator {accelerator}: torch finds no such device here; give auto or cpu")
-
-
-def choose_precision(precision: str, accelerator: str) -> str:
-    """Replace "auto" by bfloat16 where the hardware computes in it, and by 32 bits elsewhere."""
-    if precision != "auto":
-        return precision
-    device = device_type(accelerator)
-    if device == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if device == "cpu":
-        # Without instructions for it bfloat16 is emulated, and far slower than 32 bits; with Intel's for vectors alone
-        # a training step still took a third longer (docs/performance.md).
-        found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        has_vectors = found.get("avx512_bf16") and "Intel" not in found.get("cpu_name", "")
-        return "bf16-mixed" if found.get("amx_bf16") or has_vectors else "32-true"
-    return "32-true"
 
 
 def open_source_settings(config: Config) -> SourceSettings | None:

@@ -15,7 +15,7 @@ from detr_lite.data.records import Split
 from detr_lite.evaluation.coco_map import limit_note
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import command_line, printable
-from detr_lite.training.auto import choose_precision, keep_choices
+from detr_lite.training.auto import keep_choices
 from detr_lite.training.checks.nan_capture import replay
 from detr_lite.training.closing import finish
 from detr_lite.training.datamodule import allow_open_files
@@ -26,6 +26,7 @@ from detr_lite.training.distributed.signals import Stopped, StopSignals
 from detr_lite.training.draw_augmented import draw_augmented
 from detr_lite.training.logged_ap import LoggedAP
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
+from detr_lite.training.precision import choose_precision, keep_precision, settle_precision
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, LAST, PeriodicCheckpoint
 from detr_lite.training.state.resume import (
@@ -36,6 +37,7 @@ from detr_lite.training.state.resume import (
     find_resume_point,
 )
 from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, run_of, take_folder
+from detr_lite.training.threads import set_fixed_threads
 from detr_lite.training.trainer import Task, build_callbacks, build_trainer, count_processes, silence_lightning
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.init import model_title, new_description
@@ -100,17 +102,23 @@ def resolve(invocation: Invocation) -> Resolved:
     """Settings, data, hardware and folder. Nothing is written but the default dataset, if it does not exist."""
     resumed = find_resume_point(invocation)
     folder = choose_folder(invocation, None if resumed is None else resumed.path)
-    config = invocation.config if resumed is None else keep_choices(invocation.config, resumed.description.config)
+    config = invocation.config
+    if resumed is not None:
+        config = keep_precision(keep_choices(config, resumed.description.config), resumed.description.config)
+    set_fixed_threads(config.trainer.threads)
     config, train_split, val_split = read_data(config)
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    world_size = count_processes(config, precision, folder)
+    if world_size == 1:  # several would not time alike, and must agree: there the capabilities of the CPU decide
+        config = settle_precision(config, train_split, val_split)
     resolved = Resolved(
         invocation=invocation,
         config=config,
         folder=folder,
         train=train_split,
         val=val_split,
-        precision=precision,
-        world_size=count_processes(config, precision, folder),
+        precision=choose_precision(config.trainer.precision, config.trainer.accelerator),
+        world_size=world_size,
         resumed=resumed,
         in_own_folder=resumed is not None and run_of(resumed.path).resolve() == folder.resolve(),
     )

@@ -20,6 +20,7 @@ from detr_lite.config import Config, OptimConfig
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.auto import device_type
 from detr_lite.training.callbacks.metrics import MetricsFile, ProgressReporter
+from detr_lite.training.callbacks.thread_tuner import ThreadTuner
 from detr_lite.training.checks.diagnostics import EarlyStopping
 from detr_lite.training.checks.nan_guard import NaNGuard
 from detr_lite.training.distributed.launch import Launch, ProcessSupervisor
@@ -29,6 +30,7 @@ from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
 from detr_lite.training.schedule import LRSchedule, StepSeed, TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, AtomicCheckpointIO, PeriodicCheckpoint
 from detr_lite.training.state.resume import DescribeCheckpoint
+from detr_lite.training.threads import fixed_threads
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def build_callbacks(
         task.guard,  # before all that save, so that no checkpoint holds a step that was not finite
         describe,  # changes a loaded checkpoint before the others restore their state from it
         *progress_callbacks(config, progress, folder),
+        ThreadTuner(fixed_threads(config.trainer.threads)),  # its clock stops before the callbacks below do their work
         *task.callbacks,  # after the log, at whose steps they read the losses, and before the average: it restores the
         *average,  # weights being trained as soon as an evaluation ends
         *stopping,  # after `progress`, which decides first whether a resumed run is over

@@ -18,8 +18,9 @@ from detr_lite.config import Config, Invocation, config_to_dict, read_config
 from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.structures import DetrLiteError
 from detr_lite.training import detection, run
-from detr_lite.training.auto import choose_precision, device_type
+from detr_lite.training.auto import device_type
 from detr_lite.training.module import DetectionModule
+from detr_lite.training.precision import choose_precision
 from detr_lite.training.state.run_folder import RUN_FILES, choose_folder, take_folder
 from tests.helpers.run_files import files_in, rows_of
 
