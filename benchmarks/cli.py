@@ -22,7 +22,7 @@ def main() -> None:
     adders = (
         *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
         *(_add_reading, _add_images, _add_formats, _add_evaluation, _add_imagenet_weights),
-        *(_add_backbones, _add_memory, _add_families, _add_tiles),
+        *(_add_backbones, _add_memory, _add_families, _add_tiles, _add_threads),
     )
     for add in adders:
         add(subcommands)
@@ -87,6 +87,16 @@ def _add_step(subcommands: "Subcommands[CommandParser]") -> None:
     step.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
     step.add_argument("--steps", type=int, default=20, help="number of timed steps (default: 20)")
     step.set_defaults(run=_run_step)
+
+
+def _add_threads(subcommands: "Subcommands[CommandParser]") -> None:
+    threads = _subcommand(subcommands, "threads", "steps a minute by number of threads, also while a core is taken")
+    minutes = "of each number of threads, on the machine as it is and with a core taken (default: 3)"
+    threads.add_argument("--minutes", type=float, default=3.0, help=minutes)
+    window = "seconds after which the next number has its turn (default: 20)"
+    threads.add_argument("--window", type=float, default=20.0, metavar="SECONDS", help=window)
+    threads.add_argument("--size", type=int, default=256, help="of the images, in pixels (default: 256)")
+    threads.set_defaults(run=_run_threads)
 
 
 def _add_attention(subcommands: "Subcommands[CommandParser]") -> None:
@@ -198,6 +208,12 @@ def _run_step(arguments: argparse.Namespace) -> None:
     _check_steps(arguments.steps)
     root = [] if arguments.root is None else ["--data.root", arguments.root]
     print(step_table(read_config(["--config", arguments.config, *root]).config, arguments.steps))
+
+
+def _run_threads(arguments: argparse.Namespace) -> None:
+    from benchmarks.threads import threads_table
+
+    print(threads_table(arguments.minutes, arguments.window, arguments.size))
 
 
 def _run_attention(arguments: argparse.Namespace) -> None:

@@ -25,6 +25,10 @@ continues after an interruption. The datasets are listed in benchmarks/grid.py a
 STEP = """Times loading, forward pass, matching and losses, backward pass and optimizer of training steps on the dataset
 of the settings, and the evaluation of an image, as a markdown table. The machine should be otherwise idle."""
 
+THREADS = """Times training steps like those of coco_small.yaml, on random images, with each number of threads and with
+the one that a run chooses by itself: on the machine as it is, and while a program that this command starts takes a
+core. Prints a markdown table of steps a minute, and what share that is of the best fixed number."""
+
 ATTENTION = """Times torch's fused attention and the explicit attention of detr_lite, forward and backward with a
 trainable bias, in float32 and bfloat16 on the CPU, at the sizes of small runs, as a markdown table."""
 

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,6 +18,8 @@ from detr_lite.training.auto import device_type
 from detr_lite.training.detection import make_data
 from detr_lite.weights.checkpoint import model_of
 from detr_lite.weights.init import new_description
+
+CPUPrecision = Literal["32-true", "bf16-mixed"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def settle_precision(config: Config, train: Split, val: Split) -> Config:
     """
     if config.trainer.precision != "auto" or device_type(config.trainer.accelerator) != "cpu":
         return config
-    chosen = "32-true"
+    chosen: CPUPrecision = "32-true"
     if _computes_bfloat16():
         with torch.random.fork_rng(devices=[]):
             description = new_description(config, train.categories)
@@ -74,7 +76,7 @@ def settle_precision(config: Config, train: Split, val: Split) -> Config:
     return replace(config, trainer=replace(config.trainer, precision=chosen))
 
 
-def faster_precision(model: nn.Module, criterion: Criterion, batch: Batch) -> tuple[str, str]:
+def faster_precision(model: nn.Module, criterion: Criterion, batch: Batch) -> tuple[CPUPrecision, str]:
     """The precision in which a training pass is faster, and why; the model's gradients are dropped."""
     threads = torch.get_num_threads()
     begin = time.process_time()

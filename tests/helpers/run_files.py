@@ -29,7 +29,7 @@ def weights_of(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
     return checkpoint_of(folder, name)["state_dict"]
 
 
-def assert_same_end(folder: Path, expected: Path) -> None:
+def assert_same_end(folder: Path, expected: Path, atol: float = 1e-6) -> None:
     """Weights, averaged and not, optimizer, and log of two runs agree."""
     ours, theirs = checkpoint_of(folder), checkpoint_of(expected)
     assert ours["global_step"] == theirs["global_step"]
@@ -39,5 +39,5 @@ def assert_same_end(folder: Path, expected: Path) -> None:
         for key, value in moments.items():
             pairs[f"{key} of {number}"] = (ours["optimizer_states"][0]["state"][number][key], value)
     for name, (value, other) in pairs.items():
-        torch.testing.assert_close(value, other, atol=1e-6, rtol=0, msg=name)
+        torch.testing.assert_close(value, other, atol=atol, rtol=0, msg=name)
     assert timeless_rows_of(folder) == timeless_rows_of(expected)

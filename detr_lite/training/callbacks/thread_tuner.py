@@ -57,11 +57,12 @@ class ThreadTuner(Callback):
         if self._chooser is None:
             return
         self._seconds += time.monotonic() - self._start
-        self._size += batch.images.numel()
+        images = getattr(batch, "images", None)  # batches of other tasks count as equally large
+        self._size += 1 if images is None else images.numel()
         if not is_step(trainer, batch_idx):  # gradients are accumulated; only whole steps take comparable times
             return
         line = self._chooser.record(self._seconds, self._size)
         self._seconds, self._size = 0.0, 0
         if line is not None and trainer.is_global_zero:
-            logger.info(f"{line}")
+            logger.info(line)
         torch.set_num_threads(self._chooser.best)  # of whatever follows, such as an evaluation

@@ -144,6 +144,28 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
 
 
 @pytest.mark.usefixtures("no_finish")
+@pytest.mark.usefixtures("no_finish")
+def test_with_fixed_threads_and_precision_a_resumed_run_ends_bit_by_bit_where_another_one_does(
+    invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(tiny_config)
+    config = replace(config, trainer=replace(config.trainer, threads=2, precision="32-true", max_epochs=2))
+    threads = torch.get_num_threads()
+    try:
+        for name in ("first", "second"):
+            run.train(invocation(config=config, run_dir=tmp_path / name))
+            assert torch.get_num_threads() == 2
+        with monkeypatch.context() as patch:
+            signal_in(3, signal.SIGTERM, patch)
+            with pytest.raises(SystemExit):
+                run.train(invocation(config=config, run_dir=tmp_path / "resumed"))
+        run.train(invocation(config=config, run_dir=tmp_path / "resumed", resume="last"))
+    finally:
+        torch.set_num_threads(threads)
+    assert_same_end(tmp_path / "second", tmp_path / "first", atol=0.0)
+    assert_same_end(tmp_path / "resumed", tmp_path / "first", atol=0.0)
+
+
 def test_a_checkpoint_in_an_evaluation_has_weights_and_ema_in_their_places(
     uninterrupted_run: Callable[..., Path],
     invocation: Callable[..., Invocation],
