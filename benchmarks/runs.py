@@ -195,7 +195,15 @@ def launch_process(run: Run, folder: Path, classes: int) -> int:
     program = train if run.baseline is None else ["-m", "benchmarks.baseline_run", run.baseline]
     log = folder / "log.txt"
     with log.open("wb") as output:
-        command = [sys.executable, *program, "--config", str(settings), "--run_dir", str(folder)]
+        command = [
+            sys.executable,
+            *program,
+            "--config",
+            str(settings),
+            "--run_dir",
+            str(folder),
+            *_hardware(run.config),
+        ]
         # By default SIGTERM would end this program without a chance to terminate the training.
         before = signal.signal(signal.SIGTERM, _exit)
         try:
@@ -226,6 +234,14 @@ def _run(command: Sequence[str], output: IO[bytes]) -> int:
         process.terminate()
         process.wait()
         raise
+
+
+def _hardware(config: Config) -> list[str]:
+    """What a run would choose by timing, fixed as `machine` says, so that runs which are compared have it in common."""
+    words = ["--trainer.precision", choose_precision(config.trainer.precision, config.trainer.accelerator)]
+    if config.trainer.threads is None and device_type(config.trainer.accelerator) == "cpu":
+        words += ["--trainer.threads", str(torch.get_num_threads())]
+    return words
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
