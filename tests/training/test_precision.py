@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from detr_lite.build import build_criterion, build_model
 from detr_lite.config import Config, Invocation, read_config
@@ -52,7 +53,7 @@ def test_bfloat16_has_to_be_clearly_faster(
         lambda model, criterion, batch, is_half, clock: (half if is_half else 1.0) * next(slower),
     )
     monkeypatch.setattr(precision, "PASSES", 9)
-    result, reason = faster_precision(*[None] * 3)  # type: ignore[arg-type]
+    result, reason = faster_precision(nn.Identity(), lambda *_: None, Batch.from_images([torch.rand(3, 8, 8)]))
     assert result == chosen
     assert reason.endswith(ending)
 
@@ -68,7 +69,7 @@ def test_a_long_pass_is_timed_once_with_all_threads(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(precision, "LONG", -1.0)
     monkeypatch.setattr("torch.set_num_threads", threads.append)
     monkeypatch.setattr("torch.get_num_threads", lambda: 16)
-    result, reason = faster_precision(*[None] * 3)  # type: ignore[arg-type]
+    result, reason = faster_precision(nn.Identity(), lambda *_: None, Batch.from_images([torch.rand(3, 8, 8)]))
     assert result == "bf16-mixed"
     assert reason.endswith("20,000 ms in bfloat16 and 30,000 ms in float32 with 16 threads")
     assert passes == [False, True, False, True]
@@ -78,7 +79,7 @@ def test_a_long_pass_is_timed_once_with_all_threads(monkeypatch: pytest.MonkeyPa
 def test_the_passes_are_those_of_training(tiny_config: Config) -> None:
     """Both precisions are computed, losses and gradients are those of a step, and none of the gradients stay."""
     model, seen = build_model(tiny_config.model, 3, for_checkpoint=True).train(), []
-    model.heads.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    model.backbone.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     gradients = []
     weight = next(parameter for parameter in model.parameters() if parameter.requires_grad)
     weight.register_hook(lambda gradient: gradients.append(bool(gradient.isfinite().all())))
@@ -100,7 +101,7 @@ def test_it_is_settled_without_a_trace(
     train, val = (read_split(tiny_data, name) for name in ("train", "val"))
     images: list[int] = []
 
-    def timed(model: torch.nn.Module, criterion: Any, batch: Batch) -> tuple[str, str]:
+    def timed(model: nn.Module, criterion: Any, batch: Batch) -> tuple[str, str]:
         images.append(len(batch.images))
         return "bf16-mixed", "it was faster"
 
@@ -152,4 +153,5 @@ def test_a_run_that_chooses_32_bits_is_the_run_that_was_given_them(
     monkeypatch.setattr(precision, "faster_precision", lambda *_: pytest.fail("the precision is timed again"))
     longer = replace(auto, trainer=replace(auto.trainer, max_epochs=3))
     run.train(invocation(config=longer, run_dir=tmp_path / "chosen", resume="last"))
-    assert read_config(["--config", str(tmp_path / "chosen/config.yaml")]).config == with_precision(longer, "32-true")
+    stored = read_config(["--config", str(tmp_path / "chosen/config.yaml")]).config
+    assert stored.trainer == with_precision(longer, "32-true").trainer

@@ -30,7 +30,7 @@ class ThreadTuner(Callback):
         self._chooser: ThreadChooser | None = None
         self._start = 0.0
         self._seconds = 0.0
-        self._size = 0
+        self._size = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._chooser = None
@@ -47,8 +47,7 @@ class ThreadTuner(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self._chooser is not None:
-            if torch.get_num_threads() != self._chooser.threads:
-                torch.set_num_threads(self._chooser.threads)
+            _set_threads(self._chooser.threads)
             self._start = time.monotonic()
 
     def on_train_batch_end(
@@ -58,11 +57,16 @@ class ThreadTuner(Callback):
             return
         self._seconds += time.monotonic() - self._start
         images = getattr(batch, "images", None)  # batches of other tasks count as equally large
-        self._size += 1 if images is None else images.numel()
+        self._size += 1.0 if images is None else float(images.numel())
         if not is_step(trainer, batch_idx):  # gradients are accumulated; only whole steps take comparable times
             return
         line = self._chooser.record(self._seconds, self._size)
-        self._seconds, self._size = 0.0, 0
+        self._seconds, self._size = 0.0, 0.0
         if line is not None and trainer.is_global_zero:
             logger.info(line)
-        torch.set_num_threads(self._chooser.best)  # of whatever follows, such as an evaluation
+        _set_threads(self._chooser.best)  # of whatever follows, such as an evaluation
+
+
+def _set_threads(number: int) -> None:
+    if torch.get_num_threads() != number:
+        torch.set_num_threads(number)

@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
+import lightning as L
 import pytest
 import torch
 
@@ -62,16 +64,16 @@ def test_a_given_number_stays(threads: SimpleNamespace) -> None:
 
 
 def test_processes_of_one_machine_share_its_cores(threads: SimpleNamespace) -> None:
-    trainer = SimpleNamespace(num_devices=2, world_size=2)
-    ThreadTuner(None).on_train_start(trainer, SimpleNamespace(device=torch.device("cpu")))
+    trainer = MagicMock(spec=L.Trainer, num_devices=2, world_size=2)
+    ThreadTuner(None).on_train_start(trainer, Toy())
     assert threads.now == 1
 
 
 def test_elsewhere_than_on_a_cpu_nothing_is_set(threads: SimpleNamespace) -> None:
-    trainer = SimpleNamespace(num_devices=1, world_size=1)
+    trainer, module = MagicMock(spec=L.Trainer, num_devices=1, world_size=1), Toy().to("meta")
     threads.now = 7
     tuner = ThreadTuner(None)
-    tuner.on_train_start(trainer, SimpleNamespace(device=torch.device("meta")))
-    tuner.on_train_batch_start(trainer, None, None, 0)
-    tuner.on_train_batch_end(trainer, None, None, None, 0)
+    tuner.on_train_start(trainer, module)
+    tuner.on_train_batch_start(trainer, module, None, 0)
+    tuner.on_train_batch_end(trainer, module, None, None, 0)
     assert threads.now == 7

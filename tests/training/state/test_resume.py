@@ -149,14 +149,14 @@ def test_with_fixed_threads_and_precision_a_resumed_run_ends_bit_by_bit_where_an
     invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small(tiny_config)
-    config = replace(config, trainer=replace(config.trainer, threads=2, precision="32-true", max_epochs=2))
+    config = replace(config, trainer=replace(config.trainer, threads=2, precision="32-true", max_epochs=1))
     threads = torch.get_num_threads()
     try:
         for name in ("first", "second"):
             run.train(invocation(config=config, run_dir=tmp_path / name))
             assert torch.get_num_threads() == 2
         with monkeypatch.context() as patch:
-            signal_in(3, signal.SIGTERM, patch)
+            signal_in(2, signal.SIGTERM, patch)
             with pytest.raises(SystemExit):
                 run.train(invocation(config=config, run_dir=tmp_path / "resumed"))
         run.train(invocation(config=config, run_dir=tmp_path / "resumed", resume="last"))
