@@ -53,6 +53,6 @@ def test_commands_limit_the_spinning_of_threads_unless_the_user_sets_it(monkeypa
     program = "import os; from detr_lite.cli.command import run_command\n"
     code = f"{program}run_command(lambda: print(os.environ['GOMP_SPINCOUNT']))"
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert run(sys.executable, "-c", code).stdout == "20000\n"
+    assert run(sys.executable, "-c", code).stdout == "1000\n"
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     assert run(sys.executable, "-c", code).stdout == "7\n"

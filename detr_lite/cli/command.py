@@ -93,9 +93,9 @@ def run_command(main: Callable[[], None]) -> None:
 
     0; 2 for a fault that the user can correct; 130 for Ctrl-C; 141 if the reader of stdout has closed it.
     """
-    # Threads that wait for others spin for a moment, then sleep. Where data loading or other programs share the CPU,
-    # spinning threads delay the one they wait for (a small step took 70 times as long); sleeping at once is slower too.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # read once, when torch is imported
+    # Threads that wait for others spin for a moment, then sleep. Where other programs share the cores, spinning threads
+    # keep the one that they wait for from its core: with 20000 spins a step took 8 times as long (docs/performance.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read once, when torch is imported
     configure_logging()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and classes may not be encodable in the terminal
         sys.stdout.reconfigure(errors="backslashreplace")
