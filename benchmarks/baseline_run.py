@@ -30,6 +30,7 @@ from detr_lite.training.ema import MovingAverage
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.precision import choose_precision
 from detr_lite.training.schedule import TrainingProgress
+from detr_lite.training.threads import set_fixed_threads
 from detr_lite.training.trainer import progress_callbacks, run_optimizer, silence_lightning, trainer_settings
 
 MODEL_FILE = "model.json"
@@ -62,6 +63,7 @@ def train_baseline(baseline: Baseline, invocation: Invocation, folder: Path) -> 
     silence_lightning()
     logging.getLogger("transformers").setLevel(logging.WARNING)
     allow_open_files()
+    set_fixed_threads(invocation.config.trainer.threads)
     config, train, val = read_data(invocation.config)
     L.seed_everything(config.seed, workers=True, verbose=False)
     names = [category.name for category in train.categories]

@@ -7,6 +7,7 @@ import signal
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks import runs as module
 from benchmarks.result import collect_result, mean_and_range, read_result
@@ -224,6 +225,7 @@ def test_detr_lite_is_trained_with_the_tool(program, config, tmp_path):
     assert (tmp_path / "log.txt").read_text().split() == [
         *(str(module.REPOSITORY / "tools" / "train.py"), "--overwrite"),
         *("--config", str(tmp_path / "settings.yaml"), "--run_dir", str(tmp_path)),
+        *("--trainer.precision", "32-true", "--trainer.threads", str(torch.get_num_threads())),
     ]
     assert parameters > 10_000
 
@@ -234,6 +236,7 @@ def test_a_baseline_is_trained_with_its_own_module(program, config, tmp_path):
     assert (tmp_path / "log.txt").read_text().split() == [
         *("-m", "benchmarks.baseline_run", "detr"),
         *("--config", str(tmp_path / "settings.yaml"), "--run_dir", str(tmp_path)),
+        *("--trainer.precision", "32-true", "--trainer.threads", str(torch.get_num_threads())),
     ]
 
 

@@ -46,7 +46,8 @@ def test_the_faster_number_is_found_and_said(threads: SimpleNamespace, caplog: p
     assert module.used[:4] == [2, 2, 2, 2]
     assert module.used[4:30] == [1] * 26
     assert threads.now == 1
-    assert caplog.messages == ["chose 1 thread of 2: a step takes 600 ms, with 2 threads 3,500 ms"]
+    said = [record.message for record in caplog.records if record.name == thread_tuner.logger.name]
+    assert said == ["chose 1 thread of 2: a step takes 600 ms, with 2 threads 3,500 ms"]
 
 
 def test_accumulated_gradients_are_one_step(threads: SimpleNamespace) -> None:
