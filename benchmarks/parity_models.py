@@ -37,13 +37,18 @@ class Sizes:
 
 
 def make_parity_models(
-    sizes: Sizes, seed: int, freeze_batch_norm: bool = True, attention: Literal["sdpa", "eager"] = "sdpa"
+    sizes: Sizes,
+    seed: int,
+    freeze_batch_norm: bool = True,
+    attention: Literal["sdpa", "eager"] = "sdpa",
+    exact: bool = True,
 ) -> tuple[Network, Detr]:
     """The reference of transformers and detr_lite's model in evaluation mode, with equal random weights.
 
     Args:
         freeze_batch_norm: whether detr_lite's model has the original's frozen batch norm, or torch's trainable one.
         attention: implementation used by transformers, fused (sdpa) as in detr_lite or eager, which rounds differently.
+        exact: compute detr_lite's backbone in the original's order of operations, which is slower.
 
     Errors: transformers is not installed, or timm has no such backbone.
     """
@@ -63,7 +68,7 @@ def make_parity_models(
             dropout=sizes.dropout,
             num_queries=sizes.queries,
         )
-        model = build_model(config, sizes.classes, for_checkpoint=True).eval()
+        model = build_model(config, sizes.classes, for_checkpoint=True, exact=exact).eval()
         reference = _make_reference(sizes, attention)
     fill_with_random_values(reference, seed)
     copy_weights(reference, model)
@@ -147,6 +152,17 @@ def _draw(name: str, values: Tensor, generator: torch.Generator) -> Tensor:
     if kind in ("bias", "running_mean"):
         return 0.2 * torch.randn(values.shape, generator=generator)
     raise ValueError(f"{name}: there is no rule for its random values")
+
+
+@torch.no_grad()
+def train_batch_norms(network: Network) -> None:
+    """Replace the reference's frozen batch norms by trained ones with their values."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child).__name__ == "DetrFrozenBatchNorm2d":
+                norm = nn.BatchNorm2d(len(child.weight)).train(child.training)
+                norm.load_state_dict(child.state_dict(), strict=False)
+                setattr(parent, name, norm)
 
 
 def copy_weights(reference: Network, model: Network) -> None:

@@ -22,6 +22,7 @@ from detr_lite.model.decoder import AnchorDecoder, DetrDecoder
 from detr_lite.model.detr import Detr
 from detr_lite.model.encoder import Encoder
 from detr_lite.model.heads import DetrHeads, FDRHeads, RefinementHeads
+from detr_lite.model.onednn import Linear, PointwiseConv
 from detr_lite.model.position import CenterSinePosition, SinePosition
 from detr_lite.model.pretrained import read_backbone_weights
 from detr_lite.model.queries import AnchorQueries, LearnedQueries
@@ -30,12 +31,21 @@ from detr_lite.structures import DetrLiteError
 Number = TypeVar("Number", int, float)
 
 
-def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False) -> Detr:
+def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False, exact: bool = False) -> Detr:
     """The detector, with pretrained weights of the backbone if the settings say so.
 
     Args:
         for_checkpoint: a checkpoint's weights will be loaded, so do not read or download any for the backbone.
+        exact: compute as the original DETR does, to the last bit on a CPU, which is slower.
     """
+    model = _build_model(config, classes, for_checkpoint, exact)
+    for module in model.modules():
+        if isinstance(module, Linear | PointwiseConv):
+            module.is_exact = exact
+    return model
+
+
+def _build_model(config: ModelConfig, classes: int, for_checkpoint: bool, exact: bool) -> Detr:
     backbone = Backbone(
         config.backbone,
         strides=config.strides,
@@ -44,7 +54,7 @@ def build_model(config: ModelConfig, classes: int, for_checkpoint: bool = False)
         freeze_batch_norm=bool(config.pretrained),
         dilation=config.dilation,
         freeze_first_stage=bool(config.freeze_first_stage),
-        exact=config.name == "detr",
+        exact=exact,
     )
     sizes = (config.dim, config.decoder_layers, config.heads, config.feedforward_dim, config.dropout)
 

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detr_lite.model.onednn import Linear
+
 
 @dataclass(frozen=True)
 class Attended:
@@ -95,10 +97,10 @@ class Attention(nn.Module):
             raise ValueError(f"dim {dim} is not divisible by {heads} heads")
         self.heads = heads
         self.dropout = dropout
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.output = nn.Linear(dim, dim)
+        self.query = Linear(dim, dim)
+        self.key = Linear(dim, dim)
+        self.value = Linear(dim, dim)
+        self.output = Linear(dim, dim)
         # torch initializes the three input projections as one (3 dim, dim) matrix, whose standard deviation this is.
         for projection, gain in (
             (self.query, 0.5**0.5),
@@ -142,14 +144,14 @@ class ConditionalCrossAttention(nn.Module):
             raise ValueError(f"dim {dim} is not divisible by {heads} heads")
         self.heads = heads
         self.dropout = dropout
-        self.query_content = nn.Linear(dim, dim)
-        self.query_position = nn.Linear(dim, dim)
-        self.key_content = nn.Linear(dim, dim)
-        self.key_position = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.output = nn.Linear(dim, dim)
+        self.query_content = Linear(dim, dim)
+        self.query_position = Linear(dim, dim)
+        self.key_content = Linear(dim, dim)
+        self.key_position = Linear(dim, dim)
+        self.value = Linear(dim, dim)
+        self.output = Linear(dim, dim)
         for projection in self.children():
-            assert isinstance(projection, nn.Linear)
+            assert isinstance(projection, Linear)
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 

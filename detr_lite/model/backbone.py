@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from detr_lite.model.folding import call_folded, fold_batch_norms
 from detr_lite.model.frozen import first_stage, freeze_batch_norms, freeze_first_layers
+from detr_lite.model.fused import FusedNetwork, can_fuse
+from detr_lite.model.onednn import use_pointwise_convs
 from detr_lite.model.pretrained import check_complete, check_name, reset_zero_init_residuals
 from detr_lite.model.vit import SimplePyramid, pyramid_strides
 from detr_lite.structures import DetrLiteError
@@ -42,8 +44,9 @@ class Backbone(nn.Module):
             stage before it.
         freeze_first_stage: freeze the stem and the first stage, as DETR does.
         exact: compute features as the original DETR does, to the last bit on a CPU; else, which is faster, convolutions
-            have the memory format channels last and contain the frozen batch norms that follow them, and depthwise
-            networks compute in float32 on a CPU, under autocast too.
+            have the memory format channels last and contain what follows them: batch norm that is frozen or in
+            evaluation mode, and on a CPU in float32 residuals and activations (fused.py). Depthwise networks compute
+            in float32 on a CPU, under autocast too.
 
     Errors: an unknown name, strides that the network does not have, a network that does not accept images of every
     size, cannot be dilated or has no first stage to freeze, and pretrained weights that cannot be loaded.
@@ -81,6 +84,7 @@ class Backbone(nn.Module):
         self.channels_last = not exact
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)
+            use_pointwise_convs(self.network)
         self.input_spec = _probe(name, self.network, own_strides, coarsest)
         self.channels: tuple[int, ...] = self.input_spec.channels
         self.pyramid: SimplePyramid | None = None
@@ -92,10 +96,12 @@ class Backbone(nn.Module):
         # On a CPU, depthwise convolutions are up to 1.8 times as slow in bfloat16 as in float32.
         self.in_float32 = not exact and _is_depthwise(self.network)
         self.folded: dict[str, str] = {}
+        self.example_size = (1, 3, 2 * coarsest, 2 * coarsest)
         if freeze_batch_norm:
             freeze_batch_norms(self.network)
             if not exact:
-                self.folded = fold_batch_norms(self.network, torch.zeros(1, 3, 2 * coarsest, 2 * coarsest))
+                self.folded = fold_batch_norms(self.network, torch.zeros(self.example_size))
+        self.fused: FusedNetwork | None = None
         if freeze_first_stage:
             freeze_first_layers(name, self.network)
 
@@ -105,7 +111,8 @@ class Backbone(nn.Module):
         padded = _pad(images, self.input_spec.multiple)
         order = torch.channels_last if self.channels_last or images.is_cuda else torch.contiguous_format
         with torch.autocast("cpu", enabled=False) if self.in_float32 and not images.is_cuda else nullcontext():
-            maps = call_folded(self.network, self.folded, padded.contiguous(memory_format=order))
+            images = padded.contiguous(memory_format=order)
+            maps = self._fused_maps(images) or call_folded(self.network, self.folded, images)
         if self.input_spec.returns_channels_last:
             maps = [features.permute(0, 3, 1, 2) for features in maps]
         if self.pyramid is not None:
@@ -115,6 +122,24 @@ class Backbone(nn.Module):
             features[:, :, : ceil(height / stride), : ceil(width / stride)]
             for features, stride in zip(maps, self.strides, strict=True)
         ]
+
+    def _fused_maps(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor] | None:
+        """The network's maps; None where it has to compute them by itself."""
+        is_frozen = bool(self.folded)
+        if not self.channels_last or (torch.is_grad_enabled() and not is_frozen) or not can_fuse(self.network, images):
+            return None
+        if self.fused is None or not self.fused.is_of(self.network):
+            self.fused = FusedNetwork(self.network, self.folded, torch.zeros(self.example_size))
+        return self.fused(images)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        if self.fused is not None:
+            self.fused.release()
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which fuse their own weights."""
+        return {**self.__dict__, "fused": None}
 
 
 def has_first_stage(name: str) -> bool:

@@ -12,6 +12,7 @@ from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.model.attention import Attended, Attention, ConditionalCrossAttention
 from detr_lite.model.encoder import EncoderOutput, FeedForward
 from detr_lite.model.heads import DetrHeads, FDRHeads, HeadOutput, RefinementHeads
+from detr_lite.model.onednn import Linear
 from detr_lite.model.position import BoxPairBias, BoxRelativeBias, sine_embed
 from detr_lite.model.queries import Queries
 from detr_lite.structures import AttentionSelection, EdgeDistributions
@@ -161,8 +162,8 @@ class AnchorDecoder(nn.Module):
             ConditionalDecoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(layers))
-        self.position = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
-        self.query_scale = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.position = nn.Sequential(Linear(2 * dim, dim), nn.ReLU(), Linear(dim, dim))
+        self.query_scale = nn.Sequential(Linear(dim, dim), nn.ReLU(), Linear(dim, dim))
         self.bias = nn.ModuleList(BoxRelativeBias(heads) for _ in range(layers))
         self.pair_bias = nn.ModuleList(BoxPairBias(heads) for _ in range(layers)) if relation_bias else None
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from detr_lite.attention_recorder import AttentionRecorder
 from detr_lite.model.attention import Attention
+from detr_lite.model.onednn import Linear, PointwiseConv
 from detr_lite.model.position import CenterSinePosition, SinePosition
 from detr_lite.structures import AttentionSelection
 
@@ -44,7 +45,7 @@ class FeedForward(nn.Sequential):
     """Linear, ReLU, dropout, linear ("Attention Is All You Need", section 3.3)."""
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
-        first, second = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        first, second = Linear(dim, hidden), Linear(hidden, dim)
         nn.init.xavier_uniform_(first.weight)
         nn.init.xavier_uniform_(second.weight)
         super().__init__(first, nn.ReLU(), nn.Dropout(dropout), second)
@@ -109,9 +110,9 @@ class Encoder(nn.Module):
         self.heads = heads
         self.is_original = not normalize_projection
         self.projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channel, dim, kernel_size=1), TokenNorm(dim))
+            nn.Sequential(PointwiseConv(channel, dim, kernel_size=1), TokenNorm(dim))
             if normalize_projection
-            else nn.Conv2d(channel, dim, kernel_size=1)
+            else PointwiseConv(channel, dim, kernel_size=1)
             for channel in channels
         )
         self.position = position

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy, xyxy_to_cxcywh
+from detr_lite.model.onednn import Linear
 from detr_lite.structures import EdgeDistributions
 
 BOX_EPS = 1e-4
@@ -20,8 +21,8 @@ class MLP(nn.Sequential):
     """Three linear layers, as DETR's box head (section 3.2); with `start_at_zero` boxes start at their anchors."""
 
     def __init__(self, dim: int, start_at_zero: bool = False, outputs: int = 4) -> None:
-        last = nn.Linear(dim, outputs)
-        super().__init__(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), last)
+        last = Linear(dim, outputs)
+        super().__init__(Linear(dim, dim), nn.ReLU(), Linear(dim, dim), nn.ReLU(), last)
         if start_at_zero:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -32,7 +33,7 @@ def class_layer(dim: int, classes: int, prior: float = 0.01) -> nn.Linear:
 
     Focal loss (arXiv 1708.02002, section 4.1).
     """
-    layer = nn.Linear(dim, classes)
+    layer = Linear(dim, classes)
     nn.init.constant_(layer.bias, -math.log((1 - prior) / prior))
     return layer
 
@@ -62,7 +63,7 @@ class DetrHeads(nn.Module):
 
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__()
-        self.label = nn.Linear(dim, classes + 1)
+        self.label = Linear(dim, classes + 1)
         self.box = MLP(dim)
 
     def forward(self, states: Float[Tensor, "batch query dim"]) -> HeadOutput:

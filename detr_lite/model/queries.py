@@ -11,6 +11,7 @@ from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
 from detr_lite.model.denoising import DenoisingQueries, denoising_attn_mask, make_denoising_queries
 from detr_lite.model.encoder import EncoderOutput
 from detr_lite.model.heads import BOX_EPS, MLP, class_layer, single_precision
+from detr_lite.model.onednn import Linear
 from detr_lite.structures import Target, TokenPredictions
 
 CANDIDATES = 3
@@ -78,7 +79,7 @@ class AnchorQueries(nn.Module):
         self.denoising_noise = denoising_noise
         self.content = nn.Embedding(count, dim)
         self.denoising_embed = nn.Embedding(classes, dim) if denoising_queries else None
-        self.token_state = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
+        self.token_state = nn.Sequential(Linear(dim, dim), nn.LayerNorm(dim))
         self.token_label = class_layer(dim, classes)
         self.token_box = MLP(dim, start_at_zero=True)
 
