@@ -22,7 +22,7 @@ def main() -> None:
     adders = (
         *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
         *(_add_reading, _add_images, _add_formats, _add_evaluation, _add_imagenet_weights),
-        *(_add_backbones, _add_memory, _add_families, _add_tiles, _add_threads),
+        *(_add_backbones, _add_memory, _add_families, _add_tiles, _add_threads, _add_peers),
     )
     for add in adders:
         add(subcommands)
@@ -152,6 +152,23 @@ def _add_memory(subcommands: "Subcommands[CommandParser]") -> None:
     memory.add_argument("--config", default="coco_lite_r50.yaml", help="settings (default: coco_lite_r50.yaml)")
     memory.add_argument("--size", type=int, nargs=2, default=[640, 640], metavar="N", help="(default: 640 640)")
     memory.set_defaults(run=_run_memory)
+
+
+def _add_peers(subcommands: "Subcommands[CommandParser]") -> None:
+    peers = _subcommand(subcommands, "peers", "time of detr and lite beside detectors of transformers, on equal work")
+    models = "detr (beside DETR), lite (beside RT-DETRv2 and D-FINE), comma-separated (default: detr,lite)"
+    peers.add_argument("--models", default="detr,lite", help=models)
+    peers.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="(default: 1 2)")
+    peers.add_argument("--repeats", type=int, default=7, help="of which the fastest counts (default: 7)")
+    peers.add_argument(
+        "--backbone", default="resnet50", help="of all models, one of timm's ResNets (default: resnet50)"
+    )
+    size = "height and width of detr's images (default: 480 640)"
+    peers.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar="N", help=size)
+    peers.add_argument("--side", type=int, default=640, help="of lite's images, a multiple of 32 (default: 640)")
+    profiled = "also print where the time of each goes, with one thread"
+    peers.add_argument("--profile", action="store_true", help=profiled)
+    peers.set_defaults(run=_run_peers)
 
 
 def _add_config_and_length(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
@@ -297,6 +314,13 @@ def _run_memory(arguments: argparse.Namespace) -> None:
     from detr_lite.config import read_config
 
     print(memory_table(read_config(["--config", arguments.config]).config, *arguments.size))
+
+
+def _run_peers(arguments: argparse.Namespace) -> None:
+    from benchmarks.peers import peers_table, races
+
+    chosen = races(_split(arguments.models), arguments.backbone, tuple(arguments.size), arguments.side)
+    print(peers_table(chosen, arguments.threads, arguments.repeats, arguments.profile))
 
 
 def _check_steps(steps: int) -> None:
