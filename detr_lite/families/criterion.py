@@ -80,7 +80,7 @@ def _share_of_objects(objects: int, like: Tensor) -> Tensor | float:
     """This process's number of objects relative to the mean of all processes, as they divide losses by them."""
     if not (dist.is_available() and dist.is_initialized()):
         return 1.0
-    count = torch.tensor(float(objects), device=like.device)
+    count = torch.full((), float(objects), device=like.device)  # `torch.tensor` would synchronize
     mean = count.clone()
     dist.all_reduce(mean)
     return count.clamp(min=1) / (mean / dist.get_world_size()).clamp(min=1)

@@ -139,7 +139,7 @@ class LiteCriterion:
         is_positive = torch.zeros_like(logits, dtype=torch.bool)
         matched = (matches.layer, matches.image, matches.query, targets.labels[matches.image, matches.object])
         quality[matched] = iou.detach()
-        is_positive[matched] = True
+        is_positive[matched] = torch.ones_like(iou, dtype=torch.bool)  # of a number, a GPU would wait for its copy
         class_loss = matchability_aware_loss(logits, quality, is_positive, self.gamma)
         sums = {
             "class": class_loss.sum((1, 2, 3)),

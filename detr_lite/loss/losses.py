@@ -44,8 +44,8 @@ def no_object_cross_entropy(
     no_object_weight: float,
 ) -> Float[Tensor, " layer"]:
     """Weighted mean cross-entropy by layer; the background, the last class, has a lower weight (DETR, section 3.1)."""
-    weight = logits.new_ones(logits.shape[-1])
-    weight[-1] = no_object_weight
+    # Not by an assignment, which copies a number to one element, for which a GPU waits.
+    weight = F.pad(logits.new_ones(logits.shape[-1] - 1), (0, 1), value=no_object_weight)
     losses = F.cross_entropy(logits.flatten(0, 2), classes.flatten(), weight, reduction="none").view(classes.shape)
     # The sum of weights is zero without objects if the background has weight zero.
     return losses.sum((1, 2)) / weight[classes].sum((1, 2)).clamp(min=torch.finfo(weight.dtype).tiny)

@@ -74,7 +74,10 @@ def match(
                 image_costs = np.where(is_finite, image_costs, MAX_COST)
             query, true_object = linear_sum_assignment(image_costs)
             pairs.append(np.stack([np.full_like(query, layer), np.full_like(query, image), query, true_object]))
-    index = torch.from_numpy(np.concatenate(pairs, axis=1)).to(logits.device, non_blocking=True)
+    index = torch.from_numpy(np.concatenate(pairs, axis=1))
+    if logits.device.type == "cuda":  # of memory that is not pinned the copy would not be asynchronous
+        index = index.pin_memory()
+    index = index.to(logits.device, non_blocking=True)
     return Matches(index[0], index[1], index[2], index[3], tuple(sorted(not_finite)))
 
 

@@ -199,8 +199,10 @@ class AnchorDecoder(nn.Module):
         scores: Float[Tensor, "batch query"],
         encoded: EncoderOutput,
     ) -> QueryPosition:
-        # y before x, as in the positions of the memory, with which the dot product is taken.
-        sine = sine_embed(anchors_cxcywh[..., [1, 0, 2, 3]], self.dim // 2, temperature=20.0)
+        # y before x, as in the positions of the memory, with which the dot product is taken. Not [..., [1, 0, 2, 3]]:
+        # a GPU waits for an index made of a list.
+        yxhw = torch.cat([anchors_cxcywh[..., :2].flip(-1), anchors_cxcywh[..., 2:]], dim=-1)
+        sine = sine_embed(yxhw, self.dim // 2, temperature=20.0)
         return QueryPosition(
             embed=self.position(sine),
             query_sine=sine[..., : self.dim] * self.query_scale(queries),
