@@ -137,7 +137,7 @@ class TrainingProgress(Callback):
         """Update the fraction when `batches` of the current epoch are done."""
         if trainer.world_size > 1 and self.max_seconds is not None:
             times = (self.seconds, self._step_seconds) if trainer.is_global_zero else (0.0, 0.0)
-            self.seconds, self._step_seconds = self.control_group.all_reduce_max(trainer, *times)
+            self.seconds, self._step_seconds = self.control_group.exchange(trainer, *times)
         if self.max_seconds is not None:
             done = self.seconds + self._step_seconds
             self.fraction = 1.0 if done > self.max_seconds else self.seconds / max(self.max_seconds, 1e-9)

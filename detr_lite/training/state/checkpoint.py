@@ -70,6 +70,8 @@ class PeriodicCheckpoint(Checkpoint):
         self.signals.is_training = True
         self.signals.listen()
         self._saved_at = time.monotonic()
+        self.control_group.votes = self._votes
+        self.control_group.discard_votes()
         # So that a run can be resumed whenever it is killed, also one that was resumed in another folder.
         is_missing = trainer.is_global_zero and not (self.folder / LAST).exists()
         if any(self.control_group.all_reduce_max(trainer, is_missing or self.starts_elsewhere)):
@@ -104,13 +106,17 @@ class PeriodicCheckpoint(Checkpoint):
         self.signals.is_training = False
 
     def _save_or_stop(self, trainer: L.Trainer, is_end: bool = False) -> None:
-        elapsed = time.monotonic() - self._saved_at
-        is_due = is_end or elapsed >= max(60 * self.minutes, self._save_seconds / MAX_TIME_SHARE if self.minutes else 0)
-        signum, due = self.control_group.all_reduce_max(trainer, self.signals.received, is_due)
-        if signum or due:
+        signum, due = self.control_group.take_votes(trainer)
+        if signum or due or is_end:
             self._save(trainer)
         if signum:
             raise Stopped(int(signum))
+
+    def _votes(self) -> tuple[float | int, ...]:
+        """The signal that this process has received, and whether a checkpoint is due."""
+        elapsed = time.monotonic() - self._saved_at
+        least = max(60 * self.minutes, self._save_seconds / MAX_TIME_SHARE if self.minutes else 0)
+        return self.signals.received, elapsed >= least
 
     def _stop_if_signalled(self, trainer: L.Trainer) -> None:
         (signum,) = self.control_group.all_reduce_max(trainer, self.signals.received)
@@ -123,5 +129,6 @@ class PeriodicCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             backup_file(last, self.folder / PREVIOUS)
         trainer.save_checkpoint(last)
+        self.control_group.discard_votes()
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - start
