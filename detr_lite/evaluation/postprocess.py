@@ -1,4 +1,4 @@
-"""From the model's output to detections in pixels: a softmax or sigmoid and a sort; NMS only where it is asked for."""
+"""From the model's output to detections in pixels: a softmax or sigmoid and top-k; NMS only where asked for."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -57,12 +57,9 @@ class Postprocess:
         self._check(logits, original_sizes)
 
         scores, labels, queries = self._candidates(logits)
-        # Stable, so that equal scores (saturated, or of an untrained model) are in the same order on every machine.
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
         # NMS makes room for candidates that would else be beyond the limit.
-        limit = self.max_detections if self.nms is None else scores.shape[1]
-        kept = order[:, :limit]
-        scores, labels, queries = scores[:, :limit], labels.gather(1, kept), queries.gather(1, kept)
+        kept = stable_topk(scores, self.max_detections if self.nms is None else scores.shape[1])
+        scores, labels, queries = scores.gather(1, kept), labels.gather(1, kept), queries.gather(1, kept)
         boxes_cxcywh = boxes_cxcywh.gather(1, queries[..., None].expand(-1, -1, 4))
 
         # One tensor, so that there is one device-to-host transfer; float32 is exact for integers up to 2^24.
@@ -94,7 +91,7 @@ class Postprocess:
         boxes_xyxy[:, 1::2] = boxes_xyxy[:, 1::2].clamp(0, height)
         detections = Detections(
             boxes_xyxy,
-            scores=rows[:, 4],
+            scores=rows[:, 4].clone(),  # a view would keep, and pickle, the rows of the whole batch
             labels=rows[:, 5].long(),
             queries=rows[:, 6].long(),
             class_names=self.class_names,
@@ -114,6 +111,21 @@ class Postprocess:
             )
         if len(original_sizes) != len(logits):
             raise ValueError(f"{len(logits)} images need as many original sizes, got {len(original_sizes)}")
+
+
+def stable_topk(scores: Float[Tensor, "batch candidate"], k: int) -> Int[Tensor, "batch kept"]:
+    """Places of the `k` highest scores, none of them negative, or of all; equal ones in the order of their places.
+
+    A stable sort would give the same, but takes twenty times as long for the pairs of 300 queries and 1,000 classes.
+    Equal scores (saturated, or of an untrained model) must be in the same order on every machine, which `topk` alone
+    does not promise; so it gets different integers: the bits of a score, which rise with it, and its place.
+    """
+    count = scores.shape[1]
+    if k >= count:
+        return scores.sort(dim=1, descending=True, stable=True).indices
+    bits = scores.nan_to_num(torch.inf, torch.inf).view(torch.int32).long()  # NaN is the highest for a sort
+    places = torch.arange(count, device=scores.device)
+    return ((bits << 32) - places).topk(k, dim=1).indices
 
 
 def without_duplicates(

@@ -1,7 +1,6 @@
 """What happens in a training step, and in an evaluation."""
 
 from collections.abc import Callable
-from typing import Any
 
 import lightning as L
 import torch
@@ -10,11 +9,12 @@ from torch import distributed as dist
 
 from detr_lite.data.records import Split
 from detr_lite.evaluation.coco_map import CocoEvaluation, evaluate_detections, most_objects
-from detr_lite.evaluation.packing import merge_detections, pack_detections
+from detr_lite.evaluation.packing import detection_rows, merge_detections, pack_detections
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.loss.criterion import Criterion
 from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteError
 from detr_lite.training.checks.nan_guard import NaNGuard
+from detr_lite.training.distributed.gathering import gather_detections
 
 
 class DetectionModule(L.LightningModule):
@@ -97,12 +97,11 @@ class DetectionModule(L.LightningModule):
         """Evaluate the detections of all ranks: gather them, and broadcast the result."""
         if not (dist.is_available() and dist.is_initialized()):
             return self._evaluate([pack_detections(self.detections)])
-        gathered: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, pack_detections(self.detections))
+        gathered = gather_detections(detection_rows(self.detections), self.device)
         result: list[CocoEvaluation | DetrLiteError | None] = [None]
-        if dist.get_rank() == 0:
+        if gathered is not None:
             try:
-                result = [self._evaluate(gathered)]
+                result = [self._evaluate([pack_detections(part) for part in gathered])]
             except DetrLiteError as error:  # broadcast, since the other ranks wait for a result
                 result = [error]
         dist.broadcast_object_list(result)

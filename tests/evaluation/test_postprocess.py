@@ -4,7 +4,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import nms
 
-from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.evaluation.postprocess import Postprocess, stable_topk
 from detr_lite.structures import DetrLiteError, DetrOutput
 
 TWO_CLASSES = ("cup", "plate")
@@ -171,3 +171,28 @@ def test_nms_at_something_that_is_no_iou_is_refused(iou):
 
 def test_more_detections_for_more_objects_keep_the_nms():
     assert Postprocess("sigmoid", TWO_CLASSES, nms=0.7).covering(200).nms == 0.7
+
+
+@pytest.mark.parametrize("k", [1, 7, 59, 60, 100])
+@pytest.mark.parametrize("digits", [0, 1, 6])
+def test_equal_scores_are_in_the_order_of_their_places(k: int, digits: int) -> None:
+    scores = torch.rand(3, 60).round(decimals=digits)
+    scores[0, [5, 40]] = torch.nan
+    scores[1, [3, 9]] = torch.tensor([torch.inf, torch.finfo(torch.float32).tiny / 8])
+    expected = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    assert torch.equal(stable_topk(scores, k), expected)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_candidates_beyond_the_limit_are_not_sorted(activation: str) -> None:
+    class Operators(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            names.add(str(func).split(".")[1])
+            return func(*args, **(kwargs or {}))
+
+    names: set[str] = set()
+    output = DetrOutput(torch.randn(1, 2, 150, 3), torch.rand(1, 2, 150, 4))
+    with Operators():
+        Postprocess(activation, TWO_CLASSES if activation == "softmax" else ("a", "b", "c"))(output, [(10, 10)] * 2)
+    assert "topk" in names
+    assert not names & {"sort", "argsort", "msort"}
