@@ -80,6 +80,14 @@ def _attend_written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor 
         return values.view(batch, heads, *values.shape[1:])
 
 
+def drop_bias(layer: nn.Module) -> None:
+    """Leave out a bias that adds the same to a query's scores of all tokens, which the softmax cancels.
+
+    Its gradient is rounding alone, with which it would walk. A layer made without it would draw other random weights.
+    """
+    layer.register_parameter("bias", None)
+
+
 def split_heads(projected: Float[Tensor, "batch token dim"], heads: int) -> Float[Tensor, "batch head token channel"]:
     return projected.reshape(*projected.shape[:2], heads, -1).transpose(1, 2)
 
@@ -89,9 +97,13 @@ def join_heads(values: Float[Tensor, "batch head token channel"]) -> Float[Tenso
 
 
 class Attention(nn.Module):
-    """Multi-head attention ("Attention Is All You Need", section 3.2.2), equal to `nn.MultiheadAttention`."""
+    """Multi-head attention ("Attention Is All You Need", section 3.2.2), equal to `nn.MultiheadAttention`.
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+    Args:
+        key_bias: as in the original; it changes no output.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0, key_bias: bool = True) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim {dim} is not divisible by {heads} heads")
@@ -110,6 +122,8 @@ class Attention(nn.Module):
         ):
             nn.init.xavier_uniform_(projection.weight, gain)
             nn.init.zeros_(projection.bias)
+        if not key_bias:
+            drop_bias(self.key)
 
     def forward(
         self,
@@ -154,6 +168,8 @@ class ConditionalCrossAttention(nn.Module):
             assert isinstance(projection, Linear)
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
+        for projection in (self.key_content, self.key_position):
+            drop_bias(projection)
 
     def forward(
         self,

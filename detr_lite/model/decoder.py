@@ -48,10 +48,11 @@ class DecoderLayer(nn.Module):
     """Self-attention, cross-attention, feed-forward; post-norm (DETR, appendix A.3)."""
 
     cross_attention: nn.Module
+    has_key_bias = True
 
     def __init__(self, dim: int, heads: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__()
-        self.self_attention = Attention(dim, heads, dropout)
+        self.self_attention = Attention(dim, heads, dropout, self.has_key_bias)
         self.cross_attention = self.make_cross_attention(dim, heads, dropout)
         self.feedforward = FeedForward(dim, feedforward_dim, dropout)
         self.self_norm = nn.LayerNorm(dim)
@@ -100,6 +101,8 @@ class DecoderLayer(nn.Module):
 
 class ConditionalDecoderLayer(DecoderLayer):
     """A decoder layer whose cross-attention scores content and position separately (Conditional DETR)."""
+
+    has_key_bias = False
 
     def make_cross_attention(self, dim: int, heads: int, dropout: float) -> nn.Module:
         return ConditionalCrossAttention(dim, heads, dropout)

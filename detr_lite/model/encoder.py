@@ -61,9 +61,9 @@ class TokenNorm(nn.LayerNorm):
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward; post-norm, positions added to queries and keys (DETR, appendix A.3)."""
 
-    def __init__(self, dim: int, heads: int, feedforward_dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, heads: int, feedforward_dim: int, dropout: float, key_bias: bool = True) -> None:
         super().__init__()
-        self.attention = Attention(dim, heads, dropout)
+        self.attention = Attention(dim, heads, dropout, key_bias)
         self.feedforward = FeedForward(dim, feedforward_dim, dropout)
         self.attention_norm = nn.LayerNorm(dim)
         self.feedforward_norm = nn.LayerNorm(dim)
@@ -116,7 +116,9 @@ class Encoder(nn.Module):
             for channel in channels
         )
         self.position = position
-        self.layers = nn.ModuleList(EncoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(dim, heads, feedforward_dim, dropout, key_bias=self.is_original) for _ in range(layers)
+        )
         self.neck = TopDownNeck(dim, self.strides) if len(self.strides) > 1 else None
 
     def forward(

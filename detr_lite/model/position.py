@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
+from detr_lite.model.attention import drop_bias
 
 MAX_BIAS = 20.0
 """Largest absolute bias of an axis. exp(-20) is 2e-9; far smaller weights would be denormal numbers, with which a
@@ -119,6 +120,7 @@ class AxisBias(nn.Module):
     def __init__(self, middles: Float[Tensor, " head"], hidden: int) -> None:
         super().__init__()
         self.network = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, len(middles)))
+        drop_bias(self.network[2])
         self.middle = nn.Parameter(middles)
         self.log_sharpness = nn.Parameter(torch.full((len(middles),), math.log(4.0)))
 
@@ -153,6 +155,7 @@ class BoxPairBias(nn.Module):
     def __init__(self, heads: int, hidden: int = 16) -> None:
         super().__init__()
         self.network = nn.Sequential(nn.Linear(6, hidden), nn.ReLU(), nn.Linear(hidden, heads))
+        drop_bias(self.network[2])
         # At initialization queries attend to those whose boxes overlap their own.
         self.overlap = nn.Parameter(torch.full((heads,), 4.0))
 

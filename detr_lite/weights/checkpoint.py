@@ -22,15 +22,13 @@ from detr_lite.tensor_files import is_state, read_safetensors, read_torch
 from detr_lite.text import command_line, reason_of, shorten_list, shown
 from detr_lite.weights.files import read_json
 from detr_lite.weights.score_thresholds import ScoreThresholds
+from detr_lite.weights.upgrade import FORMAT, UPGRADABLE, upgrade
 
 KEY = "detr_lite"
 """Key of the description in a Lightning checkpoint."""
 
 THRESHOLDS = "thresholds"
 """Key of the score thresholds in the description."""
-
-FORMAT = 5
-"""Increased when older versions would misread newer checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or KEY not in content or not is_state(content.get("state_dict")):
         raise DetrLiteError(f"{path}: not a checkpoint of detr_lite")
     version = content[KEY].get("format") if isinstance(content[KEY], dict) else None
-    if version != FORMAT:
+    if version in UPGRADABLE:
+        upgrade(content, KEY)
+    elif version != FORMAT:
         is_newer = isinstance(version, int) and version > FORMAT
         remedy = "update detr_lite" if is_newer else "train again, or use the version of detr_lite that wrote it"
         raise DetrLiteError(

@@ -287,3 +287,29 @@ def test_an_image_with_fewer_tokens_than_queries():
     model = build_model(settings("lite", num_queries=30), classes=5).eval()
     output = model(Batch.from_images([torch.randn(3, 32, 40)]))
     assert output.logits.shape == (3, 1, 6, 5)
+
+
+@pytest.mark.parametrize("name", ["lite", "detr"])
+def test_no_bias_is_cancelled_by_a_softmax(name: str) -> None:
+    """Its gradient would be rounding alone, with which it would walk. The original has such biases for its keys."""
+    torch.manual_seed(0)
+    model = build_model(settings(name, box_head="fdr" if name == "lite" else "regression"), classes=5).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)  # heads start at zero
+    batch = make_batch((1,))
+
+    def predicted() -> torch.Tensor:
+        with torch.no_grad():
+            output = model(batch)
+        tokens = [] if output.tokens is None else [output.tokens.boxes_cxcywh.flatten()]
+        return torch.cat([output.logits.flatten(), output.boxes_cxcywh.flatten(), *tokens]).double()
+
+    expected, cancelled = predicted(), []
+    for key, parameter in model.named_parameters():
+        if key.endswith("bias") and not key.startswith("backbone."):
+            parameter.data += 1.0
+            if (predicted() - expected).abs().max() < 1e-4:
+                cancelled.append(key)
+            parameter.data -= 1.0
+    assert all(key.endswith(".key.bias") for key in cancelled), cancelled
+    assert len(cancelled) == (0 if name == "lite" else 1 + 2 * 3), cancelled

@@ -23,6 +23,7 @@ from detr_lite.training.lightning_internals import (
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
 from detr_lite.weights.checkpoint import KEY, Description, describe_checkpoint, read_checkpoint
+from detr_lite.weights.upgrade import FORMAT
 
 RUN_KEY = "detr_lite_run"
 """Key of the data fingerprint in a checkpoint, beside the description of the model."""
@@ -192,6 +193,11 @@ def _read(path: Path) -> ResumePoint:
     content = read_checkpoint(path)
     if "global_step" not in content:
         raise DetrLiteError(f"--resume: {path} holds only weights; start a new run with --model.init_from {path}")
+    if content[KEY]["format"] != FORMAT:
+        raise DetrLiteError(
+            f"--resume: {path} was written by an earlier version, whose optimizer has parameters that the model no "
+            f"longer has; start a new run with --model.init_from {path}"
+        )
     try:
         step, saved = int(content["global_step"]), content[RUN_KEY]
         epochs = completed_epochs(content)
