@@ -5,6 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.ops import box_convert
 
+MIN_AREA = 1e-30
+"""An area up to this is none. A pixel of 4,000 x 4,000 has 6e-8: with a bound of 1e-7 in the denominator a perfect
+prediction of it would have an IoU of 0.625."""
+
 
 def cxcywh_to_xyxy(boxes_cxcywh: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape 4"]:
     center, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
@@ -43,7 +47,7 @@ def paired_iou_and_giou(
     hull_low = torch.minimum(first_xyxy[..., :2], second_xyxy[..., :2])
     hull_high = torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:])
     hull = _area(hull_low, hull_high)
-    return iou, iou - (hull - union) / hull.clamp(min=1e-7)
+    return iou, iou - (hull - union) / _divisor(hull)
 
 
 def _iou_and_union(first_xyxy: Tensor, second_xyxy: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,10 +59,15 @@ def _iou_and_union(first_xyxy: Tensor, second_xyxy: Tensor) -> tuple[Tensor, Ten
         + _area(second_xyxy[..., :2], second_xyxy[..., 2:])
         - intersection
     )
-    return intersection / union.clamp(min=1e-7), union
+    return intersection / _divisor(union), union
 
 
 def _area(low: Float[Tensor, "*shape 2"], high: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape"]:
     # Sides are clamped so that areas, and sums of two of them, are finite.
     max_side = torch.finfo(low.dtype).max ** 0.5 / 2
     return (high - low).clamp(0, max_side).prod(-1)
+
+
+def _divisor(areas: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The areas, and 1 for none, so that neither a quotient nor its gradient is infinite."""
+    return torch.where(areas > MIN_AREA, areas, 1.0)
