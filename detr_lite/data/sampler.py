@@ -1,7 +1,8 @@
 """Batch samplers: images of similar shape in a batch, to save padding, and a reproducible seed for each image."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from functools import cached_property
+from itertools import islice, pairwise
 from math import ceil, isqrt
 from typing import NamedTuple
 
@@ -32,10 +33,11 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
 
     The shuffled images are split into chunks of many batches. Each chunk is sorted into strips of similar aspect ratio,
     each strip by area, and cut into batches, which are shuffled. Batches change from epoch to epoch and depend only on
-    (seed, epoch). Without `shuffle` all images are one chunk, in a fixed order.
+    (seed, epoch). Without `shuffle` a batch has images of one size only, in a fixed order: padding changes what a model
+    predicts at its border, and in an evaluation no image's scores may depend on the others of its batch.
 
     Every rank gets the same number of batches: if the number is not divisible, the first batches are repeated. A single
-    rank sees every image exactly once; one batch may be smaller than the others.
+    rank sees every image exactly once; in training one batch may be smaller than the others.
     """
 
     def __init__(
@@ -71,14 +73,14 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
         for index in range(self.rank, len(self) * self.world_size, self.world_size):
             yield batches[index % len(batches)].tolist()
 
-    @property
+    @cached_property
     def _all_batches(self) -> int:
-        return ceil(len(self.sizes) / self.batch_size)
+        return ceil(len(self.sizes) / self.batch_size) if self.shuffle else len(self._equal_batches)
 
     def _batches(self) -> list[Int64[np.ndarray, " _"]]:
         """The epoch's batches of all ranks."""
         if not self.shuffle:
-            return self._sorted_batches(np.arange(len(self.sizes)))
+            return self._equal_batches
         random = np.random.default_rng((self.seed, self.epoch))
         order = random.permutation(len(self.sizes))
         # Chunks of about equal size, because a small last one would have too few images of similar shape.
@@ -86,6 +88,18 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
         ends = [self.batch_size * (self._all_batches * chunk // chunks) for chunk in range(1, chunks)]
         batches = [batch for chunk in np.split(order, ends) for batch in self._sorted_batches(chunk)]
         return [batches[index] for index in random.permutation(len(batches))]
+
+    @cached_property
+    def _equal_batches(self) -> list[Int64[np.ndarray, " _"]]:
+        """All images in batches of equal height and width."""
+        order = np.lexsort((self.sizes[:, 1], self.sizes[:, 0]))
+        changes = np.flatnonzero(np.diff(self.sizes[order], axis=0).any(axis=1)) + 1
+        ends = [0, *changes.tolist(), len(order)]
+        return [
+            order[first : min(first + self.batch_size, end)]
+            for start, end in pairwise(ends)
+            for first in range(start, end, self.batch_size)
+        ]
 
     def _sorted_batches(self, images: Int64[np.ndarray, " image"]) -> list[Int64[np.ndarray, " _"]]:
         """Split images into batches of similar shape, with as many strips as there are batches in a strip."""
