@@ -129,7 +129,8 @@ class FDRHeads(nn.Module):
             assert previous.edges is not None
             edge_logits = self.edges[layer - 1](states).unflatten(-1, (4, -1))
             edges = replace(previous.edges, logits=edge_logits[None] + previous.edges.logits.sum(0))
-            offsets = edges.logits[0].softmax(-1) @ self.bins
+            # Not a matrix product, which may be in TF32.
+            offsets = (edges.logits[0].softmax(-1) * self.bins).sum(-1)
         size = edges.start_xyxy[..., 2:] - edges.start_xyxy[..., :2]
         boxes_cxcywh = xyxy_to_cxcywh(edges.start_xyxy + offsets * size.repeat(1, 1, 2))
         # An edge may pass the opposite one; the size must not become negative.

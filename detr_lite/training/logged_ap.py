@@ -12,7 +12,8 @@ class LoggedAP:
     AP: float
     precision: str
     """Of Lightning, such as "bf16-mixed"."""
-    processes: int
+    tf32: bool
+    """Whether matrices were multiplied in TF32."""
     device: str
     """Its type, such as "cuda"."""
 
@@ -23,8 +24,8 @@ class LoggedAP:
         causes = []
         if self.precision != "32-true":
             causes.append(f"computed in {self.precision} precision, and this evaluation in 32 bits")
-        if self.processes > 1:
-            causes.append(f"had {self.processes} processes, whose batches are padded to other sizes")
+        if self.tf32:
+            causes.append("multiplied matrices in TF32, and this evaluation in full float32")
         if self.device != device.type:
             causes.append(f"ran on {self.device}, and this evaluation on {device.type}")
         reason = " and ".join(causes) or "added up floating-point numbers in another order"

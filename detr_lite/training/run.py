@@ -37,6 +37,7 @@ from detr_lite.training.state.resume import (
     find_resume_point,
 )
 from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, run_of, take_folder
+from detr_lite.training.tf32 import OVERRIDE, tf32_matmuls, uses_tf32
 from detr_lite.training.threads import set_fixed_threads
 from detr_lite.training.trainer import Task, build_callbacks, build_trainer, count_processes, silence_lightning
 from detr_lite.weights.checkpoint import Description
@@ -189,7 +190,9 @@ def fit_and_finish(resolved: Resolved, described: Described, assembled: Assemble
             _log_start(resolved, described, assembled)
             if run_logger is not None:
                 start_logger(run_logger, config_to_dict(config))
-        trainer.fit(task.module, task.data, ckpt_path=None if resumed is None else resumed.path, weights_only=True)
+        checkpoint = None if resumed is None else resumed.path
+        with tf32_matmuls(trainer.precision, trainer.strategy.root_device):
+            trainer.fit(task.module, task.data, ckpt_path=checkpoint, weights_only=True)
         if trainer.is_global_zero:
             finish(folder, config, _logged_ap(resolved, assembled), run_logger)
     except SystemExit as ending:
@@ -216,8 +219,8 @@ def _logged_ap(resolved: Resolved, assembled: Assembled) -> LoggedAP | None:
     )
     if assembled.task.monitor is None or score is None:
         return None
-    device = trainer.strategy.root_device.type
-    return LoggedAP(float(score), resolved.precision, resolved.world_size, device)
+    device = trainer.strategy.root_device
+    return LoggedAP(float(score), resolved.precision, uses_tf32(trainer.precision, device), device.type)
 
 
 def _refuse_lost_start(resolved: Resolved) -> None:
@@ -251,6 +254,8 @@ def _log_start(resolved: Resolved, described: Described, assembled: Assembled) -
         f"training {model_title(config.model)}: {millions:.1f} M parameters"
         f"{f' ({frozen:.2g} M of them frozen)' if frozen else ''}, precision {assembled.trainer.precision}"
     )
+    if uses_tf32(assembled.trainer.precision, assembled.trainer.strategy.root_device):
+        logger.info(f"matrices are multiplied in TF32, on tensor cores; {OVERRIDE}=0 computes them in full float32")
     for note in task.notes:
         logger.info(f"initial weights: {note}")
     size, accumulated, processes = config.data.batch_size, config.optim.accumulate_grad_batches, resolved.world_size

@@ -103,7 +103,7 @@ def test_nms_and_other_thresholds_of_iou(
     ("changes", "reason"),
     [
         ({"precision": "bf16-mixed"}, "computed in bf16-mixed precision, and this evaluation in 32 bits"),
-        ({"processes": 4}, "had 4 processes, whose batches are padded to other sizes"),
+        ({"tf32": True}, "multiplied matrices in TF32, and this evaluation in full float32"),
         ({"device": "cuda"}, "ran on cuda, and this evaluation on cpu"),
         ({}, "added up floating-point numbers in another order"),
         (
@@ -113,7 +113,7 @@ def test_nms_and_other_thresholds_of_iou(
     ],
 )
 def test_another_number_than_the_logged_one_is_explained(changes: dict[str, Any], reason: str) -> None:
-    logged = replace(evaluate.LoggedAP(AP=0.4312, precision="32-true", processes=1, device="cpu"), **changes)
+    logged = replace(evaluate.LoggedAP(AP=0.4312, precision="32-true", tf32=False, device="cpu"), **changes)
     cpu = torch.device("cpu")
     assert logged.explain_difference(0.4308, cpu) is None  # shown as 0.431 both
     assert logged.explain_difference(0.4321, cpu) == (
@@ -124,7 +124,7 @@ def test_another_number_than_the_logged_one_is_explained(changes: dict[str, Any]
 def test_the_line_follows_the_metrics(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "out", num_workers=0)
     for AP, count in ((same.metrics["AP"], 0), (same.metrics["AP"] - 0.1, 1)):  # noqa: N806
-        logged = evaluate.LoggedAP(AP, "bf16-mixed", 1, "cpu")
+        logged = evaluate.LoggedAP(AP, "bf16-mixed", False, "cpu")
         capsys.readouterr()
         evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "out", num_workers=0, logged=logged)
         assert capsys.readouterr().out.count("training logged AP") == count
