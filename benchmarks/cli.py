@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import descriptions
+from benchmarks.cli_waits import add_long_run, add_waits
+from benchmarks.subcommand import Subcommands
+from benchmarks.subcommand import subcommand as _subcommand
 from detr_lite.cli.command import CommandParser
 from detr_lite.structures import DetrLiteError
 
 if TYPE_CHECKING:
     from benchmarks.study import Request
-
-Subcommands = argparse._SubParsersAction  # argparse has no public name for it
 
 BASELINE_NAMES = "rtdetr_v2,d_fine,deformable_detr,conditional_detr,detr"
 
@@ -22,17 +22,12 @@ def main() -> None:
     adders = (
         *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
         *(_add_reading, _add_images, _add_formats, _add_evaluation, _add_imagenet_weights),
-        *(_add_backbones, _add_memory, _add_families, _add_tiles, _add_threads, _add_peers),
+        *(_add_backbones, _add_memory, _add_families, _add_tiles, _add_threads, _add_peers, add_waits, add_long_run),
     )
     for add in adders:
         add(subcommands)
     arguments = parser.parse_args()
     arguments.run(arguments)
-
-
-def _subcommand(subcommands: "Subcommands[CommandParser]", name: str, summary: str) -> CommandParser:
-    description = getattr(descriptions, name.upper())
-    return subcommands.add_parser(name, help=summary, description=description, allow_abbrev=False)
 
 
 def _add_parity(subcommands: "Subcommands[CommandParser]") -> None:

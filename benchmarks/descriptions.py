@@ -71,3 +71,10 @@ frozen batch norm; `lite` of coco_lite_r50.yaml beside RT-DETRv2 and D-FINE with
 queries and decoder layers. Models take turns, and the fastest of their calls counts: the time of the core with one
 thread, which other programs change least, wall time with more. Ratios above 1: detr_lite is faster. Needs transformers
 (pip install -e '.[dev]'); nothing is downloaded."""
+
+WAITS = """Works out, without a GPU, where the host would wait for one in a training step and in the evaluation of a
+batch, and how many bytes processes send for an image, and times the selection of the best detections of an image with
+1,000 classes. Prints a markdown table."""
+
+LONG_RUN = """Trains the biases of attention scores alone, under bfloat16 autocast, for as many steps as a long run has,
+and prints a markdown table of how far they walk: with the parameters that the softmax cancels, and without."""
