@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import struct
 import sys
 import time
 import zipfile
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from detr_lite.data.mapped_arrays import map_arrays, write_arrays
 from detr_lite.errors import DetrLiteError
 from detr_lite.io import atomic_write
 
-VERSION = 3
+VERSION = 4
 """Raised when what is kept would be computed or stored differently, so that older files are not used."""
 
 MAX_AGE_DAYS = 60
@@ -37,15 +39,16 @@ def cache_folder() -> Path:
 
 def file_stamps(paths: Iterable[str | Path]) -> Int64[np.ndarray, "file 2"]:
     """Size in bytes and time of the last change in nanoseconds of each file; -1 and -1 where there is none."""
-    rows = []
-    for path in paths:
-        try:
-            status = os.stat(path)  # noqa: PTH116 (Path.stat is slower for 100,000 files)
-        except (OSError, ValueError):
-            rows.append((-1, -1))
-        else:
-            rows.append((status.st_size, status.st_mtime_ns))
-    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+    stamps = (number for path in paths for number in _stamp(path))
+    return np.fromiter(stamps, dtype=np.int64).reshape(-1, 2)
+
+
+def _stamp(path: str | Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)  # noqa: PTH116 (Path.stat is slower for 100,000 files)
+    except (OSError, ValueError):
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def cache_file(kind: str, *key: object) -> Path:
@@ -55,24 +58,33 @@ def cache_file(kind: str, *key: object) -> Path:
 
 
 def load_cached(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """Arrays and JSON values as `save_cached` kept them; None if there are none, or they cannot be read."""
+    """Arrays and JSON values as `save_cached` kept them; None if there are none, or they cannot be read.
+
+    The arrays cannot be written to: they lie in the file, which is mapped into memory.
+    """
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = map_arrays(file)
         facts: dict[str, Any] = json.loads(arrays.pop("facts").tobytes())
         with contextlib.suppress(OSError):
             os.utime(file)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, struct.error, zipfile.BadZipFile):
         return None
     return arrays, facts
 
 
-def save_cached(file: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-    """Keep arrays and JSON values. A folder that cannot be written to costs the next run time, and nothing else."""
+def save_cached(file: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bool:
+    """Keep arrays and JSON values. A folder that cannot be written to costs the next run time, and nothing else.
+
+    Returns whether they are kept.
+    """
     stored: dict[str, Any] = {**arrays, "facts": np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)}
-    with contextlib.suppress(OSError, DetrLiteError):
-        atomic_write(file, lambda stream: np.savez(stream, **stored), durable=False)
+    try:
+        atomic_write(file, lambda stream: write_arrays(stream, stored), durable=False)
+    except (OSError, DetrLiteError):
+        return False
+    with contextlib.suppress(OSError):
         _remove_old(file.parent)
+    return True
 
 
 def _remove_old(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path, PurePath
 
+import numpy as np
 import torch
 
 from detr_lite.data.formats.coco import read_entries
@@ -27,6 +28,12 @@ class GroundTruthByFile:
             raise DetrLiteError(f"{report.source}: {' | '.join(reasons)}")
         for line in report.lines():
             logger.info(line)
+        objects = self._objects
+        is_shown = ~objects.is_crowd & (objects.boxes_xywh[:, 2:] > 0).all(axis=1)
+        self._order = np.flatnonzero(is_shown)
+        self._order = self._order[np.argsort(objects.image_index[self._order], kind="stable")]
+        """The objects of image i are those from `_ends[i]` up to `_ends[i + 1]`."""
+        self._ends = np.searchsorted(objects.image_index[self._order], np.arange(len(images.names) + 1))
         self._images: dict[str, list[tuple[int, PurePath]]] = {}
         """(index in the file, `file_name`) by the last part of `file_name`."""
         for index, name in enumerate(images.names):
@@ -45,9 +52,9 @@ class GroundTruthByFile:
             return None
         ((index, _),) = candidates
         objects = self._objects
-        is_selected = (objects.image_index == index) & ~objects.is_crowd & (objects.boxes_xywh[:, 2:] > 0).all(axis=1)
-        boxes_xywh = torch.from_numpy(objects.boxes_xywh[is_selected]).float()
-        labels = torch.from_numpy(objects.labels[is_selected])
+        selected = self._order[self._ends[index] : self._ends[index + 1]]
+        boxes_xywh = torch.from_numpy(objects.boxes_xywh[selected]).float()
+        labels = torch.from_numpy(objects.labels[selected])
         return Detections(
             torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1),
             torch.ones(len(labels)),

@@ -134,8 +134,9 @@ def _note_shared_images(train: Split, val: Split) -> None:
             folders[folder] = os.path.realpath(folder)
         return f"{folders[folder]}/{name}"
 
-    trained = set(map(file_of, train.images.paths))
-    shared = [val.file_name(index) for index, path in enumerate(val.images.paths) if file_of(path) in trained]
+    validated = set(map(file_of, val.images.paths))  # of the smaller split
+    both = {file for file in map(file_of, train.images.paths) if file in validated}
+    shared = [val.file_name(index) for index, path in enumerate(val.images.paths) if file_of(path) in both]
     if shared:
         val.report.note(
             "images_of_training", "images of training, on which the results do not say how other images do", shared
@@ -192,8 +193,7 @@ def _cached_split(source: Source, split: str, reading: Reading, share: bool) -> 
     if not checked.paths and not report.refusals():
         report.refuse("no_image_left", "has no image that can be used; add images, or mend those that are left out")
     result = make_split(source.root, split, source.splits[name], source.format, checked, report)
-    save_split(file, result, files, raw.paths)
-    return result
+    return save_split(file, result, files, raw.paths)
 
 
 def _stored_name(source: Source, split: str) -> tuple[str, bool]:

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from detr_lite.data.images.files import Orientation
+from detr_lite.data.mapped_arrays import received, to_send
+from detr_lite.data.packed import ImageId, PackedIds, PackedStrings
 from detr_lite.data.report import SplitReport
 from detr_lite.structures import Category, GroundTruth
 from detr_lite.text import printable
-
-ImageId = int | str
 
 
 @dataclass(frozen=True)
@@ -106,38 +106,6 @@ class ImageRecord:
     """Contiguous, 0 .. classes - 1."""
 
 
-class PackedStrings(Sequence[str]):
-    """Strings in one array, whose memory forked data loading workers share with the main process.
-
-    Of Python strings every worker would end up with its own copy, because reading one writes its reference count.
-    """
-
-    def __init__(self, strings: Sequence[str]) -> None:
-        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
-        self.ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        self.bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-
-    @staticmethod
-    def of_arrays(bytes: np.ndarray, ends: np.ndarray) -> "PackedStrings":
-        """The strings whose arrays these are."""
-        packed = PackedStrings([])
-        packed.bytes, packed.ends = bytes, ends
-        return packed
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        return self.bytes[self.ends[place] : self.ends[place + 1]].tobytes().decode("utf-8", "surrogateescape")
-
-
 @dataclass(frozen=True, eq=False)
 class ImageRecords(Sequence[ImageRecord]):
     """The images of a split with their training objects, in arrays; a record is made when it is asked for."""
@@ -153,8 +121,16 @@ class ImageRecords(Sequence[ImageRecord]):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: to_send(value) if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({name: received(value) for name, value in state.items()})
+
     def select(self, is_kept: Bool[np.ndarray, " object"]) -> "ImageRecords":
         """The same images with some of the objects."""
+        if is_kept.all():
+            return self  # arrays of the cache stay where processes share them
         before = np.concatenate([[0], np.cumsum(is_kept)])
         return replace(self, boxes_xyxy=self.boxes_xyxy[is_kept], labels=self.labels[is_kept], ends=before[self.ends])
 
@@ -192,7 +168,7 @@ class Split:
     """Under the dataset's own ids; an object's label is the index here."""
     images: ImageRecords
     """With the objects to train on."""
-    image_ids: tuple[ImageId, ...]
+    image_ids: PackedIds
     """The dataset's own id of each image, for files that go out."""
     ground_truth: GroundTruth
     """The objects to evaluate on: boxes as the annotations have them, not clipped, and crowd regions too."""
@@ -218,12 +194,13 @@ class Split:
         label_of = {category.name: label for label, category in enumerate(categories)}
         labels = np.array([label_of.get(category.name, -1) for category in self.categories], dtype=np.int64)
         truth = replace(self.ground_truth, labels=labels[self.ground_truth.labels])
+        is_kept = truth.labels >= 0
         return replace(
             self,
             categories=tuple(categories),
             images=replace(self.images, labels=labels[self.images.labels]).select(labels[self.images.labels] >= 0),
-            ground_truth=truth.select(truth.labels >= 0),
-            origin=self.origin[truth.labels >= 0],
+            ground_truth=truth if is_kept.all() else truth.select(is_kept),
+            origin=self.origin if is_kept.all() else self.origin[is_kept],
         )
 
     def describe(self) -> str:
@@ -265,7 +242,7 @@ def make_split(root: Path, name: str, source: Path, format: str, raw: RawSplit, 
             labels=raw.labels[kept],
             ends=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         ),
-        image_ids=tuple(raw.image_ids),
+        image_ids=PackedIds(raw.image_ids),
         ground_truth=GroundTruth(
             num_images=len(raw.paths),
             image_index=raw.image_index,

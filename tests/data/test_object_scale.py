@@ -6,7 +6,8 @@ import torch
 from torchvision import tv_tensors
 
 from detr_lite.data.analysis.object_scale import object_tokens
-from detr_lite.data.records import ImageRecords, PackedStrings
+from detr_lite.data.packed import PackedStrings
+from detr_lite.data.records import ImageRecords
 from detr_lite.data.transforms import ResizeByRule, ResizeRule
 
 RULES = [ResizeRule("longest", 100), ResizeRule("fit", 320), ResizeRule("shortest", 64, 90)]

@@ -11,7 +11,7 @@ from detr_lite.data.categories import tidy_categories
 from detr_lite.data.formats.coco_json import CocoLists, Entry
 from detr_lite.data.formats.outlines import outline_box
 from detr_lite.data.formats.values import IdIndex, boxes_of, id_of, number_of, numbers_of
-from detr_lite.data.records import ImageId
+from detr_lite.data.packed import ImageId
 from detr_lite.data.report import SplitReport
 from detr_lite.structures import Category
 from detr_lite.text import shorten_list, shown

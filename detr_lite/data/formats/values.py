@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from detr_lite.data.records import ImageId
+from detr_lite.data.packed import ImageId
 
 
 def number_of(value: object) -> float:

@@ -17,7 +17,7 @@ from detr_lite.cores import usable_cores
 from detr_lite.data.cache import cache_file, file_stamps, load_cached, save_cached
 from detr_lite.data.images.depth import depth_of
 from detr_lite.data.images.files import UnreadableImageError, decoding_bytes, pixel_limit, read_stored
-from detr_lite.data.records import PackedStrings
+from detr_lite.data.packed import PackedStrings
 
 FILES_PER_TASK = 16
 
