@@ -1,9 +1,11 @@
 """The command line of `tools/benchmark.py`. Slow imports wait until a measurement starts, so that --help is fast."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.cli_growth import add_growth_commands
 from benchmarks.cli_waits import add_long_run, add_waits
 from benchmarks.subcommand import Subcommands
 from benchmarks.subcommand import subcommand as _subcommand
@@ -26,6 +28,7 @@ def main() -> None:
     )
     for add in adders:
         add(subcommands)
+    add_growth_commands(partial(_subcommand, subcommands))
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -78,3 +78,18 @@ batch, and how many bytes processes send for an image, and times the selection o
 
 LONG_RUN = """Trains the biases of attention scores alone, under bfloat16 autocast, for as many steps as a long run has,
 and prints a markdown table of how far they walk: with the parameters that the softmax cancels, and without."""
+
+GROWTH = """Times each part of the program on one core at sizes that double: in images, objects of an image, queries,
+classes, pixels and ranks. Prints a markdown table with the exponents of time and memory over the upper half of the
+sizes: 1 is linear. What is above that is printed in bold, with the reason. Every size is measured in a process of its
+own; Linux only."""
+
+MILLION = """Writes a million empty image files and the cache of a dataset of them into a temporary folder, opens the
+dataset from the cache in a new process, and measures the memory of loading processes that it starts. Prints a markdown
+table; Linux only. `reading` measures the first opening, from a JSON file."""
+
+GPU = """Measures on one GPU, within --minutes: training steps in bfloat16, float16 and float32, as they are and
+compiled; fused optimizers; which kernels of attention run; the peak memory beside what `memory` works out; the latency
+of inference with and without CUDA graphs; images a second by loading process; a minute of learning beside RT-DETRv2.
+Each part runs in a process of its own, ends with its share of the time, and is written to --output when it ends.
+Without a GPU it runs on the processor; --toy makes that a matter of a minute or two."""

@@ -29,7 +29,7 @@ def images_table(count: int) -> str:
     """Markdown: seconds of reading and checking a dataset of so many drawn photographs, and the peak of the memory."""
     if count < 1:
         raise DetrLiteError(f"--images is {count}; it must be at least 1")
-    with _dataset(count) as root:
+    with photograph_dataset(count) as root:
         size = sum(path.stat().st_size for path in (root / "train").iterdir())
         rows = [("first time", _seconds(root)), ("second time", _seconds(root))]
         _photograph(root / "train" / _name(0), seed=count)
@@ -49,7 +49,7 @@ def _seconds(root: Path) -> float:
 
 
 @contextmanager
-def _dataset(count: int) -> Iterator[Path]:
+def photograph_dataset(count: int) -> Iterator[Path]:
     """A temporary COCO dataset with one object in each image, and an empty cache."""
     with tempfile.TemporaryDirectory(prefix="detr_lite_images_") as folder:
         root = Path(folder) / "data"

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from detr_lite.evaluation.matching import match_classes
+from detr_lite.grouping import places_of_each
 from detr_lite.structures import Category, DetectionArrays, GroundTruth
 
 IOU = 0.5
@@ -145,8 +146,8 @@ def find_thresholds(
         overall=ranking.best(),
         at_half=ranking.at(0.5) if len(true_labels) else None,
         per_class=tuple(
-            _Ranking(scores[labels == label], is_correct[labels == label], objects[label]).best()
-            for label in range(len(categories))
+            _Ranking(scores[of_class], is_correct[of_class], count).best()
+            for of_class, count in zip(places_of_each(labels, len(categories)), objects, strict=True)
         ),
         objects=tuple(objects),
         curve=ScoreCurve(

@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from detr_lite.build import require
 from detr_lite.config import Config, DataConfig
 from detr_lite.data.records import OrientationCount, Split
+from detr_lite.grouping import places_of_each
 from detr_lite.model.backbone import has_first_stage
 from detr_lite.structures import DetrLiteError
 from detr_lite.weights.pretrained_source import SourceSettings, source_name, source_settings
@@ -259,7 +260,8 @@ def _wanted_size(train: Split, sides: np.ndarray, stride: int) -> tuple[int | No
     labels = train.images.labels[is_visible]
     if not len(labels):
         return None, "no objects in the training images to go by"
-    medians = {int(label): float(np.median(shares[labels == label])) for label in np.unique(labels)}
+    by_class = places_of_each(labels, len(train.categories))
+    medians = {label: float(np.median(shares[places])) for label, places in enumerate(by_class) if len(places)}
     smallest = min(medians, key=medians.__getitem__)
     name = train.categories[smallest].name
     return 32 * ceil(TOKENS_ACROSS * stride / medians[smallest] / 32), (

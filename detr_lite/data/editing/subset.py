@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from detr_lite.data.records import RawSplit
+from detr_lite.grouping import places_of_each
 
 
 def choose_images(split: RawSplit, count: int, seed: int, balanced: bool = False) -> Bool[np.ndarray, " image"]:
@@ -28,7 +29,7 @@ def _balanced_order(split: RawSplit, order: np.ndarray, count: int) -> np.ndarra
     images, labels = np.divmod(pairs, max(classes, 1))
     starts = np.searchsorted(images, np.arange(len(order) + 1))
     rank = np.argsort(order)
-    waiting = [images[labels == label] for label in range(classes)]
+    waiting = [images[places] for places in places_of_each(labels, classes)]
     waiting = [group[np.argsort(-rank[group])] for group in waiting]
     """Images with each class; the next one is at the end."""
     left = np.array([len(group) for group in waiting])

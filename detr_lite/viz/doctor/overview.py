@@ -9,6 +9,7 @@ from detr_lite.data.analysis.object_scale import object_tokens
 from detr_lite.data.analysis.statistics import SplitStatistics, split_statistics
 from detr_lite.data.records import Split
 from detr_lite.data.transforms import ResizeRule
+from detr_lite.grouping import places_of_each
 from detr_lite.text import printable
 from detr_lite.viz.pages.charts import Marker, bar_table, histogram
 from detr_lite.viz.pages.gallery import Group
@@ -76,9 +77,10 @@ def choice_section(train: Split, choice: Choice) -> Html:
         axis = f"square root of the area, in tokens of {choice.stride} pixels"
         marker = Marker(1.0, "one token")
         shown = _log_histogram("Objects against the stride", {train.name: tokens}, axis, (marker,))
-        used = np.unique(labels)
-        shares = [float((tokens[labels == label] < 1).mean()) for label in used]
-        medians = [float(np.median(tokens[labels == label])) for label in used]
+        by_class = places_of_each(labels, len(train.categories))
+        used = [label for label, places in enumerate(by_class) if len(places)]
+        shares = [float((tokens[by_class[label]] < 1).mean()) for label in used]
+        medians = [float(np.median(tokens[by_class[label]])) for label in used]
         order = np.argsort(medians, kind="stable").tolist()
         table = bar_table(
             "By class, the smallest first",
@@ -96,8 +98,9 @@ def choice_section(train: Split, choice: Choice) -> Html:
 def hidden_groups(train: Split, choice: Choice) -> list[Group]:
     """Classes of which many objects would be smaller than a token."""
     tokens, entries = object_tokens(train.images, choice.resize, choice.stride), []
-    for label, category in enumerate(train.categories):
-        own = tokens[train.images.labels == label]
+    by_class = places_of_each(train.images.labels, len(train.categories))
+    for category, places in zip(train.categories, by_class, strict=True):
+        own = tokens[places]
         if len(own) and (own < 1).mean() > MAX_HIDDEN:
             entries.append(f"{printable(category.name)}: {(own < 1).mean():.0%} of {len(own):,}")
     if not entries:
