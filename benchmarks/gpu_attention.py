@@ -42,6 +42,7 @@ def measure_attention(part: Part) -> None:
         for name in PRECISIONS
         for bias in ("none", "learned")
     ]
+    part.seconds = min(part.seconds, 0.3)  # there are 24 of them
     if part.is_cuda:
         part.each(rows, partial(_measure_backend, part))
     else:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from benchmarks.gpu import Row
@@ -34,7 +35,7 @@ def measure_loading(part: Part) -> None:
         splits = read_dataset(root)
         config, _ = choose_sizes(_loading_config(part), splits["train"])
         cores = usable_cores()
-        counts = [count for count in (0, 1, 2, 4, 8, 16, 32) if count <= cores]
+        counts = [number for number in (0, 1, 2, 4, 8, 16, 32) if number <= cores]
         counts = [0, 1] if part.settings.toy else counts
         part.each(
             [{"loading processes": count} for count in counts],
@@ -50,21 +51,21 @@ def _loading_config(part: Part) -> Config:
 
 
 def _measure_loading(part: Part, config: Config, train: Split, val: Split, processes: int) -> Row:
-    """From the first batch on: starting the processes is not counted."""
+    """Epoch after epoch, once the batches are used that the processes had made while they started."""
     data = make_data(config, train, val)
     data.num_workers = processes
     loader = data.train_dataloader()
-    images, start, first = 0, 0.0, 0
-    for batch in loader:
+    skipped, images, start, seconds = max(1, 2 * processes), 0, 0.0, 0.0  # each process is two batches ahead
+    for number, batch in enumerate(batch for _ in count() for batch in loader):
         moved = batch.to(part.device)
         part.synchronize()
-        if not start:
-            start, first = time.perf_counter(), len(moved.images)
-        images += len(moved.images)
-        if part.left < 2:
+        if number < skipped:
+            start = time.perf_counter()
+            continue
+        images, seconds = images + len(moved.images), time.perf_counter() - start
+        if seconds > part.seconds or part.left < 2:
             break
-    seconds = time.perf_counter() - start
-    rate = (images - first) / seconds
+    rate = images / max(seconds, 1e-9)
     return {"images/s": rate, "of each process": rate / max(1, processes)}
 
 
@@ -108,7 +109,7 @@ def _measure_run(command: Sequence[str], model: str, folder: Path, root: Path, p
         options += ["--optim.optimizer", "adamw", "--optim.lr", f"{BASELINE_LR:g}"]
     if part.settings.toy:
         options += ["--data.image_size", "64", "--data.num_workers", "0", "--model.dim", "32", "--model.heads", "2"]
-        options += ["--model.num_queries", "10", "--model.decoder_layers", "1", "--model.denoising_queries", "0"]
+        options += ["--model.num_queries", "10", "--model.decoder_layers", "2", "--model.denoising_queries", "0"]
     start = time.perf_counter()
     environment = {**os.environ, "DETR_LITE_CACHE": str(folder / "cache")}
     ended = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)

@@ -105,10 +105,10 @@ def test_a_part_that_takes_too_long_keeps_its_rows(tmp_path: Path, monkeypatch: 
         'print(json.dumps({"ms": 2}), flush=True)\ntime.sleep(60)\n'
     )
     use_script(monkeypatch, tmp_path, text)
-    monkeypatch.setattr(gpu, "SECONDS", {"step": 4.0, "latency": 0.5})
-    monkeypatch.setattr(gpu, "MINUTES", 1.0)
+    monkeypatch.setattr(gpu, "SECONDS", {"step": 90.0, "latency": 0.1})
+    monkeypatch.setattr(gpu, "LEAST_SECONDS", 0.5)
     file = tmp_path / "gpu.json"
-    table = gpu_report(TOY, 4.5 / 60, file, ("step", "latency"))
+    table = gpu_report(TOY, 1.5 / 60, file, ("step", "latency"))
     parts = json.loads(file.read_text())["parts"]
     assert (parts["step"]["state"], parts["latency"]["state"]) == ("cut off", "skipped")
     assert parts["step"]["rows"] in ([{"ms": 2}], [])
