@@ -16,8 +16,9 @@ from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
 
 AXES = ("images", "objects", "queries", "classes", "pixels", "ranks")
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's, which people with color blindness tell apart; those of lines above linear are thicker."""
+ABOVE, LINEAR = "#d55e00", "0.55"
+"""Colors of lines that are steeper than linear, and of the others."""
+XLABELS = {"images": "images of a dataset", "objects": "objects of an image", "pixels": "pixels of an image"}
 
 
 def growth_table(
@@ -96,41 +97,54 @@ def _duration(seconds: float) -> str:
 
 
 def plot_growth(found: Sequence[Growth], path: Path) -> None:
-    """A panel of times for each axis, with a slope of 1 to compare with."""
+    """A panel of times for each axis; lines in gray are no steeper than the dotted one, which is linear."""
     from matplotlib.figure import Figure
 
     panels = [(axis, list(group)) for axis, group in groupby(found, key=lambda growth: growth.case.axis)]
-    figure = Figure(figsize=(12, 4.6 * -(-len(panels) // 3)), layout="constrained")
+    rows, columns = -(-len(panels) // 2), min(2, len(panels))
+    figure = Figure(figsize=(6.4 * columns, 3.6 * rows), layout="constrained")
     for place, (axis, group) in enumerate(panels):
-        axes = figure.add_subplot(-(-len(panels) // 3), min(3, len(panels)), place + 1)
-        for color, growth in zip(COLORS * 3, group, strict=False):
-            number = group.index(growth)
-            style = {"linestyle": "-" if number < len(COLORS) else "--", "marker": "o", "markersize": 3}
-            width = 2.6 if growth.is_above_linear else 1.3
-            label = f"{growth.case.name} ({growth.time_exponent:.2f})"
-            axes.plot(growth.sizes, growth.seconds, color=color, linewidth=width, label=label, **style)  # type: ignore[arg-type]
+        axes = figure.add_subplot(rows, columns, place + 1)
+        for growth in group:
+            color, width, order = (ABOVE, 2.2, 3) if growth.is_above_linear else (LINEAR, 1.3, 2)
+            axes.plot(growth.sizes, growth.seconds, ".-", color=color, linewidth=width, zorder=order)
         _draw_slope(axes, group)
-        axes.set(
-            xscale="log", yscale="log", title=_title(axis), ylabel="seconds of a processor" if not place % 3 else ""
-        )
-        axes.set_xlabel(axis if axis != "objects" else "objects of an image")
+        axes.set(xscale="log", yscale="log", xlabel=XLABELS.get(axis, axis), ylabel="seconds of a processor")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=6.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=1)
-    atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=130), durable=False)
+        _label_ends(axes, group)
+    atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=110), durable=False)
 
 
-def _title(axis: str) -> str:
-    return f"Time by {axis}"
+def _draw_slope(axes: Any, group: Sequence[Growth]) -> None:
+    """A dotted line of slope 1 from the lowest left corner of the measurements."""
+    left, right = min(growth.sizes[0] for growth in group), max(growth.sizes[-1] for growth in group)
+    lowest = min(min(growth.seconds) for growth in group)
+    axes.plot([left, right], [lowest, lowest * right / left], color="0.75", linestyle=":", linewidth=1.5, zorder=1)
 
 
-def _draw_slope(axes: object, group: Sequence[Growth]) -> None:
-    """A gray line of slope 1 under the lowest curve."""
-    lowest = min(group, key=lambda growth: growth.seconds[0] / growth.sizes[0])
-    start = lowest.seconds[0] / 2
-    sizes = [lowest.sizes[0], lowest.sizes[-1]]
-    values = [start, start * sizes[1] / sizes[0]]
-    axes.plot(sizes, values, color="0.6", linestyle=":", linewidth=1.2, label="linear")  # type: ignore[attr-defined]
+def _label_ends(axes: Any, group: Sequence[Growth]) -> None:
+    """Names and exponents in a column to the right, in the order of the ends of their lines and joined to them."""
+    step = min(0.085, 1.0 / max(1, len(group) - 1))
+    to_axes = axes.transLimits
+    ends = [(to_axes.transform(axes.transScale.transform((g.sizes[-1], g.seconds[-1])))[1], g) for g in group]
+    ends.sort(key=lambda end: float(end[0]))
+    heights: list[float] = []
+    for number, (height, _) in enumerate(ends):
+        least = heights[-1] + step if heights else 0.0
+        heights.append(min(max(float(height), least), 1.0 - step * (len(ends) - 1 - number)))
+    for height, (_, growth) in zip(heights, ends, strict=True):
+        color = ABOVE if growth.is_above_linear else "0.25"
+        axes.annotate(
+            f"{growth.case.name}  {growth.time_exponent:.2f}",
+            xy=(growth.sizes[-1], growth.seconds[-1]),
+            xytext=(1.04, height),
+            textcoords="axes fraction",
+            fontsize=7.5,
+            color=color,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": "0.8", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3},
+        )
 
 
 def cases_of(axis: str) -> list[Case]:

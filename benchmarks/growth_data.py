@@ -58,7 +58,7 @@ def data_cases() -> list[Case]:
         Case("categories matched by name", "classes", (250, 4000), _match),
         Case("statistics and odd boxes of doctor", "classes", (40, 640), _doctor_classes),
         Case("epochs of the samplers of all ranks", "ranks", (1, 16), _epoch_ranks),
-        Case("detections of all ranks put together", "ranks", (1, 16), _merge),
+        Case("detections of all ranks put together", "ranks", (1, 16), _merge, "sorting by image"),
     ]
 
 
@@ -171,8 +171,10 @@ def _fingerprint(images: int, folder: Path) -> Callable[[], object]:
 
 
 def _epoch(images: int, folder: Path, rank: int = 0, ranks: int = 1) -> Callable[[], object]:
-    sizes = np.random.default_rng(0).integers(200, 640, (images, 2))
-    batches = BucketedBatchSampler(sizes.tolist(), 8, shuffle=True, rank=rank, world_size=ranks)
+    heights, widths = np.random.default_rng(0).integers(200, 640, (2, images)).tolist()
+    batches = BucketedBatchSampler(
+        list(zip(heights, widths, strict=True)), 8, shuffle=True, rank=rank, world_size=ranks
+    )
     return lambda: [len(batch) for batch in SeededBatchSampler(batches)]
 
 

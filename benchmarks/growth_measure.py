@@ -15,9 +15,9 @@ from pathlib import Path
 REPEATS = 7
 SECONDS = 0.4
 """Of processor time for the repeats of one size, if it takes so long; at least two are made."""
-LEAST_BYTES = 4_000_000
-"""Memory below which its growth is not told from that of the allocator's blocks."""
-TOLERANCE = 0.15
+LEAST_BYTES = 16_000_000
+"""Memory below which its growth is not told from that of the blocks that the allocator has or takes at once."""
+TOLERANCE = 0.2
 """By how much a measured exponent may exceed 1 where the growth is linear: caches of the processor fill up."""
 
 
@@ -58,7 +58,8 @@ class Growth:
     @property
     def memory_exponent(self) -> float | None:
         """None where there is too little memory to tell."""
-        return exponent(self.sizes, self.bytes) if self.bytes[-1] >= LEAST_BYTES and min(self.bytes) > 0 else None
+        upper = self.bytes[len(self.bytes) // 2 :]
+        return exponent(self.sizes, self.bytes) if min(upper) >= LEAST_BYTES else None
 
     @property
     def is_above_linear(self) -> bool:
