@@ -16,7 +16,7 @@ from benchmarks.gpu_part import Part
 from benchmarks.images import photograph_dataset
 from detr_lite.config import Config
 from detr_lite.cores import usable_cores
-from detr_lite.data.reading import read_dataset
+from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
 from detr_lite.training.auto import choose_sizes
 from detr_lite.training.datamodule import allow_open_files
@@ -32,14 +32,14 @@ def measure_loading(part: Part) -> None:
     """Photographs of 640 x 480 with the augmentation of COCO's recipe, copied to the device."""
     allow_open_files()
     with photograph_dataset(8 if part.settings.toy else 512) as root:
-        splits = read_dataset(root)
-        config, _ = choose_sizes(_loading_config(part), splits["train"])
+        train = read_split(root, "train")
+        config, _ = choose_sizes(_loading_config(part), train)
         cores = usable_cores()
         counts = [number for number in (0, 1, 2, 4, 8, 16, 32) if number <= cores]
         counts = [0, 1] if part.settings.toy else counts
         part.each(
             [{"loading processes": count} for count in counts],
-            lambda **row: _measure_loading(part, config, splits["train"], splits["val"], row["loading processes"]),
+            lambda **row: _measure_loading(part, config, train, row["loading processes"]),
         )
 
 
@@ -50,9 +50,9 @@ def _loading_config(part: Part) -> Config:
     return config
 
 
-def _measure_loading(part: Part, config: Config, train: Split, val: Split, processes: int) -> Row:
+def _measure_loading(part: Part, config: Config, train: Split, processes: int) -> Row:
     """Epoch after epoch, once the batches are used that the processes had made while they started."""
-    data = make_data(config, train, val)
+    data = make_data(config, train, train)
     data.num_workers = processes
     loader = data.train_dataloader()
     skipped, images, start, seconds = max(1, 2 * processes), 0, 0.0, 0.0  # each process is two batches ahead

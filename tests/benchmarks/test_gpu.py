@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_speed
 from benchmarks.gpu import SECONDS, GpuSettings, gpu_report, report_tables
 from benchmarks.gpu_data import last_evaluation
 from benchmarks.gpu_part import Part, find_part
@@ -28,14 +28,26 @@ def test_without_a_card_that_is_said() -> None:
 
 
 @pytest.mark.slow
-def test_steps_of_each_precision() -> None:
-    """Compiling works or fails on this machine; the row says which."""
+def test_steps_of_each_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes minutes where shapes are checked, as in tests: the whole run below compiles."""
+    compiled = []
+    monkeypatch.setattr(gpu_speed, "compile_model", lambda model, toy: compiled.append(toy) or model)
     rows = measured("step")
     assert [(row["precision"], row["compiled"]) for row in rows] == [
         (precision, compiled) for compiled in (False, True) for precision in ("bf16-mixed", "16-mixed", "32-true")
     ]
-    assert all(row["ms"] > 0 for row in rows if not row["compiled"])
-    assert all(row.get("ms", 0) > 0 or row["error"] for row in rows)
+    assert all(row["ms"] > 0 for row in rows)
+    assert compiled == [True, True, True]
+
+
+@pytest.mark.stress
+def test_the_whole_run(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    gpu_report(GpuSettings(device="cpu", toy=True, learning_minutes=0.01), 60.0, file)
+    parts = json.loads(file.read_text())["parts"]
+    assert list(parts) == list(SECONDS)
+    assert all(part["state"] == "done" for part in parts.values())
+    assert not [row for part in parts.values() for row in part["rows"] if "error" in row]
 
 
 @pytest.mark.slow
