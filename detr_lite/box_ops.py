@@ -65,7 +65,7 @@ def _iou_and_union(first_xyxy: Tensor, second_xyxy: Tensor) -> tuple[Tensor, Ten
 def _area(low: Float[Tensor, "*shape 2"], high: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape"]:
     # Sides are clamped so that areas, and sums of two of them, are finite.
     max_side = torch.finfo(low.dtype).max ** 0.5 / 2
-    return (high - low).clamp(0, max_side).prod(-1)
+    return (high - low).clamp(min=0.0, max=max_side).prod(-1)
 
 
 def _divisor(areas: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

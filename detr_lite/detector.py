@@ -30,8 +30,9 @@ from detr_lite.structures import (
     DetrOutput,
 )
 from detr_lite.text import command_line, reason_of
-from detr_lite.weights.any_model import load_any_model
+from detr_lite.weights.any_model import load_predictor
 from detr_lite.weights.checkpoint import Description, activation_of
+from detr_lite.weights.onnx_model import OnnxModel
 from detr_lite.weights.pretrained_source import load_source, source_name
 
 D = TypeVar("D", bound="Detector")  # not Self, which beartype cannot check in a class that it does not decorate
@@ -77,7 +78,7 @@ class Detector:
 
     def __init__(
         self,
-        model: Detr | FamilyDetr,
+        model: Detr | FamilyDetr | OnnxModel,
         description: Description,
         device: torch.device | str = "cpu",
         nms: float | None = None,
@@ -111,8 +112,9 @@ class Detector:
         """Load a checkpoint, which contains all that inference needs.
 
         Args:
-            path: a checkpoint of detr_lite or an exported one, a run folder, whose best checkpoint is taken, "hf:NAME"
-                for a detector of transformers on the Hugging Face hub, or a folder of `save_pretrained`.
+            path: a checkpoint of detr_lite or an exported one, also as ONNX, a run folder, whose best checkpoint is
+                taken, "hf:NAME" for a detector of transformers on the Hugging Face hub, or a folder of
+                `save_pretrained`.
             device: "cpu", "cuda", "cuda:1" ...; "auto" is a GPU if there is one.
             nms: IoU from 0 to 1 above which of two detections of a class the lower-scoring is removed, such as 0.7.
             tile: pixels of a tile, at least 32; objects should have about the size that they had in training, so the
@@ -124,7 +126,7 @@ class Detector:
         """
         device = choose_device(device)  # before the checkpoint is read, which takes longer
         check_tiles(tile, overlap)
-        return cls(*load_any_model(path), device, nms, tile, overlap)
+        return cls(*load_predictor(path), device, nms, tile, overlap)
 
     @classmethod
     def from_pretrained(

@@ -84,6 +84,16 @@ class FamilyDetr(nn.Module):
         )
         return FamilyOutput(logits, boxes_cxcywh, attention=capture.maps(is_padding))
 
+    def last_layer(self, batch: Batch) -> tuple[Float[Tensor, "batch query class"], Float[Tensor, "batch query 4"]]:
+        """The final logits and boxes alone, in evaluation mode: what the forward pass gives as those of the last layer,
+        by nothing but tensor operations, so that it can be exported."""
+        images, is_padding = _pad(batch.images, batch.is_padding, self.multiple)
+        output = self.network(pixel_values=images, pixel_mask=(~is_padding).long())
+        boxes_cxcywh = output.pred_boxes
+        if self.family.boxes_include_padding:
+            boxes_cxcywh = boxes_cxcywh / _unpadded_scales(is_padding)[:, None]
+        return output.logits, boxes_cxcywh
+
     def _of_all_layers(
         self, call: LossCall, output: Any
     ) -> tuple[Float[Tensor, "layer batch query class"], Float[Tensor, "layer batch query 4"]]:
@@ -173,7 +183,10 @@ def _pad(
 ) -> tuple[Tensor, Tensor]:
     height, width = images.shape[-2:]
     extra = (0, -width % multiple, 0, -height % multiple)
-    return (F.pad(images, extra), F.pad(is_padding, extra, value=True)) if any(extra) else (images, is_padding)
+    # An exported graph has sizes for names, so that nothing can be decided by them.
+    if not torch.compiler.is_exporting() and not any(extra):
+        return images, is_padding
+    return F.pad(images, extra), F.pad(is_padding, extra, value=True)
 
 
 def _unpadded_scales(is_padding: Bool[Tensor, "batch height width"]) -> Float[Tensor, "batch 4"]:

@@ -43,7 +43,7 @@ class LearnedQueries(nn.Module):
         self.position = nn.Embedding(count, dim)
 
     def forward(self, encoded: EncoderOutput, targets: Sequence[Target] | None) -> Queries:
-        position = self.position.weight.expand(len(encoded.memory), -1, -1)
+        position = self.position.weight.expand(encoded.memory.shape[0], -1, -1)
         return Queries(content=torch.zeros_like(position), position=position)
 
 
@@ -90,7 +90,7 @@ class AnchorQueries(nn.Module):
         top = topk_distinct(score, proposals.boxes_cxcywh.detach(), self.count, self.dedup_iou)
         top = torch.where(score.gather(1, top).isinf(), top[:, :1], top)
         anchors_cxcywh = proposals.boxes_cxcywh.detach().gather(1, top[..., None].expand(-1, -1, 4))
-        content = self.content.weight[: top.shape[1]].expand(len(top), -1, -1)
+        content = self.content.weight[: top.shape[1]].expand(top.shape[0], -1, -1)
         queries = Queries(
             content=content,
             anchors_cxcywh=anchors_cxcywh,
@@ -139,10 +139,14 @@ def topk_distinct(
     Duplicates, with an IoU above `dedup_iou`, are found in one pass (fast NMS, YOLACT, arXiv 1904.02689, section 5)
     among the `CANDIDATES` x `count` highest scores. Tokens with a score of minus infinity come after all others.
     """
-    order = scores.topk(min(CANDIDATES * count, scores.shape[1]), dim=1).indices
+    order = scores.topk(torch.sym_min(CANDIDATES * count, scores.shape[1]), dim=1).indices
     boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh.gather(1, order[..., None].expand(-1, -1, 4)))
-    images_at_once = max(1, MAX_PAIRS // max(1, order.shape[1] ** 2))
-    is_duplicate = torch.cat([_overlaps_earlier(part, dedup_iou) for part in torch.split(boxes_xyxy, images_at_once)])
+    # An exported graph has no loop over a number of images that is not known yet.
+    if torch.compiler.is_exporting():
+        parts: Sequence[Tensor] = (boxes_xyxy,)
+    else:
+        parts = torch.split(boxes_xyxy, max(1, MAX_PAIRS // max(1, order.shape[1] ** 2)))
+    is_duplicate = torch.cat([_overlaps_earlier(part, dedup_iou) for part in parts])
     is_excluded = scores.gather(1, order).isinf()
     rank = torch.arange(order.shape[1], device=order.device) + order.shape[1] * (is_duplicate + 2 * is_excluded)
     return order.gather(1, rank.argsort(dim=1)[:, :count])

@@ -11,6 +11,9 @@ from detr_lite.weights.pretrained_source import HUB, is_source
 CHECKPOINTS, BEST, LAST = "checkpoints", "best.ckpt", "last.ckpt"
 """Where a run folder has its checkpoints."""
 
+ONNX_MODEL = "model.onnx"
+"""In the folder of a model that was exported as ONNX."""
+
 _HUB_PAGE = re.compile(r"https?://(?:www\.)?huggingface\.co/([\w.-]+/[\w.-]+)/?")
 
 
@@ -30,6 +33,8 @@ def find_checkpoint(given: Path | str) -> Path:
         raise DetrLiteError(f"{printable(given)}: no such checkpoint")
     if not path.is_dir() or find_exported(path) is not None:
         return path
+    if (path / ONNX_MODEL).is_file():
+        return path / ONNX_MODEL
     folder = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
     if (folder / BEST).is_file():
         return folder / BEST
