@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from detr_lite import __version__
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.onnx_cost import Cost, calibration_split, measure_AP, measure_speed, prepare_cost, sample_pixels
 from detr_lite.weights.any_model import load_any_model
@@ -43,7 +44,7 @@ def export_onnx(
     for name in (MODEL, METADATA, SCRIPT, *(name for name, is_asked in variants.items() if is_asked)):
         refuse_existing(output / name, overwrite)
     model, description = load_any_model(checkpoint)
-    for line in write_onnx(output, model, description):
+    for line in write_onnx(output, model, description, f"detr_lite {__version__}"):
         logger.info(line)
     logger.info(f"wrote {output}/{MODEL}, {METADATA} and {SCRIPT}")
     if any(variants.values()):

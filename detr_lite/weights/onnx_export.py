@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from detr_lite import __version__
 from detr_lite.data.transforms import ResizeRule
 from detr_lite.families.network import FamilyDetr
 from detr_lite.io import atomic_write
@@ -45,13 +44,18 @@ class Difference:
         return f"{size}: scores {self.scores:.1g}, boxes {self.boxes:.1g} pixels"
 
 
-def write_onnx(folder: Path, model: Detr | FamilyDetr, description: Description) -> list[str]:
+def write_onnx(
+    folder: Path, model: Detr | FamilyDetr, description: Description, made_by: str = "detr_lite"
+) -> list[str]:
     """Export, compare with torch, and write the three files of the folder. Returns lines on the result.
+
+    Args:
+        made_by: the program and its version, for the metadata.
 
     Errors: a model that cannot be exported, and one whose graph gives other answers than torch.
     """
     proto, graph, fixed = export_graph(model, description)
-    metadata = make_metadata(description, graph, fixed)
+    metadata = {**make_metadata(description, graph, fixed), "made_by": made_by}
     set_metadata(proto, metadata)
     content = proto.SerializeToString()
     differences = compare(content, graph, check_sizes(description.resize, fixed))
@@ -83,7 +87,6 @@ def make_metadata(description: Description, graph: OnnxGraph, fixed: tuple[int, 
     thresholds = description.thresholds
     return {
         "format": FORMAT,
-        "made_by": f"detr_lite {__version__}",
         "input": {
             "name": "images",
             "layout": "batch, height, width, RGB",

@@ -34,6 +34,9 @@ class OnnxGraph(nn.Module):
         is_float: the input is float32 from 0 to 255, for models whose resize rule does not round pixels.
     """
 
+    gain: Tensor
+    offset: Tensor
+
     def __init__(self, model: Detr | FamilyDetr, description: Description, is_float: bool) -> None:
         super().__init__()
         self.model = model
@@ -91,7 +94,7 @@ def export_graph(model: Detr | FamilyDetr, description: Description) -> tuple[An
     Errors: a package of the extra is missing, and a model that torch does not export.
     """
     graph = OnnxGraph(model.eval(), description, takes_floats(description.resize)).eval()
-    problems = []
+    problems: list[str] = []
     for fixed in (None, fixed_size(description.resize)):
         if fixed is None and problems:
             break
@@ -127,7 +130,7 @@ def _export(graph: OnnxGraph, fixed: tuple[int, int] | None) -> Any:
     shapes = {0: torch.export.Dim("batch", min=1)}
     if fixed is None:
         shapes |= {1: torch.export.Dim("height", min=LEAST_SIDE), 2: torch.export.Dim("width", min=LEAST_SIDE)}
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph,
             (example,),
@@ -139,22 +142,23 @@ def _export(graph: OnnxGraph, fixed: tuple[int, int] | None) -> Any:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    proto = program.model_proto
+    # Of each node the exporter notes the line of code that made it, with the paths of this machine.
+    for each in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        del each.metadata_props[:]
+    return proto
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings and log lines, none of which the user can act on."""
-    names = ("torch.onnx", "onnxscript", "torch.export")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
+def quiet() -> Iterator[None]:
+    """Without the warnings and log lines of exporters and quantizers, none of which the user can act on."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        logging.disable(level)
 
 
 def require_onnx() -> None:

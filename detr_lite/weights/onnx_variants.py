@@ -11,8 +11,12 @@ import numpy as np
 from detr_lite.io import atomic_write
 from detr_lite.weights.onnx_export import METADATA_KEY as METADATA
 from detr_lite.weights.onnx_export import set_metadata
+from detr_lite.weights.onnx_graph import quiet
 
 HALF, INT8 = "model_half.onnx", "model_int8.onnx"
+
+SMALLEST_MATRIX = 32
+"""Matrices with fewer rows or columns are those of heads and of biases of attention, which cost little time."""
 
 
 def write_half(path: Path, output: Path) -> None:
@@ -24,7 +28,8 @@ def write_half(path: Path, output: Path) -> None:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     in_float32 = {*DEFAULT_OP_BLOCK_LIST, "TopK", "Range", "CumSum", "Resize", "Sin", "Cos", "Log", "Pow"}
-    proto = convert_float_to_float16(onnx.load(str(path)), keep_io_types=True, op_block_list=sorted(in_float32))
+    with quiet():
+        proto = convert_float_to_float16(onnx.load(str(path)), keep_io_types=True, op_block_list=sorted(in_float32))
     _save(proto, "float16", output)
 
 
@@ -48,7 +53,7 @@ def write_int8(path: Path, images: Iterable[np.ndarray], output: Path) -> None:
             array = next(self.arrays, None)
             return None if array is None else {"images": array}
 
-    with tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         quantize_static(
@@ -88,7 +93,3 @@ def exact_nodes(path: Path) -> list[str]:
             if not shapes or min(shapes[0]) < SMALLEST_MATRIX:
                 kept.append(node.name)
     return kept
-
-
-SMALLEST_MATRIX = 32
-"""Matrices with fewer rows or columns are those of heads and of biases of attention, which cost little time."""

@@ -119,9 +119,7 @@ def test_other_weights_are_noticed(best: Path, exported: Path) -> None:
         compare((exported / "model.onnx").read_bytes(), graph, [(1, 60, 80)])
 
 
-def test_half_and_int8_say_what_they_cost(
-    best: Path, run_tool: Callable[..., object], tmp_path: Path
-) -> None:
+def test_half_and_int8_say_what_they_cost(best: Path, run_tool: Callable[..., object], tmp_path: Path) -> None:
     ended = run_tool(
         "export", "--checkpoint", best, "--format", "onnx", "--output", tmp_path / "out", "--half", "--int8"
     )
@@ -161,7 +159,9 @@ def test_families_of_transformers(family: str, tmp_path: Path) -> None:
 
 def test_wrong_words(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
     words = ("export", "--checkpoint", best)
-    assert "--half, --int8 and --data.root are of --format onnx" in refusal(*words, "--output", tmp_path / "x", "--half")
+    assert "--half, --int8 and --data.root are of --format onnx" in refusal(
+        *words, "--output", tmp_path / "x", "--half"
+    )
     onnx = (*words, "--format", "onnx", "--output")
     assert "it is a folder; name one without a suffix" in refusal(*onnx, tmp_path / "model.onnx")
     assert "give one of them" in refusal(*onnx, tmp_path / "x", "--data.root", tmp_path)
