@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import jaxtyping
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ def export_graph(model: Detr | FamilyDetr, description: Description) -> tuple[An
         try:
             return _export(graph, fixed), graph, fixed
         except Exception as error:  # torch's exporter has no common type of error
-            problems.append(reason_of(error))
+            problems.append(reason_of(_first_cause(error)))
     raise DetrLiteError(f"torch cannot export this model as ONNX: {problems[0]}")
 
 
@@ -130,7 +131,7 @@ def _export(graph: OnnxGraph, fixed: tuple[int, int] | None) -> Any:
     shapes = {0: torch.export.Dim("batch", min=1)}
     if fixed is None:
         shapes |= {1: torch.export.Dim("height", min=LEAST_SIDE), 2: torch.export.Dim("width", min=LEAST_SIDE)}
-    with quiet(), torch.no_grad():
+    with quiet(), _without_shape_checks(), torch.no_grad():
         program = torch.onnx.export(
             graph,
             (example,),
@@ -147,6 +148,24 @@ def _export(graph: OnnxGraph, fixed: tuple[int, int] | None) -> Any:
     for each in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
         del each.metadata_props[:]
     return proto
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The exception that the exporter's own ones are about."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@contextmanager
+def _without_shape_checks() -> Iterator[None]:
+    """Where shapes are checked at run time, a comparison would fix the symbolic size that it is made with."""
+    was_disabled = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", was_disabled)
 
 
 @contextmanager
