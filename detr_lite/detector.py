@@ -95,7 +95,7 @@ class Detector:
         self.postprocess = build_postprocess(
             description.config.model,
             self.class_names,
-            activation_of(description),
+            model.activation if isinstance(model, OnnxModel) else activation_of(description),
             nms,
             [category.id for category in self.categories],
         )

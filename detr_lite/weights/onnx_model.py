@@ -11,21 +11,23 @@ from torch import Tensor, nn
 from detr_lite.evaluation.postprocess import Activation
 from detr_lite.structures import AttentionSelection, Batch, DetrLiteError, DetrOutput
 from detr_lite.text import command_line, reason_of
-from detr_lite.weights.checkpoint import Description, activation_of
+from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.onnx_export import FORMAT
 from detr_lite.weights.onnx_graph import require_onnx_runtime
 
 
 class OnnxModel(nn.Module):
-    """Batches of pixels from 0 to 255 in; each detection comes out as a query that is sure of one class.
+    """Batches of pixels from 0 to 255 in; each detection comes out as a query that is one class or none.
 
     Images are run one by one without their padding, which the graph does not know.
     """
 
-    def __init__(self, detector: Any, activation: Activation, classes: int) -> None:
+    activation: Activation = "softmax"
+    """Whatever that of the original model is: with it each query gives one detection."""
+
+    def __init__(self, detector: Any, classes: int) -> None:
         super().__init__()
         self.detector = detector
-        self.activation = activation
         self.classes = classes
         self.is_float = detector.metadata["input"]["dtype"] != "uint8"
 
@@ -54,14 +56,9 @@ class OnnxModel(nn.Module):
         return self._logits(scores, labels), torch.cat([(low + high) / 2, high - low], dim=-1)
 
     def _logits(self, scores: Tensor, labels: Tensor) -> Float[Tensor, "detection class"]:
-        """Those whose softmax or sigmoid are the scores."""
-        rows = torch.arange(len(scores))
-        if self.activation == "sigmoid":
-            logits = torch.full((len(scores), self.classes), -torch.inf)
-            logits[rows, labels] = scores.double().logit().float()
-            return logits
+        """Those whose softmax are the scores, "no object" last."""
         logits = torch.full((len(scores), self.classes + 1), -torch.inf)
-        logits[rows, labels] = scores.log()
+        logits[torch.arange(len(scores)), labels] = scores.log()
         logits[:, -1] = (1 - scores).log()
         return logits
 
@@ -87,4 +84,4 @@ def load_onnx(path: Path) -> tuple[OnnxModel, Description]:
         )
     except (AttributeError, KeyError, OSError, TypeError, ValueError, json.JSONDecodeError) as error:
         raise DetrLiteError(str(error) if str(path) in str(error) else f"{path}: {reason_of(error)}") from error
-    return OnnxModel(detector, activation_of(description), len(description.categories)).eval(), description
+    return OnnxModel(detector, len(description.categories)).eval(), description
