@@ -169,4 +169,4 @@ def test_wrong_words(best: Path, refusal: Callable[..., str], tmp_path: Path) ->
     assert "--overwrite" in refusal(*onnx, tmp_path)
     wrong = ("predict", "--source", ".", "--output", tmp_path / "y", "--checkpoint")
     assert "not readable as an ONNX model" in refusal(*wrong, tmp_path / "model.onnx")
-    assert "no such file" in refusal(*wrong, tmp_path / "missing.onnx")
+    assert "no such checkpoint" in refusal(*wrong, tmp_path / "missing.onnx")
