@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("predict", "detect objects in images"),
     "visualize": ("visualize", "draw the attention behind the detections, or write the explorer page"),
     "report": ("report", "say why a run's results are what they are, as one page with pictures; compare runs"),
+    "serve": ("serve", "open a page and an API in which a checkpoint finds objects in pictures"),
     "export": ("export", "write a checkpoint's weights as safetensors, or for the original DETR"),
     "doctor": ("doctor", "look through a dataset for faults, as one page with pictures"),
     "prepare-data": ("prepare_data", "convert, split, merge, count or download datasets"),

@@ -1,0 +1,1 @@
+"""A server with a page and an API for trained models."""
