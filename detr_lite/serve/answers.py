@@ -52,7 +52,7 @@ def detections_json(
 ) -> dict[str, Any]:
     """Annotations with scores; boxes are [x, y, width, height] in pixels of the picture as a viewer shows it."""
     kept = found.detections.above(threshold)
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     rows = zip(kept.boxes_xyxy.tolist(), kept.scores.tolist(), kept.labels.tolist(), strict=True)
     for (left, top, right, bottom), score, label in rows:
         category = detector.categories[label]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """Of pictures that are decoded: those whose decoders execute nothing and open no other file."""
@@ -68,7 +69,7 @@ async def _read_form(request: Request, limits: Limits) -> bytes:
     _refuse_large(_stated_length(request), limits)
     received = 0
 
-    async def receive() -> "dict[str, object]":
+    async def receive() -> Message:
         nonlocal received
         message = await original()
         received += len(message.get("body", b""))
@@ -77,7 +78,7 @@ async def _read_form(request: Request, limits: Limits) -> bytes:
         return message
 
     original = request._receive
-    request._receive = receive  # type: ignore[assignment]
+    request._receive = receive
     try:
         async with request.form(max_files=1, max_fields=10, max_part_size=10_000) as form:
             for value in form.values():

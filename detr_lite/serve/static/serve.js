@@ -3,6 +3,7 @@
 /* Pictures in, detections out. Every answer holds all detections from LEAST on; slider and classes filter them here. */
 
 const LEAST = 0.05;
+const LEGIBLE = 560; // pixels of the longer side on which labels can be read
 const CAMERA_PAUSE = 150; // milliseconds between two pictures of the camera
 const byId = (id) => document.getElementById(id);
 const state = { models: [], pictures: [], chosen: -1, score: 0.5, hidden: new Set(), camera: null, explaining: 0 };
@@ -192,15 +193,18 @@ function paint(picture, model, found, answer) {
   const image = picture.image;
   if (!image && !picture.undrawable) return null;
   const canvas = element("canvas", { role: "img" });
-  [canvas.width, canvas.height] = image ? [image.width, image.height] : answer ? [answer.image.width, answer.image.height] : [1, 1];
+  const [width, height] = image ? [image.width, image.height] : answer ? [answer.image.width, answer.image.height] : [1, 1];
+  const zoom = Math.max(1, Math.ceil(LEGIBLE / Math.max(width, height))); // small pictures grow, so that labels are legible
+  [canvas.width, canvas.height] = [zoom * width, zoom * height];
   canvas.setAttribute("aria-label", `${picture.name}: ${found.map((each) => each.category_name).join(", ") || "nothing found"}`);
   const pen = canvas.getContext("2d");
-  if (image) pen.drawImage(image, 0, 0);
+  pen.imageSmoothingEnabled = zoom < 4;
+  if (image) pen.drawImage(image, 0, 0, canvas.width, canvas.height);
   const unit = Math.max(canvas.width, canvas.height) / 640;
   pen.font = `600 ${14 * unit}px system-ui, sans-serif`;
   pen.textBaseline = "top";
   for (const each of [...found].reverse()) { // the highest score last, on top
-    const [x, y, width, height] = each.bbox;
+    const [x, y, width, height] = each.bbox.map((value) => zoom * value);
     const color = colorOf(model, each.category_name);
     for (const [style, line] of [["#000a", 5], [color, 2.5]]) {
       pen.strokeStyle = style;
