@@ -3,9 +3,9 @@
 from typing import Any
 
 from detr_lite.detector import Detector
+from detr_lite.drawing.boxes import class_color
 from detr_lite.serve.limits import RefusalError
 from detr_lite.serve.worker import Detected
-from detr_lite.drawing.boxes import class_color
 
 DEFAULT_THRESHOLD = 0.5
 """Where a checkpoint has no best scores."""
