@@ -1,0 +1,146 @@
+"""`detr-lite predict` on films, cameras and streams: an annotated film, and a line of JSON for each frame."""
+
+import contextlib
+import errno
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from detr_lite.cli.score_threshold import ScoreThreshold
+from detr_lite.detector import Detector
+from detr_lite.errors import DetrLiteError
+from detr_lite.structures import Detections
+from detr_lite.text import printable
+from detr_lite.video.reader import Film, Frame, is_live
+from detr_lite.video.tracking import Tracker
+from detr_lite.video.writer import FilmWriter, draw_frame
+
+
+@dataclass(frozen=True)
+class FilmOptions:
+    """How films are looked at."""
+
+    every: int = 1
+    """Detect in each so-manieth frame; those between show the same boxes."""
+    track: bool = False
+
+
+def predict_films(
+    detector: Detector, sources: Sequence[str], output: Path, least: ScoreThreshold, options: FilmOptions
+) -> None:
+    """Write NAME.mp4 and NAME.jsonl for each source, and print a line for each.
+
+    Errors: a source that cannot be opened, before the next one is begun; a full disk.
+    """
+    for source, name in zip(sources, film_names(sources), strict=True):
+        with Film(source) as film:
+            _Prediction(detector, film, output / name, least, options).run()
+
+
+def film_names(sources: Sequence[str]) -> list[str]:
+    """The name of each source's results, without a suffix; equal ones get a number."""
+    names: list[str] = []
+    for source in sources:
+        base = f"camera-{source}" if source.isdecimal() else "stream" if is_live(source) else Path(source).stem
+        number, name = 1, base
+        while name.casefold() in {other.casefold() for other in names}:
+            number += 1
+            name = f"{base}-{number}"
+        names.append(name)
+    return names
+
+
+class _Prediction:
+    """One film from its first frame to its last, or to Ctrl-C."""
+
+    def __init__(self, detector: Detector, film: Film, path: Path, least: ScoreThreshold, options: FilmOptions) -> None:
+        self.detector = detector
+        self.film = film
+        self.path = path
+        self.least = least
+        self.options = options
+        self.tracker = Tracker(least.overall, float(film.rate) / options.every) if options.track else None
+        self.found: tuple[Detections, list[int | None]] | None = None
+        self.frames = self.objects = 0
+
+    def run(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        mp4, lines = self.path.with_name(self.path.name + ".mp4"), self.path.with_name(self.path.name + ".jsonl")
+        start = time.monotonic()
+        stopped = False
+        writer = FilmWriter(mp4, self.film)
+        try:
+            with lines.open("w", encoding="utf-8") as file:
+                bar = tqdm(
+                    self.film.frames(writer.add_sound),
+                    desc=printable(self.film.source),
+                    total=self.film.count,
+                    unit="frame",
+                    leave=False,
+                    disable=None,
+                )
+                with bar:
+                    for frame in bar:
+                        file.write(json.dumps(self._line(frame)) + "\n")
+                        file.flush()  # so that a stream's results can be read while it runs
+                        detections, ids = self._current()
+                        writer.add(draw_frame(frame, detections, ids), frame.pts)
+                        self.frames += 1
+        except KeyboardInterrupt:
+            stopped = True
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._close(writer)
+                raise DetrLiteError(
+                    f"{mp4}: the disk is full after {self.frames:,} frames, which can be played; make room"
+                ) from error
+            raise
+        finally:
+            self._close(writer)
+        self._report(mp4, time.monotonic() - start)
+        if stopped:
+            raise KeyboardInterrupt
+
+    def _line(self, frame: Frame) -> dict[str, Any]:
+        is_new = self.found is None or frame.number % self.options.every == 0
+        if is_new:
+            self.found = self._detect(frame)
+        detections, ids = self._current()
+        rows = []
+        for box, score, label, identity in zip(
+            detections.boxes_xyxy.tolist(), detections.scores.tolist(), detections.labels.tolist(), ids, strict=True
+        ):
+            category, (left, top, right, bottom) = self.detector.categories[label], box
+            bbox = [round(value, 2) for value in (left, top, right - left, bottom - top)]
+            row = {"category_id": category.id, "category_name": category.name, "bbox": bbox, "score": round(score, 5)}
+            rows.append(row if self.tracker is None else {**row, "track_id": identity})
+        self.objects += len(rows)
+        line = {"frame": frame.number, "seconds": round(frame.seconds, 6), "detections": rows}
+        return line if self.options.every == 1 else {**line, "is_detected": is_new}
+
+    def _detect(self, frame: Frame) -> tuple[Detections, list[int | None]]:
+        detections = self.detector(frame.image)
+        if self.tracker is not None:
+            return self.tracker.update(detections)
+        kept = detections.above(self.least.scores)
+        return kept, [None] * len(kept)
+
+    def _current(self) -> tuple[Detections, list[int | None]]:
+        assert self.found is not None
+        return self.found
+
+    def _close(self, writer: FilmWriter) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a full disk: what was written before plays
+            writer.close()
+
+    def _report(self, mp4: Path, seconds: float) -> None:
+        damaged = f", {self.film.damaged:,} damaged frames left out or repaired" if self.film.damaged else ""
+        print(
+            f"wrote {mp4} and {mp4.with_suffix('.jsonl').name}: {self.frames:,} frames with {self.objects:,} "
+            f"detections ({self.least.summary}){damaged}, {self.frames / max(seconds, 1e-6):.1f} frames a second"
+        )

@@ -1,0 +1,1 @@
+"""Films, cameras and streams: frames in, an annotated film out."""
