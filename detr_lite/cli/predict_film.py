@@ -16,8 +16,8 @@ from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
 from detr_lite.structures import Detections
 from detr_lite.text import printable
-from detr_lite.video.reader import Film, Frame, is_live
-from detr_lite.video.tracking import Tracker
+from detr_lite.video.reader import Film, Frame, is_live, require_av
+from detr_lite.video.tracking import Tracker, require_trackers
 from detr_lite.video.writer import FilmWriter, draw_frame
 
 
@@ -28,6 +28,15 @@ class FilmOptions:
     every: int = 1
     """Detect in each so-manieth frame; those between show the same boxes."""
     track: bool = False
+    """Give each object an id that it keeps from frame to frame."""
+
+    def check(self) -> None:
+        """Errors: a number that is out of range, and a package of the extra that is not installed."""
+        if self.every < 1:
+            raise DetrLiteError(f"--every is {self.every}; it must be at least 1")
+        require_av()
+        if self.track:
+            require_trackers()
 
 
 def predict_films(

@@ -1,0 +1,272 @@
+"""Films frame by frame: boxes, times, sound, turned and damaged ones, tracking, and wrong words."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from detr_lite.structures import Detections, DetrLiteError
+from detr_lite.video.find import find_films
+from detr_lite.video.reader import Film
+from detr_lite.video.tracking import Tracker
+from detr_lite.video.writer import FilmWriter, draw_frame
+from tests.helpers.waiting import PATIENCE, wait_for
+
+av = pytest.importorskip("av")
+pytestmark = pytest.mark.slow
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def scene(number: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    """A red square that moves two pixels a frame, on gray."""
+    image = Image.new("RGB", size, (90, 90, 90))
+    ImageDraw.Draw(image).rectangle((2 * number, 20, 2 * number + 20, 40), fill=(220, 30, 30))
+    return image
+
+
+def make_film(
+    path: Path, times: Iterable[int], size: tuple[int, int] = (96, 64), sound: str | None = None, **metadata: str
+) -> Path:
+    """Frames at these times, in thousandths of a second, with a tone if there is a codec for it."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"crf": "1", "g": "5"})
+        video.width, video.height, video.pix_fmt = *size, "yuv444p"
+        video.time_base = video.codec_context.time_base = Fraction(1, 1000)
+        for name, value in metadata.items():
+            video.metadata[name] = value
+        audio = container.add_stream(sound, rate=16_000, layout="mono") if sound else None
+        times = list(times)
+        for number, moment in enumerate(times):
+            frame = av.VideoFrame.from_image(scene(number, size))
+            frame.pts, frame.time_base = moment, Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if audio is not None:
+            tone = (8000 * np.sin(np.arange(16 * times[-1]) / 10)).astype(np.int16)[None]
+            for start in range(0, tone.shape[1], 1024):
+                part = av.AudioFrame.from_ndarray(np.ascontiguousarray(tone[:, start : start + 1024]), "s16", "mono")
+                part.sample_rate, part.pts, part.time_base = 16_000, start, Fraction(1, 16_000)
+                container.mux(audio.encode(part))
+            container.mux(audio.encode(None))
+    return path
+
+
+def copy_with_boxes(source: Path, target: Path) -> None:
+    """Each frame with a box around its square."""
+    with Film(str(source)) as film:
+        writer = FilmWriter(target, film)
+        for frame in film.frames(writer.add_sound):
+            writer.add(draw_frame(frame, square_of(frame.image), [None]), frame.pts)
+        writer.close()
+
+
+def square_of(image: Image.Image) -> Detections:
+    """What a perfect detector finds."""
+    pixels = np.asarray(image).astype(int)
+    y, x = np.nonzero((pixels[..., 0] > 150) & (pixels[..., 1] < 100))
+    box = [[x.min(), y.min(), x.max(), y.max()]] if len(x) else np.zeros((0, 4))
+    boxes = torch.tensor(np.array(box), dtype=torch.float32)
+    return Detections(
+        boxes,
+        torch.full((len(boxes),), 0.9),
+        torch.zeros(len(boxes)).long(),
+        torch.zeros(len(boxes)).long(),
+        ("square",),
+    )
+
+
+def read(path: Path) -> tuple[list[float], list[Image.Image]]:
+    with Film(str(path)) as film:
+        frames = list(film.frames())
+    return [frame.seconds for frame in frames], [frame.image for frame in frames]
+
+
+def test_each_frame_has_its_own_picture_and_time(tmp_path: Path) -> None:
+    """Also of a film whose rate varies."""
+    times = [0, 40, 80, 200, 240, 500, 510, 900]
+    seconds, images = read(make_film(tmp_path / "a.mp4", times))
+    assert seconds == pytest.approx([moment / 1000 for moment in times])
+    for number, image in enumerate(images):
+        assert square_of(image).boxes_xyxy[0].tolist() == pytest.approx([2 * number, 20, 2 * number + 20, 40], abs=1)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (95, 63)])
+@pytest.mark.parametrize("sound", [None, "aac", "pcm_s16le"])
+def test_times_and_sound_are_kept(tmp_path: Path, sound: str | None, size: tuple[int, int]) -> None:
+    times = [0, 40, 80, 200, 240, 500, 510, 900]
+    source = make_film(tmp_path / ("a.mkv" if sound == "pcm_s16le" else "a.mp4"), times, size, sound)
+    copy_with_boxes(source, tmp_path / "b.mp4")
+    seconds, images = read(tmp_path / "b.mp4")
+    assert seconds == pytest.approx([moment / 1000 for moment in times], abs=2e-3)
+    assert images[0].size == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert len(container.streams.audio) == (sound is not None)
+        if sound is not None:
+            samples = [frame.samples for frame in container.decode(audio=0)]
+            assert sum(samples) / 16_000 == pytest.approx(0.9, abs=0.15)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_the_rotation_tag_is_obeyed(tmp_path: Path, degrees: int) -> None:
+    source = make_film(tmp_path / "a.mp4", [0, 40, 80])
+    turned = tmp_path / "turned.mp4"
+    with av.open(str(source)) as given, av.open(str(turned), "w") as container:
+        stream = container.add_stream_from_template(given.streams.video[0])
+        if not hasattr(stream, "set_display_rotation") and not hasattr(stream, "side_data"):
+            pytest.skip("this version of PyAV writes no rotation")
+        _tag(stream, degrees)
+        for packet in given.demux(given.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    _, plain = read(source)
+    with Film(str(turned)) as film:
+        frames = list(film.frames())
+    if frames[0].image.size == plain[0].size and degrees != 180:
+        pytest.skip("the tag was not written")
+    expected = plain[0].rotate(degrees, expand=True)
+    difference = np.abs(np.asarray(frames[0].image).astype(int) - np.asarray(expected).astype(int))
+    assert difference.mean() < 3
+
+
+def _tag(stream: Any, degrees: int) -> None:
+    if hasattr(stream, "set_display_rotation"):
+        stream.set_display_rotation(degrees)
+
+
+def test_damaged_frames_are_counted_and_the_others_read(tmp_path: Path) -> None:
+    source = make_film(tmp_path / "a.mkv", range(0, 2000, 40))
+    data = bytearray(source.read_bytes())
+    for start in range(len(data) // 2, len(data) // 2 + 600):
+        data[start] ^= 0x5A
+    source.write_bytes(data)
+    with Film(str(source)) as film:
+        frames = list(film.frames())
+    assert 25 <= len(frames) <= 50
+    assert film.damaged > 0
+    assert [frame.pts for frame in frames] == sorted({frame.pts for frame in frames})
+
+
+def test_a_film_that_is_cut_off_plays(tmp_path: Path) -> None:
+    """As by a full disk or a kill: nothing was closed."""
+    source = make_film(tmp_path / "a.mp4", range(0, 20_000, 40))
+    with Film(str(source)) as film:
+        writer = FilmWriter(tmp_path / "b.mp4", film)
+        for frame in film.frames():
+            writer.add(frame.image, frame.pts)
+        (tmp_path / "cut.mp4").write_bytes((tmp_path / "b.mp4").read_bytes())
+        writer.close()
+    assert len(read(tmp_path / "cut.mp4")[1]) > 200
+    assert len(read(tmp_path / "b.mp4")[1]) == 500
+
+
+def test_ids_hold_through_a_gap(tmp_path: Path) -> None:
+    pytest.importorskip("trackers")
+    tracker = Tracker(threshold=0.5, rate=25)
+    ids = []
+    for number in range(40):
+        detections = square_of(scene(number))
+        if 15 <= number < 25:
+            detections = detections[:0]
+        ids += tracker.update(detections)[1]
+    assert len(ids) == 30
+    assert len({*ids} - {None}) == 1
+
+
+def predict(run_tool: Callable[..., Any], best: Path, *words: object) -> Any:
+    ended = run_tool("predict", "--checkpoint", best, *words)
+    assert ended.code == 0, ended
+    return ended
+
+
+@pytest.fixture(scope="module")
+def best(finished_run: Path) -> Path:
+    return finished_run / "checkpoints" / "best.ckpt"
+
+
+def test_the_command(best: Path, run_tool: Callable[..., Any], tmp_path: Path) -> None:
+    source = make_film(tmp_path / "films/a.mp4", range(0, 400, 40)) if (tmp_path / "films").mkdir() is None else None
+    assert source is not None
+    ended = predict(run_tool, best, "--source", tmp_path / "films", "--output", tmp_path / "out", "--every", 3)
+    assert "10 frames" in ended.out
+    assert "frames a second" in ended.out
+    lines = [json.loads(line) for line in (tmp_path / "out/a.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(10))
+    assert [line["seconds"] for line in lines] == pytest.approx([0.04 * number for number in range(10)])
+    assert [line["is_detected"] for line in lines] == [number % 3 == 0 for number in range(10)]
+    assert lines[1]["detections"] == lines[0]["detections"]
+    assert len(read(tmp_path / "out/a.mp4")[1]) == 10
+
+
+def test_the_lines_are_what_the_detector_says(best: Path, run_tool: Callable[..., Any], tmp_path: Path) -> None:
+    from detr_lite import Detector
+
+    source = make_film(tmp_path / "a.mkv", range(0, 200, 40))
+    predict(run_tool, best, "--source", source, "--output", tmp_path / "out", "--threshold", 0.05, "--track")
+    detector = Detector.from_checkpoint(best, "cpu")
+    with Film(str(source)) as film:
+        for frame, line in zip(film.frames(), (tmp_path / "out/a.jsonl").read_text().splitlines(), strict=True):
+            expected = [round(score, 5) for score in detector(frame.image).above(0.05).scores.tolist()]
+            found = [row["score"] for row in json.loads(line)["detections"]]
+            assert set(expected) <= set(found)
+            assert all("track_id" in row for row in json.loads(line)["detections"])
+
+
+def test_ctrl_c_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> None:
+    source = make_film(tmp_path / "a.mp4", range(0, 400_000, 40))
+    words = ["--checkpoint", best, "--source", source, "--output", tmp_path / "out", "--device", "cpu"]
+    command = [sys.executable, PROJECT / "tools/predict.py", *words]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = tmp_path / "out/a.jsonl"
+    wait_for(lambda: lines.exists() and lines.read_text().count("\n") > 20, PATIENCE)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "frames a second" in out
+    assert len(read(tmp_path / "out/a.mp4")[1]) == lines.read_text().count("\n") > 20
+
+
+def test_wrong_words(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
+    words = ("predict", "--checkpoint", best, "--output", tmp_path / "out", "--source")
+    film = make_film(tmp_path / "a.mp4", [0, 40])
+    (tmp_path / "text.mp4").write_text("no film")
+    (tmp_path / "empty").mkdir()
+    assert "cannot be opened as a film" in refusal(*words, tmp_path / "text.mp4")
+    assert "no such file" in refusal(*words, tmp_path / "missing.mp4")
+    assert "there is no camera" in refusal(*words, "63") or sys.platform != "linux"
+    assert "nor has it films" in refusal(*words, tmp_path / "empty")
+    assert "is for images" in refusal(*words, film, "--format", "csv")
+    assert "--every is 0" in refusal(*words, film, "--every", 0)
+    scene(0).save(tmp_path / "a.png")
+    assert "need calls of their own" in refusal(*words, film, tmp_path / "a.png")
+    assert "are for films" in refusal(*words, tmp_path / "a.png", "--track")
+    assert "cannot be opened as a stream" in refusal(*words, "rtsp://127.0.0.1:1/x")
+
+
+def test_a_folder_of_pictures_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "both").mkdir()
+    scene(0).save(tmp_path / "both/a.png")
+    make_film(tmp_path / "both/a.mp4", [0, 40])
+    assert find_films([str(tmp_path / "both")], tmp_path / "out") == []
+    with pytest.raises(DetrLiteError, match="only sound"), Film(str(_sound(tmp_path / "a.mp4"))):
+        pass
+
+
+def _sound(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), "s16", "mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
