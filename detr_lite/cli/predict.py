@@ -26,10 +26,10 @@ is [x, y, width, height] in pixels of the image as a viewer shows it (or not tur
 boxes are close together, labels are short and a legend is added below the image. If no image at all has a detection,
 the best score is printed and every image is drawn with its best guesses, dashed and called so; detections.json stays
 empty. --format csv writes detections.csv with a row for each detection instead, yolo a label file with scores for each
-image and classes.txt, json a JSON file for each image. Of a film (or a camera's number, or a stream such as rtsp://...)
-it writes NAME.mp4 with the boxes drawn and the sound kept, and NAME.jsonl with a line for each frame. After Ctrl-C, what
-was found so far is written, and the exit code is 130. Files that cannot be read as images are named and skipped; the
-exit code is then 2."""
+image and classes.txt, json a JSON file for each image. Of a film (or a camera such as 0, or a stream such as rtsp://...)
+it writes NAME.mp4 with the boxes drawn and the sound kept, and NAME.jsonl with a line for each frame. After Ctrl-C,
+what was found so far is written, and the exit code is 130. Files that cannot be read as images are named and skipped;
+the exit code is then 2."""
 
 SOURCE_HELP = (
     "images, folders (recursive), patterns ('*.jpg'); or films, a camera such as 0, a stream such as rtsp://..."

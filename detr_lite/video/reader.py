@@ -20,6 +20,8 @@ SUFFIXES = (
 )
 """Of files that are films, in lower or upper case."""
 STREAM = re.compile(r"(rtsp|rtsps|rtmp|rtmps|srt|udp)://")
+MOST_FAULTS = 100
+"""Places in a row at which a damaged film cannot be read, before it is given up."""
 OPEN_SECONDS, READ_SECONDS = 15.0, 15.0
 """Without an answer of a stream."""
 
@@ -122,19 +124,24 @@ class Film:
     def _packets(self, streams: list[Any]) -> Iterator[Any]:
         import av
 
-        packets = self.container.demux(streams)
+        packets, faults = self.container.demux(streams), 0
         while True:
             try:
                 packet = next(packets, None)
             except av.error.InvalidDataError:
                 self.damaged += 1
-                return  # what follows cannot be found
+                faults += 1
+                if faults == MOST_FAULTS:
+                    return  # what follows cannot be found
+                packets = self.container.demux(streams)  # from where the fault was
+                continue
             except (av.error.FFmpegError, OSError) as error:
                 if not self.is_live:
                     raise DetrLiteError(f"{printable(self.source)}: cannot be read on ({reason_of(error)})") from error
                 raise DetrLiteError(f"{printable(self.source)}: the stream has ended ({reason_of(error)})") from error
             if packet is None:
                 return
+            faults = 0
             yield packet
 
     def _decode(self, packet: Any) -> list[Any]:

@@ -28,7 +28,9 @@ class FilmWriter:
 
         self.path = path
         self.film = film
-        self.container = av.open(str(path), "w", format="mp4", options={"movflags": "hybrid_fragmented"})
+        # A fragment at each key frame, each on the disk at once.
+        options = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
+        self.container = av.open(str(path), "w", format="mp4", options=options)
         self.video: Any = None
         self.audio: Any = None
         self.resampler: Any = None
@@ -90,6 +92,7 @@ class FilmWriter:
             "libx264", rate=self.film.rate, options={"crf": "20", "preset": "veryfast"}
         )
         self.video.width, self.video.height, self.video.pix_fmt = width, height, "yuv420p"
+        self.video.codec_context.gop_size = max(1, round(self.film.rate))  # a key frame each second
         self.video.time_base = self.video.codec_context.time_base = _fine(self.film.time_base)
 
     def _add_sound(self, source: Any) -> None:

@@ -144,8 +144,11 @@ def _tag(stream: Any, degrees: int) -> None:
         stream.set_display_rotation(degrees)
 
 
-def test_damaged_frames_are_counted_and_the_others_read(tmp_path: Path) -> None:
-    source = make_film(tmp_path / "a.mkv", range(0, 2000, 40))
+def test_damaged_frames_are_counted_and_the_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (240, 320, 3), dtype=np.uint8)  # so that frames take some thousand bytes each
+    monkeypatch.setattr(sys.modules[__name__], "scene", lambda number, size: Image.fromarray(np.roll(noise, number)))
+    source = make_film(tmp_path / "a.mkv", range(0, 2000, 40), (320, 240))
     data = bytearray(source.read_bytes())
     for start in range(len(data) // 2, len(data) // 2 + 600):
         data[start] ^= 0x5A
@@ -172,7 +175,7 @@ def test_a_film_that_is_cut_off_plays(tmp_path: Path) -> None:
 
 def test_ids_hold_through_a_gap(tmp_path: Path) -> None:
     pytest.importorskip("trackers")
-    tracker = Tracker(threshold=0.5, rate=25)
+    tracker = Tracker(threshold=0.5, rate=25.0)
     ids = []
     for number in range(40):
         detections = square_of(scene(number))
