@@ -95,10 +95,11 @@ class _Prediction:
                 )
                 with bar:
                     for frame in bar:
-                        file.write(json.dumps(self._line(frame)) + "\n")
-                        file.flush()  # so that a stream's results can be read while it runs
+                        line = json.dumps(self._line(frame)) + "\n"
                         detections, ids = self._current()
                         writer.add(draw_frame(frame, detections, ids), frame.pts)
+                        file.write(line)
+                        file.flush()  # so that a stream's results can be read while it runs
                         self.frames += 1
         except KeyboardInterrupt:
             stopped = True

@@ -236,7 +236,9 @@ def test_ctrl_c_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "frames a second" in out
-    assert len(read(tmp_path / "out/a.mp4")[1]) == lines.read_text().count("\n") > 20
+    count = lines.read_text().count("\n")
+    assert count > 20
+    assert len(read(tmp_path / "out/a.mp4")[1]) in (count, count + 1)
 
 
 def test_wrong_words(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
