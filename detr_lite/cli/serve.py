@@ -37,10 +37,10 @@ def main(words: Sequence[str]) -> None:
     add("--token", default=os.environ.get(TOKEN_VARIABLE), help=token)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)")
     add("--batch_size", type=int, default=4, help="most pictures that are answered at once (default: 4)")
-    add("--max_megabytes", type=float, default=20, help="of a request (default: 20)")
-    add("--max_megapixels", type=float, default=50, help="of a picture (default: 50)")
+    add("--max_megabytes", type=float, default=20.0, help="of a request (default: 20)")
+    add("--max_megapixels", type=float, default=50.0, help="of a picture (default: 50)")
     add("--max_waiting", type=int, default=64, help="requests; further ones get status 429 (default: 64)")
-    add("--max_seconds", type=float, default=30, help="until a request is answered (default: 30)")
+    add("--max_seconds", type=float, default=30.0, help="until a request is answered (default: 30)")
     serve(**vars(parser.parse_args(words)))
 
 
@@ -51,10 +51,10 @@ def serve(
     token: str | None = None,
     device: str = "auto",
     batch_size: int = 4,
-    max_megabytes: float = 20,
-    max_megapixels: float = 50,
+    max_megabytes: float = 20.0,
+    max_megapixels: float = 50.0,
     max_waiting: int = 64,
-    max_seconds: float = 30,
+    max_seconds: float = 30.0,
 ) -> None:
     """Answer requests until SIGTERM or Ctrl-C.
 

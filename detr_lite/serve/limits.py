@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Of pictures that are decoded: those whose decoders execute nothing and open no other file."""
 
 
@@ -110,7 +110,8 @@ def open_picture(data: bytes, limits: Limits) -> Image.Image:
         raise RefusalError(422, "the request has no body; send the bytes of a picture")
     try:
         with warnings.catch_warnings(action="ignore"):
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            Image.init()
+            image = Image.open(io.BytesIO(data), formats=[each for each in FORMATS if each in Image.OPEN])
     except Image.DecompressionBombError as error:
         raise RefusalError(413, f"the picture has more than {limits.megapixels:g} million pixels") from error
     except Exception as error:  # damaged headers raise many types

@@ -103,10 +103,11 @@ def test_the_explorer_of_a_picture(server: Served) -> None:
         (422, "not a picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
         (422, "not a picture", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
         (422, "not readable", encoded(photo((300, 300)))[:5000]),
+        (422, "not a picture", encoded(photo((300, 300)))[:20]),
         (413, "1600 x 1000 pixels", encoded(Image.new("1", (1600, 1000)))),
         (413, "larger than 1 MB", bytes(1_100_000)),
     ],
-    ids=["empty", "text", "program", "svg", "cut off", "many pixels", "many bytes"],
+    ids=["empty", "text", "program", "svg", "cut off", "header", "many pixels", "many bytes"],
 )
 def test_what_is_no_picture_is_refused_and_does_not_disturb(
     server: Served, status: int, part: str, body: bytes
