@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
 from detr_lite.model.attention import drop_bias
+from detr_lite.model.onednn import can_use_onednn
 
 MAX_BIAS = 20.0
 """Largest absolute bias of an axis. exp(-20) is 2e-9; far smaller weights would be denormal numbers, with which a
@@ -93,14 +94,22 @@ class BoxRelativeBias(nn.Module):
         # The axes are computed in float32; their sum, as large as the attention weights, is made in autocast's dtype.
         device = boxes_xyxy.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else boxes_xyxy.dtype
-        levels = []
+        axes = []
         for level, (height, width) in enumerate(grids):
             span = spans[:, level]
             edges = boxes_xyxy * span[:, None].repeat(1, 1, 2)
             horizontal = self.horizontal(edges[..., 0::2], width, span[:, 0]).to(dtype)
             vertical = self.vertical(edges[..., 1::2], height, span[:, 1]).to(dtype)
-            levels.append((vertical[..., :, None] + horizontal[..., None, :]).flatten(3))
-        return torch.cat(levels, dim=3) if len(levels) > 1 else levels[0]
+            axes.append((vertical[..., :, None], horizontal[..., None, :]))
+        if torch.is_grad_enabled() or not can_use_onednn(boxes_xyxy):
+            levels = [(vertical + horizontal).flatten(3) for vertical, horizontal in axes]
+            return torch.cat(levels, dim=3) if len(levels) > 1 else levels[0]
+        # Without a copy of the whole, which is as large as the attention weights.
+        bias = axes[0][0].new_empty(*axes[0][0].shape[:3], sum(height * width for height, width in grids))
+        parts = bias.split([height * width for height, width in grids], dim=3)
+        for part, grid, (vertical, horizontal) in zip(parts, grids, axes, strict=True):
+            torch.add(vertical, horizontal, out=part.unflatten(3, grid))
+        return bias
 
 
 class AxisBias(nn.Module):

@@ -217,3 +217,14 @@ def test_written_out_attention_applies_dropout_to_the_weights():
     values, _ = attend(query, key, torch.ones_like(value), None, dropout=0.5)
     assert values.float().mean() == pytest.approx(1, abs=0.05)  # the other weights are scaled up
     assert values.float().std() > 0.02
+
+
+def test_fewer_value_channels_than_key_channels():
+    """As in conditional cross-attention; torch's fused kernel gets padded values."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 7, 8), torch.randn(2, 3, 7, 4)
+    mask = torch.randn(2, 3, 5, 7)
+    fused, _ = attend(query, key, value, mask)
+    separate, _ = attend(query, key, value, mask, need_weights=True)
+    assert fused.shape == (2, 3, 5, 4)
+    torch.testing.assert_close(fused, separate)

@@ -151,3 +151,16 @@ def test_queries_attend_to_overlapping_ones_at_initialization():
 def test_boxes_without_area_give_a_finite_pair_bias():
     bias = BoxPairBias(heads=2)
     assert bias(torch.tensor([[[0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 1.0, 0.0]]]), torch.rand(1, 2)).half().isfinite().all()
+
+
+def test_the_bias_without_gradients_is_the_same():
+    torch.manual_seed(0)
+    bias = BoxRelativeBias(heads=2)
+    boxes_xyxy = torch.rand(2, 3, 4).sort(dim=-1).values
+    grids = ((4, 6), (2, 3))
+    spans = torch.tensor([[[6.0, 4.0], [3.0, 2.0]], [[5.0, 2.5], [2.5, 1.25]]])
+    expected = bias(boxes_xyxy, grids, spans)
+    with torch.no_grad():
+        found = bias(boxes_xyxy, grids, spans)
+    assert torch.equal(found, expected)
+    assert found.is_contiguous()
