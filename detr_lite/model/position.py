@@ -109,7 +109,7 @@ class BoxRelativeBias(nn.Module):
         parts = bias.split([height * width for height, width in grids], dim=3)
         for part, grid, (vertical, horizontal) in zip(parts, grids, axes, strict=True):
             torch.add(vertical, horizontal, out=part.unflatten(3, grid))
-        return bias
+        return bias  # type: ignore[no-any-return]
 
 
 class AxisBias(nn.Module):
