@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detr_lite.model.onednn import Linear, can_use_onednn
+from detr_lite.model.query_chunks import QueryBias, in_chunks, queries_at_once
 
 
 @dataclass(frozen=True)
@@ -184,20 +185,37 @@ class ConditionalCrossAttention(nn.Module):
         key_position: Float[Tensor, "batch token dim"],
         value: Float[Tensor, "batch token dim"],
         attn_mask: Bool[Tensor, "#batch #query token"] | None = None,
-        bias: Float[Tensor, "batch head query token"] | None = None,
+        bias: Float[Tensor, "batch head query token"] | QueryBias | None = None,
         need_weights: bool = False,
     ) -> Attended:
-        """`bias` is added to the scores before the softmax (box-relative positions of Plain-DETR, arXiv 2308.01904)."""
+        """`bias` is added to the scores before the softmax (box-relative positions of Plain-DETR, arXiv 2308.01904).
+
+        Where it is given as a function and would be large, queries attend some at a time, unless weights are needed.
+        """
 
         def by_head(content: Tensor, position: Tensor) -> Tensor:
             return torch.cat([split_heads(content, self.heads), split_heads(position, self.heads)], dim=-1)
 
-        values, weights = attend(
-            query=by_head(self.query_content(query), self.query_position(query_position)),
-            key=by_head(self.key_content(key), self.key_position(key_position)),
-            value=split_heads(self.value(value), self.heads),
-            mask=combine_masks(attn_mask, bias),
-            dropout=self.dropout if self.training else 0.0,
+        queries = by_head(self.query_content(query), self.query_position(query_position))
+        keys = by_head(self.key_content(key), self.key_position(key_position))
+        values = split_heads(self.value(value), self.heads)
+        dropout = self.dropout if self.training else 0.0
+
+        def attend_some(some: Tensor, which: slice) -> Tensor:
+            assert callable(bias)
+            mask = None if attn_mask is None else attn_mask if attn_mask.shape[1] == 1 else attn_mask[:, which]
+            return attend(some, keys, values, combine_masks(mask, bias(which)), dropout)[0]
+
+        count = queries.shape[2]
+        at_once = queries_at_once(queries, keys) if callable(bias) and not need_weights else count
+        if at_once < count:
+            return Attended(self.output(join_heads(in_chunks(attend_some, queries, at_once))))
+        attended, weights = attend(
+            query=queries,
+            key=keys,
+            value=values,
+            mask=combine_masks(attn_mask, bias(slice(0, count)) if callable(bias) else bias),
+            dropout=dropout,
             need_weights=need_weights,
         )
-        return Attended(self.output(join_heads(values)), weights)
+        return Attended(self.output(join_heads(attended)), weights)

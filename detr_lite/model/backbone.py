@@ -95,6 +95,8 @@ class Backbone(nn.Module):
             reset_zero_init_residuals(self.network)
         # On a CPU, depthwise convolutions are up to 1.8 times as slow in bfloat16 as in float32.
         self.in_float32 = not exact and _is_depthwise(self.network)
+        self.recompute = False
+        """Gradient checkpointing of the network's blocks."""
         self.folded: dict[str, str] = {}
         self.example_size = (1, 3, 2 * coarsest, 2 * coarsest)
         if freeze_batch_norm:
@@ -112,7 +114,8 @@ class Backbone(nn.Module):
         order = torch.channels_last if self.channels_last or images.is_cuda else torch.contiguous_format
         with torch.autocast("cpu", enabled=False) if self.in_float32 and not images.is_cuda else nullcontext():
             images = padded.contiguous(memory_format=order)
-            maps = self._fused_maps(images) or call_folded(self.network, self.folded, images)
+            recompute = self.recompute and self.training
+            maps = self._fused_maps(images) or call_folded(self.network, self.folded, images, recompute)
         if self.input_spec.returns_channels_last:
             maps = [features.permute(0, 3, 1, 2) for features in maps]
         if self.pyramid is not None:

@@ -15,6 +15,8 @@ from detr_lite.model.heads import DetrHeads, FDRHeads, HeadOutput, RefinementHea
 from detr_lite.model.onednn import Linear
 from detr_lite.model.position import BoxPairBias, BoxRelativeBias, sine_embed
 from detr_lite.model.queries import Queries
+from detr_lite.model.query_chunks import QueryBias
+from detr_lite.model.recompute import recomputed
 from detr_lite.structures import AttentionSelection, EdgeDistributions
 
 
@@ -38,8 +40,8 @@ class QueryPosition:
     """Added to the queries and keys of self-attention, and in `detr` to the queries of cross-attention."""
     query_sine: Float[Tensor, "batch query dim"] | None = None
     """Scaled sine embedding of the anchor's center: the position part of the query in conditional cross-attention."""
-    bias: Float[Tensor, "batch head query token"] | None = None
-    """Added to the scores of cross-attention."""
+    bias: Float[Tensor, "batch head query token"] | QueryBias | None = None
+    """Added to the scores of cross-attention; a function makes that of some queries when it is needed."""
     pair_bias: Float[Tensor, "batch head query other_query"] | None = None
     """Added to the scores of self-attention."""
 
@@ -129,6 +131,8 @@ class DetrDecoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, feedforward_dim, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
+        self.recompute = False
+        """Gradient checkpointing of the layers."""
 
     def forward(
         self, initial: Queries, encoded: EncoderOutput, heads: DetrHeads, selection: AttentionSelection | None = None
@@ -139,8 +143,9 @@ class DetrDecoder(nn.Module):
         queries = initial.content
         collector = LayerCollector(self.layers, initial, encoded, selection)
         for index, layer in enumerate(self.layers):
-            queries, self_attended, cross_attended = layer(
-                queries, position, encoded, initial.attn_mask, collector.need_weights(index)
+            arguments = (queries, position, encoded, initial.attn_mask, collector.need_weights(index))
+            queries, self_attended, cross_attended = (
+                recomputed(layer, *arguments) if self.recompute and self.training else layer(*arguments)
             )
             collector.add(heads(self.norm(queries)), self_attended, cross_attended)
         return collector.stack()
@@ -169,6 +174,8 @@ class AnchorDecoder(nn.Module):
         self.query_scale = nn.Sequential(Linear(dim, dim), nn.ReLU(), Linear(dim, dim))
         self.bias = nn.ModuleList(BoxRelativeBias(heads) for _ in range(layers))
         self.pair_bias = nn.ModuleList(BoxPairBias(heads) for _ in range(layers)) if relation_bias else None
+        self.recompute = False
+        """Gradient checkpointing of the layers, with their positions and biases."""
 
     def forward(
         self,
@@ -183,10 +190,18 @@ class AnchorDecoder(nn.Module):
         queries, anchors_cxcywh, scores = initial.content, initial.anchors_cxcywh, initial.scores
         collector = LayerCollector(self.layers, initial, encoded, selection)
         output: HeadOutput | None = None
-        for index, layer in enumerate(self.layers):
+
+        def run_layer(
+            index: int, queries: Tensor, anchors_cxcywh: Tensor, scores: Tensor
+        ) -> tuple[Tensor, Attended, Attended]:
             position = self.query_position(index, queries, anchors_cxcywh, scores, encoded)
-            queries, self_attended, cross_attended = layer(
-                queries, position, encoded, initial.attn_mask, collector.need_weights(index)
+            layer = cast(DecoderLayer, self.layers[index])
+            return layer(queries, position, encoded, initial.attn_mask, collector.need_weights(index))  # type: ignore[no-any-return]
+
+        for index in range(len(self.layers)):
+            arguments = (index, queries, anchors_cxcywh, scores)
+            queries, self_attended, cross_attended = (
+                recomputed(run_layer, *arguments) if self.recompute and self.training else run_layer(*arguments)
             )
             output = heads(index, self.norms[index](queries), anchors_cxcywh, output)
             collector.add(output, self_attended, cross_attended)
@@ -209,7 +224,7 @@ class AnchorDecoder(nn.Module):
         return QueryPosition(
             embed=self.position(sine),
             query_sine=sine[..., : self.dim] * self.query_scale(queries),
-            bias=self.bias[index](cxcywh_to_xyxy(anchors_cxcywh), encoded.grids, encoded.spans),
+            bias=lambda which: self.bias[index](cxcywh_to_xyxy(anchors_cxcywh[:, which]), encoded.grids, encoded.spans),
             pair_bias=None if self.pair_bias is None else self.pair_bias[index](anchors_cxcywh, scores),
         )
 

@@ -28,6 +28,12 @@ class Detr(nn.Module):
         self.decoder = decoder
         self.heads = heads
 
+    def set_gradient_checkpointing(self, is_on: bool = True) -> None:
+        """Whether blocks of the backbone and layers of encoder and decoder are computed again in the backward pass,
+        which takes about a third longer, instead of keeping their activations. The gradients are the same."""
+        for part in (self.backbone, self.encoder, self.decoder):
+            part.recompute = is_on  # type: ignore[assignment]
+
     def forward(self, batch: Batch, need_attention: bool | AttentionSelection = False) -> DetrOutput:
         """Predictions of every decoder layer. In training mode the batch's targets also give denoising queries.
 

@@ -13,6 +13,7 @@ from detr_lite.attention_recorder import AttentionRecorder
 from detr_lite.model.attention import Attention
 from detr_lite.model.onednn import Linear, PointwiseConv
 from detr_lite.model.position import CenterSinePosition, SinePosition
+from detr_lite.model.recompute import recomputed
 from detr_lite.structures import AttentionSelection
 
 
@@ -120,6 +121,8 @@ class Encoder(nn.Module):
             EncoderLayer(dim, heads, feedforward_dim, dropout, key_bias=self.is_original) for _ in range(layers)
         )
         self.neck = TopDownNeck(dim, self.strides) if len(self.strides) > 1 else None
+        self.recompute = False
+        """Gradient checkpointing of the layers."""
 
     def forward(
         self,
@@ -165,9 +168,8 @@ class Encoder(nn.Module):
                 "encoder", selection.encoder_layers, selection.heads, shape=shape, mean=selection.encoder_mean
             )
         for index, layer in enumerate(self.layers):
-            tokens, weights = layer(
-                tokens, position, attn_mask, need_weights=recorder is not None and recorder.needs(index)
-            )
+            arguments = (tokens, position, attn_mask, recorder is not None and recorder.needs(index))
+            tokens, weights = recomputed(layer, *arguments) if self.recompute and self.training else layer(*arguments)
             if recorder is not None and weights is not None:
                 recorder.add(index, weights)
         return tokens.transpose(1, 2).reshape(coarsest.shape), None if recorder is None else recorder.stack(like=tokens)

@@ -1,6 +1,7 @@
 """Frozen batch norm folded into the convolution before it, so that features are read and written once less."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from detr_lite.model.frozen import FrozenBatchNorm
+from detr_lite.model.recompute import recomputed_blocks
 
 
 @torch.no_grad()
@@ -50,10 +52,18 @@ def fold_batch_norms(network: nn.Module, image: Float[Tensor, "1 3 height width"
     return pairs if is_equal else {}
 
 
-def call_folded(network: nn.Module, pairs: Mapping[str, str], images: Tensor) -> list[Tensor]:
-    """The network's maps, with weights and biases of convolutions that contain the batch norms after them."""
-    if not pairs:
-        return list(network(images))
+def call_folded(network: nn.Module, pairs: Mapping[str, str], images: Tensor, recompute: bool = False) -> list[Tensor]:
+    """The network's maps, with weights and biases of convolutions that contain the batch norms after them.
+
+    Args:
+        recompute: gradient checkpointing of the network's blocks.
+    """
+    changed = folded_weights(network, pairs)
+    with recomputed_blocks(network, changed) if recompute else nullcontext():
+        return list(functional_call(network, changed, (images,)) if changed else network(images))
+
+
+def folded_weights(network: nn.Module, pairs: Mapping[str, str]) -> dict[str, Tensor]:
     changed: dict[str, Tensor] = {}
     for norm_name, conv_name in pairs.items():
         norm, conv = network.get_submodule(norm_name), network.get_submodule(conv_name)
@@ -62,7 +72,7 @@ def call_folded(network: nn.Module, pairs: Mapping[str, str], images: Tensor) ->
         assert isinstance(conv, nn.Conv2d)
         changed[f"{conv_name}.weight"] = conv.weight * scale[:, None, None, None]
         changed[f"{conv_name}.bias"] = shift if conv.bias is None else shift + conv.bias * scale
-    return list(functional_call(network, changed, (images,)))
+    return changed
 
 
 def _following(network: nn.Module, image: Tensor) -> dict[str, str]:
