@@ -149,6 +149,8 @@ def _add_memory(subcommands: "Subcommands[CommandParser]") -> None:
     memory = _subcommand(subcommands, "memory", "peak memory of a step")
     memory.add_argument("--config", default="coco_lite_r50.yaml", help="settings (default: coco_lite_r50.yaml)")
     memory.add_argument("--size", type=int, nargs=2, default=[640, 640], metavar="N", help="(default: 640 640)")
+    cards = "instead, the peaks of 1 to 16 images with 300 and 900 queries, and what fits into 8 to 80 GB"
+    memory.add_argument("--table", action="store_true", help=cards)
     memory.set_defaults(run=_run_memory)
 
 
@@ -308,10 +310,11 @@ def _run_tiles(arguments: argparse.Namespace) -> None:
 
 
 def _run_memory(arguments: argparse.Namespace) -> None:
-    from benchmarks.memory import memory_table
+    from benchmarks.memory import cards_table, memory_table
     from detr_lite.config import read_config
 
-    print(memory_table(read_config(["--config", arguments.config]).config, *arguments.size))
+    config = read_config(["--config", arguments.config]).config
+    print(cards_table(config) if arguments.table else memory_table(config, *arguments.size))
 
 
 def _run_peers(arguments: argparse.Namespace) -> None:

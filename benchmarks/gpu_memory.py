@@ -20,7 +20,7 @@ def measure_memory(part: Part) -> None:
 def _measure_memory(part: Part, images: int) -> Row:
     """In bfloat16, as `peak_bytes` has it by default. The measured peak comes first: it takes seconds."""
     found = _on_device(part, images) if part.is_cuda else _on_processor(part, images)
-    predicted = peak_bytes(part.config(), part.side, part.side, images)["total"]
+    predicted = peak_bytes(part.config(), part.side, part.side, images).total
     return {**found, "worked out, GiB": predicted / 2**30, "measured / worked out": found["bytes"] / predicted}
 
 
@@ -47,5 +47,5 @@ def _on_device(part: Part, images: int) -> Row:
 
 
 def _on_processor(part: Part, images: int) -> Row:
-    peak = peak_bytes(part.config(), part.side, part.side, images, is_fake=False)["total"]
+    peak = peak_bytes(part.config(), part.side, part.side, images, is_fake=False).total
     return {"bytes": peak, "measured, GiB": peak / 2**30}

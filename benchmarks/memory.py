@@ -1,95 +1,68 @@
-"""Peak memory of a training step, worked out without a GPU: tensors have shapes, but no numbers."""
+"""Peak memory of a training step, worked out without a GPU, and what fits into which card."""
 
-from contextlib import nullcontext
-from unittest.mock import patch
-
-import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
+from collections.abc import Callable
+from dataclasses import replace
 
 from benchmarks.study import markdown
 from detr_lite.build import build_criterion, build_model, require
 from detr_lite.config import Config
-from detr_lite.loss.matcher import Matches, MatchingCost
-from detr_lite.loss.targets import PaddedTargets
-from detr_lite.structures import Batch, Target
-from detr_lite.training.trainer import run_optimizer
+from detr_lite.training.memory.fitting import required_bytes
+from detr_lite.training.memory.peak import FakeStep, Peak, StepSize
 
 CLASSES = 80
-OBJECTS = 7
-"""Of each image; COCO's mean."""
-KINDS = {"Parameter": "parameters", "Gradient": "gradients", "Optstate": "optimizer", "Activation": "activations"}
-"""The tracker's kinds of tensors -> columns."""
+KINDS = ("parameters", "gradients", "optimizer", "activations")
+QUERIES = (300, 900)
+SIZES = ((640, 640), (800, 1333))
+"""(height, width)."""
+IMAGES = (1, 2, 4, 8, 16)
+CARDS = (8, 16, 24, 80)
+"""GiB."""
 
 
 def memory_table(config: Config, height: int, width: int) -> str:
-    """Markdown: GiB at the peak of a step, of each kind of tensor, with bf16 autocast.
-
-    The optimizer's state is there from the second step on, which is what counts. Not included: the moving average of
-    the weights (as much as the parameters), libraries' working memory, and what the allocator leaves unused.
-    """
+    """Markdown: GiB at the peak of a step, of each kind of tensor, with bf16 autocast."""
     images = require("data.batch_size", config.data.batch_size)
     peak = peak_bytes(config, height, width, images)
-    cells = [f"{peak[name] / 2**30:.1f}" for name in (*KINDS.values(), "total")]
-    return markdown(["pixels", "images", *KINDS.values(), "total, GiB"], [[f"{width} x {height}", str(images), *cells]])
+    cells = [f"{size / 2**30:.1f}" for size in (*(getattr(peak, kind) for kind in KINDS), peak.total)]
+    return markdown(["pixels", "images", *KINDS, "total, GiB"], [[f"{width} x {height}", str(images), *cells]])
 
 
-def peak_bytes(
-    config: Config, height: int, width: int, images: int, is_fake: bool = True, is_bf16: bool = True
-) -> dict[str, int]:
-    """Bytes of each kind of tensor, and their "total", at the moment of a step when that is largest.
+def cards_table(config: Config, show: Callable[[str], object] = print) -> str:
+    """Markdown: GiB at the peak for 1 to 16 images, and how many of these fit into cards of each size.
 
     Args:
-        is_fake: False computes the step.
+        show: gets each row as soon as it is there.
     """
-    torch.manual_seed(0)
-    model = build_model(config.model, CLASSES, for_checkpoint=True).train()
-    criterion = build_criterion(config, CLASSES)
-    mode = FakeTensorMode() if is_fake else None
-    if mode is not None:
-        _make_fake(model, mode)
-    tracker = MemTracker()
-    with mode or nullcontext(), patch("detr_lite.loss.criterion.match", match_in_order):
-        optimizer = run_optimizer(model, config.optim, fused=False)
-        targets = tuple(
-            Target(torch.rand(OBJECTS, 4), torch.randint(CLASSES, (OBJECTS,)), number, (height, width))
-            for number in range(images)
+    heading = ["pixels", "queries", "checkpointing", *map(str, IMAGES), *(f"fit {card} GB" for card in CARDS)]
+    rows = []
+    for queries in QUERIES:
+        step = fake_step(replace(config, model=replace(config.model, num_queries=queries)))
+        for height, width in SIZES:
+            for is_on in (False, True):
+                peaks = [step.peak(StepSize(images, height, width, gradient_checkpointing=is_on)) for images in IMAGES]
+                cells = [f"{peak.total / 2**30:.1f}" for peak in peaks]
+                rows.append([f"{width} x {height}", str(queries), "yes" if is_on else "no", *cells, *_fitting(peaks)])
+                show(" | ".join(rows[-1]))
+    return markdown(heading, rows)
+
+
+def _fitting(peaks: list[Peak]) -> list[str]:
+    return [
+        str(
+            max(
+                (images for images, peak in zip(IMAGES, peaks, strict=True) if required_bytes(peak) <= card * 2**30),
+                default="-",
+            )
         )
-        batch = Batch(torch.randn(images, 3, height, width), torch.zeros(images, height, width).bool(), targets)
-        tracker.track_external(model, optimizer)
-        with tracker:
-            for _ in range(2):
-                optimizer.zero_grad()
-                with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
-                    output = model(batch)
-                    losses = criterion(output, targets)
-                losses.total.backward()  # type: ignore[no-untyped-call]
-                del output, losses
-                optimizer.step()
-                tracker.reset_mod_stats()  # it expects one step; the peak stays
-        snapshot = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
-    by_name = {getattr(kind, "value", kind): size for kind, size in snapshot.items()}
-    return {**{name: by_name.get(kind, 0) for kind, name in KINDS.items()}, "total": by_name["Total"]}
-
-
-@torch.no_grad()
-def match_in_order(cost: MatchingCost, logits: Tensor, boxes_cxcywh: Tensor, targets: PaddedTargets) -> Matches:
-    """In place of `match`, which needs numbers: the first query has the first object. The costs are computed."""
-    cost(logits, boxes_cxcywh, targets.labels[None], targets.boxes_cxcywh[None])
-    pairs = [
-        (layer, image, query, query)
-        for layer in range(len(logits))
-        for image, count in enumerate(targets.counts)
-        for query in range(min(count, logits.shape[2]))
+        for card in CARDS
     ]
-    index = torch.tensor(pairs, dtype=torch.long).reshape(-1, 4).T
-    return Matches(index[0], index[1], index[2], index[3])
 
 
-def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
-    for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, value in tensors.items():
-                if value is not None:
-                    tensors[name] = mode.from_tensor(value)  # type: ignore[assignment]
+def fake_step(config: Config, is_fake: bool = True, as_on_gpu: bool = True) -> FakeStep:
+    model = build_model(config.model, CLASSES, for_checkpoint=True)
+    return FakeStep(model, build_criterion(config, CLASSES), config, is_fake, as_on_gpu)
+
+
+def peak_bytes(config: Config, height: int, width: int, images: int, is_fake: bool = True) -> Peak:
+    """With bf16 autocast; `is_fake` False computes the step, on a processor."""
+    return fake_step(config, is_fake).peak(StepSize(images, height, width))

@@ -90,7 +90,7 @@ def describe_sizes(config: Config) -> str:
 def steps_of_epoch(config: Config, images: int) -> int:
     """Optimizer steps of an epoch on one device."""
     batches = ceil(images / require("data.batch_size", config.data.batch_size))
-    return ceil(batches / config.optim.accumulate_grad_batches)
+    return ceil(batches / (config.optim.accumulate_grad_batches or 1))
 
 
 def with_epochs(config: Config, epochs: int) -> Config:

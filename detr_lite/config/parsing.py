@@ -22,6 +22,8 @@ from detr_lite.io import atomic_write
 from detr_lite.text import reason_of, shorten_list, shown
 
 _NULL = "tag:yaml.org,2002:null"
+AUTO = frozenset({"data.batch_size"})
+"""Settings for which "auto" is another word for null: chosen from data and machine."""
 
 
 class SettingsParser:
@@ -60,7 +62,7 @@ class SettingsParser:
             if renaming is not None:
                 raise DetrLiteError(f"--{name} is now --{renaming}")
         try:
-            return self.parser.parse_args(list(words), namespace=base)
+            return self.parser.parse_args(_auto_as_null(words), namespace=base)
         except ArgumentError as error:
             text = " ".join(str(error).split())
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # values that YAML's own rules stumble over
@@ -104,6 +106,17 @@ class SettingsParser:
         options = [action.dest for action in self.parser._actions if action.dest not in self.sections]
         near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
         return f"; did you mean {near[0]}?" if near else ""
+
+
+def _auto_as_null(words: Sequence[str]) -> list[str]:
+    """Words of a command line in which "auto" is null where it means the same."""
+    changed = list(words)
+    for index, word in enumerate(words):
+        if word.removeprefix("--").removesuffix("=auto") in AUTO and word.endswith("=auto"):
+            changed[index] = f"{word.removesuffix('auto')}null"
+        elif word == "auto" and index and words[index - 1].removeprefix("--") in AUTO:
+            changed[index] = "null"
+    return changed
 
 
 def config_from_dict(settings: Mapping[str, Any]) -> Config:

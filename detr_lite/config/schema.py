@@ -19,7 +19,8 @@ class DataConfig:
     """A dataset in COCO format: annotations/instances_{train,val}.json with train/ and val/, COCO 2017's names, or a
     Roboflow export (train/, valid/). The default dataset is drawn on first use, into $DETR_LITE_DATA or datasets/."""
     batch_size: int | None = None
-    """Images per device and step; by default 2 or 4 on the CPU, and 4 to 16, growing with the dataset, elsewhere."""
+    """Images per device and step; by default (auto) 2 or 4 on the CPU, elsewhere 4 to 16, growing with the dataset, of
+    which a CUDA GPU takes as many at once as fit, and accumulate_grad_batches makes up for the rest."""
     image_size: int | None = None
     """Pixels of the side that resize scales; by default chosen from the sizes of the training images and objects."""
     resize: Literal["longest", "fit", "shortest", "stretch"] | None = None
@@ -167,8 +168,8 @@ class OptimConfig:
     """Fraction of the run before the learning rate decays."""
     max_grad_norm: float = 1.0
     """Clip gradients to this norm; 0 for no clipping."""
-    accumulate_grad_batches: int = 1
-    """Accumulate gradients over this many batches."""
+    accumulate_grad_batches: int | None = None
+    """Accumulate gradients over this many batches; by default 1, or what makes up for a batch_size that fits."""
     ema_decay: float = 0.0
     """Evaluate and save an exponential moving average of the weights with this decay, such as 0.999; 0 for none."""
     ema_tau: int = 300
@@ -204,13 +205,18 @@ class TrainerConfig:
     """"auto": bf16-mixed where the hardware is fast at it, else 32-true; on a CPU timed, chosen once and stored."""
     threads: int | None = None
     """CPU threads of a step; by default OMP_NUM_THREADS if set, else the fastest number, which follows the machine."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
+    compile: bool = False
+    """Compile backbone, encoder and decoder with torch.compile for training, and pad images to a few sizes; a log line
+    says where it fails or is no faster, and the run goes on without."""
 
 
 ADDED = frozenset({
     "data.on_fault", "data.orientation", "data.horizontal_flip", "data.vertical_flip", "data.scale_jitter",
     "data.zoom_out", "data.color_jitter", "data.blur", "data.jpeg", "data.mosaic", "data.mixup",
     "data.copy_paste", "data.augmentation_stop", "model.denoising_noise", "model.source",
-    "trainer.threads",
+    "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile",
 })  # fmt: skip
 """Settings that are not in all checkpoints of the current format; their defaults do what was done before."""
 

@@ -54,6 +54,16 @@ class FamilyDetr(nn.Module):
         self.multiple = side_multiple(network.config)
         compute_heads_in_float32(network)
 
+    def set_gradient_checkpointing(self) -> None:
+        """Compute activations again in the backward pass, where transformers can.
+
+        Errors: a model that does not support it.
+        """
+        if not self.network.supports_gradient_checkpointing:
+            kind = self.network.config.model_type
+            raise DetrLiteError(f"models of type {kind} have no gradient checkpointing; set it to false")
+        self.network.gradient_checkpointing_enable({"use_reentrant": False})
+
     def forward(self, batch: Batch, need_attention: bool | AttentionSelection = False) -> FamilyOutput:
         """Predictions of every decoder layer whose predictions the model computes.
 

@@ -115,7 +115,8 @@ class Backbone(nn.Module):
         with torch.autocast("cpu", enabled=False) if self.in_float32 and not images.is_cuda else nullcontext():
             images = padded.contiguous(memory_format=order)
             recompute = self.recompute and self.training
-            maps = self._fused_maps(images) or call_folded(self.network, self.folded, images, recompute)
+            fused = None if recompute else self._fused_maps(images)
+            maps = fused or call_folded(self.network, self.folded, images, recompute)
         if self.input_spec.returns_channels_last:
             maps = [features.permute(0, 3, 1, 2) for features in maps]
         if self.pyramid is not None:

@@ -1,11 +1,12 @@
 """Denoising queries: noisy copies of the ground-truth objects, which need no matching (training only)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from detr_lite.box_ops import cxcywh_to_xyxy, xyxy_to_cxcywh
 from detr_lite.structures import Target
@@ -101,16 +102,32 @@ def make_denoising_queries(
     )
 
 
+def pad_denoising_queries(queries: DenoisingQueries, count: int) -> DenoisingQueries:
+    """Followed by padding up to `count`, in no group; for shapes that do not depend on the number of objects."""
+    extra = count - queries.labels.shape[1]
+    return replace(
+        queries,
+        boxes_cxcywh=F.pad(queries.boxes_cxcywh, (0, 0, 0, extra), value=0.5),
+        labels=F.pad(queries.labels, (0, extra)),
+        objects=F.pad(queries.objects, (0, extra)),
+        is_real=F.pad(queries.is_real, (0, extra)),
+        is_near=F.pad(queries.is_near, (0, extra), value=True),
+    )
+
+
 def denoising_attn_mask(
-    num_denoising: int, groups: int, num_queries: int, device: torch.device | None = None
+    num_denoising: int, groups: int, num_queries: int, device: torch.device | None = None, padding: int = 0
 ) -> Bool[Tensor, "query query"]:
     """True = may attend, for denoising queries that precede the object queries (DN-DETR, section 4.3).
 
     Denoising queries contain the ground truth: neither object queries nor other groups may attend to them.
+
+    Args:
+        padding: queries between the denoising and the object queries that no other attends to.
     """
-    total = num_denoising + num_queries
-    group = torch.arange(total, device=device) // (num_denoising // groups)
-    is_denoising = torch.arange(total, device=device) < num_denoising
+    index = torch.arange(num_denoising + padding + num_queries, device=device)
+    group = torch.where(index < num_denoising, index // (num_denoising // groups), groups + index)
+    is_denoising = index < num_denoising + padding
     return (group[:, None] == group[None, :]) & is_denoising[None, :] | ~is_denoising[None, :]
 
 

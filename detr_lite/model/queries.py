@@ -8,7 +8,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
-from detr_lite.model.denoising import DenoisingQueries, denoising_attn_mask, make_denoising_queries
+from detr_lite.model.denoising import (
+    DenoisingQueries,
+    denoising_attn_mask,
+    make_denoising_queries,
+    pad_denoising_queries,
+)
 from detr_lite.model.encoder import EncoderOutput
 from detr_lite.model.heads import BOX_EPS, MLP, class_layer, single_precision
 from detr_lite.model.onednn import Linear
@@ -77,6 +82,8 @@ class AnchorQueries(nn.Module):
         self.denoising_queries = denoising_queries
         self.contrastive = contrastive
         self.denoising_noise = denoising_noise
+        self.is_padded = False
+        """Whether there are always `denoising_queries` of them, however many objects."""
         self.content = nn.Embedding(count, dim)
         self.denoising_embed = nn.Embedding(classes, dim) if denoising_queries else None
         self.token_state = nn.Sequential(Linear(dim, dim), nn.LayerNorm(dim))
@@ -119,7 +126,11 @@ class AnchorQueries(nn.Module):
             targets, self.classes, self.denoising_queries, self.contrastive, self.denoising_noise
         )
         count = denoising.labels.shape[1]
-        attn_mask = denoising_attn_mask(count, denoising.groups, queries.content.shape[1], queries.content.device)
+        padding = max(0, self.denoising_queries - count) if self.is_padded else 0
+        attn_mask = denoising_attn_mask(
+            count, denoising.groups, queries.content.shape[1], queries.content.device, padding
+        )
+        denoising = pad_denoising_queries(denoising, count + padding)
         return replace(
             queries,
             content=torch.cat([embedding(denoising.labels), queries.content], dim=1),

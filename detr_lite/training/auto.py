@@ -43,7 +43,7 @@ RATE_IMAGES, RATE_DIM = 8, 128
 CHOSEN = {
     "data": ("image_size", "resize", "batch_size", "orientation", "augmentation"),
     "model": ("num_queries", "freeze_first_stage"),
-    "optim": ("optimizer", "lr", "backbone_lr_factor"),
+    "optim": ("optimizer", "lr", "backbone_lr_factor", "accumulate_grad_batches"),
 }
 """The settings that may be left open."""
 
@@ -127,6 +127,8 @@ def choose_sizes(config: Config, train: Split, source: SourceSettings | None = N
         if model.freeze_first_stage:
             # As in DETR: it cost no AP on photographs, and makes steps faster (docs/small_data.md).
             reasons.append("--model.freeze_first_stage true: the weights of the backbone are trained already")
+    if optim.accumulate_grad_batches is None:
+        optim = replace(optim, accumulate_grad_batches=1)
     if optim.optimizer is None:
         optim = replace(optim, optimizer="muon" if model.name == "lite" else "adamw")
     if optim.backbone_lr_factor is None:
@@ -194,7 +196,7 @@ def default_lr(config: Config) -> float:
 
 def _images_in_step(config: Config) -> int:
     """On each device."""
-    return require("data.batch_size", config.data.batch_size) * config.optim.accumulate_grad_batches
+    return require("data.batch_size", config.data.batch_size) * (config.optim.accumulate_grad_batches or 1)
 
 
 def keep_choices(config: Config, before: Config, sections: Sequence[str] = tuple(CHOSEN)) -> Config:

@@ -27,7 +27,9 @@ from detr_lite.training.callbacks.attention_logger import AttentionLogger
 from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics
 from detr_lite.training.checks.nan_guard import NaNGuard
 from detr_lite.training.checks.overfit_check import overfit_check
+from detr_lite.training.compilation import CompileTrial
 from detr_lite.training.datamodule import DetectionData, default_workers
+from detr_lite.training.memory.out_of_memory import out_of_memory_error
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.trainer import Task, run_optimizer
@@ -104,6 +106,8 @@ def detection_task(
         model = model_of(description)
     else:
         model, notes = initial_model(description)
+    if config.trainer.gradient_checkpointing:
+        model.set_gradient_checkpointing()
     data = make_data(config, train, val, description)
     guard = NaNGuard(folder, description, data.training_batch, train.file_name)
     criterion = build_criterion(config, classes, description.architecture)
@@ -119,6 +123,8 @@ def detection_task(
     )
     rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config))
     callbacks: list[L.Callback] = [TrainingDiagnostics(progress, val, rate, config.optim.warmup_steps)]
+    if config.trainer.compile:
+        callbacks.append(CompileTrial(progress))
     if config.trainer.attention_every_n_epochs is not None:
         images = DetectionDataset(val, data.val_transform)
         callbacks.append(
@@ -133,5 +139,6 @@ def detection_task(
         callbacks=tuple(callbacks),
         monitor="AP" if val.has_objects else None,
         overfit_check=functools.partial(overfit_check, module, data, config, precision),
+        out_of_memory=functools.partial(out_of_memory_error, module, config, classes, precision),
         notes=tuple(notes),
     )

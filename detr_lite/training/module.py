@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from detr_lite.data.collate import pad_to_multiple
 from detr_lite.data.records import Split
 from detr_lite.evaluation.coco_map import CocoEvaluation, evaluate_detections, most_objects
 from detr_lite.evaluation.packing import detection_rows, merge_detections, pack_detections
@@ -46,6 +47,11 @@ class DetectionModule(L.LightningModule):
         self.guard = guard
         self.detections: dict[int, Detections] = {}
         """Of this rank in the current evaluation, by image index."""
+        self.pad_multiple: int | None = None
+        """Training images are padded until their sides are multiples of it, for a model compiled for few sizes."""
+        self.images_shape: tuple[int, ...] | None = None
+        self.most_objects = 0
+        """Shape of the last batch's images, and the objects of the fullest, for what is said when memory runs out."""
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         assert batch.targets is not None
@@ -91,7 +97,10 @@ class DetectionModule(L.LightningModule):
             self.guard.before_update(self.trainer, optimizer, norm)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return batch.to(device)
+        self.images_shape = tuple(batch.images.shape)
+        self.most_objects = max((len(target.labels) for target in batch.targets or ()), default=0)
+        batch = batch.to(device)
+        return pad_to_multiple(batch, self.pad_multiple) if self.pad_multiple and self.training else batch
 
     def _evaluate_on_rank_0(self) -> CocoEvaluation:
         """Evaluate the detections of all ranks: gather them, and broadcast the result."""

@@ -26,6 +26,8 @@ from detr_lite.training.distributed.signals import Stopped, StopSignals
 from detr_lite.training.draw_augmented import draw_augmented
 from detr_lite.training.logged_ap import LoggedAP
 from detr_lite.training.loggers import make_logger, start_logger, stop_logger
+from detr_lite.training.memory.batch_size import fit_batch_size
+from detr_lite.training.memory.out_of_memory import is_out_of_memory
 from detr_lite.training.precision import choose_precision, keep_precision, settle_precision
 from detr_lite.training.schedule import TrainingProgress
 from detr_lite.training.state.checkpoint import BEST, LAST, PeriodicCheckpoint
@@ -103,22 +105,24 @@ def resolve(invocation: Invocation) -> Resolved:
     """Settings, data, hardware and folder. Nothing is written but the default dataset, if it does not exist."""
     resumed = find_resume_point(invocation)
     folder = choose_folder(invocation, None if resumed is None else resumed.path)
-    config = invocation.config
+    given = invocation.config
     if resumed is not None:
-        config = keep_precision(keep_choices(config, resumed.description.config), resumed.description.config)
-    set_fixed_threads(config.trainer.threads)
-    config, train_split, val_split = read_data(config)
+        given = keep_precision(keep_choices(given, resumed.description.config), resumed.description.config)
+    set_fixed_threads(given.trainer.threads)
+    config, train_split, val_split = read_data(given)
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     world_size = count_processes(config, precision, folder)
     if world_size == 1:  # several would not time alike, and must agree: there the capabilities of the CPU decide
         config = settle_precision(config, train_split, val_split)
+        precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    config = fit_batch_size(config, given, train_split, precision, world_size)
     resolved = Resolved(
         invocation=invocation,
         config=config,
         folder=folder,
         train=train_split,
         val=val_split,
-        precision=choose_precision(config.trainer.precision, config.trainer.accelerator),
+        precision=precision,
         world_size=world_size,
         resumed=resumed,
         in_own_folder=resumed is not None and run_of(resumed.path).resolve() == folder.resolve(),
@@ -195,6 +199,10 @@ def fit_and_finish(resolved: Resolved, described: Described, assembled: Assemble
             trainer.fit(task.module, task.data, ckpt_path=checkpoint, weights_only=True)
         if trainer.is_global_zero:
             finish(folder, config, _logged_ap(resolved, assembled), run_logger)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise task.out_of_memory(trainer.strategy.root_device) from error
     except SystemExit as ending:
         if isinstance(ending, Stopped) and trainer.is_global_zero:
             step = max(trainer.global_step, 0 if resumed is None else resumed.step)
@@ -258,7 +266,11 @@ def _log_start(resolved: Resolved, described: Described, assembled: Assembled) -
         logger.info(f"matrices are multiplied in TF32, on tensor cores; {OVERRIDE}=0 computes them in full float32")
     for note in task.notes:
         logger.info(f"initial weights: {note}")
-    size, accumulated, processes = config.data.batch_size, config.optim.accumulate_grad_batches, resolved.world_size
+    size, accumulated, processes = (
+        config.data.batch_size,
+        config.optim.accumulate_grad_batches or 1,
+        resolved.world_size,
+    )
     if size is not None and processes * accumulated > 1:
         factors = [f"{processes} processes"] * (processes > 1) + [f"{accumulated} accumulated"] * (accumulated > 1)
         logger.info(f"effective batch size {processes * accumulated * size:,} ({' x '.join([*factors, str(size)])})")

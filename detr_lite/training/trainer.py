@@ -48,6 +48,8 @@ class Task:
     """The metric of which the highest value makes the best checkpoint; None where the data allow no such metric."""
     overfit_check: Callable[[torch.device], None]
     """Raises DetrLiteError if a few images cannot be learned on that device."""
+    out_of_memory: Callable[[torch.device], DetrLiteError]
+    """What to say when the memory of that device was too small for a step."""
     notes: tuple[str, ...] = ()
     """Where the initial weights are from."""
 
@@ -141,7 +143,7 @@ def trainer_settings(config: Config, precision: str, folder: Path) -> dict[str, 
         "accelerator": device_type(config.trainer.accelerator),
         "precision": precision,
         "max_epochs": -1 if config.trainer.max_epochs is None else config.trainer.max_epochs,
-        "accumulate_grad_batches": config.optim.accumulate_grad_batches,
+        "accumulate_grad_batches": config.optim.accumulate_grad_batches or 1,
         # `TrainingProgress` decides when to evaluate.
         "val_check_interval": NEVER,
         "check_val_every_n_epoch": None,

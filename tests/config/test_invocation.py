@@ -305,3 +305,12 @@ def test_settings_of_another_version_are_refused(change: str) -> None:
         settings["model"]["dim"] = "wide"
     with pytest.raises(DetrLiteError, match="another version of detr_lite"):
         config_from_dict(settings)
+
+
+@pytest.mark.parametrize(
+    "words", [["--data.batch_size", "auto"], ["--data.batch_size=auto"], ["--data.batch_size=null"]]
+)
+def test_auto_leaves_the_batch_size_open(words, settings):
+    assert read_config([*settings("data:\n  batch_size: 7\n"), *words]).config.data.batch_size is None
+    assert read_config(settings("data:\n  batch_size: auto\n")).config.data.batch_size is None
+    assert read_config([*settings(""), *words, "--trainer.devices", "auto"]).config.trainer.devices == "auto"

@@ -4,7 +4,7 @@ import torch
 from torchvision.ops import box_iou
 
 from detr_lite.box_ops import cxcywh_to_xyxy
-from detr_lite.model.denoising import denoising_attn_mask, make_denoising_queries
+from detr_lite.model.denoising import denoising_attn_mask, make_denoising_queries, pad_denoising_queries
 from detr_lite.structures import Target
 
 
@@ -175,3 +175,19 @@ def test_negatives_fit_for_any_number_of_objects():
         noisy = make_denoising_queries([target(count)], classes=3, max_queries=12, contrastive=True)
         assert noisy.labels.shape[1] <= 12
         assert noisy.is_near.sum() == noisy.labels.shape[1] / 2
+
+
+def test_padding_is_in_no_group_and_seen_by_no_other():
+    noisy = make_denoising_queries([target(3), target(1)], classes=3, max_queries=16, contrastive=True)
+    count, groups = noisy.labels.shape[1], noisy.groups
+    padded = pad_denoising_queries(noisy, count + 4)
+    for name in ("boxes_cxcywh", "labels", "objects", "is_real", "is_near"):
+        assert torch.equal(getattr(padded, name)[:, :count], getattr(noisy, name)), name
+        assert getattr(padded, name).shape[1] == count + 4, name
+    assert not padded.is_real[:, count:].any()
+    mask = denoising_attn_mask(count, groups, 5, padding=4)
+    keep = torch.tensor([index for index in range(count + 9) if not count <= index < count + 4])
+    assert torch.equal(mask[keep][:, keep], denoising_attn_mask(count, groups, 5))
+    assert not mask[keep][:, count : count + 4].any()
+    assert torch.equal(mask[count : count + 4, count : count + 4], torch.eye(4).bool())
+    assert mask[count : count + 4, count + 4 :].all()

@@ -34,7 +34,7 @@ def test_what_is_given_stays_and_needs_no_reason():
     config = Config(
         data=DataConfig(batch_size=3, image_size=77, resize="longest", orientation="upright"),
         model=ModelConfig(num_queries=9, freeze_first_stage=True),
-        optim=OptimConfig(optimizer="adamw", lr=1e-3, backbone_lr_factor=0.5),
+        optim=OptimConfig(optimizer="adamw", lr=1e-3, backbone_lr_factor=0.5, accumulate_grad_batches=1),
     )
     assert choose_sizes(config, split(5, 400, {0: 20.0})) == (config, [])
 

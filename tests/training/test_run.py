@@ -63,6 +63,7 @@ def test_the_settings_in_the_folder_give_the_same_run(finished_run: Path, tiny_f
         "--trainer.num_evaluations=3",
         "--optim.optimizer=muon",
         "--optim.backbone_lr_factor=1",
+        "--optim.accumulate_grad_batches=1",
         "--data.orientation=upright",
         "--model.freeze_first_stage=false",
     ]
