@@ -37,7 +37,8 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
     predicts at its border, and in an evaluation no image's scores may depend on the others of its batch.
 
     Every rank gets the same number of batches: if the number is not divisible, the first batches are repeated. A single
-    rank sees every image exactly once; in training one batch may be smaller than the others.
+    rank sees every image exactly once; in training one batch may be smaller than the others. With `shuffle` the ranks
+    get batches of about as many padded pixels in each step, since all wait for the slowest.
     """
 
     def __init__(
@@ -87,7 +88,35 @@ class BucketedBatchSampler(torch.utils.data.Sampler[list[int]]):
         chunks = ceil(self._all_batches / CHUNK_BATCHES)
         ends = [self.batch_size * (self._all_batches * chunk // chunks) for chunk in range(1, chunks)]
         batches = [batch for chunk in np.split(order, ends) for batch in self._sorted_batches(chunk)]
-        return [batches[index] for index in random.permutation(len(batches))]
+        shuffled = [batches[index] for index in random.permutation(len(batches))]
+        return shuffled if self.world_size == 1 else self._dealt_alike(shuffled, random)
+
+    def _dealt_alike(
+        self, batches: list[Int64[np.ndarray, " _"]], random: np.random.Generator
+    ) -> list[Int64[np.ndarray, " _"]]:
+        """The same shuffled batches in another order, in which those of one step have about as many padded pixels.
+
+        Batches of as many steps as a chunk has batches are sorted together: of more, the largest images of all would
+        meet in every epoch. What is left of the last step stays at the end.
+        """
+        steps = len(batches) // self.world_size
+        if steps == 0:
+            return batches
+        costs = self._padded_pixels(batches)
+        dealt = []
+        for first in range(0, steps, CHUNK_BATCHES):
+            places = np.arange(first * self.world_size, min(first + CHUNK_BATCHES, steps) * self.world_size)
+            dealt.append(places[np.argsort(costs[places], kind="stable")].reshape(-1, self.world_size))
+        # Shuffled within a step, too, or rank 0, whose batch norm statistics are kept, would have the smallest batches.
+        by_step = random.permuted(random.permutation(np.concatenate(dealt)), axis=1)
+        return [*(batches[place] for place in by_step.ravel()), *batches[steps * self.world_size :]]
+
+    def _padded_pixels(self, batches: list[Int64[np.ndarray, " _"]]) -> Int64[np.ndarray, " batch"]:
+        """Pixels of each batch, whose images are padded to its largest height and width."""
+        counts = np.array([len(batch) for batch in batches], dtype=np.int64)
+        largest = np.maximum.reduceat(self.sizes[np.concatenate(batches)], np.cumsum(counts) - counts)
+        pixels: np.ndarray = counts * largest.prod(axis=1)
+        return pixels
 
     @cached_property
     def _equal_batches(self) -> list[Int64[np.ndarray, " _"]]:

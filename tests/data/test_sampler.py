@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -50,9 +52,15 @@ def test_every_rank_gets_the_same_number_of_batches(images: int, world_size: int
     ranks = [BucketedBatchSampler(sizes, 4, shuffle, 5, rank, world_size) for rank in range(world_size)]
     per_rank = [list(sampler) for sampler in ranks]
     assert {len(batches) for batches in per_rank} == {len(ranks[0])} == {-(-len(single) // world_size)}
-    # Step by step the ranks together iterate over the single rank's batches, and start over at the end.
-    together = [batch for step in zip(*per_rank, strict=True) for batch in step]
-    assert together == [single[position % len(single)] for position in range(len(together))]
+    # Together the ranks have the single rank's batches, and start over at the end.
+    steps = list(zip(*per_rank, strict=True))
+    together = [tuple(batch) for step in steps for batch in step]
+    assert Counter(together[: len(single)]) == Counter(map(tuple, single))
+    assert together[len(single) :] == [together[place % len(single)] for place in range(len(single), len(together))]
+    if not shuffle:
+        assert together[: len(single)] == [tuple(batch) for batch in single]
+    if len(single) >= world_size:  # no batch counts twice in a step
+        assert all(len(set(map(tuple, step))) == world_size for step in steps)
 
 
 def test_order_depends_on_seed_and_epoch_only() -> None:
@@ -72,6 +80,24 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     for first in range(4):
         for second in range(first):
             assert len(compositions[first] & compositions[second]) <= 2
+
+
+def test_ranks_change_places_and_companions_from_step_to_step_and_epoch_to_epoch() -> None:
+    sizes = random_sizes(1280)
+    pixels = np.prod(sizes, axis=1)
+    ranks = [BucketedBatchSampler(sizes, 4, True, 1, rank, 4) for rank in range(4)]
+    means, companions = [], []
+    for epoch in range(2):
+        for sampler in ranks:
+            sampler.set_epoch(epoch)
+        per_rank = [list(sampler) for sampler in ranks]
+        assert per_rank == [list(sampler) for sampler in ranks]
+        means.append([np.mean([pixels[batch].mean() for batch in batches]) for batches in per_rank])
+        companions.append([{image for batch in step for image in batch} for step in zip(*per_rank, strict=True)])
+    assert np.max(means) / np.min(means) < 1.03  # no rank always has the small ones
+    costs = [[pixels[list(step)].mean() for step in epoch] for epoch in companions]
+    assert all(abs(np.corrcoef(cost, range(len(cost)))[0, 1]) < 0.3 for cost in costs)  # steps are in no order of size
+    assert max(len(first & second) for first in companions[0] for second in companions[1]) < 10  # of 16
 
 
 def test_without_shuffle_the_epoch_changes_nothing() -> None:
