@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.cli_growth import add_growth_commands
-from benchmarks.cli_processes import add_balance
+from benchmarks.cli_processes import add_balance, add_start
 from benchmarks.cli_waits import add_long_run, add_waits
 from benchmarks.subcommand import Subcommands
 from benchmarks.subcommand import subcommand as _subcommand
@@ -26,7 +26,7 @@ def main() -> None:
         *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
         *(_add_reading, _add_images, _add_formats, _add_evaluation, _add_imagenet_weights),
         *(_add_backbones, _add_memory, _add_families, _add_tiles, _add_threads, _add_peers, add_waits, add_long_run),
-        add_balance,
+        *(add_balance, add_start),
     )
     for add in adders:
         add(subcommands)

@@ -26,7 +26,7 @@ from detr_lite.structures import DetrLiteError
 from detr_lite.text import format_duration, printable
 from detr_lite.training.auto import device_type
 from detr_lite.training.precision import choose_precision
-from detr_lite.training.state.run_folder import CHECKPOINTS
+from detr_lite.training.state.run_files import CHECKPOINTS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

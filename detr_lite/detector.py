@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from detr_lite.build import build_postprocess
+from detr_lite.data.images.convert import ImageLike, as_image
 from detr_lite.data.images.files import Orientation
-from detr_lite.data.images.load import ImageLike, as_image
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.evaluation.postprocess import without_duplicates
 from detr_lite.evaluation.tile_grid import check_tiles, needs_tiles, tile_grid
@@ -32,8 +32,9 @@ from detr_lite.structures import (
 from detr_lite.text import command_line, reason_of
 from detr_lite.weights.any_model import load_predictor
 from detr_lite.weights.checkpoint import Description, activation_of
+from detr_lite.weights.checkpoint_path import source_name
 from detr_lite.weights.onnx_model import OnnxModel
-from detr_lite.weights.pretrained_source import load_source, source_name
+from detr_lite.weights.pretrained_source import load_source
 
 D = TypeVar("D", bound="Detector")  # not Self, which beartype cannot check in a class that it does not decorate
 

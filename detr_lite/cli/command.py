@@ -19,6 +19,9 @@ from detr_lite.errors import DetrLiteError
 from detr_lite.ranks import is_first_process
 from detr_lite.text import printable
 
+FORMATS = ("coco", "csv", "yolo", "json")
+"""Of the detections that predict writes."""
+
 CHECKPOINT_HELP = (
     "checkpoint, such as RUN/checkpoints/best.ckpt, a run folder (its best one), or a detector of transformers: "
     "hf:NAME on the Hugging Face hub, "
@@ -49,6 +52,12 @@ def parse_threshold(text: str) -> float | Literal["best"]:
         return float(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a score from 0 to 1 nor best") from error
+
+
+def check_threshold(given: float | Literal["best"]) -> None:
+    """Errors: neither a score nor "best"."""
+    if given != "best" and not (isinstance(given, float | int) and 0 <= given <= 1):
+        raise DetrLiteError(f"--threshold is {given}; it must be from 0 to 1, or best")
 
 
 class CommandParser(argparse.ArgumentParser):

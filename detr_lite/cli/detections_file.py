@@ -10,11 +10,10 @@ from typing import Any
 
 from PIL import Image
 
+from detr_lite.cli.command import FORMATS as FORMATS
 from detr_lite.io import atomic_write, result_names
 from detr_lite.structures import Category, Detections
 from detr_lite.text import spreadsheet_text
-
-FORMATS = ("coco", "csv", "yolo", "json")
 
 
 class CocoFile:

@@ -7,6 +7,7 @@ from pathlib import Path
 from detr_lite.cli.command import CHECKPOINT_HELP, CommandParser
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line, printable
+from detr_lite.weights.checkpoint_path import find_checkpoint
 
 DESCRIPTION = """Looks through a dataset and writes one HTML page, which needs no network: all faults with pictures,
 counts of classes and sizes, odd boxes, images that stand in two splits or nearly so, and the settings that training
@@ -47,7 +48,16 @@ def doctor(
 
     Errors: a wrong argument, before the dataset is read; a folder that is no dataset.
     """
-    # These import torch, as --help does not.
+    from detr_lite.data.formats.recognize import refuse_no_data  # imports numpy, as --help does not
+
+    if max_images < 1:
+        raise DetrLiteError(f"--max_images is {max_images}; it must be at least 1")
+    _check_page(output, data)
+    if checkpoint is not None:
+        find_checkpoint(checkpoint)
+    refuse_no_data(data)
+
+    # These import torch, as nothing above does.
     from detr_lite.cli.checkup import examine_all, make_checkup
     from detr_lite.cli.mended_copy import CHANGES, check_fix, write_mended
     from detr_lite.data.reading import Reading
@@ -56,9 +66,6 @@ def doctor(
     from detr_lite.viz.doctor.page import doctor_page
     from detr_lite.viz.pages.gallery import LEVELS
 
-    if max_images < 1:
-        raise DetrLiteError(f"--max_images is {max_images}; it must be at least 1")
-    _check_page(output, data)
     if fix is not None:
         check_fix(fix, data, overwrite)
     detector = None if checkpoint is None else Detector.from_checkpoint(checkpoint, device)
@@ -85,9 +92,8 @@ def doctor(
 def _check_page(output: Path, data: Path) -> None:
     """Errors: a page that would replace a file of somebody else, or lie in the dataset."""
     from detr_lite.io import is_below
-    from detr_lite.viz.doctor.page import KIND
-    from detr_lite.viz.pages.page import check_replaceable
+    from detr_lite.viz.pages.page import DOCTOR, check_replaceable
 
     if is_below(output, data) and not output.is_dir():
         raise DetrLiteError(f"--output {output} lies in the dataset, which is only read; name a file elsewhere")
-    check_replaceable(output, KIND, "--output ")
+    check_replaceable(output, DOCTOR, "--output ")

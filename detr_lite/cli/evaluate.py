@@ -5,6 +5,7 @@ from pathlib import Path
 
 from detr_lite.cli.command import CHECKPOINT_HELP, NMS_HELP, OVERLAP_HELP, TILE_HELP, CommandParser
 from detr_lite.text import command_line
+from detr_lite.weights.checkpoint_path import find_checkpoint
 
 DESCRIPTION = """Prints the 12 COCO metrics of a checkpoint and AP by class, and writes them as metrics.json and
 per_class.csv, with detections.json (COCO results format) and pr_curves.png. Of several checkpoints each is evaluated so
@@ -59,7 +60,9 @@ def main(words: Sequence[str]) -> None:
     )
     options = vars(parser.parse_args(words))
     checkpoints = options.pop("checkpoint")
-    # These import torch, which --help need not wait for.
+    for checkpoint in checkpoints:
+        find_checkpoint(checkpoint)
+    # These import torch, as nothing above does.
     if len(checkpoints) == 1:
         from detr_lite.training.evaluate import evaluate_checkpoint
 

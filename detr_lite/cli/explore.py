@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from detr_lite.cli.command import check_threshold
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import printable, shorten_list
+from detr_lite.weights.checkpoint_path import find_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +41,7 @@ def explore(
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
-    from detr_lite.cli.score_threshold import check_threshold, find_threshold  # import torch, as --help does not
-    from detr_lite.data.ground_truth import GroundTruthByFile
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
-    from detr_lite.detector import Detector
-    from detr_lite.training.explorer_page import explain_image, pack_explained, write_explorer
-    from detr_lite.viz.explorer.scene import PackedScene
 
     check_threshold(threshold)
     first_layer, first_head = _number("--layer", layer, ("last",)), _number("--heads", heads, ("mean", "all"))
@@ -55,6 +52,14 @@ def explore(
     if page.is_dir() or (page.exists() and not overwrite):
         remedy = "name a file" if page.is_dir() else "name another file, or give --overwrite"
         raise DetrLiteError(f"{page} exists already; {remedy}")
+    find_checkpoint(checkpoint)
+
+    from detr_lite.cli.score_threshold import find_threshold  # import torch, as nothing above does
+    from detr_lite.data.ground_truth import GroundTruthByFile
+    from detr_lite.detector import Detector
+    from detr_lite.training.explorer_page import explain_image, pack_explained, write_explorer
+    from detr_lite.viz.explorer.scene import PackedScene
+
     truths = None if truth is None else GroundTruthByFile(truth)
     detector = Detector.from_checkpoint(checkpoint, device)
     least = find_threshold(threshold, detector, checkpoint).overall  # the page has one for all classes

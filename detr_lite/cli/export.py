@@ -6,6 +6,7 @@ from pathlib import Path
 from detr_lite.cli.command import CHECKPOINT_HELP, CommandParser
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line
+from detr_lite.weights.checkpoint_path import find_checkpoint
 
 DESCRIPTION = """onnx: OUTPUT is a folder with model.onnx (uint8 RGB images of any size in; boxes, scores and labels
 out), model.json (classes, resizing, score thresholds) and detect.py, which runs it with numpy, Pillow and onnxruntime
@@ -38,6 +39,7 @@ def main(words: Sequence[str]) -> None:
     )
     options = vars(parser.parse_args(words))
     format, half, int8, root = (options.pop(name) for name in ("format", "half", "int8", "root"))
+    find_checkpoint(options["checkpoint"])
     # These import torch, which --help need not wait for.
     if format == "onnx":
         from detr_lite.cli.export_onnx import export_onnx

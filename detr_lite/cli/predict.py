@@ -7,15 +7,18 @@ from typing import Literal
 
 from detr_lite.cli.command import (
     CHECKPOINT_HELP,
+    FORMATS,
     NMS_HELP,
     OVERLAP_HELP,
     THRESHOLD_HELP,
     TILE_HELP,
     CommandParser,
+    check_threshold,
     parse_threshold,
 )
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line, printable
+from detr_lite.weights.checkpoint_path import find_checkpoint
 
 DESCRIPTION = """Detects objects in images and writes, into the output folder, every image with its boxes drawn (under
 its path in the source folder; .jpg and .png keep their names, others become .png; small images are enlarged) and
@@ -85,12 +88,7 @@ def predict(
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
-    from detr_lite.cli.best_guesses import BestGuesses  # imports torch, as --help does not
-    from detr_lite.cli.detections_file import FORMATS, Found, make_writer, save_image
-    from detr_lite.cli.predict_film import FilmOptions, predict_films
-    from detr_lite.cli.score_threshold import check_threshold, find_threshold
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
-    from detr_lite.detector import Detector
     from detr_lite.io import check_output, drawing_names, refuse_links_out
     from detr_lite.video.find import find_films
 
@@ -102,6 +100,10 @@ def predict(
     if films := find_films(source, output):
         if format != "coco":
             raise DetrLiteError(f"--format {format} is for images; of a film a line of JSON for each frame is written")
+        from detr_lite.cli.predict_film import FilmOptions, predict_films  # import torch
+        from detr_lite.cli.score_threshold import find_threshold
+        from detr_lite.detector import Detector
+
         options = FilmOptions(every, track)
         options.check()
         check_output(output, overwrite)
@@ -114,6 +116,13 @@ def predict(
     check_output(output, overwrite)
     names = drawing_names([file.name for file in images], keep=(".jpg", ".jpeg", ".png"))
     refuse_links_out(output, {(output / name).parent for name in names})
+    find_checkpoint(checkpoint)
+
+    from detr_lite.cli.best_guesses import BestGuesses  # import torch, as nothing above does
+    from detr_lite.cli.detections_file import Found, make_writer, save_image
+    from detr_lite.cli.score_threshold import find_threshold
+    from detr_lite.detector import Detector
+
     detector = Detector.from_checkpoint(checkpoint, device, nms, tile, overlap)
     least = find_threshold(threshold, detector, checkpoint)
 

@@ -9,8 +9,7 @@ from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line, shorten_list
 from detr_lite.training.state.evaluation_folder import results_home
-from detr_lite.weights.checkpoint_path import find_checkpoint
-from detr_lite.weights.pretrained_source import is_source
+from detr_lite.weights.checkpoint_path import find_checkpoint, is_source
 from detr_lite.weights.score_thresholds import ScoreThresholds, read_thresholds
 
 THRESHOLDS_FILE = "evaluation/thresholds.json"
@@ -31,12 +30,6 @@ class ScoreThreshold:
     """What was used, for the terminal."""
     info: dict[str, Any]
     """What was used, for JSON."""
-
-
-def check_threshold(given: float | Literal["best"]) -> None:
-    """Errors: neither a score nor "best"."""
-    if given != "best" and not (isinstance(given, float | int) and 0 <= given <= 1):
-        raise DetrLiteError(f"--threshold is {given}; it must be from 0 to 1, or best")
 
 
 def find_threshold(given: float | Literal["best"], detector: Detector, checkpoint: Path) -> ScoreThreshold:

@@ -7,8 +7,11 @@ from detr_lite.config import read_config
 
 
 def main(words: Sequence[str]) -> None:
-    invocation = read_config(words)  # before the slow imports, so that mistakes are reported at once
+    invocation = read_config(words)
     configure_logging(rank_0_only=True)
+    from detr_lite.training.before_torch import check_before_torch  # before the slow imports, for mistakes
+
+    check_before_torch(invocation)
     from detr_lite.training.run import train
 
     train(invocation)

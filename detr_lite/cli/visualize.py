@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from detr_lite.cli.command import CHECKPOINT_HELP, THRESHOLD_HELP, CommandParser, parse_threshold
+from detr_lite.cli.command import CHECKPOINT_HELP, THRESHOLD_HELP, CommandParser, check_threshold, parse_threshold
 from detr_lite.cli.explore import explore
 from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line
+from detr_lite.weights.checkpoint_path import find_checkpoint
 
 DESCRIPTION = """Draws the attention in images, as one PNG per image under its path in the source folder. --figure
 queries: the detections with the cross-attention of their queries, mean of the heads and each head. layers: one
@@ -89,10 +90,7 @@ def visualize(
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
-    from detr_lite.cli.figures import FigureRequest, draw_images, draw_query_boxes  # import torch, as --help does not
-    from detr_lite.cli.score_threshold import check_threshold, find_threshold
     from detr_lite.data.image_sources import ImageFile, find_images, refuse_unreadable
-    from detr_lite.detector import Detector
     from detr_lite.io import check_output, drawing_names, refuse_links_out
 
     check_threshold(threshold)
@@ -108,6 +106,12 @@ def visualize(
     if figure != "query_boxes":
         names = drawing_names([file.name for file in images], keep=(".png",))
     refuse_links_out(output, {(output / name).parent for name in names})
+    find_checkpoint(checkpoint)
+
+    from detr_lite.cli.figures import FigureRequest, draw_images, draw_query_boxes  # import torch; nothing above does
+    from detr_lite.cli.score_threshold import find_threshold
+    from detr_lite.detector import Detector
+
     detector = Detector.from_checkpoint(checkpoint, device)
     request = FigureRequest(
         figure, find_threshold(threshold, detector, checkpoint), first_layer, shown_heads, detection or 0, places

@@ -57,6 +57,9 @@ def read_config(arguments: Sequence[str], program: str | None = None) -> Invocat
         raise DetrLiteError("give --resume or --overwrite, not both")
     if given.resume is not None and given.overfit_check:
         raise DetrLiteError("--overfit_check is for new runs; leave out --overfit_check or --resume")
+    picture = given.draw_augmented
+    if picture is not None and Path(picture).suffix.lower() != ".png":
+        raise DetrLiteError(f"--draw_augmented {picture}: the picture is a PNG; give a name that ends in .png")
     run_options = on_command_line & {"--run_dir", "--resume", "--overwrite", "--overfit_check"}
     if given.draw_augmented is not None and run_options:
         raise DetrLiteError(f"--draw_augmented starts no run; leave out {', '.join(sorted(run_options))}")

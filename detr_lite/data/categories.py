@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
+from detr_lite.array_structures import Category
 from detr_lite.data.report import SplitReport
-from detr_lite.structures import Category, DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import STEERS, shown
 
 MAX_NAME_LENGTH = 1000

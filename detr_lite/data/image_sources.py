@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from detr_lite.data.images.files import Orientation
 from detr_lite.data.images.load import load_image
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import printable, shorten_list, url_of
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 ALIGNMENT = 64
 """Bytes; numpy aligns the numbers within a member of an archive to as much."""

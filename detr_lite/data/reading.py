@@ -21,8 +21,8 @@ from detr_lite.data.records import RawSplit, Split, common_orientation, make_spl
 from detr_lite.data.report import OnFault, SplitReport, raise_refused
 from detr_lite.data.split_cache import load_split, save_split
 from detr_lite.data.split_names import SPLIT_WORDS
+from detr_lite.errors import DetrLiteError
 from detr_lite.io import atomic_write
-from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, shorten_list
 
 logger = logging.getLogger(__name__)

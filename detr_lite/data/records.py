@@ -9,11 +9,11 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
+from detr_lite.array_structures import Category, GroundTruth
 from detr_lite.data.images.files import Orientation
 from detr_lite.data.mapped_arrays import received, to_send
 from detr_lite.data.packed import ImageId, PackedIds, PackedStrings
 from detr_lite.data.report import SplitReport
-from detr_lite.structures import Category, GroundTruth
 from detr_lite.text import printable
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line, printable, shorten_list, shorten_middle
 
 OnFault = Literal["repair", "skip", "refuse"]

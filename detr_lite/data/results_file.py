@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from detr_lite.array_structures import Category, DetectionArrays
 from detr_lite.data.formats.json_file import kind_of_json, read_json
-from detr_lite.structures import Category, DetectionArrays, DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import printable, shorten_list, shown
 
 _KEYS = ("image_id", "category_id", "bbox", "score")

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from detr_lite.array_structures import Category, GroundTruth
 from detr_lite.data.cache import file_stamps, load_cached, save_cached
 from detr_lite.data.packed import PackedIds, PackedStrings
 from detr_lite.data.records import ImageRecords, OrientationCount, Split
 from detr_lite.data.report import SplitReport
-from detr_lite.structures import Category, GroundTruth
 
 
 def load_split(file: Path, annotation_files: Sequence[str]) -> Split | None:

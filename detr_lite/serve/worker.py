@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from detr_lite.data.images.load import as_image
+from detr_lite.data.images.convert import as_image
 from detr_lite.detector import Detector
 from detr_lite.serve.limits import RefusalError
 from detr_lite.structures import Detections, DetrLiteError

@@ -14,7 +14,9 @@ from detr_lite.data.records import OrientationCount, Split
 from detr_lite.grouping import places_of_each
 from detr_lite.model.backbone import has_first_stage
 from detr_lite.structures import DetrLiteError
-from detr_lite.weights.pretrained_source import SourceSettings, source_name, source_settings
+from detr_lite.training.before_torch import ACCELERATORS, refuse_unknown_accelerator
+from detr_lite.weights.checkpoint_path import source_name
+from detr_lite.weights.pretrained_source import SourceSettings, source_settings
 
 TOKENS_ACROSS = 2.5
 """Tokens that a typical object of the class with the smallest objects should span (docs/small_data.md)."""
@@ -47,23 +49,13 @@ CHOSEN = {
 }
 """The settings that may be left open."""
 
-ACCELERATORS = {
-    "auto": ("cuda", "mps", "cpu"),
-    "gpu": ("cuda", "mps"),
-    "cuda": ("cuda",),
-    "mps": ("mps",),
-    "cpu": ("cpu",),
-}
-"""Values of `trainer.accelerator`, and the devices that each means, in order of preference, as torch names them."""
-
 
 def device_type(accelerator: str) -> str:
     """torch's name of the device that an accelerator means on this machine.
 
     Errors: no such accelerator, or none of its devices here.
     """
-    if accelerator not in ACCELERATORS:
-        raise DetrLiteError(f"--trainer.accelerator {accelerator} is unknown; valid are {', '.join(ACCELERATORS)}")
+    refuse_unknown_accelerator(accelerator)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     for device in ACCELERATORS[accelerator]:
         if available[device]:

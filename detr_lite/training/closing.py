@@ -25,8 +25,7 @@ from detr_lite.training.loggers import log_final
 from detr_lite.training.next_steps import next_steps
 from detr_lite.training.report import REPORT, run_facts, write_page
 from detr_lite.training.samples import draw_pictures
-from detr_lite.training.state.checkpoint import BEST, LAST
-from detr_lite.training.state.run_folder import CHECKPOINTS
+from detr_lite.training.state.run_files import BEST, CHECKPOINTS, LAST
 from detr_lite.viz.report.content import Evaluated
 from detr_lite.viz.report.worst import worst_images
 from detr_lite.weights.checkpoint import store_thresholds

@@ -8,7 +8,6 @@ from PIL import Image
 from detr_lite.config import Config
 from detr_lite.drawing.boxes import draw_boxes, fit
 from detr_lite.io import atomic_write
-from detr_lite.structures import DetrLiteError
 from detr_lite.training.detection import make_data, read_data
 from detr_lite.training.input_pictures import input_pictures
 from detr_lite.weights.init import new_description
@@ -20,10 +19,8 @@ COUNT, COLUMNS, PANEL = 24, 6, 320
 def draw_augmented(config: Config, path: Path, count: int = COUNT) -> None:
     """Write the first training images of a run, augmented and with their boxes, into a PNG.
 
-    Errors: those of the settings and the data; a file of another type.
+    Errors: those of the settings and the data.
     """
-    if path.suffix.lower() != ".png":
-        raise DetrLiteError(f"--draw_augmented {path}: the picture is a PNG; give a name that ends in .png")
     config, train, val = read_data(config)
     description = new_description(config, train.categories)
     data, names = make_data(config, train, val, description), [category.name for category in train.categories]

@@ -41,9 +41,8 @@ from detr_lite.training.matched_attention import (
     report_attention,
 )
 from detr_lite.training.state.evaluation_folder import results_home
-from detr_lite.training.state.run_folder import EVALUATION_FILES
-from detr_lite.weights.checkpoint_path import find_checkpoint
-from detr_lite.weights.pretrained_source import is_source
+from detr_lite.training.state.run_files import EVALUATION_FILES
+from detr_lite.weights.checkpoint_path import find_checkpoint, is_source
 from detr_lite.weights.score_thresholds import ScoreThresholds
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,7 @@ from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable
 from detr_lite.training.next_steps import longer_run, paste_command
 from detr_lite.training.results import Results, find_results, same_data
-from detr_lite.training.state.checkpoint import BEST
-from detr_lite.training.state.run_folder import CHECKPOINTS
+from detr_lite.training.state.run_files import BEST, CHECKPOINTS
 from detr_lite.viz.curves import read_columns
 from detr_lite.viz.pages.page import check_replaceable
 from detr_lite.viz.report.compared import ComparedResults, compare_models

@@ -30,7 +30,7 @@ from detr_lite.training.memory.batch_size import fit_batch_size
 from detr_lite.training.memory.out_of_memory import is_out_of_memory
 from detr_lite.training.precision import choose_precision, keep_precision, settle_precision
 from detr_lite.training.schedule import TrainingProgress
-from detr_lite.training.state.checkpoint import BEST, LAST, PeriodicCheckpoint
+from detr_lite.training.state.checkpoint import PeriodicCheckpoint
 from detr_lite.training.state.resume import (
     DataFingerprint,
     DescribeCheckpoint,
@@ -38,7 +38,8 @@ from detr_lite.training.state.resume import (
     check_unchanged,
     find_resume_point,
 )
-from detr_lite.training.state.run_folder import CHECKPOINTS, choose_folder, run_of, take_folder
+from detr_lite.training.state.run_files import BEST, CHECKPOINTS, LAST, run_of
+from detr_lite.training.state.run_folder import choose_folder, take_folder
 from detr_lite.training.tf32 import OVERRIDE, tf32_matmuls, uses_tf32
 from detr_lite.training.threads import set_fixed_threads
 from detr_lite.training.trainer import Task, build_callbacks, build_trainer, count_processes, silence_lightning

@@ -28,8 +28,9 @@ from detr_lite.training.ema import MovingAverage
 from detr_lite.training.lightning_internals import NEVER
 from detr_lite.training.optim import lr_factor, make_optimizer, parameter_groups
 from detr_lite.training.schedule import LRSchedule, StepSeed, TrainingProgress
-from detr_lite.training.state.checkpoint import BEST, AtomicCheckpointIO, PeriodicCheckpoint
+from detr_lite.training.state.checkpoint import AtomicCheckpointIO, PeriodicCheckpoint
 from detr_lite.training.state.resume import DescribeCheckpoint
+from detr_lite.training.state.run_files import BEST
 from detr_lite.training.threads import fixed_threads
 
 

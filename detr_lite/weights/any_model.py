@@ -6,9 +6,9 @@ from detr_lite.families.network import FamilyDetr
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
 from detr_lite.weights.checkpoint import Description, load_model
-from detr_lite.weights.checkpoint_path import find_checkpoint
+from detr_lite.weights.checkpoint_path import find_checkpoint, is_source, source_name
 from detr_lite.weights.onnx_model import OnnxModel, load_onnx
-from detr_lite.weights.pretrained_source import is_source, load_source, source_name
+from detr_lite.weights.pretrained_source import load_source
 
 
 def load_any_model(path: Path | str) -> tuple[Detr | FamilyDetr, Description]:

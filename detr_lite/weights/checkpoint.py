@@ -20,6 +20,7 @@ from detr_lite.model.detr import Detr
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.tensor_files import is_state, read_safetensors, read_torch
 from detr_lite.text import command_line, reason_of, shorten_list, shown
+from detr_lite.weights.checkpoint_path import find_exported
 from detr_lite.weights.files import read_json
 from detr_lite.weights.score_thresholds import ScoreThresholds
 from detr_lite.weights.upgrade import FORMAT, UPGRADABLE, upgrade
@@ -170,12 +171,6 @@ def store_thresholds(path: Path, thresholds: ScoreThresholds) -> None:
     replace(before, thresholds=thresholds)  # checks that they fit the classes
     content[KEY][THRESHOLDS] = thresholds.to_dict()
     atomic_write(path, lambda file: torch.save(content, file))
-
-
-def find_exported(path: Path) -> Path | None:
-    """The .safetensors file at a path: the file itself, or the only one in a folder."""
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    return files[0] if len(files) == 1 and files[0].is_file() and files[0].suffix == ".safetensors" else None
 
 
 def is_exported(path: Path) -> bool:

@@ -15,10 +15,11 @@ from detr_lite.structures import DetrLiteError
 from detr_lite.weights.any_model import load_any_model
 from detr_lite.weights.arch_info import RESNETS
 from detr_lite.weights.checkpoint import KEY, Description
+from detr_lite.weights.checkpoint_path import CONFIG_FILE
 from detr_lite.weights.files import refuse_existing
 from detr_lite.weights.key_mapping import State
 from detr_lite.weights.official import OfficialKeyMapping
-from detr_lite.weights.pretrained_source import CONFIG_FILE, PROCESSOR_FILE, processor_of
+from detr_lite.weights.pretrained_source import PROCESSOR_FILE, processor_of
 
 Format = Literal["safetensors", "transformers", "official"]
 

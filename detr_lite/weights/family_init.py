@@ -14,7 +14,8 @@ from detr_lite.families.registry import CLASS_LAYERS
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable, shorten_list
 from detr_lite.weights.checkpoint import Description
-from detr_lite.weights.pretrained_source import SourceSettings, load_source, source_name
+from detr_lite.weights.checkpoint_path import source_name
+from detr_lite.weights.pretrained_source import SourceSettings, load_source
 
 
 def family_description(config: Config, categories: tuple[Category, ...], settings: SourceSettings) -> Description:

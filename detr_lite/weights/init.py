@@ -11,9 +11,10 @@ from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable
 from detr_lite.weights.arch_info import ArchInfo
 from detr_lite.weights.checkpoint import Description
+from detr_lite.weights.checkpoint_path import source_name
 from detr_lite.weights.family_init import family_description, initial_family_model
 from detr_lite.weights.imports import ImportedModel, load_any_checkpoint
-from detr_lite.weights.pretrained_source import source_name, source_settings
+from detr_lite.weights.pretrained_source import source_settings
 from detr_lite.weights.transfer import ModelWeights, architecture_of, transfer
 
 STRUCTURE = (

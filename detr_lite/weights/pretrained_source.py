@@ -19,13 +19,12 @@ from detr_lite.families.registry import Network, family_of, require_transformers
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable, reason_of, shorten_list
 from detr_lite.weights.checkpoint import Description
+from detr_lite.weights.checkpoint_path import CONFIG_FILE, HUB
 from detr_lite.weights.files import read_json
 
 logger = logging.getLogger(__name__)
 
-HUB = "hf:"
-"""Prefix of a name on the hub, where a path is expected, too."""
-CONFIG_FILE, PROCESSOR_FILE = "config.json", "preprocessor_config.json"
+PROCESSOR_FILE = "preprocessor_config.json"
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's number -> interpolation of a `ResizeRule`."""
 WITHOUT_ANTIALIAS = ("RfDetrImageProcessor",)
@@ -35,17 +34,6 @@ UNUSED = ("N/A", "LABEL_")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 BATCH_SIZE = 8
 """Images per batch of an evaluation, which no training has chosen."""
-
-
-def is_source(path: Path | str) -> bool:
-    """Whether it is "hf:NAME", or a folder of `save_pretrained` with a model of transformers."""
-    return str(path).startswith(HUB) or (Path(path).is_dir() and (Path(path) / CONFIG_FILE).is_file())
-
-
-def source_name(path: Path | str) -> str:
-    """What transformers calls it: the hub's name, or the folder."""
-    text = path.as_posix() if isinstance(path, Path) else path
-    return text.removeprefix(HUB)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from detr_lite.data.images import cut_off
+from detr_lite.data.images.convert import as_image
 from detr_lite.data.images.files import UnreadableImageError, read_stored
-from detr_lite.data.images.load import as_image, load_image
+from detr_lite.data.images.load import load_image
 from detr_lite.structures import DetrLiteError
 
 ADAM7 = np.array(

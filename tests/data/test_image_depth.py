@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_lite.data.images.convert import as_image
 from detr_lite.data.images.depth import PLAIN_MODES, to_8_bits, to_rgb
-from detr_lite.data.images.load import as_image, load_image
+from detr_lite.data.images.load import load_image
 
 RAMP = np.arange(256).reshape(8, 32)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from detr_lite.data.images.load import as_image, load_image
+from detr_lite.data.images.convert import as_image
+from detr_lite.data.images.load import load_image
 from detr_lite.structures import DetrLiteError
 
 GRADIENT = np.linspace(0, 255, 16).round().astype(np.uint8).reshape(2, 8)

@@ -15,7 +15,8 @@ from detr_lite.data.transforms import ResizeRule
 from detr_lite.detector import Detector
 from detr_lite.structures import DetrLiteError
 from detr_lite.weights.checkpoint import load_model, write_checkpoint
-from detr_lite.weights.pretrained_source import is_source, label_categories, load_source
+from detr_lite.weights.checkpoint_path import is_source
+from detr_lite.weights.pretrained_source import label_categories, load_source
 
 pytestmark = pytest.mark.slow
 

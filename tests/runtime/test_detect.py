@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from detr_lite.data.images.load import as_image
+from detr_lite.data.images.convert import as_image
 from detr_lite.data.transforms import ResizeByRule, ResizeRule
 from detr_lite.runtime.detect import Detections, OnnxDetector, as_rgb, resize, target_size
 from tests.helpers.photos import photo

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from detr_lite.data.images.load import as_image
+from detr_lite.data.images.convert import as_image
 from detr_lite.structures import DetrLiteError
 
 Tool = Callable[..., Any]

@@ -25,7 +25,7 @@ from detr_lite.evaluation.coco_map import METRICS
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Detections, DetrOutput
 from detr_lite.training import evaluate
-from detr_lite.training.state.run_folder import run_of
+from detr_lite.training.state.run_files import run_of
 from detr_lite.weights.checkpoint import Description, write_checkpoint
 from tests.helpers.run_files import rows_of
 

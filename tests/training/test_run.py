@@ -21,7 +21,8 @@ from detr_lite.training import detection, run
 from detr_lite.training.auto import device_type
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.precision import choose_precision
-from detr_lite.training.state.run_folder import RUN_FILES, choose_folder, take_folder
+from detr_lite.training.state.run_files import RUN_FILES
+from detr_lite.training.state.run_folder import choose_folder, take_folder
 from tests.helpers.run_files import files_in, rows_of
 
 FILES = {

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from detr_lite.array_structures import GroundTruth
 from detr_lite.data.records import Split
-from detr_lite.structures import GroundTruth
 from detr_lite.text import printable
 
 Oddity = Literal["size", "aspect", "position", "near_duplicate", "two_classes", "tiny", "outside"]

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from detr_lite.errors import DetrLiteError
 from detr_lite.io import PART
-from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, reason_of
 
 TIMEOUT_SECONDS = 30.0

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from detr_lite.data.download.files import check_space
+from detr_lite.errors import DetrLiteError
 from detr_lite.io import atomic_write, refuse_links_out
-from detr_lite.structures import DetrLiteError
 from detr_lite.text import reason_of, shown
 
 

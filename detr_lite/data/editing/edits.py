@@ -9,8 +9,9 @@ from pathlib import PurePath
 import numpy as np
 from jaxtyping import Int64
 
+from detr_lite.array_structures import Category
 from detr_lite.data.records import OrientationCount, RawSplit, Split
-from detr_lite.structures import Category, DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 
 def editable(split: Split) -> RawSplit:

@@ -11,7 +11,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from detr_lite.data.analysis.near_duplicates import series_of
 from detr_lite.data.records import RawSplit
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import shown
 
 GroupBy = Literal["image", "folder", "prefix"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_lite.data.formats.values import number_of
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import reason_of
 
 HEAD = 65_536

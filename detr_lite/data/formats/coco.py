@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from detr_lite.array_structures import Category
 from detr_lite.data.formats.coco_columns import (
     AnnotationColumns,
     ImageColumns,
@@ -22,7 +23,7 @@ from detr_lite.data.formats.values import number_of
 from detr_lite.data.images.names import resolve_images
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
-from detr_lite.structures import Category, DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line, printable, shorten_list, shown
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from detr_lite.array_structures import Category
 from detr_lite.data.categories import tidy_categories
 from detr_lite.data.formats.coco_json import CocoLists, Entry
 from detr_lite.data.formats.outlines import outline_box
 from detr_lite.data.formats.values import IdIndex, boxes_of, id_of, number_of, numbers_of
 from detr_lite.data.packed import ImageId
 from detr_lite.data.report import SplitReport
-from detr_lite.structures import Category
 from detr_lite.text import shorten_list, shown
 
 MAX_SIDE = 1_000_000

@@ -8,7 +8,7 @@ from typing import Any
 
 from detr_lite.data.formats.json_file import kind_of_json, read_json
 from detr_lite.data.report import SplitReport, Unit
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import shown
 
 Entry = dict[str, Any]

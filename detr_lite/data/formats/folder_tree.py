@@ -12,7 +12,7 @@ from detr_lite.data import split_names
 from detr_lite.data.folder_listing import leads_to_folder
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 from detr_lite.data.split_names import SPLIT_WORDS
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import shorten_list
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from detr_lite.data.formats.folder_tree import FolderTree, common_folder, group_
 from detr_lite.data.formats.json_file import read_json
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, reader_of
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 AddEntries = Callable[[SplitBuilder, list[Any], str], None]
 """Adds the entries of one file; the last argument is its path, for messages."""

@@ -16,7 +16,7 @@ from detr_lite.data.formats.paired_images import ImageFinder
 from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import SplitBuilder, Xywh, reader_of
 from detr_lite.data.formats.values import number_of
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 _SHAPES = re.compile(r'"shapes"\s*:\s*\[')
 _HEADS = 20

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from detr_lite.data.images.orientation_tag import copy_without_orientation, ignored_orientations
 from detr_lite.data.records import RawSplit
+from detr_lite.errors import DetrLiteError
 from detr_lite.io import PART, atomic_write, is_below
-from detr_lite.structures import DetrLiteError
 
 Placing = Literal["link", "copy"]
 

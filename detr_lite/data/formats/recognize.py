@@ -21,7 +21,7 @@ from detr_lite.data.formats.yolo_labels import is_label
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import printable, shorten_list
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,12 @@ _UNREADABLE = {
         (".mat", ".npy", ".npz", ".pkl", ".h5", ".hdf5"), "arrays of a program: export the dataset as COCO"
     ),
 }
+
+
+def refuse_no_data(root: Path) -> None:
+    """Called before slow imports. Errors: those of `find_source` for a folder that is missing or empty."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        find_source(root)
 
 
 def find_source(root: Path) -> Source:

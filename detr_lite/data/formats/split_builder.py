@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+from detr_lite.array_structures import Category
 from detr_lite.data.images.facts import inspect_images
 from detr_lite.data.images.names import resolve_images
 from detr_lite.data.records import RawSplit
 from detr_lite.data.report import SplitReport, Unit
-from detr_lite.structures import Category
 from detr_lite.text import STEERS, shown
 
 MAX_NAME_LENGTH = 200

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from detr_lite.array_structures import Category
 from detr_lite.data.formats.annotation_text import BadFileError, read_text
 from detr_lite.data.formats.center_boxes import find_other_reading
 from detr_lite.data.formats.folder_tree import FolderTree, folder_of
@@ -14,7 +15,7 @@ from detr_lite.data.formats.source import Source
 from detr_lite.data.formats.split_builder import Classes, SplitBuilder, Xywh, reader_of
 from detr_lite.data.formats.yolo_labels import LabelFinder, is_label
 from detr_lite.data.formats.yolo_layout import YoloLayout, find_layout
-from detr_lite.structures import Category, DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 MAX_CLASSES = 100_000
 PLAIN = re.compile(r"(?:\d{1,5}(?:[ \t]\d+(?:\.\d+)?){4}\r?(?:\n|$))*")

@@ -22,7 +22,7 @@ from detr_lite.data.formats.folder_tree import (
 from detr_lite.data.formats.yolo_labels import LabelFinder, is_label
 from detr_lite.data.image_sources import SUFFIXES as IMAGE_SUFFIXES
 from detr_lite.data.split_names import SPLIT_WORDS
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import reason_of
 
 NAME_FILES = ("classes.txt", "obj.names", "class_names.txt", "_darknet.labels", "predefined_classes.txt")

@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from detr_lite.data.images.cut_off import lacks_rows, lacks_strips
 from detr_lite.data.images.jpeg_end import complete_jpeg
 from detr_lite.data.images.libtiff import silence_libtiff
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import reason_of, shown
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it raises exceptions too; these lines would be on stderr

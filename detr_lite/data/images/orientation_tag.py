@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from detr_lite.data.images.files import load_stored, orientation_of
 from detr_lite.data.records import RawSplit
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 ORIENTATION_TAG = 0x0112
 METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type APP1")

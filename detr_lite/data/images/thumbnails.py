@@ -13,7 +13,7 @@ from tqdm import tqdm
 from detr_lite.cores import usable_cores
 from detr_lite.data.cache import cache_file, file_stamps, load_cached, save_cached
 from detr_lite.data.images.load import load_image
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 SIDE = 16
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from detr_lite.cores import usable_cores
 from detr_lite.data.synthetic.rendering import SPLITS, DrawnRecord, draw_files, draw_image, draw_scene, image_id
 from detr_lite.data.synthetic.shapes import CATEGORY_IDS
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 
 __all__ = ["draw_image", "draw_scene", "image_id", "make_coco_small"]
 

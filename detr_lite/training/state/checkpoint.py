@@ -14,10 +14,7 @@ from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.signals import Stopped, StopSignals
 from detr_lite.training.lightning_internals import disable_signal_handlers
 from detr_lite.training.schedule import TrainingProgress, is_step
-from detr_lite.weights.checkpoint_path import BEST as BEST
-from detr_lite.weights.checkpoint_path import LAST as LAST
-
-PREVIOUS = "previous.ckpt"
+from detr_lite.training.state.run_files import LAST, PREVIOUS
 
 MAX_TIME_SHARE = 0.05
 """Upper bound on the share of the time that is spent writing checkpoints, however large they are."""

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from detr_lite.io import is_below
-from detr_lite.training.state.checkpoint import BEST
-from detr_lite.training.state.run_folder import CHECKPOINTS, run_of
-from detr_lite.weights.pretrained_source import is_source, source_name
+from detr_lite.training.state.run_files import BEST, CHECKPOINTS, run_of
+from detr_lite.weights.checkpoint_path import is_source, source_name
 
 RUNS = Path("runs")
 

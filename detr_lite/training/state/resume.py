@@ -21,7 +21,7 @@ from detr_lite.training.lightning_internals import (
     rewind_to_epoch_start,
 )
 from detr_lite.training.schedule import TrainingProgress
-from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
+from detr_lite.training.state.run_files import checkpoints_to_resume, run_to_resume
 from detr_lite.weights.checkpoint import KEY, Description, describe_checkpoint, read_checkpoint
 from detr_lite.weights.upgrade import FORMAT
 
@@ -106,23 +106,14 @@ def find_resume_point(invocation: Invocation) -> ResumePoint | None:
     None for a new run, or one that ended before its first checkpoint.
     Errors: there is none, or none can be read; a checkpoint of weights without training state.
     """
+    candidates = checkpoints_to_resume(invocation)
     if invocation.resume is None:
         return None
     if invocation.resume != "last":
-        path = Path(invocation.resume)
-        if path.is_dir():
-            raise DetrLiteError(f"--resume: {path} is a folder; name a checkpoint in it, or: --run_dir {path} --resume")
-        if not path.is_file():
-            raise DetrLiteError(f"--resume: {path} does not exist; name the run with --run_dir, or a checkpoint")
-        return _read(path)
-    run = invocation.run_dir or Path("runs") / invocation.config_name
-    folder = run / "checkpoints"
-    candidates = [folder / name for name in (LAST, PREVIOUS, BEST) if (folder / name).is_file()]
-    if not candidates and (run / "config.yaml").is_file():
-        logger.info("%s ended before its first checkpoint: starting from the beginning", run)
-        return None
+        return _read(candidates[0])
     if not candidates:
-        raise DetrLiteError(f"--resume: {folder / LAST} does not exist; name the run with --run_dir, or a checkpoint")
+        logger.info("%s ended before its first checkpoint: starting from the beginning", run_to_resume(invocation))
+        return None
     errors: list[DetrLiteError] = []
     for path in candidates:
         try:

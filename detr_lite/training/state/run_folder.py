@@ -15,19 +15,7 @@ from detr_lite.training.checks.nan_capture import FOLDER as NONFINITE
 from detr_lite.training.distributed.launch import is_rank_0
 from detr_lite.training.loggers import remove_logs
 from detr_lite.training.matched_attention import ATTENTION_FILES
-from detr_lite.training.state.checkpoint import BEST, LAST, PREVIOUS
-from detr_lite.weights.checkpoint_path import CHECKPOINTS as CHECKPOINTS
-
-EVALUATION_FILES = ("metrics.json", "per_class.csv", "detections.json", "thresholds.json", "pr_curves.png")
-"""What every evaluation writes into its output folder."""
-
-RUN_FILES = (
-    *("config.yaml", "data_report.json", "metrics.csv", "curves.png", "samples.png", "attention.png"),
-    *("explorer.html", "report.html"),
-    *(f"{CHECKPOINTS}/{name}" for name in (BEST, LAST, PREVIOUS)),
-    *(f"evaluation/{name}" for name in EVALUATION_FILES),
-)
-"""What every run writes into its folder."""
+from detr_lite.training.state.run_files import CHECKPOINTS, RUN_FILES, holds_run, refuse_taken, run_of
 
 OPTIONAL_FILES = (TABLE, ANIMATION, *(f"evaluation/{name}" for name in ATTENTION_FILES))
 """What a run or an evaluation writes only where settings say so."""
@@ -79,30 +67,23 @@ def _write_pid(descriptor: int) -> None:
     os.write(descriptor, f"{os.getpid()}\n".encode())
 
 
-def run_of(checkpoint: Path) -> Path:
-    """The run folder that a checkpoint belongs to; for one that was copied elsewhere, the folder that it is in."""
-    folder = checkpoint.resolve().parent
-    return folder.parent if folder.name == CHECKPOINTS else folder
-
-
 def choose_folder(invocation: Invocation, resumed: Path | None) -> Path:
     """The run folder: the one given, that of the resumed checkpoint, or the next free one. Writes nothing yet."""
     folder = invocation.run_dir or Path("runs") / invocation.config_name
     if resumed is not None:
         own = run_of(resumed)
         folder = invocation.run_dir or own
-        if folder.resolve() != own.resolve() and not invocation.overwrite and is_rank_0() and _holds_run(folder):
+        if folder.resolve() != own.resolve() and not invocation.overwrite and is_rank_0() and holds_run(folder):
             raise DetrLiteError(f"--run_dir {folder} holds another run than {resumed}; give an empty folder, or none")
         return folder
     # The other ranks write nothing, and would mistake rank 0's folder for that of another run.
     if not is_rank_0():
         return folder
-    if invocation.resume is not None or invocation.overwrite or not _holds_run(folder):
+    if invocation.resume is not None or invocation.overwrite or not holds_run(folder):
         return folder
-    if invocation.run_dir is not None:
-        raise DetrLiteError(f"--run_dir {folder} holds a run; continue it with --resume or replace it with --overwrite")
+    refuse_taken(invocation)
     base, number = folder, 1
-    while _holds_run(folder):
+    while holds_run(folder):
         number += 1
         folder = base.with_name(f"{base.name}-{number}")
     logger.info("%s holds a run already; this one goes to %s", base, folder)
@@ -125,7 +106,7 @@ def take_folder(folder: Path, overwrite: bool, is_new: bool = False) -> RunLock:
     names = (*RUN_FILES, *OPTIONAL_FILES, FRAMES, NONFINITE, "tensorboard", "wandb")
     refuse_links_out(folder, [lock.path, *(folder / name for name in names)])
     lock.acquire()
-    if is_new and not overwrite and _holds_run(folder):
+    if is_new and not overwrite and holds_run(folder):
         lock.release()
         raise DetrLiteError(f"{folder}: another run has started there in the meantime; give another --run_dir")
     for place in (folder, folder / CHECKPOINTS, folder / "evaluation", folder / FRAMES, folder / NONFINITE):
@@ -137,7 +118,3 @@ def take_folder(folder: Path, overwrite: bool, is_new: bool = False) -> RunLock:
             file.unlink()
         remove_logs(folder)
     return lock
-
-
-def _holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in RUN_FILES)

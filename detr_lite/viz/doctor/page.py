@@ -18,10 +18,8 @@ from detr_lite.viz.pages.gallery import (
 )
 from detr_lite.viz.pages.html import Html, element
 from detr_lite.viz.pages.layout import Section, page_body
-from detr_lite.viz.pages.page import render_page
+from detr_lite.viz.pages.page import DOCTOR, render_page
 from detr_lite.viz.pages.pictures import PictureBudget
-
-KIND = "doctor"
 
 PAGE_BYTES = 10_000_000
 """Most bytes of the page."""
@@ -75,7 +73,7 @@ def doctor_page(checkup: Checkup, size: int = PAGE_BYTES) -> str:
     sections += _choice(checkup)
     footer = "Written by detr-lite doctor. The page is one file and loads nothing; the dataset is unchanged."
     body = page_body(_verdict(checkup, groups), "Verdict", sections, footer)
-    return render_page(KIND, "Data doctor", f"{printable(checkup.root)} ({checkup.format})", body)
+    return render_page(DOCTOR, "Data doctor", f"{printable(checkup.root)} ({checkup.format})", body)
 
 
 def _verdict(checkup: Checkup, groups: Sequence[Group]) -> Html:

@@ -19,6 +19,9 @@ _MARK = Html(
     '<circle class="core" cx="16" cy="16" r="3"/></svg>'
 )
 
+DOCTOR = "doctor"
+"""The kind of page that `detr-lite doctor` writes."""
+
 
 def render_page(kind: str, title: str, subtitle: str, body: Html) -> str:
     """The text of the page.

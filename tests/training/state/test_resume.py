@@ -21,7 +21,8 @@ from detr_lite.structures import Category, DetrLiteError
 from detr_lite.training import run
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.state.resume import DataFingerprint, DescribeCheckpoint, find_resume_point
-from detr_lite.training.state.run_folder import RUN_FILES, choose_folder
+from detr_lite.training.state.run_files import RUN_FILES
+from detr_lite.training.state.run_folder import choose_folder
 from detr_lite.weights.checkpoint import KEY, Description
 from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in, rows_of, timeless_rows_of, weights_of
 
