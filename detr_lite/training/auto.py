@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, sqrt
+from math import ceil
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from detr_lite.grouping import places_of_each
 from detr_lite.model.backbone import has_first_stage
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.before_torch import ACCELERATORS, refuse_unknown_accelerator
+from detr_lite.training.default_lr import batch_text, default_lr
 from detr_lite.weights.checkpoint_path import source_name
 from detr_lite.weights.pretrained_source import SourceSettings, source_settings
 
@@ -29,18 +30,6 @@ FEW_IMAGES = 512
 LARGEST_SIDE = 640
 LARGE_SIDE = 448
 """Above it one processor core makes fewer than about 500 steps of four images in twenty minutes."""
-
-RATES = {
-    ("lite", "muon"): 4e-3,
-    ("lite", "adamw"): 1.5e-3,
-    ("detr", "muon"): 5e-4,
-    ("detr", "adamw"): 1.5e-4,
-    ("transformers", "muon"): 5e-4,
-    # 1e-4 for 16 images, with a tenth of it for the backbone, as DETR, Conditional DETR, DAB-DETR and RT-DETR publish.
-    ("transformers", "adamw"): 7e-5,
-}
-"""For steps of `RATE_IMAGES` images and a width of `RATE_DIM`; of models of transformers for their own width."""
-RATE_IMAGES, RATE_DIM = 8, 128
 
 CHOSEN = {
     "data": ("image_size", "resize", "batch_size", "orientation", "augmentation"),
@@ -74,11 +63,14 @@ def open_source_settings(config: Config) -> SourceSettings | None:
     return source_settings(source_name(model.source))
 
 
-def choose_sizes(config: Config, train: Split, source: SourceSettings | None = None) -> tuple[Config, list[str]]:
+def choose_sizes(
+    config: Config, train: Split, source: SourceSettings | None = None, processes: int = 1
+) -> tuple[Config, list[str]]:
     """The settings with all open ones chosen, and a line of reason for each choice.
 
     Args:
         source: of a model of transformers.
+        processes: that train together, each on batches of its own.
     """
     config, reasons = _as_source(config, source)
     data, model, optim = config.data, config.model, config.optim
@@ -91,7 +83,7 @@ def choose_sizes(config: Config, train: Split, source: SourceSettings | None = N
         reasons += lines
     if data.batch_size is None:
         side = require("data.image_size", data.image_size)
-        size, why = _batch_size(len(train.images), side, device_type(config.trainer.accelerator))
+        size, why = _batch_size(len(train.images), side, device_type(config.trainer.accelerator), processes)
         data = replace(data, batch_size=size)
         reasons.append(f"--data.batch_size {size}: {why}")
     if model.num_queries is None:
@@ -130,9 +122,9 @@ def choose_sizes(config: Config, train: Split, source: SourceSettings | None = N
             reasons.append(f"--optim.backbone_lr_factor {factor:g}: the backbone's weights are trained already")
     config = replace(config, data=data, model=model, optim=optim)
     if optim.lr is None:
-        config = replace(config, optim=replace(optim, lr=default_lr(config)))
+        config = replace(config, optim=replace(optim, lr=default_lr(config, processes)))
         width = "" if model.source is not None else f", width {model.dim}"
-        why = f"{optim.optimizer}, {_images_in_step(config)} images in a step{width}"
+        why = f"{optim.optimizer}, {batch_text(config, processes)}{width}"
         reasons.append(f"--optim.lr {config.optim.lr:g}: {why}")
     return config, reasons
 
@@ -162,33 +154,17 @@ def orientation_reason(count: OrientationCount) -> list[str]:
     return [f"--data.orientation {count.default}: {settled:,} images with EXIF orientation are annotated {agree}"]
 
 
-def _batch_size(images: int, side: int, device: str) -> tuple[int, str]:
+def _batch_size(images: int, side: int, device: str, processes: int) -> tuple[int, str]:
     if device == "cpu":
         # There an image takes as long in a large step as in a small one, and in the same minutes steps are what counts
         # (docs/small_data.md), until there are hundreds of them.
         if side > LARGE_SIDE:
             return 2, f"on a processor, where steps of {side} pixels are slow and many small ones teach more"
         return 4, "on a processor, where many small steps teach more than a few large ones"
-    size = int(np.clip(2 ** int(np.log2(max(1, images / 128))), 4, 16))
-    return size, f"{images:,} images make {ceil(images / size):,} steps an epoch on one device"
-
-
-def default_lr(config: Config) -> float:
-    """The default learning rate for a model, optimizer, batch size and width, all of which must be chosen.
-
-    It grows with the square root of the batch size, since the gradients' noise falls with it (arXiv 2205.10287, for
-    Adam), and falls with the square root of the width, since updates of equal size per element change a wider matrix's
-    output more (arXiv 2310.17813, section 2). That holds for Muon's orthogonal updates; for AdamW it is untested.
-    """
-    assert config.optim.optimizer is not None
-    lr = RATES[config.model.name, config.optim.optimizer]
-    scaled = lr * sqrt(_images_in_step(config) / RATE_IMAGES * RATE_DIM / config.model.dim)
-    return float(f"{scaled:.2g}")  # two digits, so that people can read it and pass it on the command line
-
-
-def _images_in_step(config: Config) -> int:
-    """On each device."""
-    return require("data.batch_size", config.data.batch_size) * (config.optim.accumulate_grad_batches or 1)
+    size = int(np.clip(2 ** int(np.log2(max(1, images / processes / 128))), 4, 16))
+    steps = ceil(images / size / processes)
+    together = "on one device" if processes == 1 else f"with {processes} processes"
+    return size, f"{images:,} images make {steps:,} batches an epoch {together}"
 
 
 def keep_choices(config: Config, before: Config, sections: Sequence[str] = tuple(CHOSEN)) -> Config:

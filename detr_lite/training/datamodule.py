@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from detr_lite.cores import usable_cores
+from detr_lite.cores import cores_of_rank
 from detr_lite.data.collate import collate
 from detr_lite.data.dataset import DetectionDataset
 from detr_lite.data.records import Split
@@ -26,9 +26,9 @@ from detr_lite.training.distributed.signals import reset_worker_signals
 from detr_lite.training.lightning_internals import epoch_and_batch
 
 
-def default_workers() -> int:
-    """One loading process for every two usable cores, at most 8."""
-    return min(8, max(1, usable_cores() // 2))
+def default_workers(processes: int = 1) -> int:
+    """One loading process for every two cores of each of the processes that share this machine, from 1 to 8."""
+    return min(8, max(1, cores_of_rank(processes) // 2))
 
 
 def make_loader(
@@ -95,13 +95,14 @@ class DetectionData(L.LightningDataModule):
         val_transform: torch.nn.Module,
         resize: ResizeRule,
         batch_size: int,
-        num_workers: int,
+        num_workers: int | None,
         seed: int,
         late_transform: torch.nn.Module | None = None,
         augmentation_stop: float = 1.0,
     ) -> None:
         """
         Args:
+            num_workers: by default as the cores of the trainer's processes on this machine allow.
             late_transform: of training images after the share `augmentation_stop` of the run.
         """
         super().__init__()
@@ -146,12 +147,15 @@ class DetectionData(L.LightningDataModule):
         """`ranks` is (rank, world size), by default that of the trainer."""
         if ranks is None:
             ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        num_workers = self.num_workers
+        if num_workers is None:
+            num_workers = default_workers(self.trainer.num_devices if self.trainer else 1)
         return make_loader(
             split,
             transform,
             self.resize,
             self.batch_size,
-            self.num_workers,
+            num_workers,
             shuffle,
             self.seed,
             rank=ranks[0],

@@ -22,13 +22,14 @@ from detr_lite.data.synthetic.coco_small import make_coco_small
 from detr_lite.data.transforms import evaluation_transform
 from detr_lite.families.network import FamilyDetr
 from detr_lite.model.detr import Detr
-from detr_lite.training.auto import choose_sizes, default_lr, open_source_settings
+from detr_lite.training.auto import choose_sizes, open_source_settings
 from detr_lite.training.callbacks.attention_logger import AttentionLogger
 from detr_lite.training.checks.diagnostics import LearningRate, TrainingDiagnostics
 from detr_lite.training.checks.nan_guard import NaNGuard
 from detr_lite.training.checks.overfit_check import overfit_check
 from detr_lite.training.compilation import CompileTrial
-from detr_lite.training.datamodule import DetectionData, default_workers
+from detr_lite.training.datamodule import DetectionData
+from detr_lite.training.default_lr import default_lr
 from detr_lite.training.memory.out_of_memory import out_of_memory_error
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import TrainingProgress
@@ -39,10 +40,13 @@ from detr_lite.weights.init import initial_model, new_description
 logger = logging.getLogger(__name__)
 
 
-def read_data(config: Config) -> tuple[Config, Split, Split]:
+def read_data(config: Config, processes: int = 1) -> tuple[Config, Split, Split]:
     """The settings with all open choices made, the training split and the validation split.
 
     The default dataset is drawn first if it does not exist.
+
+    Args:
+        processes: of the run, which take one batch each in every step.
     """
     root = data_root(config.data.root)
     if config.data.root == DEFAULT_ROOT and not (root.is_dir() and any(root.iterdir())):
@@ -50,7 +54,7 @@ def read_data(config: Config) -> tuple[Config, Split, Split]:
         make_coco_small(root)
     splits = read_dataset(root, ("train", "val"), build_reading(config.data))
     train, val = splits["train"], splits["val"]
-    config, reasons = choose_sizes(config, train, open_source_settings(config))
+    config, reasons = choose_sizes(config, train, open_source_settings(config), processes)
     for line in describe_data(splits.values()):
         logger.info(line)
     for reason in reasons:
@@ -77,7 +81,7 @@ def make_data(config: Config, train: Split, val: Split, description: Description
         val_transform=evaluation_transform(resize, mean, std),
         resize=resize,
         batch_size=require("data.batch_size", config.data.batch_size),
-        num_workers=default_workers() if config.data.num_workers is None else config.data.num_workers,
+        num_workers=config.data.num_workers,
         seed=config.seed,
         late_transform=training_transform(augmentation.late(), resize, mean, std),
         augmentation_stop=augmentation.stop,
@@ -92,12 +96,14 @@ def detection_task(
     precision: str,
     folder: Path,
     is_resumed: bool,
+    processes: int = 1,
 ) -> Task:
     """Model, criterion, data and callbacks. Draws the model's random weights from torch's global generator.
 
     Args:
         folder: of the run.
         is_resumed: the weights are loaded from the run's checkpoint, so no others are read for the model.
+        processes: of the run.
     """
     config, classes = description.config, len(description.categories)
     notes: list[str] = []
@@ -120,8 +126,9 @@ def detection_task(
         make_optimizer=functools.partial(run_optimizer, config=config.optim, fused=precision != "16-mixed"),
         max_grad_norm=config.optim.max_grad_norm,
         guard=guard,
+        control_group=progress.control_group,
     )
-    rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config))
+    rate = LearningRate(require("optim.lr", config.optim.lr), default_lr(config, processes))
     callbacks: list[L.Callback] = [TrainingDiagnostics(progress, val, rate, config.optim.warmup_steps)]
     if config.trainer.compile:
         callbacks.append(CompileTrial(progress))

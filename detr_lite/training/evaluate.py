@@ -28,10 +28,10 @@ from detr_lite.evaluation.tile_grid import check_tiles
 from detr_lite.io import refuse_links_out
 from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteError
 from detr_lite.text import printable
-from detr_lite.training.auto import default_lr
 from detr_lite.training.category_match import CategoryMatch, in_model_categories, match_categories
 from detr_lite.training.checks.diagnostics import LearningRate, collapse_advice
 from detr_lite.training.datamodule import default_workers, make_loader
+from detr_lite.training.default_lr import default_lr
 from detr_lite.training.evaluation_files import write_results
 from detr_lite.training.logged_ap import LoggedAP
 from detr_lite.training.matched_attention import (

@@ -15,6 +15,7 @@ from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.loss.criterion import Criterion
 from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteError
 from detr_lite.training.checks.nan_guard import NaNGuard
+from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.gathering import gather_detections
 
 
@@ -25,6 +26,7 @@ class DetectionModule(L.LightningModule):
         val: the validation split, whose ground truth the detections are evaluated on.
         max_grad_norm: largest norm of the gradients; 0 for no clipping.
         guard: checks each step before it is applied.
+        control_group: in which the other processes wait for the evaluation on rank 0, however long that takes.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class DetectionModule(L.LightningModule):
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         max_grad_norm: float,
         guard: NaNGuard | None = None,
+        control_group: ControlGroup | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -45,6 +48,7 @@ class DetectionModule(L.LightningModule):
         self.make_optimizer = make_optimizer
         self.max_grad_norm = max_grad_norm
         self.guard = guard
+        self.control_group = control_group
         self.detections: dict[int, Detections] = {}
         """Of this rank in the current evaluation, by image index."""
         self.pad_multiple: int | None = None
@@ -113,6 +117,8 @@ class DetectionModule(L.LightningModule):
                 result = [self._evaluate([pack_detections(part) for part in gathered])]
             except DetrLiteError as error:  # broadcast, since the other ranks wait for a result
                 result = [error]
+        if self.control_group is not None:
+            self.control_group.wait_for_all()
         dist.broadcast_object_list(result)
         if isinstance(result[0], DetrLiteError):
             raise result[0]

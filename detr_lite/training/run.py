@@ -110,9 +110,10 @@ def resolve(invocation: Invocation) -> Resolved:
     if resumed is not None:
         given = keep_precision(keep_choices(given, resumed.description.config), resumed.description.config)
     set_fixed_threads(given.trainer.threads)
-    config, train_split, val_split = read_data(given)
-    precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
-    world_size = count_processes(config, precision, folder)
+    # Before the data: the learning rate is chosen for the batches of all processes.
+    precision = choose_precision(given.trainer.precision, given.trainer.accelerator)
+    world_size = count_processes(given, precision, folder)
+    config, train_split, val_split = read_data(given, world_size)
     if world_size == 1:  # several would not time alike, and must agree: there the capabilities of the CPU decide
         config = settle_precision(config, train_split, val_split)
         precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
@@ -168,6 +169,7 @@ def assemble(
         resolved.precision,
         folder,
         is_resumed=resumed is not None,
+        processes=resolved.world_size,
     )
     last = PeriodicCheckpoint(folder / CHECKPOINTS, config.trainer.checkpoint_minutes, progress, signals, control_group)
     last.starts_elsewhere = resumed is not None and not (resolved.in_own_folder and resumed.path.name == LAST)

@@ -6,7 +6,8 @@ import pytest
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
 from detr_lite.data.records import Split
 from detr_lite.structures import Category
-from detr_lite.training.auto import RATES, choose_sizes, keep_choices
+from detr_lite.training.auto import choose_sizes, keep_choices
+from detr_lite.training.default_lr import RATES
 from tests.helpers.splits import split_of
 
 
@@ -192,6 +193,18 @@ def test_the_rate_follows_model_optimizer_batch_and_width():
     assert rate(batch=32) == pytest.approx(2 * rate())
     assert rate(times=4) == pytest.approx(2 * rate())
     assert rate(dim=512) == pytest.approx(rate() / 2)
+
+
+def test_the_rate_is_for_the_images_that_all_processes_have_in_a_step():
+    config = Config(data=DataConfig(batch_size=8))
+    alone, _ = choose_sizes(config, split(50, 320, {0: 30.0}))
+    together, reasons = choose_sizes(config, split(50, 320, {0: 30.0}), processes=4)
+    assert together.optim.lr == pytest.approx(2 * alone.optim.lr)
+    assert any("32 images in a step (4 processes x 8)" in reason for reason in reasons)
+    accumulating = replace(config, optim=OptimConfig(accumulate_grad_batches=2))
+    together, reasons = choose_sizes(accumulating, split(50, 320, {0: 30.0}), processes=8)
+    assert together.optim.lr == pytest.approx(4 * alone.optim.lr)
+    assert any("128 images in a step (8 processes x 2 accumulated x 8)" in reason for reason in reasons)
 
 
 def test_a_resumed_run_keeps_what_was_chosen_and_what_is_given_now_wins():

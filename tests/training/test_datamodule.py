@@ -1,6 +1,7 @@
 """Data loaders of a run."""
 
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -66,7 +67,17 @@ def test_the_module_shuffles_training_images_only(tiny_data: Path) -> None:
     assert sorted(image_ids(data.val_dataloader())) == list(range(5))
 
 
-def test_the_default_number_of_workers_follows_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, num_workers in ((1, 1), (2, 1), (4, 2), (64, 8)):
-        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
-        assert default_workers() == num_workers
+@pytest.mark.parametrize(
+    ("cores", "processes", "num_workers"),
+    [(1, 1, 1), (2, 1, 1), (4, 1, 2), (64, 1, 8), (64, 8, 4), (16, 8, 1), (2, 8, 1)],
+)
+def test_the_default_number_of_workers_follows_the_cores_of_a_process(
+    cores: int, processes: int, num_workers: int, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detr_lite.cores.usable_cores", lambda: cores)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    assert default_workers(processes) == num_workers
+    transform, train = evaluation_transform(RESIZE), read_split(tiny_data, "train")
+    data = DetectionData(train, train, transform, transform, RESIZE, batch_size=2, num_workers=None, seed=0)
+    data.trainer = MagicMock(num_devices=processes, global_rank=0, world_size=processes)
+    assert data.val_dataloader().num_workers == num_workers

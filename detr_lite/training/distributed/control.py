@@ -1,18 +1,24 @@
 """Decisions that all processes of a run must take alike: if one stopped or saved alone, the others would hang."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
 import torch
 from torch import distributed as dist
 
+PATIENCE = timedelta(days=1)
+"""Time that a process waits for one that works alone, as rank 0 does in an evaluation. It is no safeguard: a process
+that ends closes its connections, which the others notice at once."""
+
 
 class ControlGroup:
     """A process group for control messages, such as "stop", beside the one that reduces gradients.
 
-    Its backend is gloo: over NCCL each message would wait for all that is queued on the GPU. A step has one message,
-    which every process waits for: who sends one takes the votes of the others along.
+    Its backend is gloo: over NCCL each message would wait for all that is queued on the GPU. Its time-out is long, that
+    of the other group is not. A step has one message, which every process waits for: who sends one takes the votes of
+    the others along.
     """
 
     def __init__(self) -> None:
@@ -23,8 +29,8 @@ class ControlGroup:
 
     def init_control_group(self, trainer: L.Trainer) -> None:
         """Create the group; every process must call this before the first `all_reduce_max`."""
-        if trainer.world_size > 1 and dist.get_backend() != "gloo":
-            self._group = dist.new_group(backend="gloo")
+        if trainer.world_size > 1:
+            self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
 
     def all_reduce_max(self, trainer: L.Trainer, *numbers: float | int) -> tuple[float | int, ...]:
         """The maximum of each number over all processes; free of cost with a single one."""
@@ -49,3 +55,8 @@ class ControlGroup:
     def discard_votes(self) -> None:
         """What they were cast for has been done; to be called by all processes."""
         self._voted = ()
+
+    def wait_for_all(self) -> None:
+        """Return when every process has called this."""
+        if self._group is not None:
+            dist.barrier(group=self._group)

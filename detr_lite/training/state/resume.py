@@ -9,11 +9,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch import Callback
 
+from detr_lite.build import require
 from detr_lite.config import Config, Invocation, config_to_dict
 from detr_lite.data.fingerprint import fingerprint
 from detr_lite.data.records import Split
 from detr_lite.structures import Category, DetrLiteError
 from detr_lite.text import printable, reason_of, shorten_list
+from detr_lite.training.default_lr import images_in_step
 from detr_lite.training.lightning_internals import (
     completed_epochs,
     forget_missing_best,
@@ -167,6 +169,11 @@ def check_unchanged(point: ResumePoint, now: Description, fingerprint: DataFinge
     ):
         if was != value:
             changes.append(f"{what}: {value} (was {was})")
+    if old.world_size != fingerprint.world_size:
+        images = images_in_step(now.config, fingerprint.world_size)
+        former = images_in_step(saved.config, old.world_size)
+        kept = require("optim.lr", now.config.optim.lr)
+        changes.append(f"images in a step: {images:,} (was {former:,}), for which optim.lr stays {kept:g}")
     restarts_epoch = any(before[name] != after[name] for name in BATCH_SETTINGS)
     restarts_epoch |= (old.train, old.world_size) != (fingerprint.train, fingerprint.world_size)
     if restarts_epoch:

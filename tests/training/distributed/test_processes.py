@@ -153,7 +153,9 @@ def test_with_another_number_of_processes_the_interrupted_epoch_starts_again(
     # Two epochs have 2 steps of 2 + 2 images, or 4 of 2.
     assert start_two(config, two, ranks.InStep(1, 3, ranks.be_terminated)).codes() == [143, 0]
     devices, processes = "trainer.devices 1 (was auto)", "the number of processes: 1 (was 2)"
-    assert_ends(changes(resume_alone(config, two)), devices, processes, restart)
+    kept = f"optim.lr stays {checkpoint_of(two)['optimizer_states'][0]['param_groups'][0]['initial_lr']:g}"
+    rate = f"images in a step: 2 (was 4), for which {kept}"
+    assert_ends(changes(resume_alone(config, two)), devices, processes, rate, restart)
     assert checkpoint_of(two)["global_step"] == 3 + 2 * 4
     assert checkpoint_of(two)["detr_lite_run"]["world_size"] == 1
 
@@ -166,7 +168,12 @@ def test_with_another_number_of_processes_the_interrupted_epoch_starts_again(
     assert process.exitcode == 143
     both = start_two(config, one, resume="last")
     assert both.codes() == [0, 0], both.err
-    assert_ends(changes(both.out[0]), "the number of processes: 2 (was 1)", restart)
+    assert_ends(
+        changes(both.out[0]),
+        "the number of processes: 2 (was 1)",
+        f"images in a step: 4 (was 2), for which {kept}",
+        restart,
+    )
     assert both.out[1] == ""
     assert checkpoint_of(one)["global_step"] == 6 + 2 * 2
 

@@ -1,7 +1,9 @@
 """Two processes compute the gradients and metrics of a single one."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -12,12 +14,12 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from detr_lite.build import build_criterion, build_model
-from detr_lite.config import Config
+from detr_lite.build import build_criterion, build_model, build_postprocess
+from detr_lite.config import Config, ModelConfig
 from detr_lite.data.reading import read_split
 from detr_lite.detector import Detector
-from detr_lite.evaluation.coco_map import METRICS
-from detr_lite.structures import Batch, Target
+from detr_lite.evaluation.coco_map import METRICS, CocoEvaluation
+from detr_lite.structures import Batch, DetectionArrays, Target
 from detr_lite.training.datamodule import make_loader
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.module import DetectionModule
@@ -144,21 +146,55 @@ def test_an_odd_number_of_images_is_evaluated_as_by_one_rank(
         )
 
 
-def exchange(place: Path, backend: str) -> None:
-    ranks.join()
-    rank, actual = dist.get_rank(), dist.get_backend()
-    dist.get_backend = lambda: backend  # type: ignore[assignment]
-    control_group, trainer = ControlGroup(), MagicMock(world_size=2)
-    control_group.init_control_group(trainer)
-    dist.get_backend = lambda *_: actual  # type: ignore[assignment]
-    found = control_group.all_reduce_max(trainer, rank, -rank, 2**40 + rank)
-    (place / f"{rank}.txt").write_text(f"{control_group._group is None} {found}")
+class SlowEvaluation(DetectionModule):
+    """Its evaluation on rank 0 takes longer than the time-out of the processes' group."""
+
+    def _evaluate(self, parts: list[DetectionArrays]) -> CocoEvaluation:
+        time.sleep(1.5 * TIMEOUT)
+        return super()._evaluate(parts)
 
 
-@pytest.mark.parametrize("backend", ["gloo", "nccl"])
-def test_control_messages_are_reduced_over_gloo(
-    start: Callable[..., ranks.Ranks], tmp_path: Path, backend: str
+TIMEOUT = 6.0
+"""Seconds; enough for two processes to meet on a busy machine."""
+
+
+def evaluate_slowly(root: Path, is_waiting: bool) -> None:
+    dist.init_process_group("gloo", timeout=timedelta(seconds=TIMEOUT))
+    control_group = ControlGroup()
+    control_group.init_control_group(MagicMock(world_size=2))
+    postprocess = build_postprocess(ModelConfig(num_queries=5), ["a"])
+    val = read_split(root, "val")
+    module = SlowEvaluation(
+        nn.Linear(1, 1), MagicMock(), postprocess, val, MagicMock(), 0.0, None, control_group if is_waiting else None
+    )
+    module.log_dict = lambda numbers, **_: print(sorted(numbers)[0], float(numbers["AP"]))  # type: ignore[method-assign]
+    module.on_validation_epoch_end()
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+def test_an_evaluation_may_take_longer_than_the_time_out_of_the_group(
+    start: Callable[..., ranks.Ranks], tiny_data: Path, is_waiting: bool
 ) -> None:
-    assert start(exchange, tmp_path, backend).codes() == [0, 0]
+    """Without the control group, in which the other rank waits, that one fails."""
+    processes = start(evaluate_slowly, tiny_data, is_waiting)
+    codes = processes.codes()
+    if is_waiting:
+        assert codes == [0, 0], processes.err
+        assert processes.out == ["AP 0.0\n"] * 2
+    else:
+        assert codes[1] != 0
+        assert "Timed out" in processes.err[1]
+
+
+def exchange(place: Path) -> None:
+    ranks.join()
+    rank, control_group, trainer = dist.get_rank(), ControlGroup(), MagicMock(world_size=2)
+    control_group.init_control_group(trainer)
+    found = control_group.all_reduce_max(trainer, rank, -rank, 2**40 + rank)
+    (place / f"{rank}.txt").write_text(f"{dist.get_backend(control_group._group)} {found}")
+
+
+def test_control_messages_are_reduced_over_gloo(start: Callable[..., ranks.Ranks], tmp_path: Path) -> None:
+    assert start(exchange, tmp_path).codes() == [0, 0]
     for rank in range(2):
-        assert (tmp_path / f"{rank}.txt").read_text() == f"{backend == 'gloo'} {(1.0, 0.0, 2.0**40 + 1)}"
+        assert (tmp_path / f"{rank}.txt").read_text() == f"gloo {(1.0, 0.0, 2.0**40 + 1)}"

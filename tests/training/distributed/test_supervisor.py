@@ -100,10 +100,15 @@ def report_waiting(rank: int) -> None:
     time.sleep = report
 
 
+def without_data(config: Config, place: Path) -> Config:
+    """For as many processes as there are: the hardware is checked before the data."""
+    trainer, data = replace(config.trainer, devices="auto"), replace(config.data, root=str(place / "nowhere"))
+    return replace(config, trainer=trainer, data=data)
+
+
 @pytest.mark.slow
 def test_an_error_that_all_meet_before_training_is_reported_once(tiny_config: Config, tmp_path: Path) -> None:
-    config = replace(tiny_config, data=replace(tiny_config.data, root=str(tmp_path / "nowhere")))
-    invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
+    invocation = Invocation(without_data(tiny_config, tmp_path), "tiny", tmp_path / "run", resume=None, overwrite=False)
     both = ranks.start(tmp_path / "ranks", 2, ranks.train, invocation, [report_waiting])
     wait_for(lambda: both.out[1] == "waits")
     os.kill(both.processes[1].pid, signal.SIGTERM)  # as torchrun and SLURM do when rank 0 has ended
@@ -113,8 +118,7 @@ def test_an_error_that_all_meet_before_training_is_reported_once(tiny_config: Co
 
 
 def test_an_error_that_one_meets_before_training_is_reported(tiny_config: Config, tmp_path: Path) -> None:
-    config = replace(tiny_config, data=replace(tiny_config.data, root=str(tmp_path / "nowhere")))
-    invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
+    invocation = Invocation(without_data(tiny_config, tmp_path), "tiny", tmp_path / "run", resume=None, overwrite=False)
     both = ranks.start(tmp_path / "ranks", 2, ranks.train, invocation, [ranks.lose_patience])
     assert both.codes() == [2, 2]
     assert "nowhere" in both.err[1]
