@@ -79,7 +79,7 @@ batch, and how many bytes processes send for an image, and times the selection o
 1,000 classes. Prints a markdown table."""
 
 LONG_RUN = """Trains the biases of attention scores alone, under bfloat16 autocast, for as many steps as a long run has,
-and prints a markdown table of how far they walk: with the parameters that the softmax cancels, and without."""
+and prints a markdown table of how far they walk: with ordinary MLPs, and with those of the model."""
 
 GROWTH = """Times each part of the program on one core at sizes that double: in images, objects of an image, queries,
 classes, pixels and ranks. Prints a markdown table with the exponents of time and memory over the upper half of the

@@ -112,6 +112,23 @@ class BoxRelativeBias(nn.Module):
         return bias  # type: ignore[no-any-return]
 
 
+class AnchoredMLP(nn.Sequential):
+    """Two linear layers whose output for an input of zeros is zero, for scores that a softmax is taken of.
+
+    The softmax cancels what is added to all scores of a query alike. In an ordinary MLP that walks, by rounding, with
+    the last bias and with hidden units that are on for all inputs, until it is clamped or too large for bfloat16.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+        drop_bias(self[2])
+
+    def forward(self, values: Float[Tensor, "*shape input"]) -> Float[Tensor, "*shape output"]:
+        first, relu, last = self
+        units = relu(first(values))
+        return last(units - relu(first.bias).to(units.dtype))  # type: ignore[no-any-return]
+
+
 class AxisBias(nn.Module):
     """One axis of the bias: a Gaussian in units of the box's size, and an MLP of the distances to its edges.
 
@@ -128,8 +145,7 @@ class AxisBias(nn.Module):
 
     def __init__(self, middles: Float[Tensor, " head"], hidden: int) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, len(middles)))
-        drop_bias(self.network[2])
+        self.network = AnchoredMLP(2, hidden, len(middles))
         self.middle = nn.Parameter(middles)
         self.log_sharpness = nn.Parameter(torch.full((len(middles),), math.log(4.0)))
 

@@ -16,8 +16,8 @@ def test_biases_learn_recorded_attention_and_have_nothing_that_is_cancelled():
 
 def test_table():
     table = long_run_table(1)
-    assert "| with last biases |" in table
-    assert "| without | 0.00 |" in table
+    assert "| ordinary MLPs |" in table
+    assert "| now | 0.00 |" in table
 
 
 @pytest.mark.stress

@@ -307,9 +307,12 @@ def test_no_bias_is_cancelled_by_a_softmax(name: str) -> None:
     expected, cancelled = predicted(), []
     for key, parameter in model.named_parameters():
         if key.endswith("bias") and not key.startswith("backbone."):
-            parameter.data += 1.0
+            before = parameter.data.clone()
+            parameter.data += torch.randn_like(parameter)  # layer norms cancel the same for all channels
             if (predicted() - expected).abs().max() < 1e-4:
                 cancelled.append(key)
-            parameter.data -= 1.0
-    assert all(key.endswith(".key.bias") for key in cancelled), cancelled
-    assert len(cancelled) == (0 if name == "lite" else 1 + 2 * 3), cancelled
+            parameter.data.copy_(before)
+    originals = [f"{key}.bias" for key, _ in model.named_modules() if key.endswith(".key")] if name == "detr" else []
+    # Its first self-attention is among queries that are all zero.
+    first = {"decoder.layers.0.self_attention.query.bias"} if name == "detr" else set()
+    assert set(originals) <= set(cancelled) <= {*originals, *first}

@@ -7,6 +7,7 @@ from torchvision.ops import box_convert, box_iou
 
 from detr_lite.model.position import (
     MAX_BIAS,
+    AnchoredMLP,
     AxisBias,
     BoxPairBias,
     BoxRelativeBias,
@@ -164,3 +165,18 @@ def test_the_bias_without_gradients_is_the_same():
         found = bias(boxes_xyxy, grids, spans)
     assert torch.equal(found, expected)
     assert found.is_contiguous()
+
+
+def test_the_learned_bias_is_that_of_an_ordinary_mlp_but_for_a_constant():
+    """Which the softmax cancels; without a way for it, it cannot walk."""
+    torch.manual_seed(0)
+    mlp = AnchoredMLP(2, 8, 3)
+    values = torch.randn(5, 7, 2)
+    difference = mlp(values) - mlp[2](mlp[1](mlp[0](values)))
+    torch.testing.assert_close(difference, difference[:1, :1].expand_as(difference))
+    assert difference.abs().max() > 0.01
+    assert mlp[2].bias is None
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            assert (mlp(torch.zeros(1, 2)) == 0).all()
+            assert mlp(values).dtype == dtype
