@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.cli_growth import add_growth_commands
 from benchmarks.cli_processes import add_balance, add_start
+from benchmarks.cli_speed import add_attention, add_backbones, add_memory, add_peers, add_step, add_threads
 from benchmarks.cli_waits import add_long_run, add_waits
-from benchmarks.subcommand import Subcommands
+from benchmarks.subcommand import Subcommands, check_steps, split
 from benchmarks.subcommand import subcommand as _subcommand
 from detr_lite.cli.command import CommandParser
 from detr_lite.structures import DetrLiteError
@@ -23,9 +24,9 @@ def main() -> None:
     parser = CommandParser(description="Measurements for docs/, printed as markdown tables.", allow_abbrev=False)
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     adders = (
-        *(_add_parity, _add_converge, _add_ablate, _add_grid, _add_step, _add_attention),
+        *(_add_parity, _add_converge, _add_ablate, _add_grid, add_step, add_attention),
         *(_add_reading, _add_images, _add_formats, _add_evaluation, _add_imagenet_weights),
-        *(_add_backbones, _add_memory, _add_families, _add_tiles, _add_threads, _add_peers, add_waits, add_long_run),
+        *(add_backbones, add_memory, _add_families, _add_tiles, add_threads, add_peers, add_waits, add_long_run),
         *(add_balance, add_start),
     )
     for add in adders:
@@ -81,35 +82,6 @@ def _add_grid(subcommands: "Subcommands[CommandParser]") -> None:
     grid.set_defaults(run=_run_grid, root=None, minutes=None, epochs=1)
 
 
-def _add_step(subcommands: "Subcommands[CommandParser]") -> None:
-    step = _subcommand(subcommands, "step", "time of each part of a training step")
-    step.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
-    step.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
-    step.add_argument("--steps", type=int, default=20, help="number of timed steps (default: 20)")
-    step.set_defaults(run=_run_step)
-
-
-def _add_threads(subcommands: "Subcommands[CommandParser]") -> None:
-    threads = _subcommand(subcommands, "threads", "steps a minute by number of threads, also while a core is taken")
-    minutes = "of each number of threads, on the machine as it is and with a core taken (default: 3)"
-    threads.add_argument("--minutes", type=float, default=3.0, help=minutes)
-    window = "seconds after which the next number has its turn (default: 20)"
-    threads.add_argument("--window", type=float, default=20.0, metavar="SECONDS", help=window)
-    threads.add_argument("--size", type=int, default=256, help="of the images, in pixels (default: 256)")
-    threads.set_defaults(run=_run_threads)
-
-
-def _add_attention(subcommands: "Subcommands[CommandParser]") -> None:
-    attention = _subcommand(subcommands, "attention", "time of attention on the CPU: torch's and detr_lite's")
-    attention.set_defaults(run=_run_attention)
-
-
-def _add_backbones(subcommands: "Subcommands[CommandParser]") -> None:
-    summary = "time of backbones on the CPU, as in the original and as in detr_lite"
-    backbones = _subcommand(subcommands, "backbones", summary)
-    backbones.set_defaults(run=_run_backbones)
-
-
 def _add_reading(subcommands: "Subcommands[CommandParser]") -> None:
     reading = _subcommand(subcommands, "reading", "time and memory of opening a dataset of COCO's size")
     reading.add_argument("--images", type=int, default=118_000, help="(default: 118000, as in COCO's training split)")
@@ -147,32 +119,6 @@ def _add_imagenet_weights(subcommands: "Subcommands[CommandParser]") -> None:
     weights.set_defaults(run=_run_imagenet_weights)
 
 
-def _add_memory(subcommands: "Subcommands[CommandParser]") -> None:
-    memory = _subcommand(subcommands, "memory", "peak memory of a step")
-    memory.add_argument("--config", default="coco_lite_r50.yaml", help="settings (default: coco_lite_r50.yaml)")
-    memory.add_argument("--size", type=int, nargs=2, default=[640, 640], metavar="N", help="(default: 640 640)")
-    cards = "instead, the peaks of 1 to 16 images with 300 and 900 queries, and what fits into 8 to 80 GB"
-    memory.add_argument("--table", action="store_true", help=cards)
-    memory.set_defaults(run=_run_memory)
-
-
-def _add_peers(subcommands: "Subcommands[CommandParser]") -> None:
-    peers = _subcommand(subcommands, "peers", "time of detr and lite beside detectors of transformers, on equal work")
-    models = "detr (beside DETR), lite (beside RT-DETRv2 and D-FINE), comma-separated (default: detr,lite)"
-    peers.add_argument("--models", default="detr,lite", help=models)
-    peers.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="(default: 1 2)")
-    peers.add_argument("--repeats", type=int, default=7, help="of which the fastest counts (default: 7)")
-    peers.add_argument(
-        "--backbone", default="resnet50", help="of all models, one of timm's ResNets (default: resnet50)"
-    )
-    size = "height and width of detr's images (default: 480 640)"
-    peers.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar="N", help=size)
-    peers.add_argument("--side", type=int, default=640, help="of lite's images, a multiple of 32 (default: 640)")
-    profiled = "also print where the time of each goes, with one thread"
-    peers.add_argument("--profile", action="store_true", help=profiled)
-    peers.set_defaults(run=_run_peers)
-
-
 def _add_config_and_length(command: argparse.ArgumentParser, output: str, minutes: float | None) -> None:
     command.add_argument("--config", default="coco_small.yaml", help="settings (default: coco_small.yaml)")
     command.add_argument("--root", metavar="DIR", help="dataset, instead of that of the settings")
@@ -190,7 +136,7 @@ def _add_seeds_and_output(command: argparse.ArgumentParser, output: str) -> None
 def _run_parity(arguments: argparse.Namespace) -> None:
     from benchmarks.parity import parity_table
 
-    table = parity_table(_split(arguments.bodies), arguments.seeds, arguments.attention)
+    table = parity_table(split(arguments.bodies), arguments.seeds, arguments.attention)
     print(table)
     if arguments.output is not None:
         arguments.output.write_text(table + "\n")
@@ -200,9 +146,9 @@ def _run_converge(arguments: argparse.Namespace) -> None:
     from benchmarks.converge import converge
 
     for steps in arguments.steps:
-        _check_steps(steps)
+        check_steps(steps)
     rates, muon_rates = _numbers("--rates", arguments.rates), _numbers("--muon_rates", arguments.muon_rates)
-    converge(_request(arguments), _split(arguments.against), rates, muon_rates, arguments.steps)
+    converge(_request(arguments), split(arguments.against), rates, muon_rates, arguments.steps)
 
 
 def _run_ablate(arguments: argparse.Namespace) -> None:
@@ -210,41 +156,14 @@ def _run_ablate(arguments: argparse.Namespace) -> None:
 
     if arguments.minutes is None and arguments.epochs is None:
         arguments.minutes = 3.0
-    ablate(_request(arguments), None if arguments.rows is None else _split(arguments.rows))
+    ablate(_request(arguments), None if arguments.rows is None else split(arguments.rows))
 
 
 def _run_grid(arguments: argparse.Namespace) -> None:
     from benchmarks.grid import grid
 
-    _check_steps(arguments.steps)
-    grid(_request(arguments), arguments.steps, None if arguments.rows is None else _split(arguments.rows))
-
-
-def _run_step(arguments: argparse.Namespace) -> None:
-    from benchmarks.step import step_table
-    from detr_lite.config import read_config
-
-    _check_steps(arguments.steps)
-    root = [] if arguments.root is None else ["--data.root", arguments.root]
-    print(step_table(read_config(["--config", arguments.config, *root]).config, arguments.steps))
-
-
-def _run_threads(arguments: argparse.Namespace) -> None:
-    from benchmarks.threads import threads_table
-
-    print(threads_table(arguments.minutes, arguments.window, arguments.size))
-
-
-def _run_attention(arguments: argparse.Namespace) -> None:
-    from benchmarks.step import attention_table
-
-    print(attention_table())
-
-
-def _run_backbones(arguments: argparse.Namespace) -> None:
-    from benchmarks.backbones import backbones_table
-
-    print(backbones_table())
+    check_steps(arguments.steps)
+    grid(_request(arguments), arguments.steps, None if arguments.rows is None else split(arguments.rows))
 
 
 def _run_reading(arguments: argparse.Namespace) -> None:
@@ -311,29 +230,9 @@ def _run_tiles(arguments: argparse.Namespace) -> None:
     print(tiles_table(arguments.output, arguments.tile, arguments.pictures, arguments.minutes))
 
 
-def _run_memory(arguments: argparse.Namespace) -> None:
-    from benchmarks.memory import cards_table, memory_table
-    from detr_lite.config import read_config
-
-    config = read_config(["--config", arguments.config]).config
-    print(cards_table(config) if arguments.table else memory_table(config, *arguments.size))
-
-
-def _run_peers(arguments: argparse.Namespace) -> None:
-    from benchmarks.peers import peers_table, races
-
-    chosen = races(_split(arguments.models), arguments.backbone, tuple(arguments.size), arguments.side)
-    print(peers_table(chosen, arguments.threads, arguments.repeats, arguments.profile))
-
-
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise DetrLiteError(f"--steps is {steps}; it must be at least 1")
-
-
 def _numbers(option: str, text: str) -> list[float]:
     try:
-        return [float(part) for part in _split(text)]
+        return [float(part) for part in split(text)]
     except ValueError as error:
         raise DetrLiteError(f"{option}: {text} is not a list of numbers such as 1e-3,5e-4") from error
 
@@ -350,7 +249,3 @@ def _request(arguments: argparse.Namespace) -> "Request":
         output=arguments.output,
         list_only=arguments.list,
     )
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]

@@ -112,7 +112,7 @@ def test_settings_exist() -> None:
         for text in TEXT.values()
         for code in re.findall(r"`([^`\n]+)`", text)
         for name in pattern.findall(code)
-        if not name.endswith((".py", ".md", ".yaml"))
+        if not name.endswith((".py", ".md", ".yaml", ".json", ".onnx"))
     }
     assert len(named) > 30
     assert sorted(named - settings) == []

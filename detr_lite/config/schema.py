@@ -208,8 +208,7 @@ class TrainerConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     compile: bool = False
-    """Compile backbone, encoder and decoder with torch.compile for training, and pad images to a few sizes; a log line
-    says where it fails or is no faster, and the run goes on without."""
+    """Train with torch.compile where the first steps are faster with it; images are padded to a few sizes."""
 
 
 ADDED = frozenset({
@@ -241,8 +240,7 @@ AT_LEAST = {
     "optim.lr": 0, "optim.backbone_lr_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.lr_hold": 0,
     "optim.max_grad_norm": 0, "optim.accumulate_grad_batches": 1, "optim.ema_decay": 0, "optim.ema_tau": 1,
     "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.num_evaluations": 1, "trainer.patience": 1,
-    "trainer.attention_every_n_epochs": 0, "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1,
-    "trainer.threads": 1,
+    "trainer.attention_every_n_epochs": 0, "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1, "trainer.threads": 1,
 }  # fmt: skip
 
 AT_MOST_1 = (

@@ -12,8 +12,8 @@ import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from detr_lite.model.backbone_probe import InputSpec, pad_to_multiple, probe
 from detr_lite.model.folding import call_folded, fold_batch_norms
 from detr_lite.model.frozen import first_stage, freeze_batch_norms, freeze_first_layers
 from detr_lite.model.fused import FusedNetwork, can_fuse
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)
             use_pointwise_convs(self.network)
-        self.input_spec = _probe(name, self.network, own_strides, coarsest)
+        self.input_spec = probe(name, self.network, own_strides, coarsest)
         self.channels: tuple[int, ...] = self.input_spec.channels
         self.pyramid: SimplePyramid | None = None
         if self.strides != own_strides:
@@ -110,7 +110,7 @@ class Backbone(nn.Module):
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """One (batch channel height width) map for each stride."""
         height, width = images.shape[-2:]
-        padded = _pad(images, self.input_spec.multiple)
+        padded = pad_to_multiple(images, self.input_spec.multiple)
         order = torch.channels_last if self.channels_last or images.is_cuda else torch.contiguous_format
         with torch.autocast("cpu", enabled=False) if self.in_float32 and not images.is_cuda else nullcontext():
             images = padded.contiguous(memory_format=order)
@@ -259,55 +259,3 @@ def _remove_unused_stages(network: Any) -> None:
     modules: list[str] = network.feature_info.module_name()
     if isinstance(getattr(network, "blocks", None), nn.Sequential) and modules[-1].startswith("blocks."):
         network.blocks = network.blocks[: int(modules[-1].split(".")[1]) + 1]
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a network requires of its input, and the format of its maps."""
-
-    multiple: int
-    """Sides of images must be multiples of it."""
-    returns_channels_last: bool
-    channels: tuple[int, ...]
-
-
-def _probe(name: str, network: nn.Module, strides: Sequence[int], coarsest: int) -> InputSpec:
-    """Find out with a small image, whose sides are no multiples of the strides, what timm does not document.
-
-    Some networks need whole patches, some drop pixels of partial ones, some return channels last, and some accept one
-    image size only.
-
-    Errors: maps without a token for every `stride` pixels, even for an image padded to a multiple of `coarsest`.
-    """
-    reason = ""
-    for multiple in (1, coarsest):
-        image = _pad(torch.zeros(1, 3, 2 * coarsest + 1, 4 * coarsest - 1), multiple)
-        grids = [tuple(ceil(side / stride) for side in image.shape[2:]) for stride in strides]
-        try:
-            shapes = _shapes(network, image)
-        except Exception as error:  # the type depends on the network
-            reason = reason_of(error)
-            continue
-        if [shape[1:] for shape in shapes] == grids:
-            return InputSpec(multiple, False, tuple(shape[0] for shape in shapes))
-        if [shape[:2] for shape in shapes] == grids:
-            return InputSpec(multiple, True, tuple(shape[2] for shape in shapes))
-        reason = "its maps do not have the expected size"
-    raise DetrLiteError(f"model.backbone: {name} does not accept images of every size ({reason}); choose another")
-
-
-@torch.no_grad()
-def _shapes(network: nn.Module, image: Float[Tensor, "1 3 height width"]) -> list[tuple[int, ...]]:
-    was_training = network.training
-    network.eval()  # so that batch norm does not update its statistics
-    try:
-        return [tuple(features.shape[1:]) for features in network(image)]
-    finally:
-        network.train(was_training)
-
-
-def _pad(images: Float[Tensor, "batch 3 height width"], multiple: int) -> Tensor:
-    """Pad with zeros at the right and bottom to multiples of `multiple`."""
-    height, width = images.shape[-2:]
-    missing = (-height % multiple, -width % multiple)
-    return F.pad(images, (0, missing[1], 0, missing[0])) if any(missing) else images
