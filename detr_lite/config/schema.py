@@ -240,7 +240,8 @@ AT_LEAST = {
     "optim.lr": 0, "optim.backbone_lr_factor": 0, "optim.weight_decay": 0, "optim.warmup_steps": 0, "optim.lr_hold": 0,
     "optim.max_grad_norm": 0, "optim.accumulate_grad_batches": 1, "optim.ema_decay": 0, "optim.ema_tau": 1,
     "trainer.max_epochs": 1, "trainer.max_minutes": 0, "trainer.num_evaluations": 1, "trainer.patience": 1,
-    "trainer.attention_every_n_epochs": 0, "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1, "trainer.threads": 1,
+    "trainer.attention_every_n_epochs": 0, "trainer.checkpoint_minutes": 0, "trainer.num_nodes": 1,
+    "trainer.threads": 1,
 }  # fmt: skip
 
 AT_MOST_1 = (

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detr_lite.model.backbone_probe import InputSpec, pad_to_multiple, probe
+from detr_lite.model.backbone_probe import pad_to_multiple, probe
 from detr_lite.model.folding import call_folded, fold_batch_norms
 from detr_lite.model.frozen import first_stage, freeze_batch_norms, freeze_first_layers
 from detr_lite.model.fused import FusedNetwork, can_fuse
