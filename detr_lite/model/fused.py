@@ -2,7 +2,7 @@
 
 import operator
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from detr_lite.model.folding import call_folded
 from detr_lite.model.frozen import FrozenBatchNorm
 from detr_lite.model.fused_conv import ONEDNN_ACTIVATIONS, FusedConv, has_fixed_statistics
 from detr_lite.model.onednn import can_use_onednn
+
+_TRACING = threading.Lock()
+"""One thread traces at a time: each puts back what it found, in the order that it ends."""
 
 
 class FusedNetwork:
@@ -92,7 +95,24 @@ class _Source:
 
 
 class _Tracer(fx.Tracer):
-    """Does not look into convolutions and batch norms of timm."""
+    """Does not look into convolutions and batch norms of timm, nor at what other threads compute meanwhile.
+
+    For as long as it traces, `torch.fx` replaces `nn.Module.__call__` and `__getattr__` of the whole process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_layer = isinstance(m, nn.Conv2d | nn.BatchNorm2d | FrozenBatchNorm)
@@ -103,7 +123,8 @@ def _trace(network: nn.Module) -> fx.GraphModule | None:
     if not any(isinstance(module, nn.BatchNorm2d | FrozenBatchNorm) for module in network.modules()):
         return None
     try:
-        graph = _Tracer().trace(network)
+        with _TRACING:
+            graph = _Tracer().trace(network)
     except Exception:  # its type depends on the network: control flow that depends on values, for one
         return None
     modules: dict[str, Any] = dict(network.named_modules())

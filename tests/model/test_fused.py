@@ -1,6 +1,7 @@
 """Inference with fused convolutions: the network's own maps, of the weights that it has at the moment."""
 
 import pickle
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 
@@ -250,3 +251,28 @@ def test_detr_is_the_exact_one_but_for_rounding(pretrained: bool) -> None:
         # Few pixels of the last map make trained statistics, of which one may be on the other side of a ReLU.
         share = 2e-3 if pretrained else 0.05
         assert (parameter.grad - expected).norm() <= share * expected.norm() + 1e-6, name
+
+
+def test_other_threads_compute_while_a_network_is_traced() -> None:
+    """`torch.fx` replaces functions of all modules for as long as it traces."""
+    images, faults, found = torch.randn(1, 3, 64, 64), [], []
+    backbones = [Backbone("resnet10t", (16, 32)).eval() for _ in range(4)]
+
+    def compute(backbone: Backbone) -> None:
+        try:
+            with torch.no_grad():
+                found.append((backbone, [backbone(images) for _ in range(3)]))
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=compute, args=(backbone,)) for backbone in backbones]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert nn.Module.__call__.__name__ == "_wrapped_call_impl"
+    with torch.no_grad():
+        for backbone, results in found:
+            for maps in results:
+                torch.testing.assert_close(maps, backbone(images))
