@@ -61,6 +61,9 @@ class CompileTrial(Callback):
         if not isinstance(model, Detr):
             logger.info("torch.compile: models of transformers are not compiled; the run goes on without")
             return
+        if model.backbone.recompute:
+            logger.info("torch.compile: not together with gradient checkpointing; the run goes on without")
+            return
         multiple = side_multiple(data)
         batches = [batch.to(pl_module.device) for batch in first_batches(trainer, data)]
         plain = compiled = 0.0

@@ -22,10 +22,10 @@ LOSSES = ("step", "loss", "loss_class", "loss_l1")
 def run(invocation, tiny_config, tmp_path, no_finish, caplog):
     """Train two epochs; gives the rows of the log, and what was said."""
 
-    def start(name, compile=True):
+    def start(name, compile=True, **trainer):
         caplog.clear()
         caplog.set_level("INFO", logger="detr_lite")
-        config = replace(tiny_config, trainer=replace(tiny_config.trainer, compile=compile))
+        config = replace(tiny_config, trainer=replace(tiny_config.trainer, compile=compile, **trainer))
         train(invocation(config=config, run_dir=tmp_path / name))
         rows = [[row[key] for key in LOSSES] for row in rows_of(tmp_path / name) if row["loss"]]
         return rows, caplog.text
@@ -55,6 +55,12 @@ def test_a_compiler_that_fails_changes_nothing(run, monkeypatch):
     rows, text = run("failed")
     assert "torch.compile: it failed (no C++ compiler was found); the run goes on without" in text
     assert rows == plain
+
+
+def test_gradient_checkpointing_goes_on_without(run):
+    rows, text = run("both", gradient_checkpointing=True)
+    assert "torch.compile: not together with gradient checkpointing; the run goes on without" in text
+    assert rows
 
 
 def test_what_is_no_faster_is_left_out(run, monkeypatch):
