@@ -127,5 +127,4 @@ def _cpu_name() -> str:
 
 
 def _capabilities() -> dict[str, Any]:
-    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return found
+    return dict(getattr(torch.cpu, "get_capabilities", dict)())

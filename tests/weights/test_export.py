@@ -183,8 +183,8 @@ def test_existing_files_are_not_replaced_without_overwrite(
 
 def test_wrong_arguments_of_the_export_command(refusal: Callable[..., str], best: Path, tmp_path: Path) -> None:
     assert refusal("export", "--checkpoint", best).startswith("the following arguments are required: --output")
-    words = ("--output", tmp_path / "out", "--format", "onnx")
-    assert "invalid choice: 'onnx'" in refusal("export", "--checkpoint", best, *words)
+    words = ("--output", tmp_path / "out", "--format", "tensorrt")
+    assert "invalid choice: 'tensorrt'" in refusal("export", "--checkpoint", best, *words)
     assert (
         refusal("export", "--checkpoint", "none.ckpt", "--output", tmp_path / "out") == "none.ckpt: no such checkpoint"
     )
