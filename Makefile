@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 # Two processes of one thread each are faster than one of two: most tests do little arithmetic.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: setup train test check slow docs layers lint types format coverage test-all clean
+.PHONY: setup train test check slow docs layers lint types format coverage test-slow clean
 
 setup: $(INSTALLED)
 
@@ -18,10 +18,10 @@ test: setup
 	$(PYTEST) -m "not slow and not stress"
 
 # Everything but overfitting, fuzzing and load.
-check: lint types layers docs test-all
+check: lint types layers docs test test-slow
 
-test-all: setup
-	$(PYTEST) -m "not stress" --durations=15
+test-slow: setup
+	$(PYTEST) -m "slow and not stress" --durations=15
 
 slow: setup
 	$(PYTEST) -m stress --durations=15
