@@ -21,6 +21,7 @@ def test_table():
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(3600)
 def test_a_long_run_stays_within_bounds():
     walk = simulate(100_000)
     assert walk.constant < MAX_BIAS / 2
