@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from importlib.resources import files
@@ -27,7 +28,9 @@ from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.pages.page import read_static
 
 STATIC = files("detr_lite.serve") / "static"
-EXPLORER_BYTES = 8_000_000
+EXPLORER_BYTES, KEPT_PAGES = 8_000_000, 8
+EXPLORERS = "/explorer/"
+EXPLORER_POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' blob: data:; media-src blob:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
@@ -37,7 +40,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 PUBLIC = ("/", "/serve.css", "/serve.js", "/theme.css", "/health")
-"""Paths that need no token: the page, which asks for it, and nothing that a model has said."""
+"""Paths that need no token: the page, which asks for it. An explorer's path is a secret of its own."""
 
 
 class Server:
@@ -47,6 +50,8 @@ class Server:
         self.workers = {worker.name: worker for worker in workers}
         self.limits = limits
         self.open_requests = 0
+        self.pages: dict[str, str] = {}
+        """The latest explorers that were asked for as links, by the secret part of their paths."""
 
     def application(self, token: str | None, hosts: Sequence[str] | None) -> Starlette:
         """Args:
@@ -64,6 +69,7 @@ class Server:
             Route("/v1/models", self.models),
             Route("/v1/detect", self.detect, methods=["POST"]),
             Route("/v1/explain", self.explain, methods=["POST"]),
+            Route("/explorer/{name:str}", self.explorer),
         ]
         return Starlette(
             routes=routes,
@@ -106,7 +112,21 @@ class Server:
         worker = self._worker(request)
         name = request.query_params.get("name", "picture")[:200]
         text = await self._answer(request, lambda picture: worker.submit(picture, _Explain(name)))
-        return Response(text, media_type="text/html")
+        if "link" not in request.query_params:
+            return Response(text, media_type="text/html")
+        secret = secrets.token_urlsafe(24)
+        self.pages[secret] = text
+        if len(self.pages) > KEPT_PAGES:
+            del self.pages[next(iter(self.pages))]
+        return JSONResponse({"url": EXPLORERS + secret})
+
+    async def explorer(self, request: Request) -> Response:
+        """A page that `explain` has made, for a tab of its own: one that is opened from a script would be bound by the
+        policy of the script's page, which forbids the explorer's."""
+        text = self.pages.get(request.path_params["name"])
+        if text is None:
+            return _line(404, "this page is no longer kept; explore the picture again")
+        return Response(text, media_type="text/html", headers={"Content-Security-Policy": EXPLORER_POLICY})
 
     async def _answer(self, request: Request, submit: "Callable[[Image.Image], Future[Any]]") -> Any:
         """What the model says of the picture in a request. Counted from the first byte to the last."""
@@ -168,7 +188,7 @@ class _Guard:
     def _refuse(self, headers: Headers, path: str) -> Response | None:
         if self.hosts is not None and host_of(headers.get("host", "")) not in self.hosts:
             return _line(403, "this server answers on this machine alone; open it as http://127.0.0.1")
-        if self.token is None or path in PUBLIC:
+        if self.token is None or path in PUBLIC or path.startswith(EXPLORERS):
             return None
         if hmac.compare_digest(headers.get("authorization", "").encode(), b"Bearer " + self.token):
             return None

@@ -262,9 +262,8 @@ async function explore(control, model, picture) {
   control.disabled = true;
   say("Computing the attention …");
   try {
-    const query = new URLSearchParams({ model: model.name, name: picture.name });
-    const response = await ask(`/v1/explain?${query}`, { method: "POST", body: picture.blob });
-    const url = URL.createObjectURL(new Blob([await response.text()], { type: "text/html" }));
+    const query = new URLSearchParams({ model: model.name, name: picture.name, link: 1 });
+    const { url } = await (await ask(`/v1/explain?${query}`, { method: "POST", body: picture.blob })).json();
     if (tab) tab.location = url; else window.location = url;
     say("");
   } catch (error) {
