@@ -8,6 +8,8 @@ from detr_lite import __version__
 from detr_lite.serve.limits import Limits
 from detr_lite.viz.pages.html import element, join
 
+LINK_HELP = 'With any value, the answer is {"url": ...} of the page, which is kept for a while.'
+
 REFUSALS = {
     "401": "The token is missing or wrong.",
     "408": "The request did not arrive in time.",
@@ -50,7 +52,8 @@ def openapi_document(limits: Limits, models: Sequence[str]) -> dict[str, Any]:
                             "in": "query",
                             "schema": {"type": "string"},
                             "description": "Title of the picture.",
-                        }
+                        },
+                        {"name": "link", "in": "query", "schema": {"type": "string"}, "description": LINK_HELP},
                     ],
                     {"text/html": {}},
                 )

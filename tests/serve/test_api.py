@@ -93,6 +93,10 @@ def test_the_explorer_of_a_picture(server: Served) -> None:
     assert status == 200
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert "<b>.png" not in page
+    status, answer = server.ask("POST", "/v1/explain?link=1", encoded(photo((90, 60))))
+    assert status == 200
+    assert server.ask("GET", answer["url"])[1].lower().startswith("<!doctype html>")
+    assert server.ask("GET", "/explorer/unknown")[0] == 404
 
 
 @pytest.mark.parametrize(

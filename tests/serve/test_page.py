@@ -85,7 +85,7 @@ def test_the_explorer_opens_in_a_tab_of_its_own(page: Any, server: Served, pictu
     with page.context.expect_page() as opened:
         page.get_by_role("button", name="Explore the attention").first.click()
     explorer = opened.value
-    explorer.wait_for_url("blob:**")
+    explorer.wait_for_url("**/explorer/*")
     explorer.get_by_text("<b>one.png").first.wait_for()
     assert "<b>one.png" in explorer.locator("body").inner_text()
     assert explorer.locator("b", has_text="one.png").count() == 0
