@@ -6,6 +6,7 @@ from pathlib import Path
 from detr_lite.cli.command import CommandParser
 from detr_lite.text import command_line
 from detr_lite.weights.checkpoint_path import refuse_missing
+from detr_lite.weights.files import check_new_checkpoint
 
 DESCRIPTION = """Reads a .pth of the original DETR, a DETR of transformers (its folder, or the file of weights in it) or
 a checkpoint of detr_lite, and writes a checkpoint that every command takes. The kind is detected and printed. No code
@@ -21,6 +22,7 @@ def main(words: Sequence[str]) -> None:
     add("--heads", type=int, metavar="N", help="attention heads, if the file does not say (default: 8)")
     add("--overwrite", action="store_true", help="replace OUTPUT.ckpt")
     arguments = parser.parse_args(words)
+    check_new_checkpoint(arguments.output, arguments.overwrite)
     refuse_missing(arguments.source)
     from detr_lite.weights.imports import convert_checkpoint  # imports torch, which --help need not wait for
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import reason_of
+from detr_lite.text import command_line, reason_of
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -25,3 +25,10 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise DetrLiteError(f"{path} is a folder; name a file")
     if path.exists() and not overwrite:
         raise DetrLiteError(f"{path} exists; name another file, or give --overwrite to replace it")
+
+
+def check_new_checkpoint(path: Path, overwrite: bool) -> None:
+    """Errors: a name of another format, and those of `refuse_existing`."""
+    if path.suffix == ".safetensors":
+        raise DetrLiteError(f"{path}: name a .ckpt file; {command_line('export')} converts it to .safetensors")
+    refuse_existing(path, overwrite)

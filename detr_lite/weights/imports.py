@@ -13,10 +13,10 @@ from detr_lite.data.coco_names import COCO_NAMES
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
 from detr_lite.tensor_files import is_state, read_safetensors, read_torch
-from detr_lite.text import command_line, shorten_list
+from detr_lite.text import shorten_list
 from detr_lite.weights.arch_info import ORIGINAL, RESNETS, SIZES, ArchInfo, arch_info_from_weights, describe
 from detr_lite.weights.checkpoint import KEY, Description, is_exported, load_model, write_checkpoint
-from detr_lite.weights.files import refuse_existing
+from detr_lite.weights.files import check_new_checkpoint
 from detr_lite.weights.huggingface import arch_info_from_config, find_weights, key_mapping_of, preprocessing_from_config
 from detr_lite.weights.key_mapping import KeyMapping, State, differences
 from detr_lite.weights.official import OfficialKeyMapping, arch_info_from_arguments
@@ -52,9 +52,7 @@ def convert_checkpoint(
     source: Path, output: Path, dc5: bool | None = None, heads: int | None = None, overwrite: bool = False
 ) -> None:
     """Convert a checkpoint of any supported format to one of detr_lite, and log what it contains."""
-    if output.suffix == ".safetensors":
-        raise DetrLiteError(f"{output}: name a .ckpt file; {command_line('export')} converts it to .safetensors")
-    refuse_existing(output, overwrite)
+    check_new_checkpoint(output, overwrite)
     imported = load_any_checkpoint(source, dc5, heads)
     write_checkpoint(output, imported.model, imported.description)
     for note in imported.notes:

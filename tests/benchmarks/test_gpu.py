@@ -51,7 +51,10 @@ def test_the_whole_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("part", "count"), [("optimizer", 4), ("latency", 6), ("memory", 2), ("loading", 2)])
+@pytest.mark.parametrize(
+    ("part", "count"),
+    [("optimizer", 4), ("latency", 6), pytest.param("memory", 2, marks=pytest.mark.stress), ("loading", 2)],
+)
 def test_parts_that_give_numbers(part: str, count: int) -> None:
     rows = measured(part)
     assert len(rows) == count

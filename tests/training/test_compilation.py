@@ -95,7 +95,10 @@ def test_what_is_faster_gets_padded_training_images_and_plain_evaluations(run, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "backend"), [("lite", "eager"), ("detr", "eager"), ("lite", "inductor")])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [("lite", "eager"), ("detr", "eager"), pytest.param("lite", "inductor", marks=pytest.mark.stress)],
+)
 def test_losses_gradients_and_names_are_those_without(name, backend):
     words = [sys.executable, "-m", "tests.helpers.compiled", name, backend]
     ended = subprocess.run(

@@ -229,7 +229,13 @@ def test_ctrl_c_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> None:
     source = make_film(tmp_path / "a.mp4", range(0, 400_000, 40))
     words = ["--checkpoint", best, "--source", source, "--output", tmp_path / "out", "--device", "cpu"]
     command = [sys.executable, PROJECT / "tools/predict.py", *words]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it may be ignored
+    )
     lines = tmp_path / "out/a.jsonl"
     wait_for(lambda: lines.exists() and lines.read_text().count("\n") > 20, PATIENCE)
     process.send_signal(signal.SIGINT)

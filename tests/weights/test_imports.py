@@ -324,7 +324,7 @@ def test_an_imported_model_is_evaluated_by_class_name_and_predicts(
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["nothing.pth", "out.ckpt"], "nothing.pth: no such file or folder"),
+        (["nothing.pth", "out.ckpt"], "nothing.pth: no such checkpoint"),
         (["nothing.pth", "out.safetensors"], "out.safetensors: name a .ckpt file; python "),
         (["nothing.pth", "."], ". is a folder; name a file"),
         (["nothing.pth"], "the following arguments are required: OUTPUT.ckpt; see --help"),

@@ -119,6 +119,7 @@ def test_other_weights_are_noticed(best: Path, exported: Path) -> None:
         compare((exported / "model.onnx").read_bytes(), graph, [(1, 60, 80)])
 
 
+@pytest.mark.stress
 def test_half_and_int8_say_what_they_cost(best: Path, run_tool: Callable[..., object], tmp_path: Path) -> None:
     ended = run_tool(
         "export", "--checkpoint", best, "--format", "onnx", "--output", tmp_path / "out", "--half", "--int8"

@@ -29,8 +29,8 @@ from tests.helpers.run_files import assert_same_end, checkpoint_of, files_in, ro
 pytestmark = pytest.mark.slow
 
 STEPS = 16
-EVALUATED = 3
-"""Batches of an evaluation; evaluations come after steps 6, 11 and 16."""
+EVALUATED = 5
+"""Batches of an evaluation, one for each size of images; evaluations come after steps 6, 11 and 16."""
 
 
 def small(
