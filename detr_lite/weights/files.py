@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from detr_lite.structures import DetrLiteError
+from detr_lite.errors import DetrLiteError
 from detr_lite.text import command_line, reason_of
 
 

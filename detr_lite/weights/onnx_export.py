@@ -15,9 +15,10 @@ from detr_lite.families.network import FamilyDetr
 from detr_lite.io import atomic_write
 from detr_lite.model.detr import Detr
 from detr_lite.structures import DetrLiteError
+from detr_lite.text import reason_of
 from detr_lite.weights.checkpoint import Description
 from detr_lite.weights.checkpoint_path import ONNX_MODEL
-from detr_lite.weights.onnx_graph import OnnxGraph, example_size, export_graph
+from detr_lite.weights.onnx_graph import OnnxGraph, example_size, export_graph, fixed_size, takes_floats
 
 MODEL, METADATA, SCRIPT = ONNX_MODEL, "model.json", "detect.py"
 METADATA_KEY = "detr_lite"
@@ -54,11 +55,15 @@ def write_onnx(
 
     Errors: a model that cannot be exported, and one whose graph gives other answers than torch.
     """
-    proto, graph, fixed = export_graph(model, description)
-    metadata = {**make_metadata(description, graph, fixed), "made_by": made_by}
-    set_metadata(proto, metadata)
-    content = proto.SerializeToString()
-    differences = compare(content, graph, check_sizes(description.resize, fixed))
+    graph = OnnxGraph(model.eval(), description, takes_floats(description.resize)).eval()
+    fixed = None
+    try:
+        content, metadata, differences = _checked(graph, description, made_by, fixed)
+    except DetrLiteError:  # images that all have one size need no graph for others
+        fixed = fixed_size(description.resize)
+        if fixed is None:
+            raise
+        content, metadata, differences = _checked(graph, description, made_by, fixed)
     write_folder(folder, content, metadata)
     sizes = f"only {fixed[1]} x {fixed[0]} pixels (width x height)" if fixed else "any size"
     worst = max(differences, key=lambda each: max(each.scores, each.boxes / max(each.height, each.width)))
@@ -69,6 +74,17 @@ def write_onnx(
         *(f"onnxruntime beside torch, {difference}" for difference in differences),
         f"largest difference: scores {worst.scores:.1g}, boxes {worst.boxes:.1g} pixels",
     ]
+
+
+def _checked(
+    graph: OnnxGraph, description: Description, made_by: str, fixed: tuple[int, int] | None
+) -> tuple[bytes, dict[str, Any], list[Difference]]:
+    """The model's bytes, its metadata, and how far it is from torch."""
+    proto = export_graph(graph, fixed)
+    metadata = {**make_metadata(description, graph, fixed), "made_by": made_by}
+    set_metadata(proto, metadata)
+    content = proto.SerializeToString()
+    return content, metadata, compare(content, graph, check_sizes(description.resize, fixed))
 
 
 def write_folder(folder: Path, content: bytes, metadata: dict[str, Any]) -> None:
@@ -128,12 +144,18 @@ def compare(content: bytes, graph: OnnxGraph, sizes: Sequence[tuple[int, int, in
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     differences = []
     for number, (batch, height, width) in enumerate(sizes):
         images = _smooth_images(number, batch, height, width)
         pixels = images.astype(np.float32) if graph.is_float else images
-        found = dict(zip(("boxes", "scores", "labels"), session.run(None, {"images": pixels}), strict=True))
+        try:
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            results = session.run(None, {"images": pixels})
+        except Exception as error:  # onnxruntime's own exceptions have no common type
+            raise DetrLiteError(
+                f"onnxruntime cannot run the exported graph ({reason_of(error)}); nothing was written"
+            ) from error
+        found = dict(zip(("boxes", "scores", "labels"), results, strict=True))
         with torch.no_grad():
             boxes, scores, labels = (each.numpy() for each in graph(torch.from_numpy(pixels)))
         difference = Difference(

@@ -89,21 +89,17 @@ class OnnxGraph(nn.Module):
         return output.logits[-1], output.boxes_cxcywh[-1]
 
 
-def export_graph(model: Detr | FamilyDetr, description: Description) -> tuple[Any, OnnxGraph, tuple[int, int] | None]:
-    """The graph as an onnx.ModelProto, as a module, and its fixed (height, width) if torch exports it for one only.
+def export_graph(graph: OnnxGraph, fixed: tuple[int, int] | None) -> Any:
+    """The graph as an onnx.ModelProto, for images of every size or of a fixed (height, width).
 
     Errors: a package of the extra is missing, and a model that torch does not export.
     """
-    graph = OnnxGraph(model.eval(), description, takes_floats(description.resize)).eval()
-    problems: list[str] = []
-    for fixed in (None, fixed_size(description.resize)):
-        if fixed is None and problems:
-            break
-        try:
-            return _export(graph, fixed), graph, fixed
-        except Exception as error:  # torch's exporter has no common type of error
-            problems.append(reason_of(_first_cause(error)))
-    raise DetrLiteError(f"torch cannot export this model as ONNX: {problems[0]}")
+    try:
+        return _export(graph, fixed)
+    except DetrLiteError:
+        raise
+    except Exception as error:  # torch's exporter has no common type of error
+        raise DetrLiteError(f"torch cannot export this model as ONNX: {reason_of(_first_cause(error))}") from error
 
 
 def takes_floats(resize: ResizeRule) -> bool:

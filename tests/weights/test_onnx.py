@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.tiny_families import FAMILIES, save_source, tiny_model
+from benchmarks.tiny_families import save_source, tiny_model
 from detr_lite import Detector
 from detr_lite.build import build_model
 from detr_lite.config import Config
@@ -149,13 +149,21 @@ def test_detr_with_a_softmax(tiny_config: Config, tmp_path: Path) -> None:
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["detr", "conditional_detr", "dab_detr"])
 def test_families_of_transformers(family: str, tmp_path: Path) -> None:
     source = save_source(tiny_model(family), tmp_path / "source")
     write_onnx(tmp_path / "out", *load_any_model(source))
     detector, runtime = Detector.from_pretrained(source, "cpu"), OnnxDetector(tmp_path / "out/model.onnx")
     for image in pictures():
         np.testing.assert_allclose(runtime(image).scores, detector(image).scores, atol=2e-3)
+
+
+@pytest.mark.stress
+def test_a_family_that_torch_does_not_export_is_refused_in_one_line(tmp_path: Path) -> None:
+    source = save_source(tiny_model("deformable_detr"), tmp_path / "source")
+    with pytest.raises(DetrLiteError, match="nothing was written"):
+        write_onnx(tmp_path / "out", *load_any_model(source))
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_words(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
