@@ -7,7 +7,7 @@ import shlex
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _brief = reprlib.Repr()
@@ -105,3 +105,17 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def unique_names(names: Iterable[str], ignore_case: bool = False) -> list[str]:
+    """Names as they are, with a number where one occurs again: a, a-2, a-3."""
+    unique: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        number, own = 1, name
+        while (key := own.casefold() if ignore_case else own) in taken:
+            number += 1
+            own = f"{name}-{number}"
+        unique.append(own)
+        taken.add(key)
+    return unique

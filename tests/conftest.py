@@ -27,7 +27,7 @@ from detr_lite.cli.command import configure_logging
 from detr_lite.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig, write_config
 
 pytest.register_assert_rewrite("tests.helpers")
-from tests.helpers import seeds  # noqa: E402
+from tests.helpers import seeds  # noqa: E402 (after the line above, which must know of it first)
 
 _CACHE = tempfile.TemporaryDirectory(prefix="detr_lite_cache_")  # removed when the process ends
 os.environ["DETR_LITE_CACHE"] = _CACHE.name

@@ -96,7 +96,7 @@ def test_drawing_leaves_the_image_as_it_is_and_refuses_another_one() -> None:
 def test_supervision_gets_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in records the arguments where the real one is not installed."""
     try:
-        import supervision  # noqa: F401
+        import supervision  # noqa: F401 (only whether it is there)
     except ImportError:
         monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=SimpleNamespace))
     for detections in (found(tiles=torch.tensor([3, -1, 0])), found(0)):

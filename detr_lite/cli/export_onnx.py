@@ -63,7 +63,8 @@ def _write_variants(folder: Path, names: list[str], root: Path | None) -> None:
         else:
             split, note = calibration_split(prepared)
             logger.info(f"calibrating {name} on up to {CALIBRATION_IMAGES} images: {note}")
-            write_int8(float32, sample_pixels(float32, split, CALIBRATION_IMAGES), path)
+            rule = prepared.detector.description.resize.to_dict()
+            write_int8(float32, sample_pixels(rule, split, CALIBRATION_IMAGES), path)
         speed, milliseconds = measure_speed(path, float32, prepared.data)
         cost = Cost(measure_AP(prepare_cost(path, root, folder)), exact, speed, milliseconds)
         logger.info(f"{name}: {path.stat().st_size / float32.stat().st_size:.0%} of the size, {cost}")

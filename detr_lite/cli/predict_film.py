@@ -15,7 +15,7 @@ from detr_lite.cli.score_threshold import ScoreThreshold
 from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
 from detr_lite.structures import Detections
-from detr_lite.text import printable
+from detr_lite.text import printable, unique_names
 from detr_lite.video.reader import Film, Frame, is_live, require_av
 from detr_lite.video.tracking import Tracker, require_trackers
 from detr_lite.video.writer import FilmWriter, draw_frame
@@ -26,7 +26,7 @@ class FilmOptions:
     """How films are looked at."""
 
     every: int = 1
-    """Detect in each so-manieth frame; those between show the same boxes."""
+    """Detect in every Nth frame; those between show the same boxes."""
     track: bool = False
     """Give each object an id that it keeps from frame to frame."""
 
@@ -53,15 +53,11 @@ def predict_films(
 
 def film_names(sources: Sequence[str]) -> list[str]:
     """The name of each source's results, without a suffix; equal ones get a number."""
-    names: list[str] = []
-    for source in sources:
-        base = f"camera-{source}" if source.isdecimal() else "stream" if is_live(source) else Path(source).stem
-        number, name = 1, base
-        while name.casefold() in {other.casefold() for other in names}:
-            number += 1
-            name = f"{base}-{number}"
-        names.append(name)
-    return names
+    names = (
+        f"camera-{source}" if source.isdecimal() else "stream" if is_live(source) else Path(source).stem
+        for source in sources
+    )
+    return unique_names(names, ignore_case=True)  # as some file systems do
 
 
 class _Prediction:
@@ -112,6 +108,10 @@ class _Prediction:
             raise
         finally:
             self._close(writer)
+        if not self.frames and not stopped:
+            for path in (mp4, lines):
+                path.unlink(missing_ok=True)
+            raise DetrLiteError(f"{printable(self.film.source)}: no frame can be decoded; the film is damaged")
         self._report(mp4, time.monotonic() - start)
         if stopped:
             raise KeyboardInterrupt

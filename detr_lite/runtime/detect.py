@@ -175,6 +175,8 @@ def resize(image: Image.Image, height: int, width: int, rule: dict[str, Any]) ->
     if kind == "nearest":
         rows, columns = (np.arange(new) * old // new for new, old in ((height, image.height), (width, image.width)))
         return np.ascontiguousarray(pixels[rows[:, None], columns])
+    if kind != "bilinear":
+        raise ValueError(f"{kind} interpolation without antialiasing is not supported")
     values = pixels.astype(np.float32)
     for axis, new in ((0, height), (1, width)):
         old = values.shape[axis]

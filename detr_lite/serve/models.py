@@ -5,6 +5,7 @@ from pathlib import Path
 
 from detr_lite.detector import Detector
 from detr_lite.serve.worker import ModelWorker
+from detr_lite.text import unique_names
 from detr_lite.training.state.evaluation_folder import model_name
 
 
@@ -13,15 +14,3 @@ def load_workers(checkpoints: Sequence[Path], device: str, batch_size: int, wait
     detectors = [Detector.from_checkpoint(path, device) for path in checkpoints]
     names = unique_names([model_name(path) for path in checkpoints])
     return [ModelWorker(name, detector, batch_size, waiting) for name, detector in zip(names, detectors, strict=True)]
-
-
-def unique_names(names: Sequence[str]) -> list[str]:
-    """Names that occur again get a number: a, a-2, a-3."""
-    unique: list[str] = []
-    for name in names:
-        number, candidate = 1, name
-        while candidate in unique:
-            number += 1
-            candidate = f"{name}-{number}"
-        unique.append(candidate)
-    return unique

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def measure_speed(variant: Path, float32: Path, data: Split) -> tuple[float, flo
     """How many times as fast the variant is, and its milliseconds an image, in turn with float32 on the same images."""
     detectors = [OnnxDetector(path) for path in (variant, float32)]
     ratios, milliseconds = [], []
-    for pixels in sample_pixels(float32, data, TIMED_IMAGES):
+    for pixels in sample_pixels(detectors[0].metadata["resize"], data, TIMED_IMAGES):
         seconds: list[list[float]] = [[], []]
         for repeat in range(REPEATS + 1):
             for detector, times in zip(detectors, seconds, strict=True):
@@ -94,9 +95,8 @@ def calibration_split(prepared: PreparedEvaluation) -> tuple[Split, str]:
     return train, train.describe()
 
 
-def sample_pixels(model: Path, data: Split, count: int) -> Iterator[np.ndarray]:
-    """Up to `count` images, evenly spread over the split, as a model takes them."""
-    rule = OnnxDetector(model).metadata["resize"]
+def sample_pixels(rule: dict[str, Any], data: Split, count: int) -> Iterator[np.ndarray]:
+    """Up to `count` images, evenly spread over the split and resized by the rule in a model's metadata."""
     for index in np.unique(np.linspace(0, len(data.images) - 1, count).round().astype(int)).tolist():
         record = data.images[index]
         image = load_image(record.path, (record.height, record.width), data.orientation.default)

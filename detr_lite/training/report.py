@@ -12,7 +12,7 @@ from detr_lite.data.fingerprint import fingerprint
 from detr_lite.data.records import Split
 from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
-from detr_lite.text import printable
+from detr_lite.text import printable, unique_names
 from detr_lite.training.next_steps import longer_run, paste_command
 from detr_lite.training.results import Results, find_results, same_data
 from detr_lite.training.state.run_files import BEST, CHECKPOINTS
@@ -80,7 +80,7 @@ def write_comparison(
     check_replaceable(output, KIND)
     results = [find_results(each, truth, split) for each in given]
     same_data(results)
-    named = _distinct([each.name for each in results])
+    named = unique_names([each.name for each in results])
     compared = compare_models(
         [(name, each.metrics, each.model) for name, each in zip(named, results, strict=True)], samples
     )
@@ -178,15 +178,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names as they are, with a number where one occurs again."""
-    distinct: list[str] = []
-    for name in names:
-        number, own = 1, name
-        while own in distinct:
-            number += 1
-            own = f"{name}-{number}"
-        distinct.append(own)
-    return distinct

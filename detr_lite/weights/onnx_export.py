@@ -55,6 +55,8 @@ def write_onnx(
 
     Errors: a model that cannot be exported, and one whose graph gives other answers than torch.
     """
+    if not description.resize.antialias and description.resize.interpolation == "bicubic":
+        raise DetrLiteError("images are resized by bicubic interpolation without antialiasing, which detect.py lacks")
     graph = OnnxGraph(model.eval(), description, takes_floats(description.resize)).eval()
     fixed = None
     try:
@@ -144,12 +146,12 @@ def compare(content: bytes, graph: OnnxGraph, sizes: Sequence[tuple[int, int, in
     """
     import onnxruntime
 
-    differences = []
+    differences, session = [], None
     for number, (batch, height, width) in enumerate(sizes):
         images = _smooth_images(number, batch, height, width)
         pixels = images.astype(np.float32) if graph.is_float else images
         try:
-            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            session = session or onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
             results = session.run(None, {"images": pixels})
         except Exception as error:  # onnxruntime's own exceptions have no common type
             raise DetrLiteError(

@@ -58,6 +58,12 @@ def test_pixels_are_those_of_training(rule: ResizeRule, size: tuple[int, int]) -
         np.testing.assert_allclose(found, 255 * expected, atol=2e-3)
 
 
+def test_a_rule_that_it_lacks_is_refused() -> None:
+    rule = ResizeRule("stretch", 48, 40, interpolation="bicubic", antialias=False)
+    with pytest.raises(ValueError, match="bicubic interpolation without antialiasing"):
+        resize(photo((20, 20)), 48, 40, rule.to_dict())
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
 def test_pixels_of_any_depth_are_those_of_the_detector(mode: str) -> None:
     if mode in ("I;16", "I", "F"):

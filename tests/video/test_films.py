@@ -247,6 +247,18 @@ def test_ctrl_c_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> None:
     assert len(read(tmp_path / "out/a.mp4")[1]) in (count, count + 1)
 
 
+def test_a_film_without_a_frame_that_can_be_decoded(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
+    """Its header is whole; nothing is left that looks like a result."""
+    source = make_film(tmp_path / "a.mp4", range(0, 400, 40))
+    data = bytearray(source.read_bytes())
+    first, last = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    data[first:last] = bytes(last - first)
+    source.write_bytes(data)
+    words = ("predict", "--checkpoint", best, "--source", source, "--output", tmp_path / "out")
+    assert "no frame can be decoded" in refusal(*words)
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_wrong_words(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
     words = ("predict", "--checkpoint", best, "--output", tmp_path / "out", "--source")
     film = make_film(tmp_path / "a.mp4", [0, 40])
