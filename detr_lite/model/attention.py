@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detr_lite.model.key_value_cache import KeyValueCache
 from detr_lite.model.onednn import Linear, can_use_onednn
 from detr_lite.model.query_chunks import QueryBias, in_chunks, queries_at_once
 
@@ -95,7 +96,8 @@ def drop_bias(layer: nn.Module) -> None:
 
 
 def split_heads(projected: Float[Tensor, "batch token dim"], heads: int) -> Float[Tensor, "batch head token channel"]:
-    return projected.reshape(*projected.shape[:2], heads, -1).transpose(1, 2)
+    batch, tokens, dim = projected.shape
+    return projected.reshape(batch, tokens, heads, dim // heads).transpose(1, 2)
 
 
 def join_heads(values: Float[Tensor, "batch head token channel"]) -> Float[Tensor, "batch token dim"]:
@@ -136,20 +138,30 @@ class Attention(nn.Module):
         query: Float[Tensor, "batch query dim"],
         key: Float[Tensor, "batch token dim"],
         value: Float[Tensor, "batch token dim"],
-        attn_mask: Bool[Tensor, "#batch #query token"] | None = None,
-        bias: Float[Tensor, "batch head query token"] | None = None,
+        attn_mask: Bool[Tensor, "#batch #query all_tokens"] | None = None,
+        bias: Float[Tensor, "batch head query all_tokens"] | None = None,
         need_weights: bool = False,
+        cache: KeyValueCache | None = None,
     ) -> Attended:
-        """`bias` is added to the scores before the softmax."""
-        values, weights = attend(
-            query=split_heads(self.query(query), self.heads),
-            key=split_heads(self.key(key), self.heads),
-            value=split_heads(self.value(value), self.heads),
+        """`bias` is added to the scores before the softmax.
+
+        With `cache` queries attend to the tokens that it holds, too, which come first in masks and weights.
+        """
+
+        def project(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+            return split_heads(self.key(key), self.heads), split_heads(self.value(value), self.heads)
+
+        queries = split_heads(self.query(query), self.heads)
+        keys, values = project(key, value) if cache is None else cache.update(project, key, value)
+        attended, weights = attend(
+            query=queries,
+            key=keys,
+            value=values,
             mask=combine_masks(attn_mask, bias),
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
         )
-        return Attended(self.output(join_heads(values)), weights)
+        return Attended(self.output(join_heads(attended)), weights)
 
 
 class ConditionalCrossAttention(nn.Module):

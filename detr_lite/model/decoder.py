@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from detr_lite.attention_recorder import AttentionRecorder
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.model.attention import Attended, Attention, ConditionalCrossAttention
-from detr_lite.model.encoder import EncoderOutput, FeedForward
+from detr_lite.model.encoder import EncoderOutput, FeedForward, Memory
 from detr_lite.model.heads import DetrHeads, FDRHeads, HeadOutput, RefinementHeads
+from detr_lite.model.key_value_cache import KeyValueCache, LayerCache
 from detr_lite.model.onednn import Linear
 from detr_lite.model.position import BoxPairBias, BoxRelativeBias, sine_embed
 from detr_lite.model.queries import Queries
@@ -69,10 +70,12 @@ class DecoderLayer(nn.Module):
         self,
         queries: Float[Tensor, "batch query dim"],
         position: QueryPosition,
-        encoded: EncoderOutput,
-        attn_mask: Bool[Tensor, "1 query query"] | None = None,
+        encoded: Memory,
+        attn_mask: Bool[Tensor, "1 query all_queries"] | None = None,
         need_weights: bool = False,
+        cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "batch query dim"], Attended, Attended]:
+        """With `cache` queries attend to the earlier ones that it holds, too."""
         query = queries + position.embed
         self_attended = self.self_attention(
             query=query,
@@ -81,15 +84,22 @@ class DecoderLayer(nn.Module):
             attn_mask=attn_mask,
             bias=position.pair_bias,
             need_weights=need_weights,
+            cache=None if cache is None else cache.tokens,
         )
         queries = self.self_norm(queries + self.dropout(self_attended.values))
-        cross_attended = self.cross_attend(queries, position, encoded, need_weights)
+        memory_cache = None if cache is None else cache.memory
+        cross_attended = self.cross_attend(queries, position, encoded, need_weights, memory_cache)
         queries = self.cross_norm(queries + self.dropout(cross_attended.values))
         queries = self.feedforward_norm(queries + self.dropout(self.feedforward(queries)))
         return queries, self_attended, cross_attended
 
     def cross_attend(
-        self, queries: Tensor, position: QueryPosition, encoded: EncoderOutput, need_weights: bool
+        self,
+        queries: Tensor,
+        position: QueryPosition,
+        encoded: Memory,
+        need_weights: bool,
+        cache: KeyValueCache | None = None,
     ) -> Attended:
         attended = self.cross_attention(
             query=queries + position.embed,
@@ -97,6 +107,7 @@ class DecoderLayer(nn.Module):
             value=encoded.memory,
             attn_mask=encoded.attn_mask,
             need_weights=need_weights,
+            cache=cache,
         )
         return cast(Attended, attended)
 
@@ -110,8 +121,15 @@ class ConditionalDecoderLayer(DecoderLayer):
         return ConditionalCrossAttention(dim, heads, dropout)
 
     def cross_attend(
-        self, queries: Tensor, position: QueryPosition, encoded: EncoderOutput, need_weights: bool
+        self,
+        queries: Tensor,
+        position: QueryPosition,
+        encoded: Memory,
+        need_weights: bool,
+        cache: KeyValueCache | None = None,
     ) -> Attended:
+        """`cache` must be None: keys are scored in two parts, which it does not hold."""
+        assert cache is None
         attended = self.cross_attention(
             query=queries,
             query_position=position.query_sine,

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from detr_lite.attention_recorder import AttentionRecorder
 from detr_lite.model.attention import Attention
+from detr_lite.model.key_value_cache import KeyValueCache
 from detr_lite.model.onednn import Linear, PointwiseConv
 from detr_lite.model.position import CenterSinePosition, SinePosition
 from detr_lite.model.recompute import recomputed
@@ -18,28 +19,35 @@ from detr_lite.structures import AttentionSelection
 
 
 @dataclass(frozen=True)
-class EncoderOutput:
-    """The memory: image tokens, level by level and row-major within a level."""
+class Memory:
+    """What a decoder's queries attend to: the tokens of an image, or of a sentence."""
 
     memory: Float[Tensor, "batch token dim"]
     """Keys and values of cross-attention."""
     position: Float[Tensor, "batch token dim"]
+    """Added to the keys."""
+    is_padding: Bool[Tensor, "batch token"]
+
+    @property
+    def attn_mask(self) -> Bool[Tensor, "batch 1 token"]:
+        """True = may attend: not padding."""
+        return ~self.is_padding[:, None]
+
+
+@dataclass(frozen=True)
+class EncoderOutput(Memory):
+    """The memory of an image: its tokens, level by level and row-major within a level."""
+
     centers: Float[Tensor, "batch token 2"]
     """(x, y) of each token's center, relative to the unpadded image (above 1 in the padding)."""
     sizes: Float[Tensor, "batch token 2"]
     """(width, height) of the patch that each token covers, relative to the unpadded image."""
-    is_padding: Bool[Tensor, "batch token"]
     grids: tuple[tuple[int, int], ...]
     """(height, width) of each level, in tokens; the finest level first."""
     spans: Float[Tensor, "batch level 2"]
     """(width, height) of each unpadded image in tokens of each level, not rounded."""
     attention: Float[Tensor, "encoder_layer batch head coarse coarse"] | None = None
     """Self-attention weights of the coarsest level's tokens, if selected."""
-
-    @property
-    def attn_mask(self) -> Bool[Tensor, "batch 1 token"]:
-        """True = may attend: not padding."""
-        return ~self.is_padding[:, None]
 
 
 class FeedForward(nn.Sequential):
@@ -74,11 +82,15 @@ class EncoderLayer(nn.Module):
         self,
         tokens: Float[Tensor, "batch token dim"],
         position: Float[Tensor, "batch token dim"],
-        attn_mask: Bool[Tensor, "batch 1 token"],
+        attn_mask: Bool[Tensor, "#batch #token all_tokens"],
         need_weights: bool = False,
-    ) -> tuple[Float[Tensor, "batch token dim"], Float[Tensor, "batch head token token"] | None]:
+        cache: KeyValueCache | None = None,
+    ) -> tuple[Float[Tensor, "batch token dim"], Float[Tensor, "batch head token all_tokens"] | None]:
+        """With `cache` tokens attend to those that it holds, too."""
         query = tokens + position
-        attended = self.attention(query=query, key=query, value=tokens, attn_mask=attn_mask, need_weights=need_weights)
+        attended = self.attention(
+            query=query, key=query, value=tokens, attn_mask=attn_mask, need_weights=need_weights, cache=cache
+        )
         tokens = self.attention_norm(tokens + self.dropout(attended.values))
         tokens = self.feedforward_norm(tokens + self.dropout(self.feedforward(tokens)))
         return tokens, attended.weights

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
@@ -29,6 +29,11 @@ def sine_embed(
     angle = coordinates.float()[..., None] * (2 * math.pi) / temperature ** (2 * pair / dim)
     embedding = torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1)
     return embedding.flatten(-3)
+
+
+def index_embed(index: Int[Tensor, " token"], dim: int) -> Float[Tensor, "token dim"]:
+    """Sine embedding of tokens' places in a sentence, counted from 0 ("Attention Is All You Need", section 3.5)."""
+    return sine_embed(index[:, None] / (2 * math.pi), dim, temperature=10000.0)
 
 
 class SinePosition(nn.Module):
