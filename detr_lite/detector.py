@@ -48,6 +48,8 @@ class Explained:
     """Of a batch of one: `attention.cross[layer, 0, head, query]`, with `query` one of `detections.queries`."""
     boxes_cxcywh: Float[Tensor, "layer 1 query 4"]
     """Every query's box after each decoder layer, relative to the image."""
+    by_query: Detections
+    """Every query's own box and best class after the last decoder layer, in the order of the queries."""
 
 
 @dataclass(frozen=True)
@@ -231,8 +233,9 @@ class Detector:
         prepared = self._prepare(self._open(image))
         output = self._forward([prepared], need_attention=True if selection is None else selection)
         assert output.attention is not None
-        (detections,) = self.postprocess(output, [prepared.original_size])
-        return Explained(detections, output.attention.to("cpu"), output.boxes_cxcywh.float().cpu())
+        sizes = [prepared.original_size]
+        (detections,), (by_query,) = self.postprocess(output, sizes), self.postprocess.by_query(output, sizes)
+        return Explained(detections, output.attention.to("cpu"), output.boxes_cxcywh.float().cpu(), by_query)
 
     def _open(self, given: Any, prefix: str = "") -> Image.Image:
         """`prefix` is that of an error message."""

@@ -62,11 +62,40 @@ class Postprocess:
         scores, labels, queries = scores.gather(1, kept), labels.gather(1, kept), queries.gather(1, kept)
         boxes_cxcywh = boxes_cxcywh.gather(1, queries[..., None].expand(-1, -1, 4))
 
-        # One tensor, so that there is one device-to-host transfer; float32 is exact for integers up to 2^24.
-        columns = [cxcywh_to_xyxy(boxes_cxcywh), scores[..., None], labels[..., None], queries[..., None]]
-        packed = torch.cat([column.float() for column in columns], dim=-1).cpu()
+        packed = self._packed(boxes_cxcywh, scores, labels, queries)
         return [
             self._in_pixels(rows, height, width) for rows, (height, width) in zip(packed, original_sizes, strict=True)
+        ]
+
+    @staticmethod
+    def _packed(
+        boxes_cxcywh: Float[Tensor, "batch detection 4"],
+        scores: Float[Tensor, "batch detection"],
+        labels: Int[Tensor, "batch detection"],
+        queries: Int[Tensor, "batch detection"],
+    ) -> Float[Tensor, "batch detection 7"]:
+        """One tensor, so that there is one device-to-host transfer; float32 is exact for integers up to 2^24."""
+        columns = [cxcywh_to_xyxy(boxes_cxcywh), scores[..., None], labels[..., None], queries[..., None]]
+        return torch.cat([column.float() for column in columns], dim=-1).cpu()
+
+    def by_query(
+        self, output: DetrOutput, original_sizes: Sequence[tuple[int, int]], layer: int = -1
+    ) -> list[Detections]:
+        """Each query's own box and best class after a decoder layer, however low its score: all queries, in order.
+
+        Raises `ValueError` as a call does.
+        """
+        logits = output.logits[layer].detach().float()
+        self._check(logits, original_sizes)
+        scores = logits.softmax(dim=-1)[..., :-1] if self.activation == "softmax" else logits.sigmoid()
+        scores, labels = scores.max(dim=-1)
+        queries = torch.arange(logits.shape[1], device=logits.device).expand_as(labels)
+        boxes_cxcywh = output.boxes_cxcywh[layer].detach().float()
+        return [
+            self._detections(rows, height, width)
+            for rows, (height, width) in zip(
+                self._packed(boxes_cxcywh, scores, labels, queries), original_sizes, strict=True
+            )
         ]
 
     def _candidates(
@@ -86,10 +115,17 @@ class Postprocess:
         return logits.sigmoid().flatten(1), labels.expand(batch, -1), query.repeat_interleave(classes).expand(batch, -1)
 
     def _in_pixels(self, rows: Float[Tensor, "detection 7"], height: int, width: int) -> Detections:
+        detections = self._detections(rows, height, width)
+        if self.nms is None:
+            return detections
+        kept = without_duplicates(detections.boxes_xyxy, detections.scores, detections.labels, self.nms)
+        return detections[kept[: self.max_detections]]
+
+    def _detections(self, rows: Float[Tensor, "detection 7"], height: int, width: int) -> Detections:
         boxes_xyxy = rows[:, :4] * rows.new_tensor([width, height, width, height])
         boxes_xyxy[:, 0::2] = boxes_xyxy[:, 0::2].clamp(0, width)
         boxes_xyxy[:, 1::2] = boxes_xyxy[:, 1::2].clamp(0, height)
-        detections = Detections(
+        return Detections(
             boxes_xyxy,
             scores=rows[:, 4].clone(),  # a view would keep, and pickle, the rows of the whole batch
             labels=rows[:, 5].long(),
@@ -98,10 +134,6 @@ class Postprocess:
             category_ids=self.category_ids,
             image_size=(height, width),
         )
-        if self.nms is None:
-            return detections
-        kept = without_duplicates(detections.boxes_xyxy, detections.scores, detections.labels, self.nms)
-        return detections[kept[: self.max_detections]]
 
     def _check(self, logits: Float[Tensor, "batch query class"], original_sizes: Sequence[tuple[int, int]]) -> None:
         expected = len(self.class_names) + (self.activation == "softmax")

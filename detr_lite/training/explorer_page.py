@@ -35,7 +35,7 @@ def pack_explained(
     name: str, image: Image.Image, explained: Explained, truth: Detections | None, budget: int
 ) -> PackedScene:
     """One image for the page, in at most `budget` bytes."""
-    return pack_scene(name, image, explained.detections, explained.attention, truth, budget)
+    return pack_scene(name, image, explained.detections, explained.attention, truth, budget, explained.by_query)
 
 
 def write_explorer(

@@ -196,3 +196,22 @@ def test_candidates_beyond_the_limit_are_not_sorted(activation: str) -> None:
         Postprocess(activation, TWO_CLASSES if activation == "softmax" else ("a", "b", "c"))(output, [(10, 10)] * 2)
     assert "topk" in names
     assert not names & {"sort", "argsort", "msort"}
+
+
+def test_every_query_with_its_own_box_and_best_class():
+    """Of "no object" too, in the order of the queries, and after any decoder layer."""
+    probabilities = torch.tensor([[0.3, 0.1, 0.6], [0.2, 0.7, 0.1], [0.05, 0.04, 0.91]])  # "no object" last
+    boxes_cxcywh = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.25, 0.5, 0.5, 1.0], [0.95, 0.25, 0.2, 0.1]])
+    first = DetrOutput(
+        torch.stack([probabilities.flip(0).log(), probabilities.log()])[:, None],
+        torch.stack([boxes_cxcywh.flip(0), boxes_cxcywh])[:, None],
+    )
+    (own,) = Postprocess("softmax", TWO_CLASSES, max_detections=1, nms=0.1).by_query(first, [(100, 200)])
+    assert own.queries.tolist() == [0, 1, 2]
+    assert own.labels.tolist() == [0, 1, 0]
+    torch.testing.assert_close(own.scores, torch.tensor([0.3, 0.7, 0.05]))
+    torch.testing.assert_close(own.boxes_xyxy[2], torch.tensor([170.0, 20.0, 200.0, 30.0]))  # within the image
+    (before,) = Postprocess("softmax", TWO_CLASSES).by_query(first, [(100, 200)], layer=0)
+    torch.testing.assert_close(before.scores, torch.tensor([0.05, 0.7, 0.3]))
+    (sigmoid,) = Postprocess("sigmoid", ("a", "b", "c")).by_query(first, [(100, 200)])
+    assert sigmoid.labels.tolist() == [2, 1, 2]

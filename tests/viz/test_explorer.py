@@ -259,6 +259,19 @@ def test_classes_without_names():
     assert [entry["name"] for entry in metadata["classes"]] == ["class 0", "class 1", "class 2"]
 
 
+def test_every_query_has_its_own_box_and_best_class():
+    own = found((0.7, 0.5, 0.1))
+    own = replace(own, queries=torch.tensor([0, 2, 4]), boxes_xyxy=own.boxes_xyxy + 1)
+    summaries = pack(by_query=own).metadata["querySummaries"]
+    assert len(summaries) == 6
+    assert summaries[4] == {"box": [101, 61, 121, 81], "label": 2, "score": 0.1}
+    assert summaries[0]["score"] == pytest.approx(0.7), "rather than its detection"
+    assert summaries[3] == {"box": [20, 20, 70, 60], "label": 0, "score": 0.9}, "of its detection"
+    twice = replace(found(), queries=torch.tensor([3, 3, 3, 0]))
+    assert pack(detections=twice).metadata["querySummaries"][3]["score"] == pytest.approx(0.9), "the best of three"
+    assert pack(detections=twice).metadata["querySummaries"][1] is None
+
+
 def test_an_image_without_true_objects():
     nothing = found((), ("cup",))
     metadata = metadata_in(explorer_page([pack(truth=nothing)], NAMES))

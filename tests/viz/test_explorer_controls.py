@@ -104,7 +104,8 @@ def test_tab_reaches_every_control_once_and_arrows_move_in_lists(visit):
     assert state(page)["query"] == 1
     page.keyboard.press("End")
     assert state(page)["query"] == 5
-    assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
+    active = page.evaluate("document.activeElement.getAttribute('aria-activedescendant')")
+    assert page.locator(f"#{active}").get_attribute("aria-selected") == "true"
 
 
 def test_filter_by_class(visit):
@@ -195,10 +196,12 @@ def test_several_images_and_a_picker(visit):
     page.keyboard.press("ArrowRight")
     wait(page, "document.getElementById('subtitle').textContent.includes('3 of 3')")
     assert (
-        page.locator("#detections-empty").inner_text().startswith("No score reaches 0.50. The best is cup with 0.40.")
+        page.locator("#detections-note").inner_text().startswith("No score reaches 0.50. These are the best guesses.")
     )
-    page.locator("#detections-empty button").click()
+    page.locator("#detections-note button").click()
+    assert state(page)["score"] == pytest.approx(0.4)
     assert page.locator("#detections [role=option]").count() == 1
+    assert page.locator("#detections-note").is_hidden()
 
 
 def test_a_model_without_encoder_layers_says_so(visit):
@@ -226,7 +229,7 @@ def test_one_of_everything(visit):
 
 def test_an_image_without_detections(visit):
     page = visit(name="empty")
-    assert "No detections in this image" in page.locator("#detections-empty").inner_text()
+    assert "No detections in this image" in page.locator("#detections-note").inner_text()
     page.mouse.click(*at(page, 0.5, 0.5))
     assert page.locator("#point-queries [role=option]").count() > 1
     assert "no detection" in page.locator("#point-queries").inner_text()

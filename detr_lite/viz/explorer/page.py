@@ -15,6 +15,7 @@ import numpy as np
 
 from detr_lite.drawing.boxes import class_color, display_name
 from detr_lite.viz.explorer.scene import PackedScene
+from detr_lite.viz.guesses import GUESSES
 from detr_lite.viz.heatmap import COLORMAP
 from detr_lite.viz.pages.page import read_static
 
@@ -39,7 +40,7 @@ def explorer_page(
     """
     names = [display_name(name) for name in class_names]
     # Without class names, the detections' labels tell how many classes there are.
-    labels = [label for scene in scenes for label in scene.metadata["detections"]["labels"]]
+    labels = [label for scene in scenes for label in _labels(scene)]
     names += [f"class {label}" for label in range(len(names), max(labels, default=-1) + 1)]
     true_names = [name for scene in scenes if scene.metadata["truth"] for name in scene.metadata["truth"]["names"]]
     unknown = [name for name in dict.fromkeys(true_names) if name not in names]
@@ -49,6 +50,7 @@ def explorer_page(
         "threshold": threshold,
         "layer": layer,
         "head": head,
+        "guesses": GUESSES,
         "colormap": _colormap(),
         "scenes": [scene.metadata for scene in scenes],
     }
@@ -62,6 +64,11 @@ def explorer_page(
     page = re.sub(r'<link rel="stylesheet" href="([\w.]+)">', lambda found: f"<style>\n{_read(found[1])}</style>", page)
     page = re.sub(r'<script src="([\w.]+)"></script>', lambda found: f"<script>\n{_read(found[1])}</script>", page)
     return page.replace("<!-- data -->", "\n".join(data), 1)
+
+
+def _labels(scene: PackedScene) -> list[int]:
+    own = [summary["label"] for summary in scene.metadata["querySummaries"] if summary]
+    return [*own, *scene.metadata["detections"]["labels"]]
 
 
 def _read(name: str) -> str:

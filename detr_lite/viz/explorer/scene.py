@@ -45,6 +45,7 @@ def pack_scene(
     attention: AttentionMaps,
     truth: Detections | None = None,
     budget: int = 8_000_000,
+    by_query: Detections | None = None,
 ) -> PackedScene:
     """Pack one image with the attention maps of a batch of one.
 
@@ -56,6 +57,7 @@ def pack_scene(
         detections: all candidates in descending order of scores, with boxes in pixels of `image`.
         truth: the ground-truth objects, with class names of their own.
         budget: bytes for this image in the page.
+        by_query: every query's own box and best class; without, a query that detects nothing has neither in the page.
     """
     layers, _, heads, queries, _ = attention.cross.shape
     grids = [attention.unpadded_grid(0, level) for level in range(len(attention.grids))]
@@ -75,6 +77,7 @@ def pack_scene(
             "labels": detections.labels.tolist(),
             "queries": detections.queries.tolist(),
         },
+        "querySummaries": _query_summaries(detections, by_query, queries),
         "truth": None if truth is None else {"boxes": _rounded(truth.boxes_xyxy), "names": _names_of(truth)},
         "layers": layers,
         "heads": heads,
@@ -143,6 +146,20 @@ def _is_image(attention: AttentionMaps, grids: list[tuple[int, int]]) -> Bool[Te
         mask[:height, :width] = True
         masks.append(mask.flatten())
     return torch.cat(masks)
+
+
+def _query_summaries(detections: Detections, by_query: Detections | None, queries: int) -> list[dict[str, Any] | None]:
+    """By query; None of one that nothing is known of."""
+    summaries: list[dict[str, Any] | None] = [None] * queries
+    for own in (detections, by_query):  # the latter replaces the former
+        if own is None:
+            continue
+        rows = zip(
+            own.queries.tolist(), _rounded(own.boxes_xyxy), own.labels.tolist(), own.scores.tolist(), strict=True
+        )
+        for query, box, label, score in reversed(list(rows)):  # the best of a query is its first
+            summaries[query] = {"box": box, "label": label, "score": round(score, 4)}
+    return summaries
 
 
 def _unique(queries: list[int]) -> list[int]:

@@ -1,7 +1,5 @@
 "use strict";
-// Sliders, the overview of all layers and heads, filters, toggles, tabs, the image picker and the theme.
-
-const ENCODER = -1; // key of the encoder's self-attention in the list of queries at a point
+// Sliders, filters, toggles, tabs, the theme and the link.
 
 class Controls {
   constructor(app) {
@@ -14,36 +12,23 @@ class Controls {
     for (const [id, key] of [["show-boxes", "boxes"], ["show-truth", "truth"], ["smooth", "smooth"], ["show-samples", "samples"]])
       $(id).addEventListener("change", () => app.change({ [key]: $(id).checked }));
     $("level").addEventListener("change", () => app.change({ level: $("level").value === "all" ? "all" : Number($("level").value) }));
+    this.makePanels();
     for (const tab of $("tabs").children) tab.addEventListener("click", () => app.showView(tab.dataset.view));
     $("tabs").addEventListener("keydown", (event) => this.onTabKey(event));
     $("theme").addEventListener("click", () => this.toggleTheme());
     $("help-button").addEventListener("click", () => $("help").showModal());
     $("help").addEventListener("click", (event) => event.target === $("help") && $("help").close()); // on its backdrop
     $("share").addEventListener("click", () => this.share());
-    this.makePicker();
   }
 
-  makePicker() {
-    const { scenes } = this.app.page;
-    $("picker").hidden = scenes.length < 2;
-    document.body.classList.toggle("many", scenes.length > 1);
-    scenes.forEach((metadata, number) => {
-      const button = element("button", { type: "button", title: metadata.name, "aria-label": `Image ${number + 1} of ${scenes.length}: ${metadata.name}` });
-      button.append(element("img", { src: metadata.thumbnail, alt: "", loading: "lazy" }));
-      button.addEventListener("click", () => this.app.change({ image: number }));
-      $("picker").append(button);
-    });
-    // Tab reaches the current one, arrow keys the others.
-    $("picker").addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
-      if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      event.stopPropagation();
-      const index = [...$("picker").children].indexOf(document.activeElement);
-      const next = $("picker").children[Math.min(scenes.length - 1, Math.max(0, index + step))];
-      next.focus();
-      next.click();
-    });
+  /** A tab and a panel for each of `PANELS`. */
+  makePanels() {
+    for (const { view, title } of PANELS) {
+      const tab = element("button", { type: "button", role: "tab", id: `tab-${view}`, "aria-controls": `panel-${view}`, textContent: title });
+      tab.dataset.view = view;
+      $("tabs").append(tab);
+      $("tabs").parentElement.append(element("div", { role: "tabpanel", id: `panel-${view}`, "aria-labelledby": `tab-${view}`, hidden: true }));
+    }
   }
 
   /** Set up the choices of a new image. */
@@ -68,12 +53,11 @@ class Controls {
     $("left-out").hidden = metadata.leftOut.length === 0;
     $("left-out").textContent = `Left out, to keep this page small: ${metadata.leftOut.join("; ")}.`;
     this.makeClasses();
-    this.makeOverview();
   }
 
   makeClasses() {
     const { app } = this;
-    const labels = [...new Set(app.detections().filter(({ score }) => score >= 0.05).map(({ label }) => label))].sort((a, b) => a - b);
+    const labels = [...new Set(app.selection.detections().filter(({ score }) => score >= 0.05).map(({ label }) => label))].sort((a, b) => a - b);
     $("classes").hidden = labels.length < 2;
     $("classes").replaceChildren(
       ...labels.map((label) => {
@@ -87,29 +71,6 @@ class Controls {
         return chip;
       }),
     );
-  }
-
-  /** A thumbnail of the heatmap for every layer and head: rows are layers, columns the mean and the heads. */
-  makeOverview() {
-    const { metadata } = this.app.scene;
-    const heads = metadata.heads > 1 ? ["mean", ...Array(metadata.heads).keys()] : [0];
-    const overview = $("overview");
-    overview.style.setProperty("--columns", heads.length);
-    overview.style.setProperty("--aspect", metadata.width / metadata.height);
-    overview.style.setProperty("--thumbnail", `url("${metadata.thumbnail}")`);
-    const children = [element("span", { className: "corner" }), ...heads.map((head) => element("span", { className: "column", textContent: head }))];
-    this.cells = [];
-    for (let layer = 0; layer < metadata.layers; layer++) {
-      children.push(element("span", { className: "row", textContent: layer }));
-      for (const head of heads) {
-        const canvas = element("canvas");
-        const button = element("button", { type: "button", "aria-label": `Layer ${layer}, ${head === "mean" ? "mean of heads" : `head ${head}`}` }, canvas);
-        button.addEventListener("click", () => this.app.change({ layer, head }));
-        this.cells.push({ layer, head, button, canvas });
-        children.push(button);
-      }
-    }
-    overview.replaceChildren(...children);
   }
 
   draw() {
@@ -140,44 +101,14 @@ class Controls {
       tab.tabIndex = isSelected ? 0 : -1;
       $(`panel-${tab.dataset.view}`).hidden = !isSelected;
     }
-    const detections = app.detections().filter(({ score }) => score >= state.score);
+    const detections = app.selection.detections().filter(({ score }) => score >= state.score);
     for (const chip of $("classes").children) {
       const label = Number(chip.dataset.label);
       chip.setAttribute("aria-pressed", String(state.classes.includes(label)));
       chip.lastChild.textContent = detections.filter((detection) => detection.label === label).length;
     }
-    [...$("picker").children].forEach((button, number) => {
-      if (number === state.image) button.setAttribute("aria-current", "true");
-      else button.removeAttribute("aria-current");
-      button.tabIndex = number === state.image ? 0 : -1;
-    });
     if (state.theme === "auto") document.documentElement.removeAttribute("data-theme");
     else document.documentElement.dataset.theme = state.theme;
-    this.drawOverview();
-  }
-
-  drawOverview() {
-    const { app } = this;
-    const { state, scene, page } = app;
-    const query = app.query();
-    const content = JSON.stringify([state.image, query, state.level]);
-    const isNew = content !== this.overviewContent;
-    this.overviewContent = content;
-    const hasRows = query !== null && scene.has(query);
-    $("overview").hidden = this.cells.length < 2; // shown without a query, too: else the lists would move under the cursor
-    for (const { layer, head, button, canvas } of this.cells) {
-      const isSelected = layer === state.layer && (head === state.head || scene.metadata.heads === 1);
-      button.setAttribute("aria-pressed", String(isSelected));
-      button.tabIndex = isSelected ? 0 : -1;
-      if (isSelected && $("overview").contains(document.activeElement) && document.activeElement !== button) button.focus();
-      if (!isNew) continue;
-      canvas.width = hasRows ? 1 : 0; // clears it
-      if (!hasRows) continue;
-      const heatmap = new Heatmap(scene.crossAttention(layer, head, query), scene.metadata.levels, state.level);
-      const width = 56;
-      const height = Math.max(1, Math.round((width * scene.metadata.height) / scene.metadata.width));
-      paint(canvas, heatmap.pixels(width, height, true), width, height, page.colors);
-    }
   }
 
   onTabKey(event) {
@@ -185,9 +116,10 @@ class Controls {
     if (!step) return;
     event.preventDefault();
     event.stopPropagation();
-    const next = (VIEWS.indexOf(this.app.state.view) + step + VIEWS.length) % VIEWS.length;
-    this.app.showView(VIEWS[next]);
-    $(`tab-${VIEWS[next]}`).focus();
+    const views = [...$("tabs").children].filter(({ hidden }) => !hidden).map(({ dataset }) => dataset.view);
+    const next = views[(views.indexOf(this.app.state.view) + step + views.length) % views.length];
+    this.app.showView(next);
+    $(`tab-${next}`).focus();
   }
 
   toggleTheme() {
@@ -195,14 +127,19 @@ class Controls {
     this.app.change({ theme: isDark ? "light" : "dark" }, { replace: true });
   }
 
+  /** The address; of a local file, which is nobody else's, the part of it that says what is shown. */
   async share() {
-    let message = "Link copied";
+    const isFile = location.protocol === "file:";
+    const shown = this.app.hovered || this.app.state;
+    const view = hashOf({ ...this.app.state, query: shown.query, label: shown.label });
+    let message = isFile ? "Copied the part after #" : "Link copied";
     try {
-      await navigator.clipboard.writeText(location.href);
+      await navigator.clipboard.writeText(isFile ? view : new URL(view, location.href).href);
     } catch {
       message = "Copy the address bar"; // the browser does not allow it
     }
     $("share").textContent = message;
-    setTimeout(() => ($("share").textContent = "Copy link"), 1800);
+    $("live").textContent = isFile ? `${message}: paste it behind the address of this page, wherever it is.` : message;
+    setTimeout(() => ($("share").textContent = "Copy link"), 2400);
   }
 }

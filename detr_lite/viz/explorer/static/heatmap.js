@@ -17,7 +17,8 @@ function coverage(levels) {
 
 class Heatmap {
   /** `weights` are level by level, row-major; `only` is "all", or the number of a single level. */
-  constructor(weights, levels, only = "all") {
+  constructor(weights, levels, only = "all", unit = "") {
+    this.unit = unit; // what the values are
     const covered = only === "all" ? coverage(levels) : levels.map(() => () => 1);
     let first = 0;
     this.layers = levels.map((level, number) => {

@@ -12,11 +12,12 @@ function listenToKeys(app) {
     app.change({ head: next < 0 ? "mean" : next }, { replace: true });
   };
   const detection = (step) => {
-    const visible = app.visible();
+    const visible = app.selection.visible();
     if (!visible.length) return;
-    const index = visible.findIndex(({ query }) => query === app.state.query);
+    const shown = app.state.query === null ? null : app.selection.shown(app.state.query);
+    const index = shown ? visible.findIndex(({ query, label }) => query === shown.query && label === shown.label) : -1;
     const next = index < 0 ? (step > 0 ? 0 : visible.length - 1) : (index + step + visible.length) % visible.length;
-    app.selectQuery(visible[next].query);
+    app.selectDetection(visible[next]);
   };
   const toggle = (key) => app.change({ [key]: !app.state[key] });
   const actions = {
@@ -42,6 +43,7 @@ function listenToKeys(app) {
     ".": () => app.change({ image: clamp(app.state.image + 1, app.page.scenes.length - 1) }),
     "?": () => $("help").showModal(),
     Escape: () => app.clearSelection(),
+    ...Object.fromEntries(PANELS.filter(({ key }) => key).map(({ key, view }) => [key, () => app.showView(view)])),
   };
 
   document.addEventListener("keydown", (event) => {

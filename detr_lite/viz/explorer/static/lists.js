@@ -1,15 +1,17 @@
 "use strict";
 // The three lists beside the image: detections, queries that attend to the point, queries that the selected one attends to.
 
-const MAX_ENTRIES = 50; // of the two lists of queries
+const ENCODER = "encoder"; // key of the encoder's self-attention in the list of queries at a point
+const keyOf = ({ query, label }) => `${query}:${label}`;
 
 class Lists {
   constructor(app) {
     this.app = app;
-    const hover = (query) => app.hover(query === ENCODER ? null : query);
-    this.detections = new OptionList($("detections"), { choose: (query) => app.selectQuery(query), hover });
-    this.pointQueries = new OptionList($("point-queries"), { choose: (query) => app.change({ query: query === ENCODER ? null : query }), hover });
-    this.linkedQueries = new OptionList($("linked-queries"), { choose: (query) => app.change({ query }), hover: () => {} });
+    const find = (key) => app.selection.detections().find((detection) => keyOf(detection) === key) || null;
+    const queryOf = (key) => (key === null || key === ENCODER ? null : { query: Number(key), label: null });
+    this.detections = new OptionList($("detections"), { choose: (key) => app.selectDetection(find(key)), hover: (key) => app.hover(key === null ? null : find(key)) });
+    this.pointQueries = new OptionList($("point-queries"), { choose: (key) => app.change({ query: key === ENCODER ? null : Number(key) }), hover: (key) => app.hover(queryOf(key)) });
+    this.linkedQueries = new OptionList($("linked-queries"), { choose: (key) => app.change({ query: Number(key) }), hover: () => {} });
   }
 
   draw() {
@@ -20,36 +22,43 @@ class Lists {
 
   drawDetections() {
     const { app } = this;
-    const entries = app.visible().map(({ name, score, query, rgb }) => ({
-      key: query,
-      label: `${name}, score ${score.toFixed(2)}, query ${query}`,
-      color: css(rgb),
-      text: name,
-      detail: `query ${query}`,
-      number: score.toFixed(2),
-      share: score,
+    const { selection, state } = app;
+    const visible = selection.visible();
+    const entries = visible.map((detection) => ({
+      key: keyOf(detection),
+      label: `${detection.name}, score ${detection.score.toFixed(2)}, query ${detection.query}`,
+      color: css(detection.rgb),
+      text: detection.name,
+      detail: `query ${detection.query}`,
+      number: detection.score.toFixed(2),
+      share: detection.score,
     }));
-    this.detections.fill(entries, app.state.query, app.hovered);
-    const empty = $("detections-empty");
-    empty.hidden = entries.length > 0;
-    if (entries.length) return;
-    const best = app.detections().find(({ label }) => !app.state.classes.length || app.state.classes.includes(label));
-    if (best) {
-      const score = Math.floor(best.score * 100) / 100;
-      const show = element("button", { type: "button", textContent: `Show from ${score.toFixed(2)}`, onclick: () => app.change({ score }) });
-      empty.replaceChildren(`No score reaches ${app.state.score.toFixed(2)}. The best is ${best.name} with ${best.score.toFixed(2)}. `, show);
-    } else if (app.detections().length) {
-      const show = element("button", { type: "button", textContent: "Show all classes", onclick: () => app.change({ classes: [] }) });
-      empty.replaceChildren("No detections of these classes. ", show);
-    } else empty.replaceChildren("No detections in this image. Click any point to see which queries attend to it.");
+    const keyShown = (query) => (query === null || !selection.shown(query) ? null : keyOf(selection.shown(query)));
+    this.detections.fill(entries, keyShown(state.query), app.hovered && keyShown(app.hovered.query));
+    this.drawGuesses(visible);
   }
 
-  /** A query with the class of its best detection. */
+  /** What is said when no score reaches the threshold. */
+  drawGuesses([best]) {
+    const { app } = this;
+    const { selection, state } = app;
+    const note = $("detections-note");
+    note.hidden = best !== undefined && !selection.areGuesses;
+    if (note.hidden) return;
+    const button = (textContent, changes) => element("button", { type: "button", textContent, onclick: () => app.change(changes) });
+    if (best) {
+      const score = Math.floor(best.score * 100) / 100;
+      note.replaceChildren(`No score reaches ${state.score.toFixed(2)}. These are the best guesses. `, button(`Show from ${score.toFixed(2)}`, { score }));
+    } else if (selection.detections().length) note.replaceChildren("No detections of these classes. ", button("Show all classes", { classes: [] }));
+    else note.replaceChildren("No detections in this image. Click any point to see which queries attend to it.");
+  }
+
+  /** A query with its best class, which is in parentheses where its score is below the threshold. */
   entry(query, weight, maxWeight, what) {
-    const best = this.app.best(query);
-    const name = best ? best.name : "no detection";
+    const best = this.app.selection.shown(query);
+    const name = !best ? "no detection" : best.score < this.app.state.score ? `(${best.name})` : best.name;
     return {
-      key: query,
+      key: String(query),
       label: `${name}, query ${query}, ${percent(weight)} ${what}`,
       color: best ? css(best.rgb) : "var(--muted)",
       text: name,
@@ -68,7 +77,7 @@ class Lists {
       this.pointQueries.fill([], null);
       return;
     }
-    const queries = app.scene.queriesAt(layer, head, point, level).filter(({ weight }) => weight > 0).slice(0, MAX_ENTRIES);
+    const queries = app.scene.queriesAt(layer, head, point, level).filter(({ weight }) => weight > 0);
     const entries = queries.map(({ query, weight }) => this.entry(query, weight, queries[0].weight, "of its attention is at the point"));
     const hasEncoder = app.scene.encoderRows.has(encoder);
     if (hasEncoder)
@@ -81,7 +90,7 @@ class Lists {
         number: "",
         share: 0,
       });
-    this.pointQueries.fill(entries, app.state.query === null ? ENCODER : app.state.query);
+    this.pointQueries.fill(entries, app.state.query === null ? ENCODER : String(app.state.query));
     const missing = hasEncoder ? "" : app.scene.metadata.encoderLayers === 0 ? `${app.scene.noEncoder[0].toUpperCase()}${app.scene.noEncoder.slice(1)}. ` : `Encoder layer ${encoder} was left out of this page. `;
     note.textContent = queries.length
       ? `${missing}Queries by their attention to this point, decoder ${app.decoderLabel()}:`
@@ -100,8 +109,8 @@ class Lists {
       this.linkedQueries.fill([], null);
       return;
     }
-    const order = [...weights.keys()].sort((a, b) => weights[b] - weights[a] || a - b).slice(0, MAX_ENTRIES);
-    this.linkedQueries.fill(order.map((other) => this.entry(other, weights[other], weights[order[0]], other === query ? "on itself" : "of the attention")), query);
+    const order = [...weights.keys()].sort((a, b) => weights[b] - weights[a] || a - b);
+    this.linkedQueries.fill(order.map((other) => this.entry(other, weights[other], weights[order[0]], other === query ? "on itself" : "of the attention")), String(query));
     note.textContent = `Self-attention of query ${query} over the ${weights.length} queries, decoder ${app.selfAttentionLabel()}:`;
   }
 }

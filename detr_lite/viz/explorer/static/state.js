@@ -1,66 +1,111 @@
 "use strict";
 // The state of the page, all of it in the address after "#", so that a copied address shows the same view.
 
-const VIEWS = ["detections", "point", "links"];
+/**
+ * A field is {initial(page, scene) -> value, read(text, page, scene) -> value, write(value) -> text}. `read` gives undefined
+ * for text that is invalid, `write` null for what the address need not say. The fields are in the address in this order.
+ */
+const FIELDS = new Map();
 
-/** The state of an image when it is opened. */
-function initialState(page, image) {
-  const scene = page.scenes[image];
-  return {
-    image,
-    view: "detections",
-    query: null,
-    point: null, // [x, y], relative to the image
-    layer: page.layer === null ? scene.layers - 1 : page.layer,
-    head: page.head === null ? "mean" : page.head,
-    encoder: Math.max(0, scene.encoderLayers - 1),
-    level: "all",
-    score: page.threshold,
-    classes: [], // empty: all
-    boxes: true,
-    truth: false,
-    smooth: true,
-    samples: true, // the points of deformable attention
-    theme: "auto",
-  };
+function addField(key, field) {
+  FIELDS.set(key, field);
 }
+
+/** A whole number from 0 to max(page, scene); larger ones become the largest. */
+function integerOf(text, max) {
+  return /^\d{1,6}$/.test(text) && max >= 0 ? Math.min(Number(text), max) : undefined;
+}
+
+const integerField = (initial, max) => ({
+  initial,
+  read: (text, page, scene) => integerOf(text, max(page, scene)),
+  write: (value) => (value === null ? null : String(value)),
+});
+
+/** A whole number, or one word; `initial` may be either. */
+const wordOrInteger = (word, initial, max) => ({
+  initial,
+  read: (text, page, scene) => (text === word ? word : integerOf(text, max(page, scene))),
+  write: String,
+});
+
+const choiceField = (choices, first) => ({
+  initial: () => first,
+  read: (text) => (choices.includes(text) ? text : undefined),
+  write: (value) => (value === first ? null : value),
+});
+
+const flagField = (first) => ({
+  initial: () => first,
+  read: (text) => (/^[01]$/.test(text) ? text === "1" : undefined),
+  write: (value) => (value ? "1" : "0"),
+});
+
+/** Numbers with commas between them, of which the first `accept` takes all or none. */
+function numbersOf(text) {
+  const numbers = text.split(",").map((part) => (part.trim() === "" ? NaN : Number(part)));
+  return numbers.every(Number.isFinite) ? numbers : null;
+}
+
+addField("view", {
+  initial: () => "detections",
+  read: (text) => (viewNames().includes(text) ? text : undefined),
+  write: String,
+});
+addField("query", integerField(() => null, (page, scene) => scene.queries - 1));
+// Which class of the query is meant; null is its best one.
+addField("label", integerField(() => null, (page) => page.classes.length - 1));
+addField("point", {
+  initial: () => null, // [x, y], relative to the image
+  read: (text) => {
+    const point = numbersOf(text);
+    return point && point.length === 2 && point.every((side) => side >= 0 && side <= 1) ? point : undefined;
+  },
+  write: (point) => point && point.map((side) => side.toFixed(4)).join(","),
+});
+addField("layer", integerField((page, scene) => (page.layer === null ? scene.layers - 1 : Math.min(page.layer, scene.layers - 1)), (page, scene) => scene.layers - 1));
+addField("head", wordOrInteger("mean", (page, scene) => (page.head === null ? "mean" : Math.min(page.head, scene.heads - 1)), (page, scene) => scene.heads - 1));
+addField("encoder", integerField((page, scene) => Math.max(0, scene.encoderLayers - 1), (page, scene) => Math.max(0, scene.encoderLayers - 1)));
+addField("level", wordOrInteger("all", () => "all", (page, scene) => scene.levels.length - 1));
+addField("score", {
+  initial: (page) => page.threshold,
+  read: (text) => (text !== "" && Number(text) >= 0 && Number(text) <= 1 ? Number(text) : undefined),
+  write: String,
+});
+addField("classes", {
+  initial: () => [], // empty: all
+  read: (text, page) => {
+    const labels = text.split(",").filter((part) => /^\d{1,6}$/.test(part)).map(Number);
+    return [...new Set(labels)].filter((label) => label < page.classes.length).sort((a, b) => a - b);
+  },
+  write: (labels) => (labels.length ? labels.join(",") : null),
+});
+addField("boxes", flagField(true));
+addField("truth", flagField(false));
+addField("smooth", flagField(true));
+addField("samples", flagField(true)); // the points of deformable attention
+addField("theme", choiceField(["auto", "light", "dark"], "auto"));
 
 function hashOf(state) {
   const parts = new URLSearchParams();
   parts.set("image", state.image);
-  parts.set("view", state.view);
-  if (state.query !== null) parts.set("query", state.query);
-  if (state.point !== null) parts.set("point", state.point.map((side) => side.toFixed(4)).join(","));
-  for (const key of ["layer", "head", "encoder", "level", "score"]) parts.set(key, state[key]);
-  if (state.classes.length) parts.set("classes", state.classes.join(","));
-  for (const key of ["boxes", "truth", "smooth", "samples"]) parts.set(key, state[key] ? 1 : 0);
-  if (state.theme !== "auto") parts.set("theme", state.theme);
+  for (const [key, { write }] of FIELDS) {
+    const text = write(state[key]);
+    if (text !== null) parts.set(key, text);
+  }
   return `#${parts.toString().replaceAll("%2C", ",")}`;
 }
 
 /** The state of an address: the initial state where it says nothing, the nearest valid value where it is invalid. */
 function stateOf(hash, page) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
-  const integer = (key, max) => {
-    const text = parts.get(key);
-    return text !== null && /^\d{1,6}$/.test(text) ? Math.min(Number(text), max) : null;
-  };
-
-  const state = initialState(page, integer("image", page.scenes.length - 1) ?? 0);
+  const state = { image: integerOf(parts.get("image") || "", page.scenes.length - 1) ?? 0 };
   const scene = page.scenes[state.image];
-  if (VIEWS.includes(parts.get("view"))) state.view = parts.get("view");
-  state.query = integer("query", scene.queries - 1);
-  state.layer = integer("layer", scene.layers - 1) ?? state.layer;
-  state.head = parts.get("head") === "mean" ? "mean" : integer("head", scene.heads - 1) ?? state.head;
-  state.encoder = integer("encoder", Math.max(0, scene.encoderLayers - 1)) ?? state.encoder;
-  state.level = parts.get("level") === "all" ? "all" : integer("level", scene.levels.length - 1) ?? "all";
-  const point = (parts.get("point") || "").split(",").map(Number);
-  if (parts.get("point") && point.length === 2 && point.every((side) => side >= 0 && side <= 1)) state.point = point;
-  const score = parts.has("score") ? Number(parts.get("score")) : NaN;
-  if (score >= 0 && score <= 1) state.score = score;
-  const classes = (parts.get("classes") || "").split(",").filter((text) => /^\d{1,6}$/.test(text)).map(Number);
-  state.classes = [...new Set(classes)].filter((label) => label < page.classes.length).sort((a, b) => a - b);
-  for (const key of ["boxes", "truth", "smooth", "samples"]) if (/^[01]$/.test(parts.get(key) || "")) state[key] = parts.get(key) === "1";
-  if (["light", "dark"].includes(parts.get("theme"))) state.theme = parts.get("theme");
+  for (const [key, { initial, read }] of FIELDS) {
+    const text = parts.get(key);
+    const value = text === null ? undefined : read(text, page, scene);
+    state[key] = value === undefined ? initial(page, scene) : value;
+  }
+  if (state.query === null) state.label = null;
   return state;
 }

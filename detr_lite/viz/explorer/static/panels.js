@@ -1,0 +1,20 @@
+"use strict";
+// What other files add to the page without changes of its frame.
+
+/**
+ * Panels beside the image, each with a tab: {view, title, key, make(app, root) -> {open(), draw()}}, both optional. `key` is
+ * the shortcut; `open` is called for each new image, `draw` whenever something changes.
+ */
+const PANELS = [];
+
+/** Other maps of the selected query over the image than its cross-attention: by name, {title, unit, row(app, query)}. */
+const SOURCES = new Map();
+
+/** What is drawn over the image beneath the boxes: functions (app) -> elements, made with `app.stage.boxes.box`. */
+const OVERLAYS = [];
+
+/** What a click or the mouse may hit before detections: functions (app, event, [x, y]) -> {select()} or null. */
+const TARGETS = [];
+
+const OWN_VIEWS = ["detections", "point", "links"];
+const viewNames = () => [...OWN_VIEWS, ...PANELS.map(({ view }) => view)];
