@@ -121,7 +121,9 @@ def test_settings_exist() -> None:
 def test_files_and_objects_exist() -> None:
     code = [name for text in TEXT.values() for name in re.findall(r"`([^`\s]+)`", text)]
     files = {
-        name for name in code if re.fullmatch(r"(?:detr_lite|benchmarks|tools|tests|configs|docs)/[\w./]+\.\w+", name)
+        name
+        for name in code
+        if re.fullmatch(r"(?:detr_lite|benchmarks|examples|tools|tests|configs|docs)/[\w./]+\.\w+", name)
     }
     objects = {name for name in code if re.fullmatch(r"detr_lite(?:\.\w+)+", name)}
     assert len(files) > 80
@@ -143,7 +145,7 @@ def test_contributing_lists_every_module_once() -> None:
     listed = re.findall(r"^- `([\w/]+\.py)`: \S", TEXT[PROJECT / "CONTRIBUTING.md"], re.MULTILINE)
     modules = [
         path.relative_to(PROJECT).as_posix()
-        for folder in ("detr_lite", "benchmarks")
+        for folder in ("detr_lite", "benchmarks", "examples")
         for path in (PROJECT / folder).rglob("*.py")
         if path.name != "__init__.py"
     ]

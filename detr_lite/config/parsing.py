@@ -159,7 +159,12 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 def write_config(config: Config, path: Path) -> None:
     """Write the settings as a file for `--config`; an old file stays whole if this fails."""
-    text = yaml.safe_dump(asdict(config), sort_keys=False)
+    write_settings(asdict(config), path)
+
+
+def write_settings(settings: Mapping[str, Any], path: Path) -> None:
+    """Write settings of any task, as `write_config`."""
+    text = yaml.safe_dump(dict(settings), sort_keys=False)
     # Not durable: a run that a power cut ends before its first checkpoint has nothing to lose.
     atomic_write(path, lambda file: file.write(text.encode()), durable=False)
 

@@ -62,15 +62,26 @@ def make_loader(
     )
     dataset: Dataset[Batch] = DetectionDataset(split, transform, late_transform)  # type: ignore[assignment]
     late = None if is_late is None else lambda epoch, batch: is_late(epoch, batch, len(batches))
+    return loader_of(dataset, batches, collate, num_workers, late)
+
+
+def loader_of(
+    dataset: Dataset[Any],
+    batches: BucketedBatchSampler,
+    collate: Callable[[list[Any]], Any],
+    num_workers: int,
+    is_late: Callable[[int, int], bool] | None = None,
+) -> DataLoader[Any]:
+    """Batches of any task: where they are shuffled the dataset is given a `SeededIndex`, else the index alone."""
     return DataLoader(
         dataset,
-        batch_sampler=SeededBatchSampler(batches, late) if shuffle else batches,
+        batch_sampler=SeededBatchSampler(batches, is_late) if batches.shuffle else batches,
         collate_fn=collate,
         num_workers=num_workers,
         worker_init_fn=reset_worker_signals,
-        persistent_workers=shuffle and num_workers > 0,
+        persistent_workers=batches.shuffle and num_workers > 0,
         # A generator of its own, or creating an iterator would advance torch's global one, which the model uses.
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(batches.seed),
         pin_memory=torch.cuda.is_available(),
     )
 

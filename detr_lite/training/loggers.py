@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ def make_logger(kind: str, folder: Path, resumed_step: int | None = None) -> Log
     return logger
 
 
-def start_logger(logger: Logger, settings: Mapping[str, Any]) -> None:
-    """Log the settings by their names on the command line."""
+def start_logger(logger: Logger, settings: Mapping[str, Any], metrics: Sequence[str] = METRICS) -> None:
+    """Log the settings by their names on the command line, and announce the metrics."""
     parameters: dict[str, bool | int | float | str] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -78,7 +78,7 @@ def start_logger(logger: Logger, settings: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         # Not through Lightning, which asks for values of the metrics; the page needs only their names.
-        for summary in hparams(parameters, dict.fromkeys(METRICS)):  # type: ignore[no-untyped-call]
+        for summary in hparams(parameters, dict.fromkeys(metrics)):  # type: ignore[no-untyped-call]
             logger.experiment.file_writer.add_summary(summary)
 
 

@@ -17,6 +17,7 @@ from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteErr
 from detr_lite.training.checks.nan_guard import NaNGuard
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.gathering import gather_detections
+from detr_lite.training.optim import clip_gradients
 
 
 class DetectionModule(L.LightningModule):
@@ -61,7 +62,8 @@ class DetectionModule(L.LightningModule):
         assert batch.targets is not None
         losses = self.criterion(self.model(batch), batch.targets)
         if self.guard is not None:
-            self.guard.record(self.trainer, index, batch.targets, losses)
+            ids = [target.image_id for target in batch.targets]
+            self.guard.record(self.trainer, index, ids, losses)
         # Tensors, not numbers, which would synchronize with the device at every step; of each part the last layer's.
         parts = {f"loss_{name}": part[-1].detach() for name, part in losses.parts.items()}
         # Loggers get them from `MetricsFile`, so that all logs have the same steps.
@@ -92,11 +94,7 @@ class DetectionModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning's own clipping refuses fused optimizers under autocast, even without a gradient scaler.
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if self.max_grad_norm:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_grad_norm, norm)
+        norm = clip_gradients(self.model, self.max_grad_norm)
         if self.guard is not None:
             self.guard.before_update(self.trainer, optimizer, norm)
 

@@ -82,6 +82,17 @@ def make_optimizer(groups: list[dict[str, Any]], fused: bool, name: OptimizerNam
     return torch.optim.AdamW(groups, fused=fused)
 
 
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """Scale all gradients down to this norm, where they have a larger one, and return what they had; 0 for no limit.
+
+    Not by Lightning, which refuses fused optimizers under autocast, even without a gradient scaler.
+    """
+    norm = nn.utils.get_total_norm([each.grad for each in model.parameters() if each.grad is not None])
+    if max_norm:
+        nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
+    return norm
+
+
 def lr_factor(
     progress: float, step: int, schedule: Literal["cosine", "step", "constant"], lr_hold: float, warmup_steps: int
 ) -> float:

@@ -3,17 +3,15 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detr_lite.build import build_criterion
 from detr_lite.config import Config
 from detr_lite.data.records import Split
-from detr_lite.loss.criterion import Criterion
-from detr_lite.structures import Batch
 from detr_lite.training.auto import device_type
 from detr_lite.training.detection import make_data
 from detr_lite.weights.checkpoint import model_of
@@ -62,37 +60,56 @@ def settle_precision(config: Config, train: Split, val: Split) -> Config:
 
     Errors: those of reading the batch's images.
     """
+
+    def first_pass() -> TrainingPass:
+        description = new_description(config, train.categories)
+        model = model_of(description).train()
+        criterion = build_criterion(config, len(train.categories), description.architecture)
+        batch = make_data(config, train, val, description).training_batch(0, 0, 0, 1)
+        assert batch.targets is not None
+        targets = batch.targets
+        return TrainingPass(model, lambda: criterion(model(batch), targets).total)
+
+    return time_precisions(config, first_pass)
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """A model and the loss of a batch."""
+
+    model: nn.Module
+    compute_loss: Callable[[], Tensor]
+
+
+def time_precisions(config: Config, first_pass: Callable[[], TrainingPass]) -> Config:
+    """On a CPU, the settings with a precision in place of "auto", as `settle_precision`, for a run of any task."""
     if config.trainer.precision != "auto" or device_type(config.trainer.accelerator) != "cpu":
         return config
     chosen: CPUPrecision = "32-true"
     if _computes_bfloat16():
         with torch.random.fork_rng(devices=[]):
-            description = new_description(config, train.categories)
-            model = model_of(description).train()
-            criterion = build_criterion(config, len(train.categories), description.architecture)
-            batch = make_data(config, train, val, description).training_batch(0, 0, 0, 1)
-            chosen, reason = faster_precision(model, criterion, batch)
+            chosen, reason = faster_precision(first_pass())
         logger.info(f"chose --trainer.precision {chosen}: {reason}")
     return replace(config, trainer=replace(config.trainer, precision=chosen))
 
 
-def faster_precision(model: nn.Module, criterion: Criterion, batch: Batch) -> tuple[CPUPrecision, str]:
+def faster_precision(training_pass: TrainingPass) -> tuple[CPUPrecision, str]:
     """The precision in which a training pass is faster, and why; the model's gradients are dropped."""
     threads = torch.get_num_threads()
     begin = time.process_time()
     try:
         # The first passes select kernels and allocate memory.
-        _pass_seconds(model, criterion, batch, is_half=False, clock=time.monotonic)
+        _pass_seconds(training_pass, is_half=False, clock=time.monotonic)
         is_long = time.process_time() - begin > LONG
         clock: Callable[[], float] = time.monotonic
         if not is_long:
             torch.set_num_threads(1)
             clock = time.thread_time
-        _pass_seconds(model, criterion, batch, is_half=True, clock=clock)
+        _pass_seconds(training_pass, is_half=True, clock=clock)
         seconds = {False: float("inf"), True: float("inf")}
         for _ in range(1 if is_long else PASSES):
             for is_half in seconds:
-                seconds[is_half] = min(seconds[is_half], _pass_seconds(model, criterion, batch, is_half, clock))
+                seconds[is_half] = min(seconds[is_half], _pass_seconds(training_pass, is_half, clock))
     finally:
         torch.set_num_threads(threads)
     where = f"with {threads} threads" if is_long else "on one core"
@@ -104,16 +121,13 @@ def faster_precision(model: nn.Module, criterion: Criterion, batch: Batch) -> tu
     return "32-true", reason + (", which is too little to gain for what it rounds" if is_tie else "")
 
 
-def _pass_seconds(
-    model: nn.Module, criterion: Criterion, batch: Batch, is_half: bool, clock: Callable[[], float]
-) -> float:
-    assert batch.targets is not None
+def _pass_seconds(training_pass: TrainingPass, is_half: bool, clock: Callable[[], float]) -> float:
     begin = clock()
     with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
-        total = criterion(model(batch), batch.targets).total
+        total = training_pass.compute_loss()
     torch.autograd.backward(total)
     seconds = clock() - begin
-    model.zero_grad()
+    training_pass.model.zero_grad()
     return seconds
 
 

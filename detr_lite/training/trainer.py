@@ -19,10 +19,10 @@ from detr_lite.build import require
 from detr_lite.config import Config, OptimConfig
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.auto import device_type
-from detr_lite.training.callbacks.metrics import MetricsFile, ProgressReporter
+from detr_lite.training.callbacks.metrics import COCO_METRICS, LoggedMetrics, MetricsFile, ProgressReporter
 from detr_lite.training.callbacks.thread_tuner import ThreadTuner
 from detr_lite.training.checks.diagnostics import EarlyStopping
-from detr_lite.training.checks.nan_guard import NaNGuard
+from detr_lite.training.checks.step_guard import StepGuard
 from detr_lite.training.distributed.launch import Launch, ProcessSupervisor
 from detr_lite.training.ema import MovingAverage
 from detr_lite.training.lightning_internals import NEVER
@@ -41,16 +41,17 @@ class Task:
     module: L.LightningModule
     """With the trained network as `model`, which alone has parameters."""
     data: L.LightningDataModule
-    guard: NaNGuard
+    guard: StepGuard
     """The module's own, which reports losses and gradients to it."""
     callbacks: tuple[L.Callback, ...]
     """Those of this task alone; they see the weights that are evaluated."""
     monitor: str | None
-    """The metric of which the highest value makes the best checkpoint; None where the data allow no such metric."""
-    overfit_check: Callable[[torch.device], None]
-    """Raises DetrLiteError if a few images cannot be learned on that device."""
+    """The metric whose best value makes the best checkpoint; None where the data allow no such metric."""
     out_of_memory: Callable[[torch.device], DetrLiteError]
     """What to say when the memory of that device was too small for a step."""
+    overfit_check: Callable[[torch.device], None] | None = None
+    """Raises DetrLiteError if a few images cannot be learned on that device."""
+    metrics: LoggedMetrics = COCO_METRICS
     notes: tuple[str, ...] = ()
     """Where the initial weights are from."""
 
@@ -68,13 +69,15 @@ def build_callbacks(
     optim, patience = config.optim, config.trainer.patience
     average = [MovingAverage(optim.ema_decay, optim.ema_tau)] if optim.ema_decay else []
     stopping = (
-        [EarlyStopping(task.monitor, patience, progress)] if patience is not None and task.monitor is not None else []
+        [EarlyStopping(task.monitor, patience, progress, task.metrics.mode)]
+        if patience is not None and task.monitor is not None
+        else []
     )
     best = ModelCheckpoint(
         dirpath=last.folder,
         filename=Path(BEST).stem,
         monitor=task.monitor,  # without one, each evaluation's checkpoint replaces the one before
-        mode="max",
+        mode=task.metrics.mode,
         save_on_train_epoch_end=False,
         enable_version_counter=False,
     )
@@ -82,7 +85,7 @@ def build_callbacks(
         supervisor,  # first: it must know the other processes before anything can fail
         task.guard,  # before all that save, so that no checkpoint holds a step that was not finite
         describe,  # changes a loaded checkpoint before the others restore their state from it
-        *progress_callbacks(config, progress, folder),
+        *progress_callbacks(config, progress, folder, task.metrics),
         ThreadTuner(fixed_threads(config.trainer.threads)),  # its clock stops before the callbacks below do their work
         *task.callbacks,  # after the log, at whose steps they read the losses, and before the average: it restores the
         *average,  # weights being trained as soon as an evaluation ends
@@ -92,14 +95,19 @@ def build_callbacks(
     ]
 
 
-def progress_callbacks(config: Config, progress: TrainingProgress, folder: Path) -> list[L.Callback]:
+def progress_callbacks(
+    config: Config, progress: TrainingProgress, folder: Path, metrics: LoggedMetrics = COCO_METRICS
+) -> list[L.Callback]:
     """Of every training: progress first, since seeds, learning rates and the log depend on it."""
     optim = config.optim
     factor = functools.partial(
         lr_factor, schedule=optim.schedule, lr_hold=optim.lr_hold, warmup_steps=optim.warmup_steps
     )
-    metrics = MetricsFile(folder / "metrics.csv", progress)
-    return [progress, StepSeed(config.seed), LRSchedule(progress, factor), metrics, ProgressReporter(progress)]
+    file, reporter = (
+        MetricsFile(folder / "metrics.csv", progress, metrics=metrics),
+        ProgressReporter(progress, metrics=metrics),
+    )
+    return [progress, StepSeed(config.seed), LRSchedule(progress, factor), file, reporter]
 
 
 def build_trainer(

@@ -6,9 +6,9 @@ Drawn on `Figure` objects, not with pyplot, which has global state and keeps eve
 import csv
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,17 +21,28 @@ from detr_lite.io import atomic_write
 
 _DPI = 150
 _MAX_NAMED_CLASSES = 12
+METRIC_COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 Columns = Mapping[str, np.ndarray]
 
 
-def plot_training_curves(metrics_csv: Path, output: Path) -> None:
-    """Losses, AP and learning rate over the steps. Columns and values may be missing (a run that was interrupted)."""
+def plot_training_curves(
+    metrics_csv: Path,
+    output: Path,
+    metrics: Sequence[str] = ("AP", "AP50"),
+    mode: Literal["max", "min"] = "max",
+) -> None:
+    """Losses, metrics and learning rate over the steps. Columns and values may be missing (an interrupted run).
+
+    Args:
+        mode: whether the highest or the lowest value of a metric is the best.
+    """
+    main = metrics[0]
     columns = read_columns(metrics_csv)
     figure = AnyScriptFigure(figsize=(10, 5.2), layout="constrained")
-    panels: dict[str, Axes] = figure.subplot_mosaic([["loss", "AP"], ["lr", "AP"]], height_ratios=(3, 1))
+    panels: dict[str, Axes] = figure.subplot_mosaic([["loss", main], ["lr", main]], height_ratios=(3, 1))
     figure.suptitle(_describe_length(columns), fontsize=11)
     _plot_losses(panels["loss"], columns)
-    _plot_average_precision(panels["AP"], columns)
+    _plot_metrics(panels[main], columns, metrics, mode)
     _plot_learning_rates(panels["lr"], columns)
     for name, axes in panels.items():
         axes.grid(alpha=0.25)
@@ -135,13 +146,13 @@ def _plot_losses(axes: Axes, columns: Columns) -> None:
     _set_literal(axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False))
 
 
-def _plot_average_precision(axes: Axes, columns: Columns) -> None:
-    for name, color in (("AP", "tab:blue"), ("AP50", "tab:orange")):
+def _plot_metrics(axes: Axes, columns: Columns, metrics: Sequence[str], mode: Literal["max", "min"]) -> None:
+    for name, color in zip(metrics, METRIC_COLORS, strict=False):
         steps, values = _series(columns, name)
         steps, values = steps[values >= 0], values[values >= 0]  # pycocotools' -1: no ground truth
         if not len(values):
             continue
-        best = int(values.argmax())
+        best = int(values.argmax() if mode == "max" else values.argmin())
         label = f"{name}:  last {values[-1]:.3f},  best {values[best]:.3f} (step {steps[best]:.0f})"
         axes.plot(steps, values, color=color, marker="o", markersize=3.5, label=label)
         axes.plot(steps[best], values[best], color=color, marker="*", markersize=13)

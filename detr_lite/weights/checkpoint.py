@@ -1,12 +1,13 @@
 """Checkpoints of detr_lite: tensors and plain types only, and everything needed to use the model."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detr_lite.build import build_model
 from detr_lite.config import Config, config_from_dict, config_to_dict
@@ -27,6 +28,9 @@ from detr_lite.weights.upgrade import FORMAT, UPGRADABLE, upgrade
 
 KEY = "detr_lite"
 """Key of the description in a Lightning checkpoint."""
+
+TASK_KEY = "detr_lite_task"
+"""Key in a checkpoint of another task than detection of what it is, in place of the description."""
 
 THRESHOLDS = "thresholds"
 """Key of the score thresholds in the description."""
@@ -91,6 +95,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Errors: a missing or truncated file, another kind or format of checkpoint, and one that is not plain data.
     """
     content = _read_exported(path) if path.is_dir() or path.suffix == ".safetensors" else read_torch(path)
+    if isinstance(content, dict) and isinstance(content.get(TASK_KEY), dict):
+        raise DetrLiteError(f"{path}: is of the task {shown(content[TASK_KEY].get('name'))}, not a detector")
     if not isinstance(content, dict) or KEY not in content or not is_state(content.get("state_dict")):
         raise DetrLiteError(f"{path}: not a checkpoint of detr_lite")
     version = content[KEY].get("format") if isinstance(content[KEY], dict) else None
@@ -124,14 +130,22 @@ def load_model(path: Path) -> tuple[Detr | FamilyDetr, Description]:
     content = read_checkpoint(path)
     description = describe_checkpoint(content, path)
     model = model_of(description)
-    state: dict[str, Tensor] = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
+    load_weights(model, content["state_dict"], path)
+    return model.eval(), description
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: Path) -> None:
+    """Load the weights of a run's checkpoint.
+
+    Errors: names or shapes that the model does not have, or lacks.
+    """
+    state = {name.removeprefix("model."): value for name, value in state_dict.items()}
     expected = model.state_dict()
     mismatched = [name for name in {*expected, *state} if _shape(expected, name) != _shape(state, name)]
     if mismatched:
         names = shorten_list(sorted(mismatched), limit=3)
         raise DetrLiteError(f"{path}: its weights do not match its settings: {names}")
     model.load_state_dict(state)
-    return model.eval(), description
 
 
 def activation_of(description: Description) -> Activation:
@@ -208,5 +222,5 @@ def _check_best_paths(callbacks: Any, path: Path) -> None:
             raise DetrLiteError(f"{path}: its best checkpoint {shown(file)} is not in the folder of its checkpoints")
 
 
-def _shape(state: dict[str, Tensor], name: str) -> torch.Size | None:
+def _shape(state: Mapping[str, Tensor], name: str) -> torch.Size | None:
     return state[name].shape if name in state else None

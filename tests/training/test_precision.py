@@ -15,7 +15,7 @@ from detr_lite.config import Config, Invocation, read_config
 from detr_lite.data.reading import read_split
 from detr_lite.structures import Batch, Target
 from detr_lite.training import precision, run
-from detr_lite.training.precision import faster_precision, keep_precision, settle_precision
+from detr_lite.training.precision import TrainingPass, faster_precision, keep_precision, settle_precision
 from tests.helpers.run_files import assert_same_end
 
 
@@ -50,10 +50,10 @@ def test_bfloat16_has_to_be_clearly_faster(
     monkeypatch.setattr(
         precision,
         "_pass_seconds",
-        lambda model, criterion, batch, is_half, clock: (half if is_half else 1.0) * next(slower),
+        lambda training_pass, is_half, clock: (half if is_half else 1.0) * next(slower),
     )
     monkeypatch.setattr(precision, "PASSES", 9)
-    result, reason = faster_precision(nn.Identity(), lambda *_: None, Batch.from_images([torch.rand(3, 8, 8)]))
+    result, reason = faster_precision(TrainingPass(nn.Identity(), lambda: torch.ones(())))
     assert result == chosen
     assert reason.endswith(ending)
 
@@ -61,7 +61,7 @@ def test_bfloat16_has_to_be_clearly_faster(
 def test_a_long_pass_is_timed_once_with_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     threads, passes = [], []
 
-    def one(model: Any, criterion: Any, batch: Any, is_half: bool, clock: Any) -> float:
+    def one(training_pass: Any, is_half: bool, clock: Any) -> float:
         passes.append(is_half)
         return 20.0 if is_half else 30.0
 
@@ -69,7 +69,7 @@ def test_a_long_pass_is_timed_once_with_all_threads(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(precision, "LONG", -1.0)
     monkeypatch.setattr("torch.set_num_threads", threads.append)
     monkeypatch.setattr("torch.get_num_threads", lambda: 16)
-    result, reason = faster_precision(nn.Identity(), lambda *_: None, Batch.from_images([torch.rand(3, 8, 8)]))
+    result, reason = faster_precision(TrainingPass(nn.Identity(), lambda: torch.ones(())))
     assert result == "bf16-mixed"
     assert reason.endswith("20,000 ms in bfloat16 and 30,000 ms in float32 with 16 threads")
     assert passes == [False, True, False, True]
@@ -86,7 +86,8 @@ def test_the_passes_are_those_of_training(tiny_config: Config) -> None:
     target = Target(torch.full((1, 4), 0.5), torch.zeros(1, dtype=torch.long), 1, (64, 64))
     batch = Batch.from_images([torch.rand(3, 64, 64)], [target])
     threads = torch.get_num_threads()
-    chosen, _ = faster_precision(model, build_criterion(tiny_config, 3), batch)
+    criterion = build_criterion(tiny_config, 3)
+    chosen, _ = faster_precision(TrainingPass(model, lambda: criterion(model(batch), [target]).total))
     assert chosen in ("32-true", "bf16-mixed")
     assert seen[:2] == [False, True]
     assert seen.count(True) == seen.count(False) == len(gradients) / 2
@@ -101,8 +102,9 @@ def test_it_is_settled_without_a_trace(
     train, val = (read_split(tiny_data, name) for name in ("train", "val"))
     images: list[int] = []
 
-    def timed(model: nn.Module, criterion: Any, batch: Batch) -> tuple[str, str]:
-        images.append(len(batch.images))
+    def timed(training_pass: TrainingPass) -> tuple[str, str]:
+        training_pass.model.register_forward_pre_hook(lambda _, inputs: images.append(len(inputs[0].images)))
+        assert training_pass.compute_loss().isfinite()
         return "bf16-mixed", "it was faster"
 
     monkeypatch.setattr(precision, "faster_precision", timed)

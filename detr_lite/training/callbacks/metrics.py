@@ -6,8 +6,9 @@ import logging
 import math
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch import Callback
@@ -24,16 +25,46 @@ from detr_lite.viz.curves import plot_training_curves
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class LoggedMetrics:
+    """What a task's evaluations and losses are called. Metrics are at least 0; -1 where the data allow none."""
+
+    columns: tuple[str, ...]
+    """The metrics in `metrics.csv`, all of which each evaluation has."""
+    shown: tuple[str, ...]
+    """Of them, those in lines and curves. The first one decides which checkpoint is the best."""
+    mode: Literal["max", "min"] = "max"
+    """Whether a higher or a lower value of that one is better."""
+    extra: tuple[str, ...] = ()
+    """Shown too by the evaluations that have them."""
+    losses: tuple[str, ...] | None = None
+    """The parts of the loss in lines; by default all."""
+    none: str = "no metric"
+    """Said where there is none."""
+
+    def better(self, value: float, best: float) -> float:
+        """The better one of two, of which `best` may be negative for none."""
+        return max(value, best) if self.mode == "max" or best < 0 else min(value, best)
+
+
+COCO_METRICS = LoggedMetrics(
+    METRICS, ("AP", "AP50"), extra=("APmax",), losses=("class", "ce", "l1", "giou"), none="no AP without objects"
+)
+
+
 class MetricsFile(Callback):
-    """Writes `metrics.csv`: losses every few steps and COCO's metrics at each evaluation, each in a row of its own.
+    """Writes `metrics.csv`: losses every few steps and the metrics at each evaluation, each in a row of its own.
 
     A resumed run appends to the same file. Rows later than its checkpoint are dropped, since their steps are repeated;
     a killed run may also have left an incomplete row.
     Draws `curves.png` beside it at each evaluation. The run's loggers, if any, get the same rows.
     """
 
-    def __init__(self, path: Path, progress: TrainingProgress, every_steps: int = 10) -> None:
+    def __init__(
+        self, path: Path, progress: TrainingProgress, every_steps: int = 10, metrics: LoggedMetrics = COCO_METRICS
+    ) -> None:
         self.path = path
+        self.metrics = metrics
         self.progress = progress
         self.every_steps = every_steps
         self.columns: list[str] = []
@@ -71,8 +102,9 @@ class MetricsFile(Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._add(trainer, {name: trainer.callback_metrics[name] for name in METRICS})
-        plot_training_curves(self.path, self.path.with_name("curves.png"))
+        self._add(trainer, {name: trainer.callback_metrics[name] for name in self.metrics.columns})
+        curves = self.path.with_name("curves.png")
+        plot_training_curves(self.path, curves, self.metrics.shown, self.metrics.mode)
 
     def _add(self, trainer: L.Trainer, values: dict[str, Any]) -> None:
         row = {
@@ -84,7 +116,7 @@ class MetricsFile(Callback):
         }
         if not self.columns:
             losses = [name for name in trainer.callback_metrics if name.startswith("loss")]
-            self.columns = ["step", "epoch", "minutes", "lr", *losses, *METRICS]
+            self.columns = ["step", "epoch", "minutes", "lr", *losses, *self.metrics.columns]
             self._write(dict(zip(self.columns, self.columns, strict=True)))
         self._write(row)
         self._rows = (self._rows or 0) + 1
@@ -100,14 +132,17 @@ class MetricsFile(Callback):
 
 
 class ProgressReporter(ProgressBar):
-    """One progress bar for the whole run with losses, last and best AP, and time left; log lines without a terminal.
+    """One progress bar for the whole run with losses, last and best metric, and time left; lines without a terminal.
 
     Args:
         line_seconds: shortest time between two lines.
     """
 
-    def __init__(self, progress: TrainingProgress, line_seconds: float = 15.0) -> None:
+    def __init__(
+        self, progress: TrainingProgress, line_seconds: float = 15.0, metrics: LoggedMetrics = COCO_METRICS
+    ) -> None:
         super().__init__()
+        self.metrics = metrics
         self.progress = progress
         self.line_seconds = line_seconds
         self.is_terminal = sys.stderr.isatty()
@@ -151,19 +186,18 @@ class ProgressReporter(ProgressBar):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Callbacks are called before the module, which computes the metrics now.
         if self.bar is not None:
-            self._show("evaluating: comparing the detections with the ground truth")
+            self._show("evaluating: comparing the predictions with the ground truth")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.latest = float(trainer.callback_metrics["AP"])
-        self.best = max(self.best, self.latest)
+        values, shown, extra = trainer.callback_metrics, self.metrics.shown, self.metrics.extra
+        self.latest = float(values[shown[0]])
+        self.best = self.metrics.better(self.latest, self.best)
         if trainer.is_global_zero:
-            ap50 = float(trainer.callback_metrics["AP50"])
             duration = format_duration(self.progress.seconds)
-            scores = f"AP {self.latest:.3f}, AP50 {ap50:.3f}" if self.latest >= 0 else "no AP without objects"
-            if "APmax" in trainer.callback_metrics:
-                scores += f", APmax {float(trainer.callback_metrics['APmax']):.3f}"
-            line = f"{duration}  step {trainer.global_step}: {scores}"
-            logger.info(line)
+            names = [*(shown if self.latest >= 0 else ()), *(name for name in extra if name in values)]
+            scores = [] if self.latest >= 0 else [self.metrics.none]
+            scores += [f"{name} {float(values[name]):.3f}" for name in names]
+            logger.info(f"{duration}  step {trainer.global_step}: {', '.join(scores)}")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.bar is not None:
@@ -183,8 +217,10 @@ class ProgressReporter(ProgressBar):
     def _describe(self, trainer: L.Trainer) -> str:
         losses = {name.removeprefix("loss_"): float(value) for name, value in trainer.callback_metrics.items()
                   if name.startswith("loss")}  # fmt: skip
-        parts = " ".join(f"{name} {losses[name]:.2f}" for name in ("class", "ce", "l1", "giou") if name in losses)
-        scores = "" if self.best < 0 else f"  AP {self.latest:.3f} (best {self.best:.3f})"
+        names = self.metrics.losses or [name for name in losses if name != "loss"]
+        parts = " ".join(f"{name} {losses[name]:.2f}" for name in names if name in losses)
+        metric = self.metrics.shown[0]
+        scores = "" if self.best < 0 else f"  {metric} {self.latest:.3f} (best {self.best:.3f})"
         return (
             f"epoch {trainer.current_epoch} step {trainer.global_step}  loss {losses.get('loss', math.nan):.2f} "
             f"({parts}){scores}  {format_duration(self.progress.seconds_left)} left"

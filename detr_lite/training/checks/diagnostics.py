@@ -254,13 +254,15 @@ class TrainingDiagnostics(Callback):
 
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Stops when `evaluations` in a row have not raised the best value of the metric `monitor`.
+    """Stops when `evaluations` in a row have not bettered the best value of the metric `monitor`.
 
     To be called after `TrainingProgress`, which decides first whether a resumed run is over.
     """
 
-    def __init__(self, monitor: str, evaluations: int, progress: TrainingProgress) -> None:
-        super().__init__(monitor=monitor, mode="max", patience=evaluations, check_on_train_epoch_end=False)
+    def __init__(
+        self, monitor: str, evaluations: int, progress: TrainingProgress, mode: Literal["max", "min"] = "max"
+    ) -> None:
+        super().__init__(monitor=monitor, mode=mode, patience=evaluations, check_on_train_epoch_end=False)
         self.progress = progress
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

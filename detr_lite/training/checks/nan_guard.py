@@ -1,101 +1,32 @@
-"""Stops a run before a step whose loss or gradients are not finite is applied, and captures its batch."""
+"""Captures the batch of a detector's step that was not finite, for `--replay`."""
 
-import math
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import ClassVar
 
 import lightning as L
-import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
-from torch import distributed as dist
 
-from detr_lite.loss.criterion import Losses
-from detr_lite.structures import Batch, DetrLiteError, Target
-from detr_lite.text import command_line, reason_of, shorten_list
+from detr_lite.structures import Batch
+from detr_lite.text import command_line, reason_of
 from detr_lite.training.checks.nan_capture import FOLDER, CapturedBatch, NaNCapture
+from detr_lite.training.checks.step_guard import StepGuard, StepRecord
 from detr_lite.training.schedule import step_seed
 from detr_lite.weights.checkpoint import Description
 
 Rebuild = Callable[[int, int, int, int], Batch]
 """(epoch, index, rank, world size) -> that training batch."""
 
-LISTED_IMAGES = 8
-"""Ids in an error message."""
 
-
-@dataclass(frozen=True)
-class StepRecord:
-    """The losses of a batch of the current step; the tensors stay on their device."""
-
-    epoch: int
-    index: int
-    image_ids: tuple[int, ...]
-    losses: Losses
-
-    def parts(self) -> dict[str, list[float]]:
-        """Losses by layer. Waits for the device."""
-        return {name: part.detach().float().cpu().tolist() for name, part in self.losses.parts.items()}
-
-    def is_broken(self) -> bool:
-        """Whether this rank's own losses or matching costs are not finite. Waits for the device."""
-        return bool(self.losses.not_finite) or not all(
-            math.isfinite(value) for layers in self.parts().values() for value in layers
-        )
-
-
-@dataclass(frozen=True)
-class Update:
-    """An optimizer step that has not been checked yet."""
-
-    step: int
-    records: tuple[StepRecord, ...]
-    norm: Tensor
-    is_broken: Tensor
-    """On the CPU, or being copied there."""
-    copied: torch.cuda.Event | None
-
-    def read(self) -> bool:
-        if self.copied is not None:
-            self.copied.synchronize()
-        return bool(self.is_broken)
-
-
-@dataclass(frozen=True)
-class RankReport:
-    """What one rank reports to the others about the step at which all stop."""
-
-    rank: int
-    is_broken: bool
-    images: tuple[str, ...]
-    broken_images: tuple[str, ...]
-    """Those whose predictions are not finite."""
-    parts: dict[str, list[float]]
-
-
-class NaNGuard(Callback):
-    """Skips an update whose loss, matching costs or gradients are not finite, and stops the run.
-
-    The module is constructed with it and calls `record` and `before_update`, since Lightning has no hook for callbacks
-    between gradients and update.
-
-    All ranks stop at the same step without further communication: the criterion's all-reduce makes the loss of all
-    ranks NaN as soon as one of them is not finite, and gradients are the same on all ranks.
-
-    On the CPU each step is checked at once. On a GPU that would synchronize in each step: there the fused optimizer, or
-    the gradient scaler of 16 bits, skips the update, and the result is read one step later, before another update, or
-    in `check`.
+class NaNGuard(StepGuard):
+    """Stops detection's runs, and writes the file that `--replay` reads.
 
     Args:
-        folder: of the run.
         rebuild: loads the batch again that is captured; batches are not kept in memory for it.
         name_image: how messages call the image of a `Target.image_id`.
-        is_late: whether steps are checked one step later; by default where checking at once would synchronize.
     """
+
+    noun: ClassVar[str] = "image"
 
     def __init__(
         self,
@@ -105,90 +36,16 @@ class NaNGuard(Callback):
         name_image: Callable[[int], str] = str,
         is_late: bool | None = None,
     ) -> None:
-        self.folder = folder
+        super().__init__(folder, description.config.optim, name_image, is_late)
         self.description = description
         self.rebuild = rebuild
-        self.name_image = name_image
-        self.is_late = is_late
-        self._records: list[StepRecord] = []
-        self._unchecked: Update | None = None
 
-    def record(self, trainer: L.Trainer, index: int, targets: Sequence[Target], losses: Losses) -> None:
-        """To be called with a batch's losses, before the backward pass."""
-        ids = tuple(target.image_id for target in targets)
-        detached = Losses(
-            losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()}, losses.not_finite
-        )
-        self._records.append(StepRecord(trainer.current_epoch, index, ids, detached))
-
-    def before_update(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
-        """To be called when the gradients of a step are complete, before the optimizer applies them.
-
-        Args:
-            norm: of all gradients.
-        """
-        self.check(trainer)  # the previous step: nothing that follows from it may be applied
-        if isinstance(optimizer, LightningOptimizer):
-            optimizer = optimizer.optimizer
-        # Infinite gradients in 16 bits are normal: the scaler skips the step and lowers its scale.
-        is_scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        numbers = [record.losses.total for record in self._records] + ([] if is_scaled else [norm])
-        is_broken = ~torch.stack(numbers).isfinite().all()
-        is_fused = all(group.get("fused") for group in optimizer.param_groups)
-        is_cuda = is_broken.device.type == "cuda"
-        is_late = is_cuda and (is_fused or is_scaled) if self.is_late is None else self.is_late
-        copied = None
-        if is_late:
-            if not is_scaled:
-                optimizer.found_inf = is_broken.float()  # type: ignore[attr-defined]
-            is_broken = torch.empty((), dtype=torch.bool, pin_memory=is_cuda).copy_(is_broken, non_blocking=True)
-            if is_cuda:
-                copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                copied.record()
-        self._unchecked = Update(trainer.global_step + 1, tuple(self._records), norm, is_broken, copied)
-        self._records = []
-        if not is_late:
-            self.check(trainer)
-
-    def check(self, trainer: L.Trainer) -> None:
-        """Check the last update now. To be called by all ranks, before each checkpoint.
-
-        Errors: something was not finite.
-        """
-        update, self._unchecked = self._unchecked, None
-        if update is not None and update.read():
-            self._stop(trainer, update)
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.folder = trainer.strategy.broadcast(self.folder)  # only rank 0 knows which one was free
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.check(trainer)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.check(trainer)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.check(trainer)
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.check(trainer)
-
-    def _stop(self, trainer: L.Trainer, update: Update) -> NoReturn:
-        rank = trainer.global_rank
-        broken = next((record for record in update.records if record.is_broken()), None)
-        # If no rank's losses are broken, the gradients are, which all batches of all ranks contribute to.
-        records = update.records if broken is None else (broken,)
-        reports = _all_gather(_report(rank, records, self.name_image))
-        broken_reports = [report for report in reports if report.is_broken] or reports
-        captured: Path | str | None = None
-        if rank in [report.rank for report in broken_reports]:
-            name = f"step-{update.step}" + ("" if rank == broken_reports[0].rank else f"-rank-{rank}")
-            captured = self._capture(trainer, update.step, records, self.folder / FOLDER / f"{name}.pt")
-        first = next(where for where in _all_gather(captured) if where is not None)
-        if rank != 0:  # one error message is enough
-            raise SystemExit(2)
-        raise DetrLiteError(_describe(update, broken_reports, first, trainer, self.description))
+    def examine(self, trainer: L.Trainer, step: int, records: Sequence[StepRecord], name: str) -> str:
+        captured = self._capture(trainer, step, records, self.folder / FOLDER / f"{name}.pt")
+        if isinstance(captured, str):
+            return f"the batch could not be captured: {captured}"
+        replay = f"{command_line('train')} --replay {shlex.quote(str(captured))}"
+        return f"the batch is in {captured}, examine it with: {replay}"
 
     def _capture(self, trainer: L.Trainer, step: int, records: Sequence[StepRecord], path: Path) -> Path | str:
         """Write what `--replay` needs, or return why it could not be written."""
@@ -197,10 +54,10 @@ class NaNGuard(Callback):
             batches = []
             for record in records:
                 batch = self.rebuild(record.epoch, record.index, rank, world_size)
-                if tuple(target.image_id for target in batch.targets or ()) != record.image_ids:
+                if tuple(target.image_id for target in batch.targets or ()) != record.samples:
                     return "loading it again gave other images"
                 seed = step_seed(self.description.config.seed, record.epoch, record.index, rank)
-                names = tuple(map(self.name_image, record.image_ids))
+                names = tuple(map(self.name_sample, record.samples))
                 batches.append(CapturedBatch(record.epoch, record.index, seed, record.parts(), names, batch))
             device = trainer.strategy.root_device.type
             capture = NaNCapture(step, rank, world_size, str(trainer.precision), device, tuple(batches))
@@ -209,68 +66,3 @@ class NaNGuard(Callback):
         except Exception as error:  # of whatever kind: the other ranks wait for this one's report
             return reason_of(error)
         return path
-
-
-def _report(rank: int, records: Sequence[StepRecord], name_image: Callable[[int], str]) -> RankReport:
-    return RankReport(
-        rank=rank,
-        is_broken=any(record.is_broken() for record in records),
-        images=tuple(name_image(image) for record in records for image in record.image_ids),
-        broken_images=tuple(
-            name_image(record.image_ids[place]) for record in records for place in record.losses.not_finite
-        ),
-        parts=records[-1].parts(),
-    )
-
-
-def _all_gather(mine: Any) -> list[Any]:
-    if not (dist.is_available() and dist.is_initialized()):
-        return [mine]
-    gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, mine)
-    return gathered
-
-
-def _describe(
-    update: Update,
-    reports: Sequence[RankReport],
-    captured: Path | str,
-    trainer: L.Trainer,
-    description: Description,
-) -> str:
-    report = reports[0]
-    values = {name: _worst(layers) for name, layers in report.parts.items()}
-    parts = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
-    if not all(map(math.isfinite, values.values())):
-        what = f"the loss is not finite ({parts})"
-    elif report.is_broken:
-        what = f"the matching costs are not finite (the loss is: {parts})"
-    else:
-        what = f"the gradients are not finite (norm {float(update.norm):.3g}; the loss is: {parts})"
-    images = f"image{'s' if len(report.images) > 1 else ''} {shorten_list(report.images, LISTED_IMAGES)}"
-    if trainer.world_size > 1:
-        others = ", ".join(f"rank {other.rank}" for other in reports[1:])
-        images += f" of rank {report.rank}" + (f" (also {others})" if others else "")
-    if report.broken_images:
-        which = "all" if report.broken_images == report.images else shorten_list(report.broken_images, LISTED_IMAGES)
-        images += f", of which the predictions for {which} are not finite"
-    if isinstance(captured, Path):
-        replay = f"{command_line('train')} --replay {shlex.quote(str(captured))}"
-        where = f"the batch is in {captured}, examine it with: {replay}"
-    else:
-        where = f"the batch could not be captured: {captured}"
-    # Of a new run: a resumed one keeps its learning rate, and would stop here again.
-    remedies = [f"a new run with a lower --optim.lr than {description.config.optim.lr:g}"]
-    if not description.config.optim.max_grad_norm:
-        remedies.append("--optim.max_grad_norm 1")
-    if trainer.precision != "32-true":
-        remedies.append("--trainer.precision 32-true")
-    return (
-        f"step {update.step}: {what}; {images}; the update was not applied; {where}; "
-        f"usual remedies: {', '.join(remedies)}"
-    )
-
-
-def _worst(layers: Sequence[float]) -> float:
-    """The last layer's value, as in the logs, unless that of another layer is not finite."""
-    return next((value for value in reversed(layers) if not math.isfinite(value)), layers[-1])

@@ -1,16 +1,16 @@
 """Resuming a run: which checkpoint to load, and which settings and data have to be as they were."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 from lightning.pytorch import Callback
 
 from detr_lite.build import require
-from detr_lite.config import Config, Invocation, config_to_dict
+from detr_lite.config import Invocation, config_to_dict
 from detr_lite.data.fingerprint import fingerprint
 from detr_lite.data.records import Split
 from detr_lite.structures import Category, DetrLiteError
@@ -57,11 +57,10 @@ class DataFingerprint:
 
 
 @dataclass(frozen=True)
-class ResumePoint:
-    """The checkpoint that a run is resumed from."""
+class TrainingState:
+    """The checkpoint that a run of any task is resumed from."""
 
     path: Path
-    description: Description
     step: int
     """Completed optimizer steps."""
     epochs: int
@@ -69,29 +68,39 @@ class ResumePoint:
     fingerprint: DataFingerprint
 
 
+@dataclass(frozen=True)
+class ResumePoint(TrainingState):
+    """That of a detector's run."""
+
+    description: Description
+
+
+State = TypeVar("State", bound=TrainingState)
+
+
 class DescribeCheckpoint(Callback):
     """Adds to each checkpoint what is needed to use it anywhere and to resume from it.
 
     Args:
+        content: plain types, by their keys in the checkpoint.
         restarts_epoch: start the epoch again that the loaded checkpoint was written in.
         moved_to: folder of the resumed run's checkpoints, which may have had another name when they were written.
     """
 
     def __init__(
         self,
-        description: Description,
+        content: Mapping[str, Any],
         fingerprint: DataFingerprint,
         restarts_epoch: bool = False,
         moved_to: Path | None = None,
     ) -> None:
-        # Thresholds belong to the weights that were evaluated, not to those that are trained from them.
-        self.description = replace(description, thresholds=None)
+        self.content = dict(content)
         self.fingerprint = fingerprint
         self.restarts_epoch = restarts_epoch
         self.moved_to = moved_to
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = self.description.to_dict()
+        checkpoint.update(self.content)
         checkpoint[RUN_KEY] = vars(self.fingerprint)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -103,7 +112,15 @@ class DescribeCheckpoint(Callback):
 
 
 def find_resume_point(invocation: Invocation) -> ResumePoint | None:
+    """The checkpoint of a detector's run that `--resume` stands for, as `find_training_state` finds it."""
+    return find_training_state(invocation, _read)
+
+
+def find_training_state(invocation: Invocation, read: Callable[[Path], State]) -> State | None:
     """The checkpoint that `--resume` stands for; if the last one is damaged, the one before it, with a warning.
+
+    Args:
+        read: reads a checkpoint, of which nothing else knows what it holds.
 
     None for a new run, or one that ended before its first checkpoint.
     Errors: there is none, or none can be read; a checkpoint of weights without training state.
@@ -112,14 +129,14 @@ def find_resume_point(invocation: Invocation) -> ResumePoint | None:
     if invocation.resume is None:
         return None
     if invocation.resume != "last":
-        return _read(candidates[0])
+        return read(candidates[0])
     if not candidates:
         logger.info("%s ended before its first checkpoint: starting from the beginning", run_to_resume(invocation))
         return None
     errors: list[DetrLiteError] = []
     for path in candidates:
         try:
-            point = _read(path)
+            point = read(path)
         except DetrLiteError as error:
             errors.append(error)
             continue
@@ -152,23 +169,11 @@ def check_unchanged(point: ResumePoint, now: Description, fingerprint: DataFinge
             f"{path}: was trained for other categories than those of {now.config.data.root} "
             f"({_category_changes(saved.categories, now.categories)}); undo that, or start another run"
         )
-    before, after = _flat(saved.config), _flat(now.config)
+    before, after = flat_settings(config_to_dict(saved.config)), flat_settings(config_to_dict(now.config))
     # Where the first weights came from no longer matters.
     fixed = [name for name in before if name.startswith("model.") and name != "model.init_from"]
-    for name in (*fixed, *FIXED_SETTINGS):
-        if before[name] != after[name]:
-            raise DetrLiteError(
-                f"{path}: was trained with {name} {before[name]}, not {after[name]}; a resumed run keeps it"
-            )
-    changes = [f"{name} {after[name]} (was {before[name]})" for name in before if before[name] != after[name]]
     old = point.fingerprint
-    for what, was, value in (
-        ("the training data", old.train, fingerprint.train),
-        ("the validation data, so AP is not comparable with before", old.val, fingerprint.val),
-        ("the number of processes", old.world_size, fingerprint.world_size),
-    ):
-        if was != value:
-            changes.append(f"{what}: {value} (was {was})")
+    changes = [*compare_settings(path, before, after, (*fixed, *FIXED_SETTINGS)), *compare_data(old, fingerprint, "AP")]
     if old.world_size != fingerprint.world_size:
         images = images_in_step(now.config, fingerprint.world_size)
         former = images_in_step(saved.config, old.world_size)
@@ -179,6 +184,31 @@ def check_unchanged(point: ResumePoint, now: Description, fingerprint: DataFinge
     if restarts_epoch:
         changes.append("the batches are no longer the same, so an interrupted epoch starts again")
     return changes, restarts_epoch
+
+
+def compare_settings(
+    path: Path, before: Mapping[str, Any], after: Mapping[str, Any], fixed: Iterable[str]
+) -> list[str]:
+    """A line for each setting that has changed since a checkpoint.
+
+    Errors: one of those that are `fixed`.
+    """
+    for name in fixed:
+        if before.get(name) != after.get(name):
+            raise DetrLiteError(
+                f"{path}: was trained with {name} {before.get(name)}, not {after.get(name)}; a resumed run keeps it"
+            )
+    return [f"{name} {after.get(name)} (was {before[name]})" for name in before if before[name] != after.get(name)]
+
+
+def compare_data(old: DataFingerprint, now: DataFingerprint, metric: str) -> list[str]:
+    """A line for each way in which data or processes have changed since a checkpoint."""
+    compared = (
+        ("the training data", old.train, now.train),
+        (f"the validation data, so {metric} is not comparable with before", old.val, now.val),
+        ("the number of processes", old.world_size, now.world_size),
+    )
+    return [f"{what}: {value} (was {was})" for what, was, value in compared if was != value]
 
 
 def _restart_epoch(checkpoint: dict[str, Any]) -> None:
@@ -196,24 +226,35 @@ def _read(path: Path) -> ResumePoint:
             f"--resume: {path} was written by an earlier version, whose optimizer has parameters that the model no "
             f"longer has; start a new run with --model.init_from {path}"
         )
+    state = training_state(content, path, f"--model.init_from {path}")
+    return ResumePoint(**vars(state), description=describe_checkpoint(content, path))
+
+
+def training_state(content: Mapping[str, Any], path: Path, remedy: str) -> TrainingState:
+    """What a checkpoint of any task has beside its weights and settings.
+
+    Errors: part of it is missing.
+
+    Args:
+        remedy: what a new run can be started with instead.
+    """
     try:
         step, saved = int(content["global_step"]), content[RUN_KEY]
-        epochs = completed_epochs(content)
+        epochs = completed_epochs(dict(content))
         if not content["optimizer_states"] or not isinstance(content["callbacks"], dict):
             raise ValueError("no state of the optimizer or of the callbacks")
         fingerprint = DataFingerprint(str(saved["train"]), str(saved["val"]), int(saved["world_size"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DetrLiteError(
-            f"--resume: {path} lacks part of the training state ({reason_of(error)}); start a new run with "
-            f"--model.init_from {path}"
+            f"--resume: {path} lacks part of the training state ({reason_of(error)}); start a new run with {remedy}"
         ) from error
-    return ResumePoint(path, describe_checkpoint(content, path), step, epochs, fingerprint)
+    return TrainingState(path, step, epochs, fingerprint)
 
 
-def _flat(config: Config) -> dict[str, Any]:
+def flat_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by their names on the command line."""
     flat: dict[str, Any] = {}
-    for section, settings in config_to_dict(config).items():
+    for section, settings in sections.items():
         if isinstance(settings, dict):
             flat.update({f"{section}.{name}": value for name, value in settings.items()})
         else:

@@ -209,7 +209,7 @@ def test_an_evaluation_moves_the_bar_of_a_terminal(
     expected = [
         "evaluating",
         *(f"evaluating: batch {number} of 3" for number in (1, 2, 3)),
-        "evaluating: comparing the detections with the ground truth",
+        "evaluating: comparing the predictions with the ground truth",
     ]
     assert [text for text in shown if "evaluating" in text] == expected
     reporter.on_train_end(trainer_at(1), MODULE)

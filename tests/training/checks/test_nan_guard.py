@@ -17,9 +17,9 @@ from detr_lite.config import Config
 from detr_lite.loss.criterion import Losses
 from detr_lite.structures import DetrOutput
 from detr_lite.tensor_files import read_torch
-from detr_lite.training.checks import nan_guard
+from detr_lite.training.checks import step_guard
 from detr_lite.training.checks.nan_capture import FOLDER, NaNCapture
-from detr_lite.training.checks.nan_guard import RankReport
+from detr_lite.training.checks.step_guard import RankReport
 from detr_lite.training.module import DetectionModule
 from detr_lite.training.schedule import step_seed
 from detr_lite.weights.checkpoint import KEY, Description
@@ -264,18 +264,18 @@ def test_a_group_of_ranks_exchanges_reports_and_stops(make_run, tmp_path) -> Non
     assert message.startswith("step 3: the loss is not finite (class nan, l1 ")
 
 
-def test_all_broken_ranks_are_named_and_the_first_ones_batch(make_run, monkeypatch) -> None:
+def test_all_broken_ranks_are_named_and_the_first_ones_batch(make_run, tmp_path, monkeypatch) -> None:
     """Ranks 1 and 3 of 4; this is rank 3, and rank 0 reports the error."""
     sent: list[Any] = []
 
     def exchange(mine: Any) -> list[Any]:
         sent.append(mine)
         if not isinstance(mine, RankReport):
-            return [None, Path("run/nonfinite/step-1.pt"), None, mine]
-        good = replace(mine, is_broken=False, broken_images=(), parts={"class": [1.0]})
-        return [replace(good, rank=0), replace(mine, rank=1, images=("7", "8"), broken_images=("8",)), good, mine]
+            return [None, "the batch is in run/nonfinite/step-1.pt", None, mine]
+        good = replace(mine, is_broken=False, broken_samples=(), parts={"class": [1.0]})
+        return [replace(good, rank=0), replace(mine, rank=1, samples=("7", "8"), broken_samples=("8",)), good, mine]
 
-    monkeypatch.setattr(nan_guard, "_all_gather", exchange)
+    monkeypatch.setattr(step_guard, "_all_gather", exchange)
     for rank in (3, 0):
         run = make_run()
         answers_at(run.module, 1, with_nan)
@@ -285,8 +285,9 @@ def test_all_broken_ranks_are_named_and_the_first_ones_batch(make_run, monkeypat
             with pytest.raises(SystemExit) as ending:
                 run.trainer.fit(run.module, run.data)
             assert ending.value.code == 2
-            assert sent[1].name == "step-1-rank-3.pt"
-            assert NaNCapture.read(sent[1]).rank == 3
+            captured = tmp_path / "nonfinite" / "step-1-rank-3.pt"
+            assert sent[1].startswith(f"the batch is in {captured}, ")
+            assert NaNCapture.read(captured).rank == 3
         else:
             message = run.stops()
             assert "images 7, 8 of rank 1 (also rank 0)" in message

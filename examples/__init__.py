@@ -1,0 +1,1 @@
+"""Other tasks on the parts of detr_lite, each with its own queries, keys and values."""
