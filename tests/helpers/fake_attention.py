@@ -84,3 +84,25 @@ def truth():
         torch.arange(2),
         ("cup", "jug"),
     )
+
+
+def word_maps(words=5, source=6, layers=2, heads=2, encoder_layers=1, grid=None, seed=0):
+    """Of a sentence over another one, or over an image of one grid: causal self-attention between the words."""
+    generator = torch.Generator().manual_seed(seed)
+    later = torch.ones(words, words, dtype=torch.bool).triu(1)
+
+    def softmax(*shape, mask=None):
+        scores = 3 * torch.randn(*shape, generator=generator)
+        return (scores if mask is None else scores.masked_fill(mask, -torch.inf)).softmax(-1)
+
+    height, width = grid or (1, source)
+    tokens = height * width
+    return AttentionMaps(
+        cross=softmax(layers, 1, heads, words, tokens),
+        queries=softmax(layers, 1, heads, words, words, mask=later),
+        encoder=softmax(encoder_layers, 1, heads, tokens, tokens),
+        grids=((height, width),),
+        encoder_grids=((height, width),),
+        is_padding=torch.zeros(1, tokens, dtype=torch.bool),
+        spans=torch.tensor([[[float(width), float(height)]]]),
+    )

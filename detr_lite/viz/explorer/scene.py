@@ -3,32 +3,30 @@
 import base64
 import io
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from detr_lite.drawing.boxes import class_name
 from detr_lite.structures import AttentionMaps, Detections
 from detr_lite.text import printable
-from detr_lite.viz.explorer.quantize import quantize_rows
-from detr_lite.viz.explorer.queries import fit_queries, query_blobs
+from detr_lite.viz.explorer.attention_data import describe_attention, pack_attention
 
 LONGEST_SIDE, THUMBNAIL = 800, 112
 """Pixels of the picture and of its thumbnail; nothing is enlarged."""
 LOW_SCORE = 0.3
-"""Cross-attention of queries with such a detection comes before the encoder's attention, up to `_DETECTION_SHARE`."""
-_DETECTION_SHARE = 0.6
+"""Cross-attention of queries with such a detection comes before the encoder's attention."""
 _PAGE_BYTES = 200_000
 """Of the page itself, beside its images."""
 
 
 @dataclass(frozen=True)
 class PackedScene:
-    """One image, ready for the page."""
+    """One image, or one sentence, ready for the page."""
 
     metadata: dict[str, Any]
     """Goes into the page's JSON."""
@@ -47,11 +45,7 @@ def pack_scene(
     budget: int = 8_000_000,
     by_query: Detections | None = None,
 ) -> PackedScene:
-    """Pack one image with the attention maps of a batch of one.
-
-    In this order, as far as the budget goes: self-attention of the queries (of each head if that takes at most a tenth,
-    else the mean), cross-attention of queries with detections, self-attention of the encoder (mean over heads, the last
-    layers first), cross-attention of the other queries, in order of scores.
+    """Pack one image with the attention maps of a batch of one, in the order of `pack_attention`.
 
     Args:
         detections: all candidates in descending order of scores, with boxes in pixels of `image`.
@@ -59,93 +53,56 @@ def pack_scene(
         budget: bytes for this image in the page.
         by_query: every query's own box and best class; without, a query that detects nothing has neither in the page.
     """
-    layers, _, heads, queries, _ = attention.cross.shape
-    grids = [attention.unpadded_grid(0, level) for level in range(len(attention.grids))]
-    levels = [
-        {"width": width, "height": height, "spanWidth": span_width, "spanHeight": span_height}
-        for (height, width), (span_width, span_height) in zip(grids, attention.spans[0].tolist(), strict=True)
-    ]
-    encoder_layers = len(attention.encoder)
-    metadata: dict[str, Any] = {
-        "name": printable(name),
-        "width": image.width,
-        "height": image.height,
-        "thumbnail": _encode_picture(image, THUMBNAIL),
+    metadata = {
+        "kind": "boxes",
         "detections": {
             "boxes": _rounded(detections.boxes_xyxy),
             "scores": [round(score, 4) for score in detections.scores.tolist()],
             "labels": detections.labels.tolist(),
             "queries": detections.queries.tolist(),
         },
-        "querySummaries": _query_summaries(detections, by_query, queries),
-        "truth": None if truth is None else {"boxes": _rounded(truth.boxes_xyxy), "names": _names_of(truth)},
-        "layers": layers,
-        "heads": heads,
-        "queries": queries,
-        "levels": levels,
-        "encoderLayers": encoder_layers,
-        "encoderLevels": [levels[attention.encoder_level]],
-        "pointLevels": None if attention.sampled is None else attention.sampled.level.tolist(),
+        "querySummaries": _query_summaries(detections, by_query, attention.cross.shape[3]),
+        "truth": None if truth is None else true_boxes(truth),
     }
-    blobs = {"picture": _encode_picture(image, LONGEST_SIDE)}
-    remaining = float(budget) - _PAGE_BYTES - len(blobs["picture"]) - len(json.dumps(metadata)) - 8 * queries
-    left_out = []
-
-    self_attention = attention.queries[:, 0]
-    metadata["selfHeads"] = metadata["selfAttentionHeads"] = self_attention.shape[1]
-    if self_attention.shape[1] != heads:  # the page selects heads of cross-attention
-        self_attention = self_attention.mean(1, keepdim=True)
-        metadata["selfAttentionHeads"] = 1
-    text = quantize_rows(self_attention).to_base64(remaining / 10)
-    if text is None:
-        text = quantize_rows(self_attention.mean(1, keepdim=True)).to_base64(remaining / 4)
-        metadata["selfAttentionHeads"] = int(text is not None)
-        left_out.append("the queries' self-attention" + (" of each head (only the mean is included)" if text else ""))
-    if text is not None:
-        blobs["self-attention"] = text
-        remaining -= len(text)
-
-    is_image = _is_image(attention, grids)
-    order = _unique([*detections.queries.tolist(), *range(queries)])
-    detecting = _unique(detections.above(LOW_SCORE).queries.tolist())
-    included, size = fit_queries(attention, is_image, detecting, _DETECTION_SHARE * remaining)
-    remaining -= size
-
-    sizes = [height * width for height, width in attention.grids]
-    encoder_is_image = torch.split(is_image, sizes)[attention.encoder_level]
-    encoder_blobs: list[str] = []
-    for layer in reversed(range(encoder_layers)):
-        weights = attention.encoder[layer, 0].mean(0)[encoder_is_image][:, encoder_is_image]
-        text = quantize_rows(weights).to_base64(remaining)
-        if text is None:
-            break
-        encoder_blobs.insert(0, text)
-        remaining -= len(text)
-    first_layer = encoder_layers - len(encoder_blobs)
-    metadata["firstEncoderLayer"] = first_layer
-    blobs |= {f"encoder-{layer}": text for layer, text in enumerate(encoder_blobs, first_layer)}
-    if first_layer > 0:
-        left_out.append(f"{first_layer} of {encoder_layers} encoder layers (the first ones)")
-
-    others, _ = fit_queries(attention, is_image, [query for query in order if query not in included], remaining)
-    included |= others
-    metadata["includedQueries"] = list(included)
-    blobs |= query_blobs(included)
-    if len(included) < queries:
-        missing = queries - len(included)
-        left_out.append(f"cross-attention of {missing} of {queries} queries (those with the lowest scores)")
-    metadata["leftOut"] = left_out
-    return PackedScene(metadata, blobs, tuple(left_out))
+    first = detections.above(LOW_SCORE).queries.tolist()
+    return assemble(name, image, metadata, attention, first, detections.queries.tolist(), budget)
 
 
-def _is_image(attention: AttentionMaps, grids: list[tuple[int, int]]) -> Bool[Tensor, " token"]:
-    """False for padding, which is to the right of and below the unpadded part of each level's grid."""
-    masks = []
-    for grid, (height, width) in zip(attention.grids, grids, strict=True):
-        mask = torch.zeros(grid, dtype=torch.bool)
-        mask[:height, :width] = True
-        masks.append(mask.flatten())
-    return torch.cat(masks)
+def assemble(
+    name: str,
+    image: Image.Image | None,
+    metadata: dict[str, Any],
+    attention: AttentionMaps,
+    first: Iterable[int],
+    order: Sequence[int],
+    budget: int,
+) -> PackedScene:
+    """The scene with the metadata of its task.
+
+    Args:
+        first: queries whose cross-attention comes before the encoder's attention.
+        order: in which the others follow; those that it lacks come last.
+    """
+    common = {
+        "name": printable(name),
+        "width": 1 if image is None else image.width,
+        "height": 1 if image is None else image.height,
+        "thumbnail": None if image is None else _encode_picture(image, THUMBNAIL),
+    }
+    metadata = common | metadata | describe_attention(attention)
+    blobs = {} if image is None else {"picture": _encode_picture(image, LONGEST_SIDE)}
+    queries = attention.cross.shape[3]
+    taken = _PAGE_BYTES + len(blobs.get("picture", "")) + len(json.dumps(metadata)) + 8 * queries
+    found, weights, left_out = pack_attention(
+        attention, _unique(first), _unique([*order, *range(queries)]), float(budget) - taken
+    )
+    return PackedScene(metadata | found, blobs | weights, left_out)
+
+
+def true_boxes(truth: Detections) -> dict[str, Any]:
+    """Ground truth as the page has it."""
+    names = [class_name(label, truth.class_names) for label in truth.labels.tolist()]
+    return {"boxes": _rounded(truth.boxes_xyxy), "names": names}
 
 
 def _query_summaries(detections: Detections, by_query: Detections | None, queries: int) -> list[dict[str, Any] | None]:
@@ -162,13 +119,9 @@ def _query_summaries(detections: Detections, by_query: Detections | None, querie
     return summaries
 
 
-def _unique(queries: list[int]) -> list[int]:
+def _unique(queries: Iterable[int]) -> list[int]:
     """In order of first occurrence."""
     return list(dict.fromkeys(queries))
-
-
-def _names_of(detections: Detections) -> list[str]:
-    return [class_name(label, detections.class_names) for label in detections.labels.tolist()]
 
 
 def _rounded(boxes_xyxy: Float[Tensor, "box 4"]) -> list[list[float]]:

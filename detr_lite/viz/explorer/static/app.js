@@ -10,6 +10,8 @@ class Explorer {
     this.hovered = null; // {query, label} under the cursor; label null: the best class
     this.heatmap = null; // what is drawn over the image: attention to tokens ...
     this.links = null; // ... or between queries
+    this.matrix = null; // ... or as a matrix, which takes the image's place
+    this.matrices = new Map(); // those made so far
     this.samples = null; // the points of which the heatmap is made, in deformable models
     this.state = stateOf(location.hash, page);
     this.lastPush = 0;
@@ -123,7 +125,7 @@ class Explorer {
   makeHeatmap() {
     const { state, scene } = this;
     const query = this.query();
-    if (state.view === "links" && scene.selfRows) return null;
+    if (this.matrix !== null || (state.view === "links" && scene.selfRows)) return null;
     if (query !== null) {
       const source = this.source(query);
       const row = source ? source.row : scene.crossAttention(state.layer, state.head, query);
@@ -142,7 +144,7 @@ class Explorer {
     if (weights === null) return null;
     const ends = [...weights.keys()].filter((other) => other !== query && weights[other] > 0);
     ends.sort((a, b) => weights[b] - weights[a]);
-    return { query, weights, ends, peak: ends.length ? weights[ends[0]] : 0 };
+    return { query, weights, ends, peak: ends.length ? weights[ends[0]] : 0, unit: "share of the query's self-attention" };
   }
 
   makeSamples() {
@@ -171,6 +173,7 @@ class Explorer {
 
   draw() {
     const { metadata } = this.scene;
+    this.matrix = matrixOf(this);
     this.heatmap = this.makeHeatmap();
     this.links = this.makeLinks();
     this.samples = this.makeSamples();

@@ -16,26 +16,47 @@ class Boxes {
     const shown = selection.query();
     const visible = app.state.boxes ? selection.visibleBoxes() : [];
     const extra = shown === null || visible.some(({ query }) => query === shown) ? null : selection.shown(shown);
-    const drawn = extra ? [...visible, extra] : visible;
+    const drawn = extra && extra.box !== null ? [...visible, extra] : visible;
     // Higher scores on top of lower ones, the selected one on top of all.
     const order = [...drawn].reverse().sort((a, b) => (a.query === shown) - (b.query === shown));
-    const boxes = order.map((detection) => {
+    const boxes = order.filter(({ line }) => !line).map((detection) => {
       const box = this.box(detection.box, { className: "box", color: css(detection.rgb) });
       box.classList.toggle("selected", detection.query === shown);
-      box.classList.toggle("guess", detection.score < app.state.score);
-      box.classList.toggle("faint", (shown !== null && detection.query !== shown) || (shown === null && app.heatmap !== null));
+      box.classList.toggle("guess", selection.isBelow(detection));
+      box.classList.toggle("faint", this.isFaint(detection));
       return box;
     });
     $("boxes").replaceChildren(...this.trueBoxes(), ...OVERLAYS.flatMap((overlay) => overlay(app)), ...this.linkedBoxes(), ...boxes);
+    drawLines($("lines"), app.scene.metadata, [...this.trueLines(), ...order.filter(({ line }) => line).map((detection) => this.styled(detection))]);
     this.drawTags(drawn, shown);
     this.drawLinks();
   }
 
+  isFaint({ query }) {
+    const shown = this.app.query();
+    return shown === null ? this.app.heatmap !== null : query !== shown;
+  }
+
+  styled(detection) {
+    const state = detection.query === this.app.query() ? "selected" : this.isFaint(detection) ? "faint" : "";
+    return { line: detection.line, color: css(detection.rgb), className: `${state} ${this.app.selection.isBelow(detection) ? "guess" : ""}` };
+  }
+
+  colorOfTruth(number) {
+    const { scene, page } = this.app;
+    return css(page.classes.find(({ name }) => name === scene.metadata.truth.names[number]).color);
+  }
+
+  trueLines() {
+    const { state, scene } = this.app;
+    const lines = (state.truth && scene.metadata.truth?.lines) || [];
+    return lines.map((line, number) => ({ line, color: this.colorOfTruth(number), className: "true" }));
+  }
+
   trueBoxes() {
-    const { state, scene, page } = this.app;
-    if (!state.truth || !scene.metadata.truth) return [];
-    const { boxes, names } = scene.metadata.truth;
-    return boxes.map((box, number) => this.box(box, { className: "box true", color: css(page.classes.find(({ name }) => name === names[number]).color) }));
+    const { state, scene } = this.app;
+    if (!state.truth || !scene.metadata.truth || scene.metadata.truth.lines) return [];
+    return scene.metadata.truth.boxes.map((box, number) => this.box(box, { className: "box true", color: this.colorOfTruth(number) }));
   }
 
   /** A rectangle over the image; the corners are in its pixels. */
@@ -56,7 +77,7 @@ class Boxes {
     const first = drawn.filter(({ query }) => query === shown);
     const others = shown === null && this.app.heatmap === null ? drawn : [];
     const tags = [...first, ...others].map((detection) => {
-      const tag = element("div", { className: "tag", textContent: `${detection.name} ${detection.score.toFixed(2)}`, color: css(detection.rgb) });
+      const tag = element("div", { className: "tag", textContent: titleOf(detection), color: css(detection.rgb) });
       tag.style.color = textColorOn(detection.rgb);
       tag.dataset.query = detection.query;
       return { detection, tag };
@@ -66,7 +87,8 @@ class Boxes {
     const occupied = [];
     tags.forEach(({ detection, tag }, number) => {
       const size = sizes[number];
-      const [left, top, right, bottom] = detection.box.map((side, index) => (side / (index % 2 ? height : width)) * (index % 2 ? high : wide));
+      const [tagX, tagY] = detection.line ? middleOf(detection.line) : [];
+      const [left, top, right, bottom] = (detection.line ? [tagX, tagY, tagX, tagY] : detection.box).map((side, index) => (side / (index % 2 ? height : width)) * (index % 2 ? high : wide));
       const positions = [];
       for (const y of [top - size[1], top, bottom, bottom - size[1]]) for (const x of [left, right - size[0]]) positions.push([x, y]);
       const inside = positions
@@ -97,7 +119,7 @@ class Boxes {
 
   /** The boxes of these queries, filled with the color of their weights. */
   linkedBoxes() {
-    return this.linkedQueries().map((query) => {
+    return this.linkedQueries().filter((query) => !this.app.selection.own(query).line).map((query) => {
       const box = this.box(this.app.selection.boxOf(query), { className: "box linked", color: this.linkColor(query) });
       box.dataset.query = query;
       return box;
@@ -109,14 +131,14 @@ class Boxes {
     const { app } = this;
     const svg = $("links");
     svg.replaceChildren();
-    const start = app.links && app.selection.boxOf(app.links.query);
+    const start = app.links && app.matrix === null && app.selection.own(app.links.query);
     if (!start) return;
     const { metadata } = app.scene;
     svg.setAttribute("viewBox", `0 0 ${metadata.width} ${metadata.height}`);
-    const center = ([x0, y0, x1, y1]) => [(x0 + x1) / 2, (y0 + y1) / 2];
+    const center = ({ line, box: [x0, y0, x1, y1] }) => (line ? middleOf(line) : [(x0 + x1) / 2, (y0 + y1) / 2]);
     const unit = metadata.width / Math.max(1, this.root.clientWidth); // a pixel on the screen
     for (const other of this.linkedQueries()) {
-      const [[x1, y1], [x2, y2]] = [center(start), center(app.selection.boxOf(other))];
+      const [[x1, y1], [x2, y2]] = [center(start), center(app.selection.own(other))];
       const share = app.links.weights[other] / app.links.peak;
       const color = this.linkColor(other);
       svg.append(shape("line", { x1, y1, x2, y2, stroke: "#000", "stroke-width": 3.5 + 3 * share, opacity: 0.6 }));

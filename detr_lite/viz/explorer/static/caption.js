@@ -17,26 +17,29 @@ function captionOf(app) {
   const query = selection.query();
   if (query !== null) return queryCaption(app, query);
   if (state.view === "point" && state.point !== null)
-    return { dot: "var(--accent)", title: "From this point", text: pointCaption(app) };
+    return { dot: "var(--accent)", title: scene.isText ? `From “${scene.metadata.sourceWords[app.token()]}”` : "From this point", text: pointCaption(app) };
   const { length } = selection.visible();
-  const hint = state.view === "point" ? "click any point of the image" : length ? "hover a box, or click anywhere" : "click anywhere";
+  const [one, several] = NOUNS[scene.metadata.kind];
+  if (scene.isText) return { title: `${length} ${length === 1 ? one : several}`, text: "choose a row, or a source word above the columns" };
+  if (state.view === "links" && app.matrix) return { title: "Between queries", text: `self-attention, decoder ${app.selfAttentionLabel()}; choose a row` };
+  const hint = state.view === "point" ? "click any point of the image" : length ? `hover a ${one === "detection" ? "box" : one}, or click anywhere` : "click anywhere";
   if (selection.areGuesses) return { title: `${length} best guess${length === 1 ? "" : "es"}`, text: `below the score ${state.score.toFixed(2)}; ${hint}` };
-  return { title: length ? `${length} detection${length === 1 ? "" : "s"}` : "No detections", text: hint };
+  return { title: length ? `${length} ${length === 1 ? one : several}` : `No ${several}`, text: hint };
 }
 
 function queryCaption(app, query) {
   const { scene, selection } = app;
   const shown = selection.shown(query);
-  const isBelow = shown !== null && shown !== undefined && shown.score < app.state.score;
-  const title = shown ? `${shown.name} ${shown.score.toFixed(2)}` : "No detection";
+  const isBelow = Boolean(shown) && selection.isBelow(shown);
+  const title = shown ? titleOf(shown) : "No detection";
   const what = app.links
     ? `self-attention of query ${query}, decoder ${app.selfAttentionLabel()}`
     : app.sourceText(query) || (scene.has(query) ? `cross-attention of query ${query}, decoder ${app.decoderLabel()}` : `the cross-attention of query ${query} was left out of this page`);
   return { dot: shown ? css(shown.rgb) : "transparent", title, text: isBelow ? `a guess, below ${app.state.score.toFixed(2)} · ${what}` : what };
 }
 
-function pointCaption({ state, scene, heatmap }) {
-  if (heatmap) return `encoder self-attention, layer ${state.encoder}, mean of heads`;
+function pointCaption({ state, scene, heatmap, matrix }) {
+  if (heatmap || (matrix && scene.encoderRows.has(state.encoder))) return `encoder self-attention, layer ${state.encoder}, mean of heads`;
   if (scene.metadata.encoderLayers) return `encoder layer ${state.encoder} was left out of this page; the list has the queries that attend here`;
   return `${scene.noEncoder}; the list has the queries that attend here`;
 }

@@ -9,7 +9,7 @@ class Controls {
     onSlide("head", (head) => ({ head: head < 0 ? "mean" : head }));
     onSlide("encoder", (encoder) => ({ encoder }));
     onSlide("threshold", (score) => ({ score }));
-    for (const [id, key] of [["show-boxes", "boxes"], ["show-truth", "truth"], ["smooth", "smooth"], ["show-samples", "samples"]])
+    for (const [id, key] of [["show-boxes", "boxes"], ["show-truth", "truth"], ["smooth", "smooth"], ["show-samples", "samples"], ["show-matrix", "matrix"]])
       $(id).addEventListener("change", () => app.change({ [key]: $(id).checked }));
     $("level").addEventListener("change", () => app.change({ level: $("level").value === "all" ? "all" : Number($("level").value) }));
     this.makePanels();
@@ -47,7 +47,18 @@ class Controls {
       element("option", { value: "all", textContent: "all levels, summed" }),
       ...metadata.levels.map(({ width, height }, number) => element("option", { value: String(number), textContent: `${width} × ${height} only` })),
     );
-    $("truth-label").hidden = metadata.truth === null;
+    $("truth-label").hidden = metadata.truth === null && !metadata.alignment;
+    const isSentence = metadata.kind === "words";
+    $("tab-detections").textContent = capitalized(NOUNS[metadata.kind][1]);
+    $("tab-point").textContent = this.app.scene.isText ? "From a source word" : "From a point";
+    $("tab-links").textContent = isSentence ? "Between words" : "Between queries";
+    $("detections").setAttribute("aria-label", $("tab-detections").textContent);
+    $("threshold").parentElement.hidden = isSentence;
+    $("boxes-label").hidden = isSentence;
+    $("boxes-name").textContent = metadata.kind === "lines" ? "Lines" : "Boxes";
+    $("smooth-label").hidden = this.app.scene.isText;
+    $("about").hidden = isSentence;
+    $("about-words").hidden = !isSentence;
     for (const id of ["samples-label", "samples-note", "about-samples"]) $(id).hidden = !this.app.scene.isSampled;
     document.body.classList.toggle("sampled", this.app.scene.isSampled);
     $("left-out").hidden = metadata.leftOut.length === 0;
@@ -57,7 +68,7 @@ class Controls {
 
   makeClasses() {
     const { app } = this;
-    const labels = [...new Set(app.selection.detections().filter(({ score }) => score >= 0.05).map(({ label }) => label))].sort((a, b) => a - b);
+    const labels = [...new Set(app.selection.detections().filter(({ score }) => score !== null && score >= 0.05).map(({ label }) => label))].sort((a, b) => a - b);
     $("classes").hidden = labels.length < 2;
     $("classes").replaceChildren(
       ...labels.map((label) => {
@@ -94,6 +105,8 @@ class Controls {
     $("show-truth").checked = state.truth;
     $("smooth").checked = state.smooth;
     $("show-samples").checked = state.samples;
+    $("show-matrix").checked = state.matrix;
+    $("matrix-label").hidden = state.view !== "links" || metadata.kind === "words" || !scene.selfRows;
     $("level").value = String(state.level);
     for (const tab of $("tabs").children) {
       const isSelected = tab.dataset.view === state.view;
@@ -101,7 +114,7 @@ class Controls {
       tab.tabIndex = isSelected ? 0 : -1;
       $(`panel-${tab.dataset.view}`).hidden = !isSelected;
     }
-    const detections = app.selection.detections().filter(({ score }) => score >= state.score);
+    const detections = app.selection.detections().filter((detection) => !app.selection.isBelow(detection));
     for (const chip of $("classes").children) {
       const label = Number(chip.dataset.label);
       chip.setAttribute("aria-pressed", String(state.classes.includes(label)));

@@ -98,7 +98,7 @@ function addResized(sum, width, height, layer, smooth) {
 /** Weak attention stays visible, no attention leaves the image. */
 const opacity = (value) => 0.94 * Math.sqrt(value);
 
-/** Paint values from 0 to 1 on a canvas; opaque if a `background` (gray, 0 to 255) is given. */
+/** Paint values from 0 to 1 on a canvas: see-through, over a `background` (gray, 0 to 255), or with "opaque" colors. */
 function paint(canvas, values, width, height, colormap, background = null) {
   canvas.width = width;
   canvas.height = height;
@@ -106,10 +106,10 @@ function paint(canvas, values, width, height, colormap, background = null) {
   const picture = context.createImageData(width, height);
   for (let i = 0; i < values.length; i++) {
     const color = 3 * Math.round(255 * values[i]);
-    const alpha = opacity(values[i]);
+    const alpha = background === "opaque" ? 1 : opacity(values[i]);
     for (let channel = 0; channel < 3; channel++) {
       const value = colormap[color + channel];
-      picture.data[4 * i + channel] = background === null ? value : alpha * value + (1 - alpha) * background;
+      picture.data[4 * i + channel] = typeof background === "number" ? alpha * value + (1 - alpha) * background : value;
     }
     picture.data[4 * i + 3] = background === null ? Math.round(255 * alpha) : 255;
   }

@@ -26,12 +26,12 @@ class Lists {
     const visible = selection.visible();
     const entries = visible.map((detection) => ({
       key: keyOf(detection),
-      label: `${detection.name}, score ${detection.score.toFixed(2)}, query ${detection.query}`,
+      label: detection.score === null ? `${detection.name}, query ${detection.query}` : `${detection.name}, score ${detection.score.toFixed(2)}, query ${detection.query}`,
       color: css(detection.rgb),
       text: detection.name,
       detail: `query ${detection.query}`,
-      number: detection.score.toFixed(2),
-      share: detection.score,
+      number: detection.score === null ? "" : detection.score.toFixed(2),
+      share: detection.score ?? 0,
     }));
     const keyShown = (query) => (query === null || !selection.shown(query) ? null : keyOf(selection.shown(query)));
     this.detections.fill(entries, keyShown(state.query), app.hovered && keyShown(app.hovered.query));
@@ -50,19 +50,19 @@ class Lists {
       const score = Math.floor(best.score * 100) / 100;
       note.replaceChildren(`No score reaches ${state.score.toFixed(2)}. These are the best guesses. `, button(`Show from ${score.toFixed(2)}`, { score }));
     } else if (selection.detections().length) note.replaceChildren("No detections of these classes. ", button("Show all classes", { classes: [] }));
-    else note.replaceChildren("No detections in this image. Click any point to see which queries attend to it.");
+    else note.replaceChildren(`No ${NOUNS[app.scene.metadata.kind][1]} in this image. Click any point to see which queries attend to it.`);
   }
 
   /** A query with its best class, which is in parentheses where its score is below the threshold. */
   entry(query, weight, maxWeight, what) {
     const best = this.app.selection.shown(query);
-    const name = !best ? "no detection" : best.score < this.app.state.score ? `(${best.name})` : best.name;
+    const name = !best ? "no detection" : this.app.selection.isBelow(best) ? `(${best.name})` : best.name;
     return {
       key: String(query),
       label: `${name}, query ${query}, ${percent(weight)} ${what}`,
       color: best ? css(best.rgb) : "var(--muted)",
       text: name,
-      detail: best ? `query ${query} · ${best.score.toFixed(2)}` : `query ${query}`,
+      detail: best && best.score !== null ? `query ${query} · ${best.score.toFixed(2)}` : `query ${query}`,
       number: percent(weight),
       share: maxWeight > 0 ? weight / maxWeight : 0,
     };
@@ -73,7 +73,9 @@ class Lists {
     const { point, layer, head, level, encoder } = app.state;
     const note = $("point-note");
     if (app.state.view !== "point" || point === null) {
-      note.textContent = "Click any point of the image to see the encoder's self-attention from there, and the queries that attend to it.";
+      note.textContent = app.scene.isText
+        ? "Choose a source word above the matrix to see the encoder's self-attention from there, and the words that attend to it."
+        : "Click any point of the image to see the encoder's self-attention from there, and the queries that attend to it.";
       this.pointQueries.fill([], null);
       return;
     }
@@ -104,7 +106,9 @@ class Lists {
     const weights = query === null ? null : app.scene.selfAttention(layer, head, query);
     if (view !== "links" || weights === null) {
       note.textContent = app.scene.selfRows
-        ? "Select a detection to see how much its query attends to each other query: the self-attention by which queries avoid duplicates."
+        ? app.scene.metadata.words
+          ? "Select a word to see how much it attends to the words before it: later ones are masked."
+          : `Select a ${NOUNS[app.scene.metadata.kind][0]} to see how much its query attends to each other query: the self-attention by which queries avoid duplicates.`
         : "The queries' self-attention was left out of this page.";
       this.linkedQueries.fill([], null);
       return;

@@ -16,7 +16,8 @@ class Overview {
     const overview = $("overview");
     overview.style.setProperty("--columns", heads.length);
     overview.style.setProperty("--aspect", metadata.width / metadata.height);
-    overview.style.setProperty("--thumbnail", `url("${metadata.thumbnail}")`);
+    overview.style.setProperty("--thumbnail", metadata.thumbnail ? `url("${metadata.thumbnail}")` : "none");
+    overview.classList.toggle("matrices", this.app.scene.isText);
     const children = [element("span", { className: "corner" }), ...heads.map((head) => element("span", { className: "column", textContent: head }))];
     this.cells = [];
     for (let layer = 0; layer < metadata.layers; layer++) {
@@ -43,11 +44,11 @@ class Overview {
       if (isSelected && $("overview").contains(document.activeElement) && document.activeElement !== button) button.focus();
     }
     const query = this.app.query();
-    const content = JSON.stringify([state.image, query, state.level]);
+    const content = JSON.stringify([state.image, scene.isText || query, state.level]);
     if (content === this.content) return;
     this.content = content;
     clearTimeout(this.timer);
-    this.paint(0, query !== null && scene.has(query) ? query : null);
+    this.paint(0, scene.isText ? 0 : query !== null && scene.has(query) ? query : null);
   }
 
   /** A few at a time, so that hovering through a list stays fluid. */
@@ -58,10 +59,17 @@ class Overview {
     if (next < this.cells.length) this.timer = setTimeout(() => this.paint(next, query));
   }
 
+  /** A pixel for each weight. */
+  paintMatrix(canvas, { rows, columns, valuesOf, peak }) {
+    const values = rows.flatMap((_, row) => [...valuesOf(row)].map((value) => (peak > 0 ? value / peak : 0)));
+    paint(canvas, values, columns.length, rows.length, this.app.page.colors, "opaque");
+  }
+
   paintCell({ layer, head, canvas }, query) {
     const { scene, state, page } = this.app;
     canvas.width = query === null ? 0 : 1; // clears it
     if (query === null) return;
+    if (scene.isText) return this.paintMatrix(canvas, crossMatrix(this.app, layer, head));
     const heatmap = new Heatmap(scene.crossAttention(layer, head, query), scene.metadata.levels, state.level);
     const height = Math.max(1, Math.round((THUMBNAIL_WIDTH * scene.metadata.height) / scene.metadata.width));
     paint(canvas, heatmap.pixels(THUMBNAIL_WIDTH, height, true), THUMBNAIL_WIDTH, height, page.colors);

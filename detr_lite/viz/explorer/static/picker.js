@@ -9,7 +9,7 @@ class Picker {
     document.body.classList.toggle("many", scenes.length > 1);
     this.buttons = scenes.map((metadata, number) => {
       const button = element("button", { type: "button", title: metadata.name, "aria-label": `Image ${number + 1} of ${scenes.length}: ${metadata.name}` });
-      button.append(element("img", { src: metadata.thumbnail, alt: "", loading: "lazy" }));
+      button.append(metadata.thumbnail ? element("img", { src: metadata.thumbnail, alt: "", loading: "lazy" }) : element("span", { textContent: metadata.name }));
       button.addEventListener("click", () => app.change({ image: number }));
       return button;
     });

@@ -10,7 +10,7 @@ class Scene {
   static async load(number, metadata) {
     const scene = new Scene();
     scene.metadata = metadata;
-    scene.picture = document.getElementById(`scene-${number}-picture`).textContent;
+    scene.picture = document.getElementById(`scene-${number}-picture`)?.textContent ?? null;
     scene.indexOf = new Map(metadata.includedQueries.map((query, index) => [query, index]));
     await scene.loadCrossAttention(number);
     scene.selfRows = metadata.selfAttentionHeads ? await rowsOf(`scene-${number}-self-attention`, metadata.queries) : null;
@@ -40,6 +40,11 @@ class Scene {
   /** Whether cross-attention is deformable: to sampled points. */
   get isSampled() {
     return this.metadata.pointLevels !== null;
+  }
+
+  /** Whether the queries attend to another sentence, so that there is no image. */
+  get isText() {
+    return this.metadata.sourceWords !== undefined && this.metadata.sourceWords !== null;
   }
 
   /** Why there is no self-attention of the encoder. */

@@ -9,6 +9,7 @@ class Stage {
     this.app = app;
     this.root = $("stage");
     this.boxes = new Boxes(app, this.root);
+    this.matrix = new Matrix(app);
     this.cursor = null; // [x, y] of the mouse, relative to the image
     this.linked = null; // the query under the cursor that the selected one attends to
     this.root.addEventListener("pointermove", (event) => this.onMove(event));
@@ -20,9 +21,10 @@ class Stage {
   /** Show another image. */
   open() {
     const { metadata, picture } = this.app.scene;
-    $("picture").src = picture;
+    $("picture").hidden = picture === null;
+    if (picture !== null) $("picture").src = picture;
     $("picture").alt = metadata.name;
-    this.root.parentElement.style.setProperty("--aspect", metadata.width / metadata.height);
+    this.root.parentElement.style.setProperty("--aspect", this.app.scene.isText ? 2 : metadata.width / metadata.height);
   }
 
   draw() {
@@ -34,14 +36,16 @@ class Stage {
   }
 
   drawHeatmap() {
-    const { heatmap, links, state, page } = this.app;
-    const scaled = heatmap || links;
+    const { heatmap, links, matrix, state, page } = this.app;
+    this.matrix.draw();
+    const scaled = matrix || heatmap || links;
     this.root.classList.toggle("dimmed", scaled !== null);
     $("heatmap").hidden = heatmap === null;
     document.querySelector(".legend").classList.toggle("idle", scaled === null);
     if (scaled === null) return;
-    this.drawScale(scaled, heatmap ? 0 : WEAKEST_LINK);
-    $("unit").textContent = heatmap ? heatmap.unit : "share of the query's self-attention";
+    if (matrix) this.drawScale(matrix, 0, "opaque"); // its cells are opaque
+    else this.drawScale(scaled, heatmap ? 0 : WEAKEST_LINK, heatmap ? 60 : "opaque");
+    $("unit").textContent = scaled.unit;
     if (heatmap === null) return;
     // As many pixels as are displayed, up to what is drawn without a delay.
     const scale = Math.min(window.devicePixelRatio || 1, 2, 900 / Math.max(this.root.clientWidth, this.root.clientHeight, 1));
@@ -50,13 +54,13 @@ class Stage {
     paint($("heatmap"), heatmap.pixels(width, height, state.smooth), width, height, page.colors);
   }
 
-  /** The color bar, whose ramp begins at a share of the color map. */
-  drawScale({ peak }, first) {
+  /** The color bar, whose ramp begins at a share of the color map; over a gray background, as over the image. */
+  drawScale({ peak }, first, background) {
     $("peak").textContent = percent(peak);
     $("half").textContent = percent(peak / 2);
-    if (this.scale === first) return;
-    this.scale = first;
-    paint($("colorbar"), Float32Array.from({ length: 256 }, (_, i) => first + ((1 - first) * i) / 255), 256, 1, this.app.page.colors, first ? null : 60);
+    if (this.scale === `${first} ${background}`) return;
+    this.scale = `${first} ${background}`;
+    paint($("colorbar"), Float32Array.from({ length: 256 }, (_, i) => first + ((1 - first) * i) / 255), 256, 1, this.app.page.colors, background);
   }
 
   /** A dot for each sampled point inside the image, the strongest on top. */
@@ -87,7 +91,8 @@ class Stage {
   /** The weight under the cursor, or at the point if the cursor is elsewhere. */
   drawCursor() {
     const { app } = this;
-    if (app.links !== null) return this.drawLinkedWeight();
+    if (app.matrix !== null) return this.drawReadout(this.matrix.readout(), app.matrix.peak, "Point at a cell to read its weight.");
+    if (app.links !== null) return this.drawReadout(this.linkedReadout(), app.links.peak, "Hover or tap a colored box to read its weight.");
     const at = this.cursor || app.state.point;
     const [number, unit] = $("weight").children;
     const isShown = app.heatmap !== null && at !== null;
@@ -113,15 +118,18 @@ class Stage {
   }
 
   /** The self-attention weight of the box under the cursor. */
-  drawLinkedWeight() {
+  linkedReadout() {
     const { links } = this.app;
+    return this.linked === null ? null : { weight: links.weights[this.linked], text: `of query ${links.query}'s attention is on query ${this.linked}` };
+  }
+
+  drawReadout(read, peak, hint) {
     const [number, unit] = $("weight").children;
-    const query = this.linked;
     $("cell").hidden = true;
-    $("colorbar-marker").hidden = query === null;
-    number.textContent = query === null ? "" : percent(links.weights[query]);
-    unit.textContent = query === null ? "Hover or tap a colored box to read its weight." : `of query ${links.query}'s attention is on query ${query}`;
-    if (query !== null) $("colorbar-marker").style.left = `${Math.min(100, (100 * links.weights[query]) / links.peak)}%`;
+    $("colorbar-marker").hidden = read === null || peak === 0;
+    number.textContent = read === null ? "" : percent(read.weight);
+    unit.textContent = read === null ? hint : read.text;
+    if (read !== null && peak > 0) $("colorbar-marker").style.left = `${Math.min(100, (100 * read.weight) / peak)}%`;
   }
 
   positionOf(event) {
@@ -141,6 +149,9 @@ class Stage {
     const [px, py] = [x * metadata.width, y * metadata.height];
     const near = (EDGE_PIXELS * metadata.width) / this.root.clientWidth;
     const area = ({ box: [x0, y0, x1, y1] }) => (x1 - x0) * (y1 - y0);
+    const lines = visible.filter(({ line }) => line).map((detection) => [detection, distanceToLine([px, py], detection.line)]);
+    const [nearest] = lines.sort((a, b) => a[1] - b[1]);
+    if (lines.length) return nearest[1] <= (near * LINE_PIXELS) / EDGE_PIXELS ? { detection: nearest[0], isEdge: true } : null;
     const candidates = visible.filter(({ box: [x0, y0, x1, y1] }) => px >= x0 - near && px <= x1 + near && py >= y0 - near && py <= y1 + near);
     const distance = ({ box: [x0, y0, x1, y1] }) => Math.min(Math.abs(px - x0), Math.abs(px - x1), Math.abs(py - y0), Math.abs(py - y1));
     candidates.sort((a, b) => area(a) - area(b));

@@ -84,6 +84,7 @@ addField("boxes", flagField(true));
 addField("truth", flagField(false));
 addField("smooth", flagField(true));
 addField("samples", flagField(true)); // the points of deformable attention
+addField("matrix", flagField(false)); // self-attention between queries as a matrix
 addField("theme", choiceField(["auto", "light", "dark"], "auto"));
 
 function hashOf(state) {
