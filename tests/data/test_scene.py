@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detr_lite.data.synthetic.painting import LEAST_CONTRAST, paint
+from detr_lite.data.synthetic.painting import LEAST_CONTRAST, MAX_TEXTURE, paint
 from detr_lite.data.synthetic.rendering import draw_image, draw_scene
 from detr_lite.data.synthetic.shapes import CATEGORY_IDS, silhouette, tight_box_xywh
 
@@ -75,6 +75,21 @@ def test_objects_have_contrast_with_their_surroundings():
         distances.append(np.median(np.linalg.norm(canvas[is_outside] - color, axis=1)))
     assert min(distances) > 0.75 * LEAST_CONTRAST
     assert min(distances) < 1.6 * LEAST_CONTRAST, "some objects are faint"
+
+
+def test_a_given_color_is_that_of_its_object_and_a_given_background_that_of_the_rest():
+    """Up to textures, whose means are near zero."""
+    color, background = (200.0, 40.0, 90.0), (120.0, 130.0, 110.0)
+    for index in range(6):
+        scene = draw_scene(0, "train", index)
+        first, *others = scene.objects
+        colored = replace(first, stamp=replace(first.stamp, color=color))
+        scene = replace(scene, objects=(*others, colored), beneath=(), above=(), background=background)
+        canvas = paint(scene, np.random.default_rng(0))
+        inside = canvas[first.stamp.region][first.stamp.alpha == 255]
+        np.testing.assert_allclose(np.median(inside, axis=0), color, atol=MAX_TEXTURE)
+        is_outside = np.logical_and.reduce([~mask for mask in visible_masks(scene)])
+        assert np.linalg.norm(canvas[is_outside].mean(axis=0) - background) < 25
 
 
 def test_color_and_texture_do_not_depend_on_the_category():

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageFilter
 
-from detr_lite.data.synthetic.scene import Scene, Stamp
+from detr_lite.data.synthetic.scene import RGB, Scene, Stamp
 
 Pattern = Float[np.ndarray, "height width"]
 Canvas = Float[np.ndarray, "height width 3"]
@@ -20,7 +20,7 @@ MAX_TEXTURE = 18.0
 
 def paint(scene: Scene, rng: np.random.Generator) -> Canvas:
     """RGB, 0 to 255. Every stamp has a random generator of its own, so that the others do not depend on it."""
-    canvas = _background(scene.height, scene.width, rng)
+    canvas = _background(scene.height, scene.width, scene.background, rng)
     distractors = {id(stamp) for stamp in (*scene.beneath, *scene.above)}
     stamps = (*scene.beneath, *(drawn.stamp for drawn in scene.objects), *scene.above)
     for stamp, own_rng in zip(stamps, rng.spawn(len(stamps)), strict=True):
@@ -36,8 +36,9 @@ def add_blur_and_noise(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.nda
     return np.clip(blurred + noise, 0, 255).round().astype(np.uint8)
 
 
-def _background(height: int, width: int, rng: np.random.Generator) -> Canvas:
-    canvas = np.broadcast_to(rng.uniform(30, 225, 3).astype(np.float32), (height, width, 3)).copy()
+def _background(height: int, width: int, given: RGB | None, rng: np.random.Generator) -> Canvas:
+    color = rng.uniform(30, 225, 3) if given is None else np.array(given)
+    canvas = np.broadcast_to(color.astype(np.float32), (height, width, 3)).copy()
     layers = [(_gradient, 40.0), (_clouds, 25.0), (_PATTERNS[rng.integers(len(_PATTERNS))], 14.0)]
     for pattern, max_amplitude in layers:
         canvas += _tinted(pattern(height, width, rng), rng.uniform(0.1, 1) * max_amplitude, rng)
@@ -46,7 +47,10 @@ def _background(height: int, width: int, rng: np.random.Generator) -> Canvas:
 
 def _paint_stamp(canvas: Canvas, stamp: Stamp, least_contrast: float, rng: np.random.Generator) -> None:
     height, width = stamp.alpha.shape
-    color = _contrasting_color(_surroundings(canvas, stamp), least_contrast, rng)
+    if stamp.color is None:
+        color = _contrasting_color(_surroundings(canvas, stamp), least_contrast, rng)
+    else:
+        color = np.array(stamp.color, np.float32)
     pattern = _PATTERNS[rng.integers(len(_PATTERNS))]
     texture = _tinted(pattern(height, width, rng), rng.uniform(0.2, 1) * MAX_TEXTURE, rng)
     opacity = stamp.alpha[..., None] / np.float32(255)

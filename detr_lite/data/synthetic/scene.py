@@ -22,6 +22,9 @@ from detr_lite.data.synthetic.shapes import (
     tight_box_xywh,
 )
 
+RGB = tuple[float, float, float]
+"""A color, 0 to 255."""
+
 SIDES = (128, 256)
 MAX_OBJECTS = 12
 MIN_EXTENT = 10
@@ -41,6 +44,8 @@ class Stamp:
     alpha: Alpha
     left: int
     top: int
+    color: RGB | None = None
+    """By default a random one that contrasts with what is around it."""
 
     @cached_property
     def mask(self) -> Bool[np.ndarray, "height width"]:
@@ -76,6 +81,8 @@ class Scene:
     objects: tuple[SceneObject, ...]
     beneath: tuple[Stamp, ...]
     above: tuple[Stamp, ...]
+    background: RGB | None = None
+    """By default a random color. Textures are added to it."""
 
 
 def sample_scene(rng: np.random.Generator, is_empty: bool = False) -> Scene:
