@@ -1,5 +1,6 @@
 """Matching of queries to objects one-to-one, and assignment of tokens to objects one-to-many."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,11 +63,23 @@ def match(
     host at once. Images with costs that are not finite, as of a model that diverged, are listed in `not_finite` instead
     of raising an error, as one rank must not stop while the others wait for it.
     """
-    costs = cost(logits, boxes_cxcywh, targets.labels[None], targets.boxes_cxcywh[None]).float().cpu().numpy()
+    costs = cost(logits, boxes_cxcywh, targets.labels[None], targets.boxes_cxcywh[None])
+    return assign_one_to_one(costs, targets.counts)
+
+
+@torch.no_grad()
+def assign_one_to_one(costs: Float[Tensor, "layer batch query object"], counts: Sequence[int]) -> Matches:
+    """The assignment of lowest cost, as `match`, of costs of any kind.
+
+    Args:
+        counts: objects of each image; the costs of those beyond are ignored.
+    """
+    device = costs.device
+    on_host = costs.float().cpu().numpy()
     pairs: list[np.ndarray] = []
     not_finite: set[int] = set()
-    for layer, layer_costs in enumerate(costs):
-        for image, count in enumerate(targets.counts):
+    for layer, layer_costs in enumerate(on_host):
+        for image, count in enumerate(counts):
             image_costs = layer_costs[image, :, :count]
             is_finite = np.isfinite(image_costs)
             if not is_finite.all():
@@ -75,9 +88,9 @@ def match(
             query, true_object = linear_sum_assignment(image_costs)
             pairs.append(np.stack([np.full_like(query, layer), np.full_like(query, image), query, true_object]))
     index = torch.from_numpy(np.concatenate(pairs, axis=1))
-    if logits.device.type == "cuda":  # of memory that is not pinned the copy would not be asynchronous
+    if device.type == "cuda":  # of memory that is not pinned the copy would not be asynchronous
         index = index.pin_memory()
-    index = index.to(logits.device, non_blocking=True)
+    index = index.to(device, non_blocking=True)
     return Matches(index[0], index[1], index[2], index[3], tuple(sorted(not_finite)))
 
 

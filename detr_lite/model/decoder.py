@@ -106,6 +106,7 @@ class DecoderLayer(nn.Module):
             key=encoded.memory + encoded.position,
             value=encoded.memory,
             attn_mask=encoded.attn_mask,
+            bias=position.bias,
             need_weights=need_weights,
             cache=cache,
         )
