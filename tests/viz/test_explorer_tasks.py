@@ -114,8 +114,10 @@ def test_lines_are_drawn_and_chosen_on_the_picture(visit, task_pages):
 
 
 def cell_center(page, row, column):
-    place = """([row, column]) => { const m = document.querySelector('#matrix canvas').getBoundingClientRect();
-        const s = explorer.matrix(); return [m.left + s.left + (column + .5) * s.cell, m.top + s.top + (row + .5) * s.cell]; }"""
+    place = """([row, column]) => {
+        const {left, top} = document.querySelector('#matrix canvas').getBoundingClientRect();
+        const shown = explorer.matrix();
+        return [left + shown.left + (column + .5) * shown.cell, top + shown.top + (row + .5) * shown.cell]; }"""
     return page.evaluate(place, [row, column])
 
 

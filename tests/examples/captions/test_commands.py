@@ -58,12 +58,18 @@ def test_a_run_has_numbers_of_unseen_scenes(trained: Path) -> None:
 def test_pictures_get_a_line_and_a_figure_each(describe: Callable[..., list[str]], tmp_path: Path) -> None:
     Image.fromarray(draw(3, "test", 0).pixels).save(tmp_path / "mine.png")
     Image.new("RGB", (300, 200), "gray").save(tmp_path / "wide.jpg")
-    lines = describe(tmp_path / "mine.png", tmp_path / "wide.jpg", "--draw", 1)
+    page = tmp_path / "page.html"
+    lines = describe(tmp_path / "mine.png", tmp_path / "wide.jpg", "--draw", 1, "--explore", page)
     assert [line.split(":")[0] for line in lines] == ["mine", "wide", "scene_000"]
     assert "(true: a" in lines[2]  # after two steps of training no caption is right
     for name in ("mine", "wide", "scene_000"):
         with Image.open(tmp_path / "out" / f"{name}.png") as figure:
             assert figure.width > 600
+    text = page.read_text()
+    assert text.count('"kind":"words"') == 3
+    assert '"<start>"' in text.replace("\\u003c", "<").replace("\\u003e", ">")
+    with pytest.raises(DetrLiteError, match="exists; name another file"):
+        describe("--draw", 1, "--explore", page)
 
 
 @pytest.mark.parametrize(
