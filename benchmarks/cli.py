@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.cli_growth import add_growth_commands
 from benchmarks.cli_processes import add_balance, add_start
-from benchmarks.cli_speed import add_attention, add_backbones, add_memory, add_peers, add_step, add_threads
+from benchmarks.cli_speed import add_attention, add_backbones, add_latency, add_memory, add_peers, add_step, add_threads
 from benchmarks.cli_waits import add_long_run, add_waits
 from benchmarks.subcommand import Subcommands, check_steps, split
 from benchmarks.subcommand import subcommand as _subcommand
@@ -26,7 +26,17 @@ def main() -> None:
     adders = (
         *(_add_parity, _add_converge, _add_ablate, _add_grid, add_step, add_attention),
         *(_add_reading, _add_images, _add_formats, _add_evaluation, _add_imagenet_weights),
-        *(add_backbones, add_memory, _add_families, _add_tiles, add_threads, add_peers, add_waits, add_long_run),
+        *(
+            add_backbones,
+            add_memory,
+            _add_families,
+            _add_tiles,
+            add_threads,
+            add_peers,
+            add_latency,
+            add_waits,
+            add_long_run,
+        ),
         *(add_balance, add_start),
     )
     for add in adders:

@@ -1,4 +1,4 @@
-"""`step`, `attention`, `backbones`, `threads`, `peers` and `memory`: time and memory of steps and inference."""
+"""`step`, `attention`, `backbones`, `threads`, `peers`, `latency` and `memory`: time and memory."""
 
 import argparse
 
@@ -61,6 +61,16 @@ def add_peers(subcommands: "Subcommands[CommandParser]") -> None:
     peers.set_defaults(run=_run_peers)
 
 
+def add_latency(subcommands: "Subcommands[CommandParser]") -> None:
+    summary = "latency of lite, RT-DETRv2 and D-FINE by torch, ONNX and ONNX in int8"
+    latency = subcommand(subcommands, "latency", summary)
+    latency.add_argument("--backbone", default="resnet18", help="of all models (default: resnet18)")
+    latency.add_argument("--side", type=int, default=640, help="of the images, a multiple of 32 (default: 640)")
+    latency.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="(default: 1 2)")
+    latency.add_argument("--repeats", type=int, default=7, help="of which the fastest counts (default: 7)")
+    latency.set_defaults(run=_run_latency)
+
+
 def _run_step(arguments: argparse.Namespace) -> None:
     from benchmarks.step import step_table
     from detr_lite.config import read_config
@@ -101,3 +111,11 @@ def _run_peers(arguments: argparse.Namespace) -> None:
 
     chosen = races(split(arguments.models), arguments.backbone, tuple(arguments.size), arguments.side)
     print(peers_table(chosen, arguments.threads, arguments.repeats, arguments.profile))
+
+
+def _run_latency(arguments: argparse.Namespace) -> None:
+    from benchmarks.latency import latency_table
+    from benchmarks.peers import lite_settings
+
+    settings = lite_settings(arguments.backbone)
+    print(latency_table(settings, arguments.side, arguments.threads, arguments.repeats))

@@ -107,13 +107,13 @@ def _race_table(race: Race, threads: Sequence[int], repeats: int, with_profile: 
     rows, profiles = [], []
     for title, batch_size, runs in _works(race, contenders):
         for count in threads:
-            with _threads(count):
+            with torch_threads(count):
                 seconds = fastest(runs, repeats)
             cells = [f"{1e3 * seconds[ours]:.0f}"]
             cells += [f"{1e3 * seconds[name]:.0f} ({seconds[name] / seconds[ours]:.2f})" for name in others]
             rows.append([title, str(batch_size), str(count), *cells])
         if with_profile:
-            with _threads(1):
+            with torch_threads(1):
                 profiles.append(f"{race.title}, {title}, batch {batch_size}:\n\n{profile_table(runs)}")
     head = [
         f"{race.title}, {width} x {height}",
@@ -195,7 +195,7 @@ def _kind(operator: str) -> str:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

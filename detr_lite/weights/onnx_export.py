@@ -58,14 +58,8 @@ def write_onnx(
     if not description.resize.antialias and description.resize.interpolation == "bicubic":
         raise DetrLiteError("images are resized by bicubic interpolation without antialiasing, which detect.py lacks")
     graph = OnnxGraph(model.eval(), description, takes_floats(description.resize)).eval()
-    fixed = None
-    try:
-        content, metadata, differences = _checked(graph, description, made_by, fixed)
-    except DetrLiteError:  # images that all have one size need no graph for others
-        fixed = fixed_size(description.resize)
-        if fixed is None:
-            raise
-        content, metadata, differences = _checked(graph, description, made_by, fixed)
+    fixed = _only_size(model, description.resize)
+    content, metadata, differences = _checked(graph, description, made_by, fixed)
     write_folder(folder, content, metadata)
     sizes = f"only {fixed[1]} x {fixed[0]} pixels (width x height)" if fixed else "any size"
     worst = max(differences, key=lambda each: max(each.scores, each.boxes / max(each.height, each.width)))
@@ -76,6 +70,22 @@ def write_onnx(
         *(f"onnxruntime beside torch, {difference}" for difference in differences),
         f"largest difference: scores {worst.scores:.1g}, boxes {worst.boxes:.1g} pixels",
     ]
+
+
+def _only_size(model: Detr | FamilyDetr, resize: ResizeRule) -> tuple[int, int] | None:
+    """The (height, width) of all images of a model that torch exports for one size only; None for any size.
+
+    Errors: such a model whose images differ in size.
+    """
+    if not isinstance(model, FamilyDetr) or not model.family.is_deformable:
+        return None
+    size = fixed_size(resize)  # the code of transformers takes the sizes of feature maps as numbers
+    if size is None:
+        raise DetrLiteError(
+            f"torch exports {model.family.title} for images of one size only, and this model's differ: they are "
+            "resized with their aspect ratio; fine-tune it with --data.resize stretch; nothing was written"
+        )
+    return size
 
 
 def _checked(

@@ -4,7 +4,7 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import jaxtyping
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from detr_lite.box_ops import cxcywh_to_xyxy
 from detr_lite.build import build_postprocess
 from detr_lite.data.transforms import ResizeRule
+from detr_lite.families.exporting import exportable
 from detr_lite.families.network import FamilyDetr
 from detr_lite.model.detr import Detr
 from detr_lite.structures import Batch, DetrLiteError
@@ -127,23 +128,46 @@ def _export(graph: OnnxGraph, fixed: tuple[int, int] | None) -> Any:
     shapes = {0: torch.export.Dim("batch", min=1)}
     if fixed is None:
         shapes |= {1: torch.export.Dim("height", min=LEAST_SIDE), 2: torch.export.Dim("width", min=LEAST_SIDE)}
-    with quiet(), _without_shape_checks(), torch.no_grad():
-        program = torch.onnx.export(
-            graph,
-            (example,),
-            dynamo=True,
-            dynamic_shapes=(shapes,),
-            input_names=["images"],
-            output_names=["boxes", "scores", "labels"],
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    proto = program.model_proto
+    family = exportable(graph.model.network) if isinstance(graph.model, FamilyDetr) else nullcontext()
+    with quiet(), _without_shape_checks(), family, torch.no_grad():
+        proto = _to_onnx(graph, example, shapes, optimize=True)
+        if not _is_valid(proto):  # onnxscript's optimizer loses a node of Deformable DETR
+            proto = _to_onnx(graph, example, shapes, optimize=False)
     # Of each node the exporter notes the line of code that made it, with the paths of this machine.
     for each in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
         del each.metadata_props[:]
     return proto
+
+
+def _to_onnx(graph: OnnxGraph, example: Tensor, shapes: dict[int, Any], optimize: bool) -> Any:
+    """An onnx.ModelProto.
+
+    Args:
+        shapes: names of the axes of `example` whose size may differ.
+    """
+    program = torch.onnx.export(
+        graph,
+        (example,),
+        dynamo=True,
+        dynamic_shapes=(shapes,),
+        input_names=["images"],
+        output_names=["boxes", "scores", "labels"],
+        opset_version=OPSET,
+        verbose=False,
+        optimize=optimize,
+    )
+    assert program is not None
+    return program.model_proto
+
+
+def _is_valid(proto: Any) -> bool:
+    import onnx
+
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError:
+        return False
+    return True
 
 
 def _first_cause(error: BaseException) -> BaseException:
