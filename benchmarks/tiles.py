@@ -22,7 +22,14 @@ def training_specs(side: int) -> tuple[PictureSpec, PictureSpec]:
     return small, mixed
 
 
-def tiles_table(output: Path, side: int, pictures: int, minutes: float) -> str:
+def tiles_table(
+    output: Path,
+    side: int,
+    pictures: int,
+    minutes: float,
+    large_pictures: PictureSpec = LARGE,
+    training_images: int = TRAINING_IMAGES,
+) -> str:
     """Train on pictures of `side` pixels, evaluate on large ones as a whole and in tiles of `side` pixels.
 
     What is in `output` already, from the same arguments, is not made again.
@@ -35,9 +42,9 @@ def tiles_table(output: Path, side: int, pictures: int, minutes: float) -> str:
     arguments.write_text(json.dumps(wanted))
     data, large, run = output / "training", output / "pictures", output / "run"
     if not (data / "annotations" / "instances_val.json").exists():
-        write_pictures(data, training_specs(side), (TRAINING_IMAGES, 40))
+        write_pictures(data, training_specs(side), (training_images, 40))
     if not (large / "annotations" / "instances_val.json").exists():
-        write_pictures(large, [LARGE], (1, pictures), seed=1)
+        write_pictures(large, [large_pictures], (1, pictures), seed=1)
     best = run / "checkpoints" / "best.ckpt"
     if not (run / "evaluation" / "metrics.json").exists():
         words = ["--config", "coco_small", "--data.root", str(data), "--data.image_size", str(side)]
