@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from detr_lite.errors import DetrLiteError
+from detr_lite.training.optim import make_optimizer, parameter_groups
 from detr_lite.weights.checkpoint import load_model
 from examples.captions.model import (
     MODEL,
@@ -113,3 +114,19 @@ def test_a_detector_gives_backbone_and_encoder(detector: Path) -> None:
 def test_a_detector_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError, match="no such checkpoint"):
         read_detector(tmp_path / "missing.ckpt")
+
+
+@pytest.mark.slow
+def test_a_few_scenes_are_learned_by_heart_from_their_pictures(batch: dict[str, torch.Tensor]) -> None:
+    """In another order each caption follows its picture, so it is the picture that tells them apart."""
+    torch.manual_seed(0)
+    learner = build_captioner(settings_of(SMALL)).train()
+    optimizer = make_optimizer(parameter_groups(learner, 4e-3, 1.0, 1e-4, False, "muon"), fused=False, name="muon")
+    for _ in range(50):
+        optimizer.zero_grad()
+        losses(learner, batch)["word"].backward()
+        optimizer.step()
+    learner.eval()
+    true = [row[: row.index(END)] for row in batch["answer"].tolist()]
+    assert learner.write(batch["images"]) == true
+    assert learner.write(batch["images"].flip(0)) == true[::-1]
