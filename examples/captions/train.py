@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, installed or not
 
 from detr_lite.cli.command import run_command
+from detr_lite.structures import DetrLiteError
 from examples.captions.model import Captioner
 from examples.captions.results import write_results
 from examples.captions.scenes import Scenes
@@ -25,6 +26,8 @@ def main(words: Sequence[str]) -> None:
     add("--val_scenes", type=int, default=300, help="for the evaluations during training (default: %(default)s)")
     add("--test_scenes", type=int, default=1000, help="for the numbers at the end (default: %(default)s)")
     given = parser.parse_args(words)
+    if min(given.train_scenes, given.val_scenes, given.test_scenes) < 1:
+        raise DetrLiteError("--train_scenes, --val_scenes and --test_scenes must be at least 1")
     check_folder(NAME, given)
 
     def finish(captioner: Captioner, folder: Path) -> None:

@@ -86,6 +86,12 @@ def test_mistakes_are_one_line(describe: Callable[..., list[str]], words: list[s
     assert "\n" not in str(error.value)
 
 
+def test_numbers_of_scenes_are_at_least_1(tmp_path: Path) -> None:
+    with pytest.raises(DetrLiteError, match="must be at least 1"):
+        train.main([*QUICK, "--test_scenes", "0", "--run_dir", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_detector_is_no_captioner(detector: Path, tmp_path: Path) -> None:
     with pytest.raises(DetrLiteError, match="not a checkpoint of detr_lite"):
         caption.main(["--draw", "1", "--checkpoint", str(detector), "--output", str(tmp_path / "out")])

@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
 from detr_lite.structures import AttentionMaps
+from examples.captions.figure import MOST_IN_ROW, draw_caption, draw_shares, word_cells
 from examples.captions.metrics import LookMeter, exactness, look_table
 from examples.captions.scenes import SIDE
-from examples.captions.wording import Word
+from examples.captions.wording import Thing, Word, words_of
 
 HALF = SIDE / 2
 
@@ -77,3 +79,18 @@ def test_words_about_nothing_are_not_counted():
     meter.update(maps_of(cross), [[Word("nothing", "nothing")]], [[]])
     assert meter.compute() == {}
     assert look_table({}).startswith("word")
+
+
+def test_figures_of_no_words_are_drawn():
+    cross = torch.full((1, 1, 1, 1, 4), 0.25)
+    assert len(draw_caption(Image.new("RGB", (32, 32)), [], maps_of(cross)).axes) == 2, "picture and color bar"
+    assert draw_shares({}, 1).axes
+
+
+def test_words_are_in_rows_of_one_object_each():
+    things = [Thing("large", "red", "star"), Thing("small", "blue", "ring"), Thing("small", "purple", "disc")]
+    boxes = [(10.0, 20.0, 50.0, 60.0), (90.0, 30.0, 110.0, 50.0), (90.0, 90.0, 110.0, 110.0)]
+    words = [word.text for word in words_of(things, boxes)]
+    rows = [row for row, _ in word_cells(words)]
+    assert rows == [0] * 5 + [1] * 6 + [2] * 5
+    assert max(column for _, column in word_cells(["a"] * 20)) < MOST_IN_ROW
