@@ -25,6 +25,7 @@ PAGES = [
     PROJECT / "CONTRIBUTING.md",
     PROJECT / "datasets/README.md",
     *sorted((PROJECT / "docs").rglob("*.md")),
+    *sorted((PROJECT / "examples").rglob("README*.md")),
 ]
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
 TOOL_OF_COMMAND = {"import": "import_checkpoint", "prepare-data": "prepare_data"}
