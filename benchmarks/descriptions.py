@@ -74,10 +74,10 @@ queries and decoder layers. Models take turns, and the fastest of their calls co
 thread, which other programs change least, wall time with more. Ratios above 1: detr_lite is faster. Needs transformers
 (pip install -e '.[dev]'); nothing is downloaded."""
 
-LATENCY = """Makes `lite` of coco_lite_r50.yaml, RT-DETRv2 and D-FINE with the same backbone, strides, width, queries and
-decoder layers and random weights, exports them to ONNX, quantizes the files to 8 bits, and times one image through each:
-in torch, and in onnxruntime. Models take turns, and the fastest of their calls counts: the time of the core with one
-thread, wall time with more. Prints a markdown table. Needs transformers and onnxruntime (pip install -e '.[dev]');
+LATENCY = """Makes `lite` of coco_lite_r50.yaml, RT-DETRv2 and D-FINE with the same backbone, strides, width, queries
+and decoder layers and random weights, exports them to ONNX, quantizes the files to 8 bits, and times one image through
+each: in torch, and in onnxruntime. Models take turns, and the fastest of their calls counts: the time of the core with
+one thread, wall time with more. Prints a markdown table. Needs transformers and onnxruntime (pip install -e '.[dev]');
 nothing is downloaded."""
 
 WAITS = """Works out, without a GPU, where the host would wait for one in a training step and in the evaluation of a
