@@ -21,6 +21,14 @@ from detr_lite.video.tracking import Tracker, require_trackers
 from detr_lite.video.writer import FilmWriter, draw_frame
 
 
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file system takes no larger file",  # FAT: 4 GB
+}
+"""What to say of errors after which a film is cut off but plays."""
+
+
 @dataclass(frozen=True)
 class FilmOptions:
     """How films are looked at."""
@@ -100,10 +108,10 @@ class _Prediction:
         except KeyboardInterrupt:
             stopped = True
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._close(writer)
+            if error.errno in FULL:
                 raise DetrLiteError(
-                    f"{mp4}: the disk is full after {self.frames:,} frames, which can be played; make room"
+                    f"{mp4}: {FULL[error.errno]} after {self.frames:,} frames, which can be played; make room, or give "
+                    "--output on another disk"
                 ) from error
             raise
         finally:

@@ -39,6 +39,7 @@ class FilmWriter:
         self.sound: list[Any] = []
         """Packets that came before the first frame, with which the file's header is written."""
         self.written = 0
+        self.is_closed = False
 
     def add(self, image: Image.Image, pts: int) -> None:
         """A frame and its time in the film's `time_base`."""
@@ -77,7 +78,10 @@ class FilmWriter:
                 self.container.mux(self.audio.encode(part))
 
     def close(self) -> None:
-        """Write what is still in the encoders, and the end of the file."""
+        """Write what is still in the encoders, and the end of the file; a second call does nothing."""
+        if self.is_closed:
+            return
+        self.is_closed = True
         try:
             if self.video is not None:
                 self.container.mux(self.video.encode(None))

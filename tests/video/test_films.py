@@ -1,6 +1,7 @@
 """Films frame by frame: boxes, times, sound, turned and damaged ones, tracking, and wrong words."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -245,6 +246,20 @@ def test_ctrl_c_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> None:
     count = lines.read_text().count("\n")
     assert count > 20
     assert len(read(tmp_path / "out/a.mp4")[1]) in (count, count + 1)
+
+
+def test_a_full_disk_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> None:
+    def allow_small_files() -> None:  # as a disk that is nearly full, with another number of the error
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    source = make_film(tmp_path / "a.mp4", range(0, 40_000, 40))
+    words = ["--checkpoint", best, "--source", source, "--output", tmp_path / "out", "--device", "cpu"]
+    command = list(map(str, [sys.executable, "-B", PROJECT / "tools/predict.py", *words]))
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=allow_small_files, timeout=PATIENCE)
+    assert done.returncode == 2
+    assert "the file system takes no larger file after" in done.stderr
+    assert 25 <= len(read(tmp_path / "out/a.mp4")[1]) < 1000
 
 
 def test_a_film_without_a_frame_that_can_be_decoded(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
