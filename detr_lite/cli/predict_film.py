@@ -20,7 +20,6 @@ from detr_lite.video.reader import Film, Frame, is_live, require_av
 from detr_lite.video.tracking import Tracker, require_trackers
 from detr_lite.video.writer import FilmWriter, draw_frame
 
-
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
