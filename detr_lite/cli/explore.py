@@ -13,31 +13,38 @@ from detr_lite.weights.checkpoint_path import find_checkpoint
 logger = logging.getLogger(__name__)
 
 MEGABYTE = 1_000_000
+LARGEST_IMAGE = 8
+"""Megabytes of an image at most, whatever the page's budget."""
 LARGE = 50
 """Megabytes of a page from which on browsers load it slowly."""
 
 
 def explore(
-    checkpoint: Path,
+    checkpoint: Sequence[Path],
     source: Sequence[str],
     page: Path,
     truth: Path | None = None,
     layer: str = "last",
     heads: str = "mean",
     threshold: float | Literal["best"] = 0.5,
-    budget: float = 8,
+    budget: float = 48,
+    run: Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
     """Write one HTML file with all images, their detections, and the attention of queries and tokens.
 
     Args:
+        checkpoint: with several, the page has each image as each model sees it, to be compared.
         source: files, folders and patterns, as in `find_images`.
         page: the file, or a folder, which gets `explorer.html`.
         truth: a COCO annotation file, in which images are looked up by file name.
         layer, heads, threshold: what the page shows at first: the layer's number or "last"; the head's number, or
             "mean" or "all" for the mean; the score, or "best" for the best one of all classes together.
-        budget: most megabytes per image; what exceeds it is left out, and logged.
+        budget: most megabytes of the page, of which each image and model gets the same share, at most 8; what exceeds
+            it is left out, and logged.
+        run: run folder, whose pictures of attention in training the page shows; by default that of the checkpoint, if
+            it is one.
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
@@ -52,44 +59,55 @@ def explore(
     if page.is_dir() or (page.exists() and not overwrite):
         remedy = "name a file" if page.is_dir() else "name another file, or give --overwrite"
         raise DetrLiteError(f"{page} exists already; {remedy}")
-    find_checkpoint(checkpoint)
+    for path in checkpoint:
+        find_checkpoint(path)
 
     from detr_lite.cli.score_threshold import find_threshold  # import torch, as nothing above does
     from detr_lite.data.ground_truth import GroundTruthByFile
     from detr_lite.detector import Detector
+    from detr_lite.training.explored_model import explored_model, names_of, run_beside, training_frames
     from detr_lite.training.explorer_page import explain_image, pack_explained, write_explorer
     from detr_lite.viz.explorer.scene import PackedScene
 
     truths = None if truth is None else GroundTruthByFile(truth)
-    detector = Detector.from_checkpoint(checkpoint, device)
-    least = find_threshold(threshold, detector, checkpoint).overall  # the page has one for all classes
+    folders = [run] if run is not None else [run_beside(path) for path in checkpoint[:1]]
+    history = [frame for folder in folders if folder is not None for frame in training_frames(folder)]
+    detectors = [Detector.from_checkpoint(path, device) for path in checkpoint]
+    if len({detector.orientation for detector in detectors}) > 1:
+        raise DetrLiteError("--checkpoint: these models read images in different orientations; give them one by one")
+    least = find_threshold(threshold, detectors[0], checkpoint[0]).overall  # the page has one for all classes
+    models = [explored_model(*each) for each in zip(detectors, checkpoint, names_of(checkpoint), strict=True)]
+    share = int(min(budget / (len(images) * len(detectors)), LARGEST_IMAGE) * MEGABYTE)
 
     scenes: list[PackedScene] = []
     unreadable: list[ImageFile] = []
     unlisted: list[ImageFile] = []
-    for ((file, image),) in read_batches(images, 1, unreadable, "explaining", detector.orientation):
-        explained = explain_image(detector, image)
-        for option, number, count in (
-            ("--layer", first_layer, len(explained.attention.cross)),
-            ("--heads", first_head, explained.attention.cross.shape[2]),
-        ):
-            if number is not None and number >= count:
-                raise DetrLiteError(f"{option} is {number}; this model has 0 to {count - 1}")
+    for ((file, image),) in read_batches(images, 1, unreadable, "explaining", detectors[0].orientation):
         true = None if truths is None else truths.of(file.path)
         if truths is not None and true is None:
             unlisted.append(file)
-        scene = pack_explained(file.name.as_posix(), image, explained, true, int(budget * MEGABYTE))
-        if scene.left_out:
-            logger.warning("%s: left out for --budget: %s", printable(file.path), "; ".join(scene.left_out))
-        scenes.append(scene)
+        for detector in detectors:
+            explained = explain_image(detector, image)
+            for option, number, count in (
+                ("--layer", first_layer, len(explained.attention.cross)),
+                ("--heads", first_head, explained.attention.cross.shape[2]),
+            ):
+                if number is not None and number >= count:
+                    raise DetrLiteError(f"{option} is {number}; this model has 0 to {count - 1}")
+            scene = pack_explained(file.name.as_posix(), image, explained, true, share)
+            if scene.left_out:
+                logger.warning("%s: left out for --budget: %s", printable(file.path), "; ".join(scene.left_out))
+            scenes.append(scene)
     if scenes:
-        size = write_explorer(page, scenes, detector.class_names, least, first_layer, first_head) / MEGABYTE
+        names = detectors[0].class_names
+        size = write_explorer(page, scenes, names, least, first_layer, first_head, models, history) / MEGABYTE
+        shown = len(scenes) // len(detectors)
         if unlisted:
             files = printable(shorten_list([file.path for file in unlisted], 3))
-            logger.warning("%s lists %d of %d images (not %s)", truth, len(scenes) - len(unlisted), len(scenes), files)
+            logger.warning("%s lists %d of %d images (not %s)", truth, shown - len(unlisted), shown, files)
         if size > LARGE:
             logger.warning("browsers load a page of this size slowly; give fewer images, or a smaller --budget")
-        print(f"wrote {page}: {len(scenes):,} image{'s' if len(scenes) != 1 else ''}, {size:.2f} MB")
+        print(f"wrote {page}: {shown:,} image{'s' if shown != 1 else ''}, {size:.2f} MB")
     refuse_unreadable(unreadable, len(images), page)
 
 

@@ -30,7 +30,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 def main(words: Sequence[str]) -> None:
     parser = CommandParser(prog=command_line("visualize"), description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help=CHECKPOINT_HELP)
+    several = f"{CHECKPOINT_HELP}; explore: several are shown side by side"
+    add("--checkpoint", type=Path, required=True, nargs="+", metavar="PATH", help=several)
     add("--source", nargs="+", required=True, metavar="PATH", help="images, folders (recursive), patterns ('*.jpg')")
     add("--output", type=Path, metavar="DIR", help="folder for the figures, new or empty")
     add("--figure", help="queries, layers, points or query_boxes (default: queries)")
@@ -40,7 +41,13 @@ def main(words: Sequence[str]) -> None:
     add("--points", nargs="+", metavar="X,Y", help="points: in pixels (default: centers of the best detections)")
     add("--explore", type=Path, nargs="?", const=True, metavar="PAGE.html", help="write a page, there or to --output")
     add("--truth", type=Path, metavar="JSON", help="explore: COCO annotations; images are looked up by file name")
-    add("--budget", type=float, metavar="MB", help="explore: most megabytes per image (default: 8)")
+    add("--budget", type=float, metavar="MB", help="explore: most megabytes of the page (default: 48)")
+    add(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="explore: run folder of attention in training (default: the checkpoint's)",
+    )
     add("--threshold", type=parse_threshold, default=0.5, metavar="SCORE", help=f"{THRESHOLD_HELP} (default: 0.5)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)")
     add("--overwrite", action="store_true", help="replace files of the same names in the output folder; others stay")
@@ -50,11 +57,14 @@ def main(words: Sequence[str]) -> None:
         parser.error("give --output" if page is None else "give --explore PAGE.html, or --output")
     if page not in (None, True) and "output" in given:
         parser.error("give --output or --explore PAGE.html, not both")
-    for name in ("truth", "budget") if page is None else ("figure", "detection", "points"):
+    for name in ("truth", "budget", "run") if page is None else ("figure", "detection", "points"):
         if name in given:
             parser.error(f"--{name} {'needs' if page is None else 'cannot be combined with'} --explore")
     if page is None:
-        visualize(**given)
+        checkpoints = given.pop("checkpoint")
+        if len(checkpoints) > 1:
+            parser.error("several checkpoints need --explore")
+        visualize(checkpoint=checkpoints[0], **given)
     else:
         output = given.pop("output", None)
         explore(**given, page=output if page is True else page)

@@ -14,6 +14,7 @@ from detr_lite.detector import Detector, Explained
 from detr_lite.io import atomic_write
 from detr_lite.structures import AttentionSelection, Detections, DetrLiteError
 from detr_lite.text import reason_of
+from detr_lite.viz.explorer.models import ExploredModel, TrainingFrame
 from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.explorer.scene import PackedScene, pack_scene
 
@@ -45,9 +46,11 @@ def write_explorer(
     threshold: float,
     layer: int | None = None,
     head: int | None = None,
+    models: Sequence[ExploredModel] = (),
+    history: Sequence[TrainingFrame] = (),
 ) -> int:
     """Write the page, whose arguments are those of `explorer_page`; returns its size in bytes."""
-    text = explorer_page(scenes, class_names, threshold, layer, head).encode()
+    text = explorer_page(scenes, class_names, threshold, layer, head, models, history).encode()
     atomic_write(path, lambda file: file.write(text), durable=False)
     return len(text)
 

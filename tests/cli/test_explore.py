@@ -96,6 +96,8 @@ def test_an_existing_page_stays_without_overwrite(
         ([], "give --output"),
         (["--output", "out", "--truth", "a.json"], "--truth needs --explore"),
         (["--output", "out", "--budget", "3"], "--budget needs --explore"),
+        (["--output", "out", "--run", "."], "--run needs --explore"),
+        (["--explore", "p.html", "--run", "none"], "none: no such run folder"),
         (["--explore", "p.html", "--output", "elsewhere"], "give --output or --explore PAGE.html, not both"),
         (["--explore", "p.html", "--points", "3,4"], "--points cannot be combined with --explore"),
         (["--explore", "p.html", "--figure", "query_boxes"], "--figure cannot be combined with --explore"),
@@ -146,3 +148,39 @@ def test_what_is_left_out_and_what_truth_does_not_list_is_said(
     assert "of 6 queries" in ended.out
     assert f"lists 1 of 2 images (not {photos}/other.png)" in ended.out
     assert metadata_in(tmp_path / "p.html")["scenes"][0]["truth"] is None
+
+
+def test_several_checkpoints_side_by_side(run_tool: Tool, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    """The best and the last weights of a run: each image in the page once, with a scene of each model."""
+    page = tmp_path / "page.html"
+    last = checkpoint.with_name("last.ckpt")
+    ended = run_tool("visualize", "--checkpoint", checkpoint, last, "--source", photos, "--explore", page)
+    assert (ended.code, ended.err) == (0, ""), ended
+    assert f"wrote {page}: 2 images" in ended.out
+    metadata = metadata_in(page)
+    run = checkpoint.parent.parent.name
+    assert [model["name"] for model in metadata["models"]] == [f"{run} best.ckpt", f"{run} last.ckpt"]
+    assert re.fullmatch(r"AP 0\.\d{3}", metadata["models"][0]["facts"][0])
+    assert metadata["models"][1]["facts"][0] == "lite", "the AP is that of the best checkpoint"
+    assert [scene["name"] for scene in metadata["scenes"]] == ["000.png"] * 2 + ["sub/003.png"] * 2
+    expected = Detector.from_checkpoint(last, "cpu")(photos / "000.png")
+    assert metadata["scenes"][1]["detections"]["queries"] == expected.queries.tolist()
+    assert len(re.findall(r'id="scene-\d-picture"', page.read_text())) == 2
+    steps = sorted(int(file.stem[5:]) for file in (checkpoint.parent.parent / "attention").glob("step-*.png"))
+    assert [frame["step"] for frame in metadata["history"]] == steps
+
+
+def test_figures_are_of_one_checkpoint(
+    refusal: Callable[..., str], checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    words = ("--checkpoint", checkpoint, checkpoint, "--source", photos, "--output", tmp_path / "out")
+    assert "several checkpoints need --explore" in refusal("visualize", *words)
+
+
+def test_the_budget_is_for_the_page(run_tool: Tool, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    words = ("--checkpoint", checkpoint, "--source", photos, "--budget", 0.41, "--run", tmp_path)
+    ended = run_tool("visualize", *words, "--explore", page)
+    assert ended.code == 0
+    assert "left out for --budget" in ended.out
+    assert page.stat().st_size < 410_000

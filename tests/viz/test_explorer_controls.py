@@ -87,18 +87,9 @@ def test_tab_reaches_every_control_once_and_arrows_move_in_lists(visit):
         assert style != "none" or reached[-1] == "BODY", f"{reached[-1]} shows that it has the focus"
         if reached[-1] == "detections":
             break
-    expected = ["share", "theme", "help-button", "picker", "stage", "show-boxes", "show-truth", "smooth", "level"]
-    expected += [
-        "layer",
-        "head",
-        "overview",
-        "tab-detections",
-        "threshold",
-        "classes",
-        "classes",
-        "classes",
-        "detections",
-    ]
+    expected = ["share", "theme", "help-button", "picker", "stage", "zoom-in", "zoom-object", "save-png", "save-svg"]
+    expected += ["mode", "colors", "show-boxes", "show-truth", "smooth", "level", "play-layers", "layer", "head"]
+    expected += ["compare", "overview", "tab-detections", "threshold", "classes", "classes", "classes", "detections"]
     assert reached == expected
     page.keyboard.press("ArrowDown")
     assert state(page)["query"] == 1

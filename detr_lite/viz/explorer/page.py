@@ -11,15 +11,23 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+import matplotlib
 import numpy as np
 
 from detr_lite.drawing.boxes import class_color, display_name
-from detr_lite.viz.explorer.scene import PackedScene
+from detr_lite.viz.explorer.models import ExploredModel, TrainingFrame, joined_classes, relabeled
+from detr_lite.viz.explorer.scene import PackedScene, encode_picture
 from detr_lite.viz.guesses import GUESSES
 from detr_lite.viz.heatmap import COLORMAP
 from detr_lite.viz.pages.page import read_static
 
 _STATIC = files("detr_lite.viz.explorer") / "static"
+COLORMAPS = (COLORMAP.name, "viridis", "cividis")
+"""Perceptually uniform; the last one is made for color-blind eyes."""
+DIFFERENCE = "PuOr_r"
+"""Diverging, for color-blind eyes too."""
+WIDEST = 1000
+"""Pixels of a picture of the history."""
 _OTHER_COLOR = (150, 150, 150)
 """Of ground-truth objects of classes that the model does not have."""
 
@@ -30,6 +38,8 @@ def explorer_page(
     threshold: float = 0.5,
     layer: int | None = None,
     head: int | None = None,
+    models: Sequence[ExploredModel] = (),
+    history: Sequence[TrainingFrame] = (),
 ) -> str:
     """The page as text; it depends on nothing but the arguments.
 
@@ -37,12 +47,21 @@ def explorer_page(
         class_names: the model's, by label.
         threshold: the initial score threshold.
         layer, head: the initial selection; None is the last layer, the mean over heads.
+        models: with several, each image has a scene of each, one after the other, to be seen side by side; their class
+            names count, not `class_names`.
+        history: attention at the evaluations of a run.
     """
+    if len(scenes) % max(1, len(models)):
+        raise ValueError(f"{len(scenes)} scenes of {len(models)} models")
     names = [display_name(name) for name in class_names]
+    metadatas = [scene.metadata for scene in scenes]
+    if len(models) > 1:
+        names, places = joined_classes(models)
+        metadatas = [relabeled(each, places[number % len(models)]) for number, each in enumerate(metadatas)]
     # Without class names, the detections' labels tell how many classes there are.
-    labels = [label for scene in scenes for label in _labels(scene)]
+    labels = [label for each in metadatas for label in _labels(each)]
     names += [f"class {label}" for label in range(len(names), max(labels, default=-1) + 1)]
-    true_names = [name for scene in scenes if scene.metadata["truth"] for name in scene.metadata["truth"]["names"]]
+    true_names = [name for each in metadatas if each["truth"] for name in each["truth"]["names"]]
     unknown = [name for name in dict.fromkeys(true_names) if name not in names]
     metadata = {
         "classes": [{"name": name, "color": class_color(label)} for label, name in enumerate(names)]
@@ -51,24 +70,32 @@ def explorer_page(
         "layer": layer,
         "head": head,
         "guesses": GUESSES,
-        "colormap": _colormap(),
-        "scenes": [scene.metadata for scene in scenes],
+        "colormaps": {name: _colors(name) for name in COLORMAPS},
+        "differenceColors": _colors(DIFFERENCE),
+        "models": [{"name": model.name, "facts": list(model.facts)} for model in models],
+        "history": [{"step": frame.step, "note": frame.note} for frame in history],
+        "scenes": metadatas,
     }
     data = [f'<script type="application/json" id="metadata">{_json_for_script(metadata)}</script>']
     for number, scene in enumerate(scenes):
+        is_first = number % max(1, len(models)) == 0  # the picture of an image is in the page once
         # Base64 and data URIs contain no "<".
         data += [
-            f'<script type="text/plain" id="scene-{number}-{key}">{text}</script>' for key, text in scene.blobs.items()
+            f'<script type="text/plain" id="scene-{number}-{key}">{text}</script>'
+            for key, text in scene.blobs.items()
+            if is_first or key != "picture"
         ]
+    for number, frame in enumerate(history):
+        data.append(f'<script type="text/plain" id="history-{number}">{encode_picture(frame.picture, WIDEST)}</script>')
     page = _read("index.html")
     page = re.sub(r'<link rel="stylesheet" href="([\w.]+)">', lambda found: f"<style>\n{_read(found[1])}</style>", page)
     page = re.sub(r'<script src="([\w.]+)"></script>', lambda found: f"<script>\n{_read(found[1])}</script>", page)
     return page.replace("<!-- data -->", "\n".join(data), 1)
 
 
-def _labels(scene: PackedScene) -> list[int]:
-    own = [summary["label"] for summary in scene.metadata["querySummaries"] if summary]
-    return [*own, *scene.metadata["detections"]["labels"]]
+def _labels(metadata: dict[str, Any]) -> list[int]:
+    own = [summary["label"] for summary in metadata["querySummaries"] if summary]
+    return [*own, *metadata["detections"]["labels"]]
 
 
 def _read(name: str) -> str:
@@ -81,7 +108,7 @@ def _json_for_script(metadata: dict[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _colormap() -> str:
-    """256 RGB colors as bytes, in base64."""
-    colors = COLORMAP(np.arange(256), bytes=True)[:, :3]
+def _colors(name: str) -> str:
+    """256 RGB colors of a color map as bytes, in base64."""
+    colors = matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
     return base64.b64encode(colors.tobytes()).decode("ascii")

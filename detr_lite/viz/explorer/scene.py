@@ -87,10 +87,10 @@ def assemble(
         "name": printable(name),
         "width": 1 if image is None else image.width,
         "height": 1 if image is None else image.height,
-        "thumbnail": None if image is None else _encode_picture(image, THUMBNAIL),
+        "thumbnail": None if image is None else encode_picture(image, THUMBNAIL),
     }
     metadata = common | metadata | describe_attention(attention)
-    blobs = {} if image is None else {"picture": _encode_picture(image, LONGEST_SIDE)}
+    blobs = {} if image is None else {"picture": encode_picture(image, LONGEST_SIDE)}
     queries = attention.cross.shape[3]
     taken = _PAGE_BYTES + len(blobs.get("picture", "")) + len(json.dumps(metadata)) + 8 * queries
     found, weights, left_out = pack_attention(
@@ -128,7 +128,7 @@ def _rounded(boxes_xyxy: Float[Tensor, "box 4"]) -> list[list[float]]:
     return [[round(side, 1) for side in box] for box in boxes_xyxy.tolist()]
 
 
-def _encode_picture(image: Image.Image, longest_side: int) -> str:
+def encode_picture(image: Image.Image, longest_side: int) -> str:
     """A JPEG as a data URI."""
     picture = image.convert("RGB")
     picture.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)

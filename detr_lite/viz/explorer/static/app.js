@@ -4,8 +4,12 @@
 class Explorer {
   constructor(page) {
     this.page = page;
-    this.page.colors = bytesOfBase64(page.colormap);
+    page.modelCount = Math.max(1, page.models.length);
+    page.imageCount = page.scenes.length / page.modelCount;
+    this.colormaps = Object.fromEntries(Object.entries(page.colormaps).map(([name, text]) => [name, bytesOfBase64(text)]));
+    this.differenceColors = bytesOfBase64(page.differenceColors);
     this.scene = null;
+    this.otherScene = null; // of what is shown beside it
     this.loaded = new Map(); // image number -> promise of its scene
     this.hovered = null; // {query, label} under the cursor; label null: the best class
     this.heatmap = null; // what is drawn over the image: attention to tokens ...
@@ -21,6 +25,7 @@ class Explorer {
     this.controls = new Controls(this);
     this.overview = new Overview(this);
     this.picker = new Picker(this);
+    this.compare = new Compare(this);
     this.panels = PANELS.map((panel) => panel.make(this, $(`panel-${panel.view}`)));
     listenToKeys(this);
     const follow = () => this.apply(stateOf(location.hash, page));
@@ -38,26 +43,43 @@ class Explorer {
   /** Show a state, whose image may have to be decoded first. */
   async apply(state) {
     this.state = state;
-    const number = state.image;
-    if (!this.loaded.has(number)) this.loaded.set(number, Scene.load(number, this.page.scenes[number]));
-    const scene = await this.loaded.get(number);
-    if (number !== this.state.image) return; // another image was selected meanwhile
+    const { image, model, other } = state;
+    const [scene, otherScene] = await Promise.all([this.load(image, model), other && this.load(image, other.model)]);
+    if (this.state !== state) return; // something else was selected meanwhile
+    this.otherScene = otherScene;
     if (scene !== this.scene) {
       this.scene = scene;
       this.hovered = null;
       this.stage.open();
       this.controls.open();
       this.overview.open();
+      this.compare.open();
+      this.showTabs();
       for (const panel of this.panels) panel.open?.();
     }
     this.draw();
+  }
+
+  load(image, model) {
+    const number = sceneNumber(this.page, image, model);
+    if (!this.loaded.has(number)) this.loaded.set(number, Scene.load(number, this.page.scenes[number], sceneNumber(this.page, image, 0)));
+    return this.loaded.get(number);
+  }
+
+  /** Tabs of panels that have nothing to say of this image are hidden. */
+  showTabs() {
+    for (const { view, isShown } of PANELS) {
+      $(`tab-${view}`).hidden = isShown !== undefined && !isShown(this);
+      if ($(`tab-${view}`).hidden && this.state.view === view) this.state.view = "detections";
+    }
   }
 
   /** Change the state, and the address with it. `replace`: without a new entry in the history. */
   change(changes, { replace = false } = {}) {
     const isNewImage = changes.image !== undefined && changes.image !== this.state.image;
     const state = { ...this.state, ...changes };
-    if (isNewImage) Object.assign(state, { query: null, label: null, point: null });
+    if (isNewImage) Object.assign(state, { query: null, label: null, point: null, zoom: null });
+    else if (changes.model !== undefined && changes.model !== this.state.model) Object.assign(state, this.inModel(changes.model));
     else if (changes.query !== undefined && changes.label === undefined) state.label = null;
     const next = stateOf(hashOf(state), this.page); // exactly what the address says
     if (hashOf(next) === hashOf(this.state)) return;
@@ -67,6 +89,17 @@ class Explorer {
     else history.pushState(null, "", hashOf(next));
     if (!replace) this.lastPush = Date.now();
     this.apply(next);
+  }
+
+  /** What changes with the model: the query of the same object, and what it is compared with. */
+  inModel(model) {
+    const { state } = this;
+    const { layers, heads } = this.page.scenes[sceneNumber(this.page, state.image, model)];
+    const isSwap = state.other !== null && state.other.model === model;
+    const { layer, head } = isSwap ? state.other : { layer: layers - 1, head: "mean" };
+    const query = isSwap ? this.compare.otherQuery(state.query) : null;
+    const other = isSwap ? { model: state.model, layer: state.layer, head: state.head } : null;
+    return { model, query, label: null, layer: Math.min(layer, layers - 1), head: head === "mean" ? head : Math.min(head, heads - 1), level: "all", other };
   }
 
   /** Select a query as one of its classes. */
@@ -105,9 +138,7 @@ class Explorer {
 
   /** The encoder's token at the point. */
   token() {
-    const positions = this.scene.tokensAt(this.scene.metadata.encoderLevels, this.state.point);
-    const finest = finestOf(this.scene.metadata.encoderLevels);
-    return positions.find(({ level }) => level === finest).token;
+    return this.scene.encoderToken(this.state.point);
   }
 
   /** The map of another source than cross-attention, if one is selected and has one of this query. */
@@ -126,13 +157,20 @@ class Explorer {
     const { state, scene } = this;
     const query = this.query();
     if (this.matrix !== null || (state.view === "links" && scene.selfRows)) return null;
+    const source = query === null ? null : this.source(query);
+    return source ? new Heatmap(source.row, scene.metadata.levels, state.level, source.unit) : this.heatmapOf(scene, state, query);
+  }
+
+  /** Cross-attention of a query in a layer and head, or without one the encoder's attention from the point. */
+  heatmapOf(scene, { layer, head }, query) {
+    const { view, point, encoder, level } = this.state;
     if (query !== null) {
-      const source = this.source(query);
-      const row = source ? source.row : scene.crossAttention(state.layer, state.head, query);
-      return row && new Heatmap(row, scene.metadata.levels, state.level, source ? source.unit : "share of the query's attention, per token");
+      const row = scene.crossAttention(layer, head, query);
+      const only = scene.metadata.levels[level] ? level : "all";
+      return row && new Heatmap(row, scene.metadata.levels, only, "share of the query's attention, per token");
     }
-    if (state.view !== "point" || state.point === null) return null;
-    const row = scene.encoderAttention(state.encoder, this.token());
+    if (view !== "point" || point === null) return null;
+    const row = scene.encoderAttention(scene === this.scene ? encoder : scene.metadata.encoderLayers - 1, scene.encoderToken(point));
     return row && new Heatmap(row, scene.metadata.encoderLevels, "all", "share of the point's attention, per token");
   }
 
@@ -156,7 +194,16 @@ class Explorer {
   /** The color of a value from 0 to 1. */
   colorOf(value) {
     const index = 3 * Math.round(255 * value);
-    return css(this.page.colors.subarray(index, index + 3));
+    return css(this.colors.subarray(index, index + 3));
+  }
+
+  /** 256 colors as bytes. */
+  get colors() {
+    return this.colormaps[this.state.colors];
+  }
+
+  modelName() {
+    return this.page.models.length ? this.page.models[this.state.model].name : "";
   }
 
   /** Of the head whose self-attention is shown; the page may include the mean alone. */
@@ -182,9 +229,12 @@ class Explorer {
     this.overview.draw();
     this.stage.draw();
     this.lists.draw();
+    this.compare.draw();
     for (const panel of this.panels) panel.draw?.();
-    const count = this.page.scenes.length;
+    const count = this.page.imageCount;
     $("subtitle").textContent = count > 1 ? `${metadata.name} · ${this.state.image + 1} of ${count}` : metadata.name;
+    const model = this.page.models[this.state.model];
+    $("model-facts").textContent = model ? [model.name, ...model.facts].join(" · ") : "";
     document.title = `${metadata.name} – attention explorer`;
     drawCaption(this);
   }

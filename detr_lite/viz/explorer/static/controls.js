@@ -18,7 +18,21 @@ class Controls {
     $("theme").addEventListener("click", () => this.toggleTheme());
     $("help-button").addEventListener("click", () => $("help").showModal());
     $("help").addEventListener("click", (event) => event.target === $("help") && $("help").close()); // on its backdrop
+    for (const type of ["png", "svg"]) $(`save-${type}`).addEventListener("click", () => saveView(app, type));
+    for (const id of ["mode", "colors"]) $(id).addEventListener("change", () => app.change({ [id]: $(id).value }));
+    this.player = new Player($("play-layers"), "the layers", (isFirst) => {
+      const last = app.scene.metadata.layers - 1;
+      const layer = isFirst && app.state.layer === last ? 0 : Math.min(last, app.state.layer + 1);
+      app.change({ layer, ...this.kept() }, { replace: true });
+      return layer < last;
+    });
     $("share").addEventListener("click", () => this.share());
+  }
+
+  /** What is hovered, so that it stays when something else changes. */
+  kept() {
+    const { hovered, state } = this.app;
+    return { query: (hovered || state).query, label: (hovered || state).label };
   }
 
   /** A tab and a panel for each of `PANELS`. */
@@ -56,7 +70,7 @@ class Controls {
     $("threshold").parentElement.hidden = isSentence;
     $("boxes-label").hidden = isSentence;
     $("boxes-name").textContent = metadata.kind === "lines" ? "Lines" : "Boxes";
-    $("smooth-label").hidden = this.app.scene.isText;
+    for (const id of ["smooth-label", "mode-label", "zoom-tools"]) $(id).hidden = this.app.scene.isText;
     $("about").hidden = isSentence;
     $("about-words").hidden = !isSentence;
     for (const id of ["samples-label", "samples-note", "about-samples"]) $(id).hidden = !this.app.scene.isSampled;
@@ -108,6 +122,9 @@ class Controls {
     $("show-matrix").checked = state.matrix;
     $("matrix-label").hidden = state.view !== "links" || metadata.kind === "words" || !scene.selfRows;
     $("level").value = String(state.level);
+    $("mode").value = state.mode;
+    $("colors").value = state.colors;
+    $("play-layers").disabled = metadata.layers < 2;
     for (const tab of $("tabs").children) {
       const isSelected = tab.dataset.view === state.view;
       tab.setAttribute("aria-selected", String(isSelected));
@@ -143,8 +160,7 @@ class Controls {
   /** The address; of a local file, which is nobody else's, the part of it that says what is shown. */
   async share() {
     const isFile = location.protocol === "file:";
-    const shown = this.app.hovered || this.app.state;
-    const view = hashOf({ ...this.app.state, query: shown.query, label: shown.label });
+    const view = hashOf({ ...this.app.state, ...this.kept() });
     let message = isFile ? "Copied the part after #" : "Link copied";
     try {
       await navigator.clipboard.writeText(isFile ? view : new URL(view, location.href).href);

@@ -123,3 +123,40 @@ function percent(share) {
   if (value < 0.001) return "< 0.001 %";
   return `${value >= 99.95 ? "100" : value >= 10 ? value.toFixed(1) : value >= 1 ? value.toFixed(2) : value.toFixed(3)} %`;
 }
+
+const CONTOURS = [1 / 8, 1 / 4, 1 / 2, 3 / 4]; // shares of the peak
+
+/** Lines where the values pass shares of the peak, in the color map's colors on a dark rim; the picture stays as it is. */
+function paintContours(canvas, values, width, height, colormap) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const picture = context.createImageData(width, height);
+  const reach = Math.max(1, Math.round(Math.max(width, height) / 500)); // half of a line's width
+  const band = Uint8Array.from(values, (value) => CONTOURS.filter((share) => value >= share).length);
+  const draw = (radius, colorOf) => {
+    for (let y = 0; y < height; y++)
+      for (let x = 0; x < width; x++) {
+        const i = y * width + x;
+        const [right, below] = [x + 1 < width ? band[i + 1] : band[i], y + 1 < height ? band[i + width] : band[i]];
+        const level = Math.max(band[i], right, below);
+        if (level === band[i] && level === Math.min(band[i], right, below)) continue;
+        const [red, green, blue] = colorOf(level);
+        for (let v = Math.max(0, y - radius); v <= Math.min(height - 1, y + radius); v++)
+          for (let u = Math.max(0, x - radius); u <= Math.min(width - 1, x + radius); u++) picture.data.set([red, green, blue, 255], 4 * (v * width + u));
+      }
+  };
+  const colorOf = (level) => {
+    const color = 3 * Math.round(255 * (0.45 + 0.55 * CONTOURS[level - 1])); // bright ones
+    return colormap.subarray(color, color + 3);
+  };
+  draw(reach + 1, () => [0, 0, 0]);
+  draw(reach, colorOf);
+  context.putImageData(picture, 0, 0);
+}
+
+/** Attention over the picture, as contours, or bare. */
+function paintAs(mode, canvas, values, width, height, colormap) {
+  if (mode === "contour") paintContours(canvas, values, width, height, colormap);
+  else paint(canvas, values, width, height, colormap, mode === "bare" ? "opaque" : null);
+}

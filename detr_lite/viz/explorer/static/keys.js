@@ -19,6 +19,10 @@ function listenToKeys(app) {
     const next = index < 0 ? (step > 0 ? 0 : visible.length - 1) : (index + step + visible.length) % visible.length;
     app.selectDetection(visible[next]);
   };
+  const cycle = (id) => {
+    const values = [...$(id).options].map(({ value }) => value);
+    app.change({ [id]: values[(values.indexOf(app.state[id]) + 1) % values.length] });
+  };
   const toggle = (key) => app.change({ [key]: !app.state[key] });
   const actions = {
     ArrowUp: () => layer(-1), // as in the overview, whose first row is layer 0
@@ -40,11 +44,19 @@ function listenToKeys(app) {
     s: () => toggle("smooth"),
     x: () => app.scene.isSampled && toggle("samples"),
     d: () => $("theme").click(),
-    ",": () => app.change({ image: clamp(app.state.image - 1, app.page.scenes.length - 1) }),
-    ".": () => app.change({ image: clamp(app.state.image + 1, app.page.scenes.length - 1) }),
+    v: () => cycle("mode"),
+    g: () => cycle("colors"),
+    z: () => app.stage.zoom.toObject(),
+    "+": () => app.stage.zoom.step(1.6),
+    "=": () => app.stage.zoom.step(1.6),
+    "-": () => app.stage.zoom.step(1 / 1.6),
+    c: () => !$("compare-row").hidden && app.compare.next(),
+    l: () => app.controls.player.toggle(),
+    ",": () => app.change({ image: clamp(app.state.image - 1, app.page.imageCount - 1) }),
+    ".": () => app.change({ image: clamp(app.state.image + 1, app.page.imageCount - 1) }),
     "?": () => $("help").showModal(),
     Escape: () => app.clearSelection(),
-    ...Object.fromEntries(PANELS.filter(({ key }) => key).map(({ key, view }) => [key, () => app.showView(view)])),
+    ...Object.fromEntries(PANELS.filter(({ key }) => key).map(({ key, view }) => [key, () => $(`tab-${view}`).hidden || app.showView(view)])),
   };
 
   document.addEventListener("keydown", (event) => {
@@ -75,5 +87,7 @@ function movePoint(app, event) {
   const across = isFirst ? 0 : by * ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] || 0);
   const down = isFirst ? 0 : by * ({ ArrowUp: -1, ArrowDown: 1 }[event.key] || 0);
   const center = (position, step, count, span) => Math.min(1, (Math.min(count - 1, Math.max(0, Math.floor(position * span + 1e-9) + step)) + 0.5) / span);
-  app.selectPoint([center(x, across, width, spanWidth), center(y, down, height, spanHeight)], { replace: !isFirst });
+  const next = [center(x, across, width, spanWidth), center(y, down, height, spanHeight)];
+  app.selectPoint(next, { replace: !isFirst });
+  app.stage.zoom.reveal(next);
 }

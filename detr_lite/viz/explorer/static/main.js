@@ -18,6 +18,7 @@ if (typeof DecompressionStream === "undefined") {
     queriesAt: () => explorer.scene.queriesAt(explorer.state.layer, explorer.state.head, explorer.state.point, explorer.state.level),
     selfAttention: () => [...explorer.scene.selfAttention(explorer.state.layer, explorer.state.head, explorer.query())],
     samples: () => structuredClone(explorer.samples),
+    comparison: () => explorer.compare.heatmap && { values: [...explorer.compare.heatmap.values] },
     matrix: () => explorer.matrix && { values: explorer.matrix.rows.map((_, row) => [...explorer.matrix.valuesOf(row)]), cell: explorer.stage.matrix.cellSize, left: explorer.stage.matrix.left, top: explorer.stage.matrix.top },
     ready: explorer.start().catch((error) => {
       showError(`This page's data cannot be read (${error.message}); the file may be incomplete. Create it again.`);

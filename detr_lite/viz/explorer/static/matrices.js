@@ -15,7 +15,7 @@ function matrixOf(app, layer = app.state.layer, head = app.state.head) {
 
 /** Rows are made once; the peak is that of all. */
 function matrix(app, key, rows, columns, rowOf, rest) {
-  const content = JSON.stringify([app.state.image, ...key]);
+  const content = JSON.stringify([app.state.image, app.state.model, ...key]);
   if (!app.matrices.has(content)) {
     const values = rows.map((_, row) => rowOf(row));
     const peak = values.reduce((max, row) => row.reduce((most, value) => Math.max(most, value), max), 0);

@@ -44,7 +44,7 @@ class Overview {
       if (isSelected && $("overview").contains(document.activeElement) && document.activeElement !== button) button.focus();
     }
     const query = this.app.query();
-    const content = JSON.stringify([state.image, scene.isText || query, state.level]);
+    const content = JSON.stringify([state.image, state.model, scene.isText || query, state.level, state.colors]);
     if (content === this.content) return;
     this.content = content;
     clearTimeout(this.timer);
@@ -62,16 +62,16 @@ class Overview {
   /** A pixel for each weight. */
   paintMatrix(canvas, { rows, columns, valuesOf, peak }) {
     const values = rows.flatMap((_, row) => [...valuesOf(row)].map((value) => (peak > 0 ? value / peak : 0)));
-    paint(canvas, values, columns.length, rows.length, this.app.page.colors, "opaque");
+    paint(canvas, values, columns.length, rows.length, this.app.colors, "opaque");
   }
 
   paintCell({ layer, head, canvas }, query) {
-    const { scene, state, page } = this.app;
+    const { scene, state, colors } = this.app;
     canvas.width = query === null ? 0 : 1; // clears it
     if (query === null) return;
     if (scene.isText) return this.paintMatrix(canvas, crossMatrix(this.app, layer, head));
     const heatmap = new Heatmap(scene.crossAttention(layer, head, query), scene.metadata.levels, state.level);
     const height = Math.max(1, Math.round((THUMBNAIL_WIDTH * scene.metadata.height) / scene.metadata.width));
-    paint(canvas, heatmap.pixels(THUMBNAIL_WIDTH, height, true), THUMBNAIL_WIDTH, height, page.colors);
+    paint(canvas, heatmap.pixels(THUMBNAIL_WIDTH, height, true), THUMBNAIL_WIDTH, height, colors);
   }
 }

@@ -2,8 +2,9 @@
 // What other files add to the page without changes of its frame.
 
 /**
- * Panels beside the image, each with a tab: {view, title, key, make(app, root) -> {open(), draw()}}, both optional. `key` is
- * the shortcut; `open` is called for each new image, `draw` whenever something changes.
+ * Panels beside the image, each with a tab: {view, title, key, make(app, root) -> {open(), draw()}, isShown(app)}, the last
+ * three optional. `key` is the shortcut; `open` is called for each new image, `draw` whenever something changes, `isShown` says
+ * whether there is something to see of an image.
  */
 const PANELS = [];
 
@@ -17,4 +18,8 @@ const OVERLAYS = [];
 const TARGETS = [];
 
 const OWN_VIEWS = ["detections", "point", "links"];
+function addPanel(panel) {
+  PANELS.push(panel);
+}
+
 const viewNames = () => [...OWN_VIEWS, ...PANELS.map(({ view }) => view)];

@@ -4,7 +4,8 @@
 class Picker {
   constructor(app) {
     this.app = app;
-    const { scenes } = app.page;
+    const { page } = app;
+    const scenes = range(page.imageCount).map((image) => page.scenes[sceneNumber(page, image, 0)]);
     $("picker").hidden = scenes.length < 2;
     document.body.classList.toggle("many", scenes.length > 1);
     this.buttons = scenes.map((metadata, number) => {

@@ -7,10 +7,10 @@ const range = (count) => Array.from({ length: count }, (_, number) => number);
 
 class Scene {
   /** Decodes image `number`; `metadata` is its entry in the page's JSON. */
-  static async load(number, metadata) {
+  static async load(number, metadata, pictureNumber = number) {
     const scene = new Scene();
     scene.metadata = metadata;
-    scene.picture = document.getElementById(`scene-${number}-picture`)?.textContent ?? null;
+    scene.picture = document.getElementById(`scene-${pictureNumber}-picture`)?.textContent ?? null;
     scene.indexOf = new Map(metadata.includedQueries.map((query, index) => [query, index]));
     await scene.loadCrossAttention(number);
     scene.selfRows = metadata.selfAttentionHeads ? await rowsOf(`scene-${number}-self-attention`, metadata.queries) : null;
@@ -92,6 +92,13 @@ class Scene {
       first += level.width * level.height;
       return { level, row, column, token };
     });
+  }
+
+  /** The encoder's token at a point. */
+  encoderToken(point) {
+    const { encoderLevels } = this.metadata;
+    const finest = finestOf(encoderLevels);
+    return this.tokensAt(encoderLevels, point).find(({ level }) => level === finest).token;
   }
 
   /** The encoder's self-attention of a token, mean over heads. */

@@ -4,11 +4,20 @@
 const EDGE_PIXELS = 6; // from a box's edge that still count as the edge
 const DOT_RADIUS = 1 / 110; // of the image's width, of the sampled point of the most weight; areas are in proportion to weights
 
+/** Where an event is, relative to a picture. */
+function positionIn(world, { clientX, clientY }) {
+  const { left, top, width, height } = world.getBoundingClientRect();
+  const within = (value) => Math.min(1, Math.max(0, value));
+  return [within((clientX - left) / width), within((clientY - top) / height)];
+}
+
 class Stage {
   constructor(app) {
     this.app = app;
     this.root = $("stage");
-    this.boxes = new Boxes(app, this.root);
+    this.world = $("world"); // the whole image, of which a part may be in sight
+    this.boxes = new Boxes(app, this.world);
+    this.zoom = new Zoom(app, this.root);
     this.matrix = new Matrix(app);
     this.cursor = null; // [x, y] of the mouse, relative to the image
     this.linked = null; // the query under the cursor that the selected one attends to
@@ -24,10 +33,11 @@ class Stage {
     $("picture").hidden = picture === null;
     if (picture !== null) $("picture").src = picture;
     $("picture").alt = metadata.name;
-    this.root.parentElement.style.setProperty("--aspect", this.app.scene.isText ? 2 : metadata.width / metadata.height);
+    this.root.closest(".view").style.setProperty("--aspect", this.app.scene.isText ? 2 : metadata.width / metadata.height);
   }
 
   draw() {
+    this.zoom.draw();
     this.drawHeatmap();
     this.drawSamples();
     this.boxes.draw();
@@ -36,31 +46,34 @@ class Stage {
   }
 
   drawHeatmap() {
-    const { heatmap, links, matrix, state, page } = this.app;
+    const { heatmap, links, matrix, state, colors } = this.app;
     this.matrix.draw();
     const scaled = matrix || heatmap || links;
-    this.root.classList.toggle("dimmed", scaled !== null);
+    const isOverlay = state.mode === "overlay" || heatmap === null;
+    this.root.classList.toggle("dimmed", scaled !== null && isOverlay);
+    this.root.classList.toggle("bare", state.mode === "bare" && heatmap !== null);
     $("heatmap").hidden = heatmap === null;
     document.querySelector(".legend").classList.toggle("idle", scaled === null);
     if (scaled === null) return;
     if (matrix) this.drawScale(matrix, 0, "opaque"); // its cells are opaque
-    else this.drawScale(scaled, heatmap ? 0 : WEAKEST_LINK, heatmap ? 60 : "opaque");
+    else this.drawScale(scaled, heatmap ? 0 : WEAKEST_LINK, heatmap && state.mode === "overlay" ? 60 : "opaque");
     $("unit").textContent = scaled.unit;
     if (heatmap === null) return;
     // As many pixels as are displayed, up to what is drawn without a delay.
-    const scale = Math.min(window.devicePixelRatio || 1, 2, 900 / Math.max(this.root.clientWidth, this.root.clientHeight, 1));
-    const width = Math.max(1, Math.round(this.root.clientWidth * scale));
-    const height = Math.max(1, Math.round(this.root.clientHeight * scale));
-    paint($("heatmap"), heatmap.pixels(width, height, state.smooth), width, height, page.colors);
+    const scale = Math.min(window.devicePixelRatio || 1, 2, 900 / Math.max(this.world.clientWidth, this.world.clientHeight, 1));
+    const width = Math.max(1, Math.round(this.world.clientWidth * scale));
+    const height = Math.max(1, Math.round(this.world.clientHeight * scale));
+    paintAs(state.mode, $("heatmap"), heatmap.pixels(width, height, state.smooth), width, height, colors);
   }
 
   /** The color bar, whose ramp begins at a share of the color map; over a gray background, as over the image. */
   drawScale({ peak }, first, background) {
     $("peak").textContent = percent(peak);
     $("half").textContent = percent(peak / 2);
-    if (this.scale === `${first} ${background}`) return;
-    this.scale = `${first} ${background}`;
-    paint($("colorbar"), Float32Array.from({ length: 256 }, (_, i) => first + ((1 - first) * i) / 255), 256, 1, this.app.page.colors, background);
+    const { colors } = this.app.state;
+    if (this.scale === `${first} ${background} ${colors}`) return;
+    this.scale = `${first} ${background} ${colors}`;
+    paint($("colorbar"), Float32Array.from({ length: 256 }, (_, i) => first + ((1 - first) * i) / 255), 256, 1, this.app.colors, background);
   }
 
   /** A dot for each sampled point inside the image, the strongest on top. */
@@ -69,7 +82,7 @@ class Stage {
     const svg = $("samples");
     svg.replaceChildren();
     if (samples === null || !state.samples) return;
-    const [wide, high] = [this.root.clientWidth, this.root.clientHeight];
+    const [wide, high] = [this.world.clientWidth, this.world.clientHeight];
     svg.setAttribute("viewBox", `0 0 ${wide} ${high}`);
     const isShown = ({ x, y, level }) => x >= 0 && x <= 1 && y >= 0 && y <= 1 && (state.level === "all" || level === state.level);
     const shown = samples.points.filter(isShown).sort((a, b) => a.weight - b.weight);
@@ -91,6 +104,7 @@ class Stage {
   /** The weight under the cursor, or at the point if the cursor is elsewhere. */
   drawCursor() {
     const { app } = this;
+    if (app.state.other !== null) app.compare.drawCursor();
     if (app.matrix !== null) return this.drawReadout(this.matrix.readout(), app.matrix.peak, "Point at a cell to read its weight.");
     if (app.links !== null) return this.drawReadout(this.linkedReadout(), app.links.peak, "Hover or tap a colored box to read its weight.");
     const at = this.cursor || app.state.point;
@@ -108,7 +122,8 @@ class Stage {
     const column = Math.min(width - 1, Math.floor(at[0] * spanWidth + 1e-9));
     const row = Math.min(height - 1, Math.floor(at[1] * spanHeight + 1e-9));
     number.textContent = percent(value);
-    unit.textContent = `of its attention is ${this.cursor ? "here" : "at the point"}`;
+    const beside = app.state.other !== null && app.compare.heatmap ? ` · in B ${percent(app.compare.heatmap.at(at))}` : "";
+    unit.textContent = `of its attention is ${this.cursor ? "here" : "at the point"}${beside}`;
     $("colorbar-marker").style.left = `${Math.min(100, (100 * value) / (app.heatmap.peak || 1))}%`;
     const cell = $("cell").style;
     cell.left = `${(100 * column) / spanWidth}%`;
@@ -133,21 +148,18 @@ class Stage {
   }
 
   positionOf(event) {
-    const { left, top, width, height } = this.root.getBoundingClientRect();
-    const within = (value) => Math.min(1, Math.max(0, value));
-    return [within((event.clientX - left) / width), within((event.clientY - top) / height)];
+    return positionIn(this.world, event);
   }
 
   /** The detection under the cursor, {detection, isEdge}: by its tag, by an edge, or the smallest box that contains it. */
-  hit(event) {
+  hit(event, [x, y]) {
     const tag = event.target.closest && event.target.closest(".tag");
     const visible = this.app.state.boxes ? this.app.selection.visibleBoxes() : [];
     if (tag) return { detection: this.app.selection.shown(Number(tag.dataset.query)), isEdge: true };
     if (this.app.state.view === "point") return null; // where a click anywhere selects a point
     const { metadata } = this.app.scene;
-    const [x, y] = this.positionOf(event);
     const [px, py] = [x * metadata.width, y * metadata.height];
-    const near = (EDGE_PIXELS * metadata.width) / this.root.clientWidth;
+    const near = (EDGE_PIXELS * metadata.width) / this.world.clientWidth;
     const area = ({ box: [x0, y0, x1, y1] }) => (x1 - x0) * (y1 - y0);
     const lines = visible.filter(({ line }) => line).map((detection) => [detection, distanceToLine([px, py], detection.line)]);
     const [nearest] = lines.sort((a, b) => a[1] - b[1]);
@@ -164,7 +176,7 @@ class Stage {
   onMove(event) {
     if (event.pointerType !== "mouse" || !this.app.scene) return;
     this.cursor = this.positionOf(event);
-    const hit = this.hit(event);
+    const hit = this.hit(event, this.cursor);
     const { state } = this.app;
     this.root.style.cursor = hit && (hit.isEdge || hit.detection.query !== state.query) ? "pointer" : "crosshair";
     // While a query is selected, only edges and tags of other boxes react: elsewhere the cursor reads weights.
@@ -181,14 +193,23 @@ class Stage {
   }
 
   onClick(event) {
+    if (this.app.scene) this.selectAt(event, this.positionOf(event));
+  }
+
+  /** The mouse is at a point of the image, in this picture or in one beside it. */
+  pointAt(position) {
+    this.cursor = position;
+    this.drawCursor();
+  }
+
+  selectAt(event, position) {
     const { app } = this;
-    if (!app.scene) return;
     for (const target of TARGETS) {
-      const found = target(app, event, this.positionOf(event));
+      const found = target(app, event, position);
       if (found) return found.select();
     }
-    const hit = this.hit(event);
+    const hit = this.hit(event, position);
     if (hit && (hit.isEdge || hit.detection.query !== app.state.query)) app.selectDetection(hit.detection);
-    else app.selectPoint(this.positionOf(event));
+    else app.selectPoint(position);
   }
 }

@@ -2,7 +2,7 @@
 // The state of the page, all of it in the address after "#", so that a copied address shows the same view.
 
 /**
- * A field is {initial(page, scene) -> value, read(text, page, scene) -> value, write(value) -> text}. `read` gives undefined
+ * A field is {initial(page, scene) -> value, read(text, page, scene, image) -> value, write(value) -> text}. `read` gives undefined
  * for text that is invalid, `write` null for what the address need not say. The fields are in the address in this order.
  */
 const FIELDS = new Map();
@@ -84,12 +84,39 @@ addField("boxes", flagField(true));
 addField("truth", flagField(false));
 addField("smooth", flagField(true));
 addField("samples", flagField(true)); // the points of deformable attention
+addField("mode", choiceField(["overlay", "contour", "bare"], "overlay")); // how attention is drawn
+addField("colors", choiceField(["inferno", "viridis", "cividis"], "inferno"));
+addField("zoom", {
+  initial: () => null, // [x, y, scale]: see `Zoom`
+  read: (text) => {
+    const [x, y, scale, more] = numbersOf(text) || [];
+    const isInside = scale > 1 && scale <= LARGEST_ZOOM && [x, y].every((side) => side >= 0 && side <= 1 - 1 / scale + 1e-4);
+    return isInside && more === undefined ? [x, y, scale] : undefined;
+  },
+  write: (zoom) => zoom && zoom.map((number) => number.toFixed(4)).join(","),
+});
+// What is shown beside it: {model, layer, head}.
+addField("other", {
+  initial: () => null,
+  read: (text, page, scene, image) => {
+    const [model, layer, head] = text.split(",");
+    const number = integerOf(model, page.modelCount - 1);
+    if (number === undefined) return undefined;
+    const { layers, heads } = page.scenes[sceneNumber(page, image, number)];
+    return { model: number, layer: integerOf(layer || "", layers - 1) ?? layers - 1, head: integerOf(head || "", heads - 1) ?? "mean" };
+  },
+  write: (other) => other && [other.model, other.layer, other.head].join(","),
+});
 addField("matrix", flagField(false)); // self-attention between queries as a matrix
 addField("theme", choiceField(["auto", "light", "dark"], "auto"));
+
+/** A page with several models has a scene of each for every image. */
+const sceneNumber = (page, image, model) => image * page.modelCount + model;
 
 function hashOf(state) {
   const parts = new URLSearchParams();
   parts.set("image", state.image);
+  if (state.model > 0) parts.set("model", state.model);
   for (const [key, { write }] of FIELDS) {
     const text = write(state[key]);
     if (text !== null) parts.set(key, text);
@@ -100,11 +127,13 @@ function hashOf(state) {
 /** The state of an address: the initial state where it says nothing, the nearest valid value where it is invalid. */
 function stateOf(hash, page) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
-  const state = { image: integerOf(parts.get("image") || "", page.scenes.length - 1) ?? 0 };
-  const scene = page.scenes[state.image];
+  const image = integerOf(parts.get("image") || "", page.imageCount - 1) ?? 0;
+  const model = integerOf(parts.get("model") || "", page.modelCount - 1) ?? 0;
+  const state = { image, model };
+  const scene = page.scenes[sceneNumber(page, image, model)];
   for (const [key, { initial, read }] of FIELDS) {
     const text = parts.get(key);
-    const value = text === null ? undefined : read(text, page, scene);
+    const value = text === null ? undefined : read(text, page, scene, image);
     state[key] = value === undefined ? initial(page, scene) : value;
   }
   if (state.query === null) state.label = null;
