@@ -113,6 +113,11 @@ class _Prediction:
                     "--output on another disk"
                 ) from error
             raise
+        except DetrLiteError:  # a stream that has ended, a file that cannot be read on
+            if self.frames:
+                self._close(writer)
+                self._report(mp4, time.monotonic() - start)
+            raise
         finally:
             self._close(writer)
         if not self.frames and not stopped:

@@ -138,7 +138,9 @@ class Film:
             except (av.error.FFmpegError, OSError) as error:
                 if not self.is_live:
                     raise DetrLiteError(f"{printable(self.source)}: cannot be read on ({reason_of(error)})") from error
-                raise DetrLiteError(f"{printable(self.source)}: the stream has ended ({reason_of(error)})") from error
+                is_silent = isinstance(error, av.error.ExitError)  # of PyAV's own time limit
+                reason = f"nothing came for {READ_SECONDS:g} s" if is_silent else reason_of(error)
+                raise DetrLiteError(f"{printable(self.source)}: the stream has ended ({reason})") from error
             if packet is None:
                 return
             faults = 0

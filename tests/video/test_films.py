@@ -3,8 +3,10 @@
 import json
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from detr_lite.structures import Detections, DetrLiteError
+from detr_lite.video import reader
 from detr_lite.video.find import find_films
 from detr_lite.video.reader import Film
 from detr_lite.video.tracking import Tracker
@@ -260,6 +263,44 @@ def test_a_full_disk_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> Non
     assert done.returncode == 2
     assert "the file system takes no larger file after" in done.stderr
     assert 25 <= len(read(tmp_path / "out/a.mp4")[1]) < 1000
+
+
+def test_a_stream_that_ends(
+    best: Path, run_tool: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came before is kept, and said."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"udp://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(reader, "READ_SECONDS", 3.0)
+    lines, is_enough = tmp_path / "out/stream.jsonl", threading.Event()
+    sender = threading.Thread(target=send_stream, args=(address, is_enough, lines))
+    sender.start()
+    words = ("--checkpoint", best, "--source", address, "--output", tmp_path / "out", "--device", "cpu")
+    try:
+        ended = run_tool("predict", *words)
+    finally:
+        is_enough.set()
+        sender.join()
+    assert ended.code == 2
+    assert "the stream has ended (nothing came for 3 s)" in ended.err
+    assert "frames a second" in ended.out
+    count = lines.read_text().count("\n")
+    assert count > 20
+    assert len(read(tmp_path / "out/stream.mp4")[1]) == count
+
+
+def send_stream(address: str, is_enough: threading.Event, lines: Path) -> None:
+    """Frames in real time, until enough of them have been answered."""
+    with av.open(f"{address}?pkt_size=1316", "w", format="mpegts") as container:
+        video = container.add_stream("libx264", rate=25, options={"g": "5", "tune": "zerolatency"})
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        number = 0
+        while not is_enough.wait(0.04) and not (lines.exists() and lines.read_text().count("\n") > 20):
+            frame = av.VideoFrame.from_image(scene(number % 30))
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+            number += 1
 
 
 def test_a_film_without_a_frame_that_can_be_decoded(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
