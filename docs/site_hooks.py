@@ -15,6 +15,10 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "datasets/README.md": "datasets.md",
+    **{
+        path.relative_to(REPOSITORY).as_posix(): f"examples/{path.parent.name}{path.name.removeprefix('README')}"
+        for path in sorted((REPOSITORY / "examples").glob("*/README*.md"))
+    },
 }
 LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml", ".toml": "toml"}
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)(?P<path>[^)#\s]+)(?=[)#])|(?<=src=\")(?!https?:)(?P<image>[^\"]+)")

@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from detr_lite.weights.checkpoint import load_model
 from tests.helpers.toy_task import build_network, points, toy_invocation, toy_task
 
 COMMAND = "python toy.py"
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def run(spec: TaskSpec, folder: Path, resume: str | None = None, **trainer: Any) -> dict[str, float]:
@@ -202,3 +205,28 @@ def test_progress_lines_tell_the_tasks_own_metric(tmp_path: Path, capsys: pytest
     assert ": accuracy 0." in out
     assert ", errors " in out
     assert "AP" not in out
+
+
+SCRIPT = """
+import sys
+from examples.command import train, training_parser
+from tests.helpers.toy_task import toy_task
+
+words = sys.argv[1:]
+train(toy_task(), training_parser("Quadrants.", minutes=1.0).parse_args(words), words)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_samples_and_evaluate_all_of_them(tmp_path: Path) -> None:
+    """Metrics that both gathered during training are those of one process afterwards."""
+    script, folder = tmp_path / "toy.py", tmp_path / "run"
+    script.write_text(SCRIPT)
+    words = ["--devices", "2", "--accelerator", "cpu", "--precision", "32-true", "--max_epochs", "4"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), "--run_dir", str(folder), "--num_evaluations", "2", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    evaluated = [float(row["accuracy"]) for row in rows(folder) if row["accuracy"]]
+    assert [int(row["step"]) for row in rows(folder) if row["accuracy"]] == [6, 12], "3 batches of 20 for each process"
+    assert json.loads((folder / "evaluation/metrics.json").read_text())["accuracy"] == pytest.approx(max(evaluated))
