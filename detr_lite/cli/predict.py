@@ -29,13 +29,13 @@ is [x, y, width, height] in pixels of the image as a viewer shows it (or not tur
 boxes are close together, labels are short and a legend is added below the image. If no image at all has a detection,
 the best score is printed and every image is drawn with its best guesses, dashed and called so; detections.json stays
 empty. --format csv writes detections.csv with a row for each detection instead, yolo a label file with scores for each
-image and classes.txt, json a JSON file for each image. Of a film (or a camera such as 0, or a stream such as rtsp://...)
+image and classes.txt, json a JSON file for each image. Of a video (or a camera such as 0, or a stream such as rtsp://...)
 it writes NAME.mp4 with the boxes drawn and the sound kept, and NAME.jsonl with a line for each frame. After Ctrl-C,
 what was found so far is written, and the exit code is 130. Files that cannot be read as images are named and skipped;
 the exit code is then 2."""
 
 SOURCE_HELP = (
-    "images, folders (recursive), patterns ('*.jpg'); or films, a camera such as 0, a stream such as rtsp://..."
+    "images, folders (recursive), patterns ('*.jpg'); or videos, a camera such as 0, a stream such as rtsp://..."
 )
 
 
@@ -47,8 +47,8 @@ def main(words: Sequence[str]) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the results, new or empty")
     add("--threshold", type=parse_threshold, default=0.5, metavar="SCORE", help=f"{THRESHOLD_HELP} (default: 0.5)")
     add("--format", default="coco", help="coco, csv, yolo or json (default: coco)")
-    add("--every", type=int, default=1, metavar="N", help="of films, detect in every Nth frame only (default: 1)")
-    add("--track", action="store_true", help="of films, give each object an id that it keeps from frame to frame")
+    add("--every", type=int, default=1, metavar="N", help="of videos, detect in every Nth frame only (default: 1)")
+    add("--track", action="store_true", help="of videos, give each object an id that it keeps from frame to frame")
     add("--tile", type=int, metavar="PIXELS", help=TILE_HELP)
     add("--overlap", type=float, default=0.2, metavar="SHARE", help=OVERLAP_HELP)
     add("--nms", type=float, metavar="IOU", help=NMS_HELP)
@@ -76,13 +76,13 @@ def predict(
     """Write the detections and every image with its detections drawn, and print a summary.
 
     Args:
-        source: files, folders and patterns, as in `find_images`; or films, as in `find_films`.
+        source: files, folders and patterns, as in `find_images`; or videos, as in `find_videos`.
         output: folder; the annotated images have the same relative paths as in their source.
         threshold: detections of a lower score are left out of both; "best" is the best score of each class.
         nms: IoU above which of two detections of a class the lower-scoring is left out.
         format: "coco" for detections.json, "csv" for detections.csv; "yolo" or "json" for a file of each image.
         tile, overlap: as in `Detector.from_checkpoint`.
-        every, track: as in `FilmOptions`.
+        every, track: as in `VideoOptions`.
 
     After Ctrl-C, what was found so far is written before `KeyboardInterrupt` is raised again.
 
@@ -90,28 +90,28 @@ def predict(
     """
     from detr_lite.data.image_sources import ImageFile, find_images, read_batches, refuse_unreadable
     from detr_lite.io import check_output, drawing_names, refuse_links_out
-    from detr_lite.video.find import find_films
+    from detr_lite.video.find import find_videos
 
     check_threshold(threshold)
     if batch_size < 1:
         raise DetrLiteError(f"--batch_size is {batch_size}; it must be at least 1")
     if format not in FORMATS:
         raise DetrLiteError(f"--format is {format!r}; it must be one of {', '.join(FORMATS)}")
-    if films := find_films(source, output):
+    if videos := find_videos(source, output):
         if format != "coco":
-            raise DetrLiteError(f"--format {format} is for images; of a film a line of JSON for each frame is written")
-        from detr_lite.cli.predict_film import FilmOptions, predict_films  # import torch
+            raise DetrLiteError(f"--format {format} is for images; of a video a line of JSON for each frame is written")
+        from detr_lite.cli.predict_video import VideoOptions, predict_videos  # import torch
         from detr_lite.cli.score_threshold import find_threshold
         from detr_lite.detector import Detector
 
-        options = FilmOptions(every, track)
+        options = VideoOptions(every, track)
         options.check()
         check_output(output, overwrite)
         detector = Detector.from_checkpoint(checkpoint, device, nms, tile, overlap)
-        predict_films(detector, films, output, find_threshold(threshold, detector, checkpoint), options)
+        predict_videos(detector, videos, output, find_threshold(threshold, detector, checkpoint), options)
         return
     if every != 1 or track:
-        raise DetrLiteError("--every and --track are for films; name one with --source, such as clip.mp4")
+        raise DetrLiteError("--every and --track are for videos; name one with --source, such as clip.mp4")
     images = find_images(source, output)
     check_output(output, overwrite)
     names = drawing_names([file.name for file in images], keep=(".jpg", ".jpeg", ".png"))

@@ -43,7 +43,7 @@ def split(
     if by == "image" and group is None:
         groups = group_images(whole.names)
         _advise_groups(stored)
-    else:  # by the names in each split: frames of one film may stand in several
+    else:  # by the names in each split: frames of one video may stand in several
         groups = [each for part in stored.values() for each in group_images(part.names, by, group)]
     copies = same_files(whole.paths)
     if copies:
@@ -217,14 +217,14 @@ def _labeled(splits: dict[str, RawSplit]) -> dict[str, RawSplit]:
 
 
 def _advise_groups(splits: Mapping[str, RawSplit]) -> None:
-    """Say so if the names look like frames of a few films."""
-    films = [film.removeprefix("./") for each in splits.values() for film in group_images(each.names, "prefix")]
-    kinds = sorted({*films})
-    if 1 < len(kinds) <= len(films) / 4 and all(kinds):
+    """Say so if the names look like frames of a few videos."""
+    videos = [video.removeprefix("./") for each in splits.values() for video in group_images(each.names, "prefix")]
+    kinds = sorted({*videos})
+    if 1 < len(kinds) <= len(videos) / 4 and all(kinds):
         shown = shorten_list(kinds, 3)
         logger.info(
-            f"the names look like numbered frames of {len(kinds):,} films ({shown}): --by prefix keeps each "
-            "film together"
+            f"the names look like numbered frames of {len(kinds):,} videos ({shown}): --by prefix keeps each "
+            "video together"
         )
 
 

@@ -19,7 +19,7 @@ CONVERT = """Writes the dataset in COCO format (annotations/instances_SPLIT.json
 cannot hold crowd regions and what lies outside of an image: they are left out and counted."""
 
 SPLIT = """Divides the images of all splits of the source anew. Each class comes into every part if enough images or
-groups have it, in about the same share. Frames of one film, or photographs of one thing, should stay together: a
+groups have it, in about the same share. Frames of one video, or photographs of one thing, should stay together: a
 detector tested on what it was trained on looks better than it is. --by prefix groups names that differ in their last
 number alone (ride3_0007.jpg and ride3_0008.jpg), --by folder those of one folder, --group those with the same match of
 a regular expression: --group '^(ride[0-9]+)'."""

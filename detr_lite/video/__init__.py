@@ -1,1 +1,1 @@
-"""Films, cameras and streams: frames in, an annotated film out."""
+"""Videos, cameras and streams: frames in, an annotated video out."""

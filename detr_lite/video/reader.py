@@ -1,4 +1,4 @@
-"""Frames of a film, a camera or a network stream, upright and with their times, by PyAV (FFmpeg)."""
+"""Frames of a video, a camera or a network stream, upright and with their times, by PyAV (FFmpeg)."""
 
 import importlib.util
 import re
@@ -18,30 +18,30 @@ SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".flv"),
     *(".3gp", ".ogv"),
 )
-"""Of files that are films, in lower or upper case."""
+"""Of files that are videos, in lower or upper case."""
 STREAM = re.compile(r"(rtsp|rtsps|rtmp|rtmps|srt|udp)://")
 MOST_FAULTS = 100
-"""Places in a row at which a damaged film cannot be read, before it is given up."""
+"""Places in a row at which a damaged video cannot be read, before it is given up."""
 OPEN_SECONDS, READ_SECONDS = 15.0, 15.0
 """Without an answer of a stream."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a film."""
+    """One picture of a video."""
 
     number: int
     """From 0, of those that could be decoded."""
     seconds: float
-    """From the beginning of the film."""
+    """From the beginning of the video."""
     pts: int
-    """The same in `Film.time_base`, always rising."""
+    """The same in `Video.time_base`, always rising."""
     image: Image.Image
     """Upright, RGB."""
 
 
-def is_film(source: str) -> bool:
-    """Whether a source is a film's file, a camera (a number) or a stream, rather than pictures."""
+def is_video(source: str) -> bool:
+    """Whether a source is a video's file, a camera (a number) or a stream, rather than pictures."""
     return is_live(source) or Path(source).suffix.lower() in SUFFIXES
 
 
@@ -54,16 +54,16 @@ def require_av() -> None:
     """Errors: PyAV is not installed."""
     if importlib.util.find_spec("av") is None:
         raise DetrLiteError(
-            "av (PyAV) is not installed, which films need; install it with: pip install 'detr_lite[video]', or in a "
+            "av (PyAV) is not installed, which videos need; install it with: pip install 'detr_lite[video]', or in a "
             "checkout with: pip install -e '.[video]'"
         )
 
 
-class Film:
-    """An open film, camera or stream.
+class Video:
+    """An open video, camera or stream.
 
-        with Film("clip.mp4") as film:
-            for frame in film.frames():
+        with Video("clip.mp4") as video:
+            for frame in video.frames():
                 ...
 
     Args:
@@ -81,16 +81,16 @@ class Film:
         self.container = _open(source)
         if not self.container.streams.video:
             self.container.close()
-            raise DetrLiteError(f"{printable(source)}: has no pictures, only sound; give a film")
-        self.video = self.container.streams.video[0]
-        self.video.thread_type = "AUTO"
+            raise DetrLiteError(f"{printable(source)}: has no pictures, only sound; give a video")
+        self.stream = self.container.streams.video[0]
+        self.stream.thread_type = "AUTO"
         self.audio = self.container.streams.audio[0] if self.container.streams.audio and not self.is_live else None
-        self.time_base: Fraction = self.video.time_base or Fraction(1, 90_000)
-        self.rate: Fraction = self.video.average_rate or self.video.guessed_rate or Fraction(30)
-        """Frames a second, the mean of a film whose rate varies."""
-        self.count: int | None = self.video.frames or self._estimate()
+        self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
+        self.rate: Fraction = self.stream.average_rate or self.stream.guessed_rate or Fraction(30)
+        """Frames a second, the mean of a video whose rate varies."""
+        self.count: int | None = self.stream.frames or self._estimate()
 
-    def __enter__(self) -> "Film":
+    def __enter__(self) -> "Video":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,11 +100,11 @@ class Film:
         """All frames that can be decoded, in order.
 
         Args:
-            on_sound: gets the packets of the film's sound, between the frames where they belong.
+            on_sound: gets the packets of the video's sound, between the frames where they belong.
         """
         number, last = 0, -1
         first: int | None = None
-        streams = [self.video] if self.audio is None or on_sound is None else [self.video, self.audio]
+        streams = [self.stream] if self.audio is None or on_sound is None else [self.stream, self.audio]
         for packet in self._packets(streams):
             if packet.stream.type == "audio":
                 assert on_sound is not None
@@ -166,7 +166,7 @@ class Film:
 
 
 def upright(frame: Any) -> Image.Image:
-    """A decoded frame as RGB, turned as players turn it by the film's rotation tag."""
+    """A decoded frame as RGB, turned as players turn it by the video's rotation tag."""
     image: Image.Image = frame.to_image()
     turns = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
     turn = turns.get(frame.rotation % 360)
@@ -187,7 +187,7 @@ def _open(source: str) -> Any:
         timeout = (OPEN_SECONDS, READ_SECONDS) if is_live(source) else None
         return av.open(name, format=format, options=options, timeout=timeout, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        what = "camera" if source.isdecimal() else "stream" if STREAM.match(source) else "film"
+        what = "camera" if source.isdecimal() else "stream" if STREAM.match(source) else "video"
         raise DetrLiteError(f"{printable(source)}: cannot be opened as a {what} ({reason_of(error)})") from error
 
 

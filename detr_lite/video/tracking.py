@@ -38,7 +38,7 @@ class Tracker:
         self.threshold = threshold
         self.low = LOW_SHARE * threshold
         self.tracker: Any = ByteTrackTracker(
-            lost_track_buffer=round(30 * GAP_SECONDS),  # in frames of a film of 30 frames a second
+            lost_track_buffer=round(30 * GAP_SECONDS),  # in frames of a video of 30 frames a second
             frame_rate=rate,
             track_activation_threshold=threshold,
             high_conf_det_threshold=threshold,

@@ -1,4 +1,4 @@
-"""An annotated film: the frames' own times, the sound of the source, and a file that plays even if it is cut off."""
+"""An annotated video: the frames' own times, the sound of the source, and a file that plays even if it is cut off."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,57 +10,57 @@ from PIL import Image, ImageDraw
 from detr_lite.drawing.boxes import class_color, drawn_class_name, font_size
 from detr_lite.drawing.fonts import draw_text, text_length
 from detr_lite.structures import Detections
-from detr_lite.video.reader import Film, Frame
+from detr_lite.video.reader import Frame, Video
 
 COPIED_SOUND = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 """What an MP4 file can hold as it is; other sound is encoded as AAC."""
 
 
-class FilmWriter:
+class VideoWriter:
     """An MP4 file with H.264.
 
     It is written in fragments, so that all but the last second can be played wherever it is cut off, and becomes an
     ordinary MP4 when it is closed.
     """
 
-    def __init__(self, path: Path, film: Film) -> None:
+    def __init__(self, path: Path, video: Video) -> None:
         import av
 
         self.path = path
-        self.film = film
+        self.video = video
         # A fragment at each key frame, each on the disk at once.
         options = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
         self.container = av.open(str(path), "w", format="mp4", options=options)
-        self.video: Any = None
+        self.stream: Any = None
         self.audio: Any = None
         self.resampler: Any = None
-        if film.audio is not None:
-            self._add_sound(film.audio)
+        if video.audio is not None:
+            self._add_sound(video.audio)
         self.sound: list[Any] = []
         """Packets that came before the first frame, with which the file's header is written."""
         self.written = 0
         self.is_closed = False
 
     def add(self, image: Image.Image, pts: int) -> None:
-        """A frame and its time in the film's `time_base`."""
+        """A frame and its time in the video's `time_base`."""
         import av
 
-        if self.video is None:
+        if self.stream is None:
             self._add_pictures(image)
             for packet in self.sound:
                 self.add_sound(packet)
         picture = self._fit(image)
         frame = av.VideoFrame.from_image(picture)
-        frame.pts, frame.time_base = pts, self.film.time_base
-        for packet in self.video.encode(frame):
+        frame.pts, frame.time_base = pts, self.video.time_base
+        for packet in self.stream.encode(frame):
             self.container.mux(packet)
         self.written += 1
 
     def add_sound(self, packet: Any) -> None:
-        """A packet of the film's sound."""
+        """A packet of the video's sound."""
         if self.audio is None:
             return
-        if self.video is None:
+        if self.stream is None:
             self.sound.append(packet)
             return
         if self.resampler is None:
@@ -83,8 +83,8 @@ class FilmWriter:
             return
         self.is_closed = True
         try:
-            if self.video is not None:
-                self.container.mux(self.video.encode(None))
+            if self.stream is not None:
+                self.container.mux(self.stream.encode(None))
                 if self.resampler is not None:
                     self.container.mux(self.audio.encode(None))
         finally:
@@ -92,12 +92,12 @@ class FilmWriter:
 
     def _add_pictures(self, image: Image.Image) -> None:
         width, height = (side + side % 2 for side in image.size)  # H.264 halves the resolution of colors
-        self.video = self.container.add_stream(
-            "libx264", rate=self.film.rate, options={"crf": "20", "preset": "veryfast"}
+        self.stream = self.container.add_stream(
+            "libx264", rate=self.video.rate, options={"crf": "20", "preset": "veryfast"}
         )
-        self.video.width, self.video.height, self.video.pix_fmt = width, height, "yuv420p"
-        self.video.codec_context.gop_size = max(1, round(self.film.rate))  # a key frame each second
-        self.video.time_base = self.video.codec_context.time_base = _fine(self.film.time_base)
+        self.stream.width, self.stream.height, self.stream.pix_fmt = width, height, "yuv420p"
+        self.stream.codec_context.gop_size = max(1, round(self.video.rate))  # a key frame each second
+        self.stream.time_base = self.stream.codec_context.time_base = _fine(self.video.time_base)
 
     def _add_sound(self, source: Any) -> None:
         import av
@@ -109,12 +109,12 @@ class FilmWriter:
         self.resampler = av.AudioResampler(format="fltp", layout=source.layout.name, rate=source.rate)
 
     def _fit(self, image: Image.Image) -> Image.Image:
-        """On a canvas of the film's size, which an image of another size is scaled to."""
-        size = (self.video.width, self.video.height)
+        """On a canvas of the video's size, which an image of another size is scaled to."""
+        size = (self.stream.width, self.stream.height)
         if image.size == size:
             return image
         if image.width + image.width % 2 != size[0] or image.height + image.height % 2 != size[1]:
-            return image.resize(size)  # the film changes its size on the way
+            return image.resize(size)  # the video changes its size on the way
         canvas = Image.new("RGB", size)
         canvas.paste(image)
         return canvas

@@ -144,7 +144,7 @@ def test_split_says_that_names_look_like_films(
     edit_annotations("train", rename)
     (own_data / "annotations/instances_val.json").unlink()
     out = prepare("split", own_data, tmp_path / "out")
-    assert "the names look like numbered frames of 2 films (a_, b_): --by prefix keeps each film together" in out
+    assert "the names look like numbered frames of 2 videos (a_, b_): --by prefix keeps each video together" in out
 
 
 def test_split_leaves_out_what_is_not_labeled(prepare: Callable[..., str], own_data: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images that stand in a dataset twice: as copies of one file, or nearly so, as frames of one film do.
+"""Images that stand in a dataset twice: as copies of one file, or nearly so, as frames of one video do.
 
 Two images are near duplicates if their perceptual hashes agree. The hash is the difference hash of Krawetz ("Kind of
 Like That", hackerfactor.com, 2013): the differences between neighboring pixels of a thumbnail. They are kept as numbers
@@ -19,8 +19,8 @@ from tqdm import tqdm
 from detr_lite.data.images.thumbnails import color_range
 
 COARSE, FINE = 0.8, 0.5
-"""Least correlation of the hashes of 8 x 8 and of 16 x 16 pixels. Near frames of a film agree that much; the second one
-tells images apart that share a pattern of bars or a bright spot."""
+"""Least correlation of the hashes of 8 x 8 and of 16 x 16 pixels. Near frames of a video agree that much; the second
+one tells images apart that share a pattern of bars or a bright spot."""
 
 _FLAT = 8
 """Levels of any color between the darkest and the lightest pixel below which an image is flat: its hash would be noise.
@@ -88,7 +88,7 @@ def same_files(paths: Sequence[str]) -> list[list[int]]:
 
 
 def series_of(name: str) -> str:
-    """What the names of the frames of one film share: the name without its last number, as `ride_` of `ride_017.jpg`.
+    """What the names of the frames of one video share: the name without its last number, as `ride_` of `ride_017.jpg`.
 
     Roboflow appends `_jpg.rf.` and a random number to names, which belongs to none.
     """

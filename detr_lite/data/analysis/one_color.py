@@ -1,4 +1,4 @@
-"""Images in which nothing can be seen, as those of a covered lens or of a film's first frame."""
+"""Images in which nothing can be seen, as those of a covered lens or of a video's first frame."""
 
 import numpy as np
 from jaxtyping import Int64, UInt8

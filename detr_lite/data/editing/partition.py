@@ -23,7 +23,7 @@ def group_images(names: Sequence[str], by: GroupBy = "image", pattern: str | Non
     Args:
         names: relative paths.
         by: "image" for a group of its own; "folder" for the one it is in; "prefix" for that and what stands before the
-            last number in its name, which frames of one film have in common.
+            last number in its name, which frames of one video have in common.
         pattern: in place of `by`, a regular expression, found anywhere in the name; the group is what its first
             parentheses match, or all of it.
 

@@ -1,4 +1,4 @@
-"""Datasets in CVAT's XML format 1.1: one file for all images, or with the tracks of a film."""
+"""Datasets in CVAT's XML format 1.1: one file for all images, or with the tracks of a video."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -123,7 +123,7 @@ class _FileReader:
                 self.tracks[int(frame)].append((label, copy, entry))
 
     def _add_frames(self) -> None:
-        """All frames of the film that are there as images, also those without objects, and those with objects."""
+        """All frames of the video that are there as images, also those without objects, and those with objects."""
         images = self.tree.images_below(folder_of(self.path)) or self.tree.images
         numbered: dict[int, str] = {}
         for image in images:
@@ -134,7 +134,7 @@ class _FileReader:
         if not frames & self.tracks.keys():
             self.builder.refuse(
                 "no_frames",
-                "tracks of a film, but no images of its frames; save them as frame_000000.png and so on, for example "
+                "tracks of a video, but no images of its frames; save them as frame_000000.png and so on, for example "
                 "with ffmpeg -i FILM -start_number 0 frame_%06d.png",
             )
         for frame in sorted(frames | self.tracks.keys()):

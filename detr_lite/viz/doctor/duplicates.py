@@ -36,8 +36,8 @@ def shared_groups(shared: Repeats) -> list[Group]:
         "answers, so AP on them tells nothing; take them out of one of the splits."
     )
     near_text = (
-        f"{_of_all(len(near), held_out)} have a near copy in {train.name}, as frames of one film have. The model has "
-        "seen these scenes, so AP is better than on new ones. Split the dataset so that a film is in one split alone."
+        f"{_of_all(len(near), held_out)} have a near copy in {train.name}, as frames of one video have. The model has "
+        "seen these scenes, so AP is better than on new ones. Split the dataset so that a video is in one split alone."
     )
     series = _series_table(shared)
     groups = [
@@ -55,7 +55,7 @@ def repeated_groups(within: Repeats) -> list[Group]:
     name = within.first.name
     copies_text = "These files stand in the split more than once, and each copy counts like another image."
     near_text = (
-        "Pairs of images that are nearly the same, as frames of one film are. Within one split that is no fault."
+        "Pairs of images that are nearly the same, as frames of one video are. Within one split that is no fault."
     )
     groups = [
         _group("repeated_files", "look", "Repeated files", name, copies_text, within, copies),

@@ -159,7 +159,7 @@ def test_predict_on_a_folder_of_odd_files(run_tool: Tool, trained: Path, sound_d
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "zero.png").write_bytes(b"")
     (folder / "notes.txt").write_text("no image")
-    (folder / "film.mp4").write_bytes(b"no image")
+    (folder / "video.mp4").write_bytes(b"no image")
     ended = run_tool("predict", "--checkpoint", trained, "--source", folder, "--output", tmp_path / "out")
     assert ended.code == 2, "not all could be read"
     for name in ("truncated.jpg", "zero.png"):

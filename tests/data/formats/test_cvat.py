@@ -1,4 +1,4 @@
-"""Reading CVAT's XML, for images and for films."""
+"""Reading CVAT's XML, for images and for videos."""
 
 from pathlib import Path
 
@@ -114,7 +114,7 @@ def test_a_file_for_each_split(tmp_path: Path, names: tuple[str, str]) -> None:
     assert read(tmp_path, "val").objects == {"images/b.jpg": [("cat", IN_PIXELS)]}
 
 
-def test_the_tracks_of_a_film(tmp_path: Path) -> None:
+def test_the_tracks_of_a_video(tmp_path: Path) -> None:
     for frame in range(5):
         draw(tmp_path / f"images/frame_{frame:06}.PNG")
     shapes = [

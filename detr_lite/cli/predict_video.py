@@ -1,4 +1,4 @@
-"""`detr-lite predict` on films, cameras and streams: an annotated film, and a line of JSON for each frame."""
+"""`detr-lite predict` on videos, cameras and streams: an annotated video, and a line of JSON for each frame."""
 
 import contextlib
 import errno
@@ -16,21 +16,21 @@ from detr_lite.detector import Detector
 from detr_lite.errors import DetrLiteError
 from detr_lite.structures import Detections
 from detr_lite.text import printable, unique_names
-from detr_lite.video.reader import Film, Frame, is_live, require_av
+from detr_lite.video.reader import Frame, Video, is_live, require_av
 from detr_lite.video.tracking import Tracker, require_trackers
-from detr_lite.video.writer import FilmWriter, draw_frame
+from detr_lite.video.writer import VideoWriter, draw_frame
 
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file system takes no larger file",  # FAT: 4 GB
 }
-"""What to say of errors after which a film is cut off but plays."""
+"""What to say of errors after which a video is cut off but plays."""
 
 
 @dataclass(frozen=True)
-class FilmOptions:
-    """How films are looked at."""
+class VideoOptions:
+    """How videos are looked at."""
 
     every: int = 1
     """Detect in every Nth frame; those between show the same boxes."""
@@ -46,19 +46,19 @@ class FilmOptions:
             require_trackers()
 
 
-def predict_films(
-    detector: Detector, sources: Sequence[str], output: Path, least: ScoreThreshold, options: FilmOptions
+def predict_videos(
+    detector: Detector, sources: Sequence[str], output: Path, least: ScoreThreshold, options: VideoOptions
 ) -> None:
     """Write NAME.mp4 and NAME.jsonl for each source, and print a line for each.
 
     Errors: a source that cannot be opened, before the next one is begun; a full disk.
     """
-    for source, name in zip(sources, film_names(sources), strict=True):
-        with Film(source) as film:
-            _Prediction(detector, film, output / name, least, options).run()
+    for source, name in zip(sources, video_names(sources), strict=True):
+        with Video(source) as video:
+            _Prediction(detector, video, output / name, least, options).run()
 
 
-def film_names(sources: Sequence[str]) -> list[str]:
+def video_names(sources: Sequence[str]) -> list[str]:
     """The name of each source's results, without a suffix; equal ones get a number."""
     names = (
         f"camera-{source}" if source.isdecimal() else "stream" if is_live(source) else Path(source).stem
@@ -68,15 +68,17 @@ def film_names(sources: Sequence[str]) -> list[str]:
 
 
 class _Prediction:
-    """One film from its first frame to its last, or to Ctrl-C."""
+    """One video from its first frame to its last, or to Ctrl-C."""
 
-    def __init__(self, detector: Detector, film: Film, path: Path, least: ScoreThreshold, options: FilmOptions) -> None:
+    def __init__(
+        self, detector: Detector, video: Video, path: Path, least: ScoreThreshold, options: VideoOptions
+    ) -> None:
         self.detector = detector
-        self.film = film
+        self.video = video
         self.path = path
         self.least = least
         self.options = options
-        self.tracker = Tracker(least.overall, float(film.rate) / options.every) if options.track else None
+        self.tracker = Tracker(least.overall, float(video.rate) / options.every) if options.track else None
         self.found: tuple[Detections, list[int | None]] | None = None
         self.frames = self.objects = 0
 
@@ -85,13 +87,13 @@ class _Prediction:
         mp4, lines = self.path.with_name(self.path.name + ".mp4"), self.path.with_name(self.path.name + ".jsonl")
         start = time.monotonic()
         stopped = False
-        writer = FilmWriter(mp4, self.film)
+        writer = VideoWriter(mp4, self.video)
         try:
             with lines.open("w", encoding="utf-8") as file:
                 bar = tqdm(
-                    self.film.frames(writer.add_sound),
-                    desc=printable(self.film.source),
-                    total=self.film.count,
+                    self.video.frames(writer.add_sound),
+                    desc=printable(self.video.source),
+                    total=self.video.count,
                     unit="frame",
                     leave=False,
                     disable=None,
@@ -123,7 +125,7 @@ class _Prediction:
         if not self.frames and not stopped:
             for path in (mp4, lines):
                 path.unlink(missing_ok=True)
-            raise DetrLiteError(f"{printable(self.film.source)}: no frame can be decoded; the film is damaged")
+            raise DetrLiteError(f"{printable(self.video.source)}: no frame can be decoded; the video is damaged")
         self._report(mp4, time.monotonic() - start)
         if stopped:
             raise KeyboardInterrupt
@@ -156,12 +158,12 @@ class _Prediction:
         assert self.found is not None
         return self.found
 
-    def _close(self, writer: FilmWriter) -> None:
+    def _close(self, writer: VideoWriter) -> None:
         with contextlib.suppress(OSError, ValueError):  # a full disk: what was written before plays
             writer.close()
 
     def _report(self, mp4: Path, seconds: float) -> None:
-        damaged = f", {self.film.damaged:,} damaged frames left out or repaired" if self.film.damaged else ""
+        damaged = f", {self.video.damaged:,} damaged frames left out or repaired" if self.video.damaged else ""
         print(
             f"wrote {mp4} and {mp4.with_suffix('.jsonl').name}: {self.frames:,} frames with {self.objects:,} "
             f"detections ({self.least.summary}){damaged}, {self.frames / max(seconds, 1e-6):.1f} frames a second"

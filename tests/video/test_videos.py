@@ -1,4 +1,4 @@
-"""Films frame by frame: boxes, times, sound, turned and damaged ones, tracking, and wrong words."""
+"""Videos frame by frame: boxes, times, sound, turned and damaged ones, tracking, and wrong words."""
 
 import json
 import resource
@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 
 from detr_lite.structures import Detections, DetrLiteError
 from detr_lite.video import reader
-from detr_lite.video.find import find_films
-from detr_lite.video.reader import Film
+from detr_lite.video.find import find_videos
+from detr_lite.video.reader import Video
 from detr_lite.video.tracking import Tracker
-from detr_lite.video.writer import FilmWriter, draw_frame
+from detr_lite.video.writer import VideoWriter, draw_frame
 from tests.helpers.waiting import PATIENCE, wait_for
 
 av = pytest.importorskip("av")
@@ -38,7 +38,7 @@ def scene(number: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
     return image
 
 
-def make_film(
+def make_video(
     path: Path, times: Iterable[int], size: tuple[int, int] = (96, 64), sound: str | None = None, **metadata: str
 ) -> Path:
     """Frames at these times, in thousandths of a second, with a tone if there is a codec for it."""
@@ -67,9 +67,9 @@ def make_film(
 
 def copy_with_boxes(source: Path, target: Path) -> None:
     """Each frame with a box around its square."""
-    with Film(str(source)) as film:
-        writer = FilmWriter(target, film)
-        for frame in film.frames(writer.add_sound):
+    with Video(str(source)) as video:
+        writer = VideoWriter(target, video)
+        for frame in video.frames(writer.add_sound):
             writer.add(draw_frame(frame, square_of(frame.image), [None]), frame.pts)
         writer.close()
 
@@ -90,15 +90,15 @@ def square_of(image: Image.Image) -> Detections:
 
 
 def read(path: Path) -> tuple[list[float], list[Image.Image]]:
-    with Film(str(path)) as film:
-        frames = list(film.frames())
+    with Video(str(path)) as video:
+        frames = list(video.frames())
     return [frame.seconds for frame in frames], [frame.image for frame in frames]
 
 
 def test_each_frame_has_its_own_picture_and_time(tmp_path: Path) -> None:
-    """Also of a film whose rate varies."""
+    """Also of a video whose rate varies."""
     times = [0, 40, 80, 200, 240, 500, 510, 900]
-    seconds, images = read(make_film(tmp_path / "a.mp4", times))
+    seconds, images = read(make_video(tmp_path / "a.mp4", times))
     assert seconds == pytest.approx([moment / 1000 for moment in times])
     for number, image in enumerate(images):
         assert square_of(image).boxes_xyxy[0].tolist() == pytest.approx([2 * number, 20, 2 * number + 20, 40], abs=1)
@@ -108,7 +108,7 @@ def test_each_frame_has_its_own_picture_and_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sound", [None, "aac", "pcm_s16le"])
 def test_times_and_sound_are_kept(tmp_path: Path, sound: str | None, size: tuple[int, int]) -> None:
     times = [0, 40, 80, 200, 240, 500, 510, 900]
-    source = make_film(tmp_path / ("a.mkv" if sound == "pcm_s16le" else "a.mp4"), times, size, sound)
+    source = make_video(tmp_path / ("a.mkv" if sound == "pcm_s16le" else "a.mp4"), times, size, sound)
     copy_with_boxes(source, tmp_path / "b.mp4")
     seconds, images = read(tmp_path / "b.mp4")
     assert seconds == pytest.approx([moment / 1000 for moment in times], abs=2e-3)
@@ -122,7 +122,7 @@ def test_times_and_sound_are_kept(tmp_path: Path, sound: str | None, size: tuple
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_the_rotation_tag_is_obeyed(tmp_path: Path, degrees: int) -> None:
-    source = make_film(tmp_path / "a.mp4", [0, 40, 80])
+    source = make_video(tmp_path / "a.mp4", [0, 40, 80])
     turned = tmp_path / "turned.mp4"
     with av.open(str(source)) as given, av.open(str(turned), "w") as container:
         stream = container.add_stream_from_template(given.streams.video[0])
@@ -134,8 +134,8 @@ def test_the_rotation_tag_is_obeyed(tmp_path: Path, degrees: int) -> None:
                 packet.stream = stream
                 container.mux(packet)
     _, plain = read(source)
-    with Film(str(turned)) as film:
-        frames = list(film.frames())
+    with Video(str(turned)) as video:
+        frames = list(video.frames())
     if frames[0].image.size == plain[0].size and degrees != 180:
         pytest.skip("the tag was not written")
     expected = plain[0].rotate(degrees, expand=True)
@@ -152,24 +152,24 @@ def test_damaged_frames_are_counted_and_the_others_read(tmp_path: Path, monkeypa
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (240, 320, 3), dtype=np.uint8)  # so that frames take some thousand bytes each
     monkeypatch.setattr(sys.modules[__name__], "scene", lambda number, size: Image.fromarray(np.roll(noise, number)))
-    source = make_film(tmp_path / "a.mkv", range(0, 2000, 40), (320, 240))
+    source = make_video(tmp_path / "a.mkv", range(0, 2000, 40), (320, 240))
     data = bytearray(source.read_bytes())
     for start in range(len(data) // 2, len(data) // 2 + 600):
         data[start] ^= 0x5A
     source.write_bytes(data)
-    with Film(str(source)) as film:
-        frames = list(film.frames())
+    with Video(str(source)) as video:
+        frames = list(video.frames())
     assert 25 <= len(frames) <= 50
-    assert film.damaged > 0
+    assert video.damaged > 0
     assert [frame.pts for frame in frames] == sorted({frame.pts for frame in frames})
 
 
-def test_a_film_that_is_cut_off_plays(tmp_path: Path) -> None:
+def test_a_video_that_is_cut_off_plays(tmp_path: Path) -> None:
     """As by a full disk or a kill: nothing was closed."""
-    source = make_film(tmp_path / "a.mp4", range(0, 20_000, 40))
-    with Film(str(source)) as film:
-        writer = FilmWriter(tmp_path / "b.mp4", film)
-        for frame in film.frames():
+    source = make_video(tmp_path / "a.mp4", range(0, 20_000, 40))
+    with Video(str(source)) as video:
+        writer = VideoWriter(tmp_path / "b.mp4", video)
+        for frame in video.frames():
             writer.add(frame.image, frame.pts)
         (tmp_path / "cut.mp4").write_bytes((tmp_path / "b.mp4").read_bytes())
         writer.close()
@@ -202,9 +202,9 @@ def best(finished_run: Path) -> Path:
 
 
 def test_the_command(best: Path, run_tool: Callable[..., Any], tmp_path: Path) -> None:
-    source = make_film(tmp_path / "films/a.mp4", range(0, 400, 40)) if (tmp_path / "films").mkdir() is None else None
+    source = make_video(tmp_path / "videos/a.mp4", range(0, 400, 40)) if (tmp_path / "videos").mkdir() is None else None
     assert source is not None
-    ended = predict(run_tool, best, "--source", tmp_path / "films", "--output", tmp_path / "out", "--every", 3)
+    ended = predict(run_tool, best, "--source", tmp_path / "videos", "--output", tmp_path / "out", "--every", 3)
     assert "10 frames" in ended.out
     assert "frames a second" in ended.out
     lines = [json.loads(line) for line in (tmp_path / "out/a.jsonl").read_text().splitlines()]
@@ -218,19 +218,19 @@ def test_the_command(best: Path, run_tool: Callable[..., Any], tmp_path: Path) -
 def test_the_lines_are_what_the_detector_says(best: Path, run_tool: Callable[..., Any], tmp_path: Path) -> None:
     from detr_lite import Detector
 
-    source = make_film(tmp_path / "a.mkv", range(0, 200, 40))
+    source = make_video(tmp_path / "a.mkv", range(0, 200, 40))
     predict(run_tool, best, "--source", source, "--output", tmp_path / "out", "--threshold", 0.05, "--track")
     detector = Detector.from_checkpoint(best, "cpu")
-    with Film(str(source)) as film:
-        for frame, line in zip(film.frames(), (tmp_path / "out/a.jsonl").read_text().splitlines(), strict=True):
+    with Video(str(source)) as video:
+        for frame, line in zip(video.frames(), (tmp_path / "out/a.jsonl").read_text().splitlines(), strict=True):
             expected = [round(score, 5) for score in detector(frame.image).above(0.05).scores.tolist()]
             found = [row["score"] for row in json.loads(line)["detections"]]
             assert set(expected) <= set(found)
             assert all("track_id" in row for row in json.loads(line)["detections"])
 
 
-def test_ctrl_c_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> None:
-    source = make_film(tmp_path / "a.mp4", range(0, 400_000, 40))
+def test_ctrl_c_leaves_a_video_that_plays(best: Path, tmp_path: Path) -> None:
+    source = make_video(tmp_path / "a.mp4", range(0, 400_000, 40))
     words = ["--checkpoint", best, "--source", source, "--output", tmp_path / "out", "--device", "cpu"]
     command = [sys.executable, PROJECT / "tools/predict.py", *words]
     process = subprocess.Popen(
@@ -251,12 +251,12 @@ def test_ctrl_c_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> None:
     assert len(read(tmp_path / "out/a.mp4")[1]) in (count, count + 1)
 
 
-def test_a_full_disk_leaves_a_film_that_plays(best: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_a_video_that_plays(best: Path, tmp_path: Path) -> None:
     def allow_small_files() -> None:  # as a disk that is nearly full, with another number of the error
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
-    source = make_film(tmp_path / "a.mp4", range(0, 40_000, 40))
+    source = make_video(tmp_path / "a.mp4", range(0, 40_000, 40))
     words = ["--checkpoint", best, "--source", source, "--output", tmp_path / "out", "--device", "cpu"]
     command = list(map(str, [sys.executable, "-B", PROJECT / "tools/predict.py", *words]))
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=allow_small_files, timeout=PATIENCE)
@@ -303,9 +303,9 @@ def send_stream(address: str, is_enough: threading.Event, lines: Path) -> None:
             number += 1
 
 
-def test_a_film_without_a_frame_that_can_be_decoded(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
+def test_a_video_without_a_frame_that_can_be_decoded(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
     """Its header is whole; nothing is left that looks like a result."""
-    source = make_film(tmp_path / "a.mp4", range(0, 400, 40))
+    source = make_video(tmp_path / "a.mp4", range(0, 400, 40))
     data = bytearray(source.read_bytes())
     first, last = data.index(b"mdat") + 4, data.index(b"moov") - 4
     data[first:last] = bytes(last - first)
@@ -317,27 +317,27 @@ def test_a_film_without_a_frame_that_can_be_decoded(best: Path, refusal: Callabl
 
 def test_wrong_words(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
     words = ("predict", "--checkpoint", best, "--output", tmp_path / "out", "--source")
-    film = make_film(tmp_path / "a.mp4", [0, 40])
-    (tmp_path / "text.mp4").write_text("no film")
+    video = make_video(tmp_path / "a.mp4", [0, 40])
+    (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty").mkdir()
-    assert "cannot be opened as a film" in refusal(*words, tmp_path / "text.mp4")
+    assert "cannot be opened as a video" in refusal(*words, tmp_path / "text.mp4")
     assert "no such file" in refusal(*words, tmp_path / "missing.mp4")
     assert "there is no camera" in refusal(*words, "63") or sys.platform != "linux"
-    assert "nor has it films" in refusal(*words, tmp_path / "empty")
-    assert "is for images" in refusal(*words, film, "--format", "csv")
-    assert "--every is 0" in refusal(*words, film, "--every", 0)
+    assert "nor has it videos" in refusal(*words, tmp_path / "empty")
+    assert "is for images" in refusal(*words, video, "--format", "csv")
+    assert "--every is 0" in refusal(*words, video, "--every", 0)
     scene(0).save(tmp_path / "a.png")
-    assert "need calls of their own" in refusal(*words, film, tmp_path / "a.png")
-    assert "are for films" in refusal(*words, tmp_path / "a.png", "--track")
+    assert "need calls of their own" in refusal(*words, video, tmp_path / "a.png")
+    assert "are for videos" in refusal(*words, tmp_path / "a.png", "--track")
     assert "cannot be opened as a stream" in refusal(*words, "rtsp://127.0.0.1:1/x")
 
 
 def test_a_folder_of_pictures_stays_one(tmp_path: Path) -> None:
     (tmp_path / "both").mkdir()
     scene(0).save(tmp_path / "both/a.png")
-    make_film(tmp_path / "both/a.mp4", [0, 40])
-    assert find_films([str(tmp_path / "both")], tmp_path / "out") == []
-    with pytest.raises(DetrLiteError, match="only sound"), Film(str(_sound(tmp_path / "a.mp4"))):
+    make_video(tmp_path / "both/a.mp4", [0, 40])
+    assert find_videos([str(tmp_path / "both")], tmp_path / "out") == []
+    with pytest.raises(DetrLiteError, match="only sound"), Video(str(_sound(tmp_path / "a.mp4"))):
         pass
 
 
