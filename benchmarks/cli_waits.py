@@ -1,6 +1,7 @@
-"""`waits` and `long_run`: what cannot be seen on a CPU or in a short run."""
+"""`waits` and `long_run`: what cannot be seen on a CPU or in a short run; and `film`, of the explorer."""
 
 import argparse
+from pathlib import Path
 
 from benchmarks.subcommand import Subcommands, subcommand
 from detr_lite.cli.command import CommandParser
@@ -19,6 +20,14 @@ def add_long_run(subcommands: "Subcommands[CommandParser]") -> None:
     long_run.set_defaults(run=_run_long_run)
 
 
+def add_film(subcommands: "Subcommands[CommandParser]") -> None:
+    film = subcommand(subcommands, "film", "a short film of an explorer page, as in the README")
+    film.add_argument("--page", type=Path, required=True, help="written by visualize --explore")
+    film.add_argument("--output", type=Path, required=True, metavar="FILE.webp", help="the film; replaced if it exists")
+    film.add_argument("--image", type=int, default=0, metavar="N", help="which one, counted from 0 (default: 0)")
+    film.set_defaults(run=_run_film)
+
+
 def _run_waits(arguments: argparse.Namespace) -> None:
     from benchmarks.waits import waits_table
     from detr_lite.config import read_config
@@ -32,3 +41,12 @@ def _run_long_run(arguments: argparse.Namespace) -> None:
     if arguments.steps < 1:
         raise DetrLiteError(f"--steps is {arguments.steps}; it must be at least 1")
     print(long_run_table(arguments.steps))
+
+
+def _run_film(arguments: argparse.Namespace) -> None:
+    from benchmarks.explorer_film import record_film
+
+    if not arguments.page.is_file():
+        raise DetrLiteError(f"{arguments.page}: no such page")
+    size = record_film(arguments.page, arguments.output, arguments.image)
+    print(f"wrote {arguments.output}: {size / 1e6:.2f} MB")

@@ -84,6 +84,9 @@ WAITS = """Works out, without a GPU, where the host would wait for one in a trai
 batch, and how many bytes processes send for an image, and times the selection of the best detections of an image with
 1,000 classes. Prints a markdown table."""
 
+FILM = """Records a short animation of a page of visualize --explore in Chromium: detections pointed at, one seen
+layer by layer, magnified, as contours and compared, and attention from a point. Needs the dev extra and a Chromium."""
+
 LONG_RUN = """Trains the biases of attention scores alone, under bfloat16 autocast, for as many steps as a long run has,
 and prints a markdown table of how far they walk: with ordinary MLPs, and with those of the model."""
 

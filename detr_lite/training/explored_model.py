@@ -18,8 +18,8 @@ from detr_lite.weights.checkpoint_path import BEST, CHECKPOINTS, find_checkpoint
 def explored_model(detector: Detector, checkpoint: Path, name: str) -> ExploredModel:
     """The model with its facts; the AP is that of its run, which belongs to the best checkpoint."""
     model = detector.description.config.model
-    kind = model.name if model.source is None else f"{model.name} {model.source}"
-    facts = [] if kind == name else [kind]
+    kind = model.name if model.source is None else Path(model.source).name  # no folder of the writer's computer
+    facts = [] if kind == Path(name).name else [kind]
     best_ap = _best_ap(find_checkpoint(checkpoint))
     if best_ap is not None:
         facts.insert(0, f"AP {best_ap:.3f}")

@@ -77,19 +77,25 @@ def explorer_page(
         "scenes": metadatas,
     }
     data = [f'<script type="application/json" id="metadata">{_json_for_script(metadata)}</script>']
+    later: list[str] = []
     for number, scene in enumerate(scenes):
+        into = data if number < max(1, len(models)) else later
         is_first = number % max(1, len(models)) == 0  # the picture of an image is in the page once
         # Base64 and data URIs contain no "<".
-        data += [
+        into += [
             f'<script type="text/plain" id="scene-{number}-{key}">{text}</script>'
             for key, text in scene.blobs.items()
             if is_first or key != "picture"
         ]
+        into.append(f'<i id="scene-{number}-end" hidden></i>')
     for number, frame in enumerate(history):
-        data.append(f'<script type="text/plain" id="history-{number}">{encode_picture(frame.picture, WIDEST)}</script>')
+        later.append(
+            f'<script type="text/plain" id="history-{number}">{encode_picture(frame.picture, WIDEST)}</script>'
+        )
     page = _read("index.html")
     page = re.sub(r'<link rel="stylesheet" href="([\w.]+)">', lambda found: f"<style>\n{_read(found[1])}</style>", page)
     page = re.sub(r'<script src="([\w.]+)"></script>', lambda found: f"<script>\n{_read(found[1])}</script>", page)
+    page = page.replace("<!-- more data -->", "\n".join(later), 1)
     return page.replace("<!-- data -->", "\n".join(data), 1)
 
 

@@ -20,7 +20,7 @@ class Boxes {
     // Higher scores on top of lower ones, the selected one on top of all.
     const order = [...drawn].reverse().sort((a, b) => (a.query === shown) - (b.query === shown));
     const boxes = order.filter(({ line }) => !line).map((detection) => {
-      const box = this.box(detection.box, { className: "box", color: css(detection.rgb) });
+      const box = this.boxOfDetection(detection);
       box.classList.toggle("selected", detection.query === shown);
       box.classList.toggle("guess", selection.isBelow(detection));
       box.classList.toggle("faint", this.isFaint(detection));
@@ -30,6 +30,14 @@ class Boxes {
     drawLines($("lines"), app.scene.metadata, [...this.trueLines(), ...order.filter(({ line }) => line).map((detection) => this.styled(detection))]);
     this.drawTags(drawn, shown);
     this.drawLinks();
+  }
+
+  /** Made once for each detection of an image. */
+  boxOfDetection(detection) {
+    if (this.scene !== this.app.scene) this.made = new Map();
+    this.scene = this.app.scene;
+    if (!this.made.has(detection)) this.made.set(detection, this.box(detection.box, { className: "box", color: css(detection.rgb) }));
+    return this.made.get(detection);
   }
 
   isFaint({ query }) {

@@ -138,7 +138,7 @@ class Compare {
   drawMaps(query, other) {
     const { app, heatmap } = this;
     const { clientWidth, clientHeight } = this.pane.world;
-    const scale = Math.min(window.devicePixelRatio || 1, 2, 700 / Math.max(clientWidth, clientHeight, 1));
+    const scale = Math.min(window.devicePixelRatio || 1, 2, 400 / Math.max(clientWidth, clientHeight, 1));
     const [width, height] = [Math.max(1, Math.round(clientWidth * scale)), Math.max(1, Math.round(clientHeight * scale))];
     this.pane.canvas.hidden = heatmap === null;
     this.difference.canvas.hidden = heatmap === null || app.heatmap === null;

@@ -90,13 +90,28 @@ function addResized(sum, width, height, layer, smooth) {
       resized[row * width + x] = value;
     }
   taps(height, layer.height, layer.spanHeight, smooth).forEach((down, y) => {
-    for (const [token, factor] of down)
-      for (let x = 0; x < width; x++) sum[y * width + x] += factor * resized[token * width + x];
+    for (const [token, factor] of down) {
+      const [to, from] = [y * width, token * width];
+      for (let x = 0; x < width; x++) sum[to + x] += factor * resized[from + x];
+    }
   });
 }
 
 /** Weak attention stays visible, no attention leaves the image. */
 const opacity = (value) => 0.94 * Math.sqrt(value);
+
+/** A color of each of 1024 values from 0 to 1, as 32 bits: see-through, over a gray, or opaque. */
+function tableOf(colormap, background) {
+  const table = new Uint8ClampedArray(4 * 1024);
+  for (let i = 0; i < 1024; i++) {
+    const value = i / 1023;
+    const color = 3 * Math.round(255 * value);
+    const alpha = background === "opaque" ? 1 : opacity(value);
+    for (let channel = 0; channel < 3; channel++) table[4 * i + channel] = typeof background === "number" ? alpha * colormap[color + channel] + (1 - alpha) * background : colormap[color + channel];
+    table[4 * i + 3] = background === null ? Math.round(255 * alpha) : 255;
+  }
+  return new Uint32Array(table.buffer);
+}
 
 /** Paint values from 0 to 1 on a canvas: see-through, over a `background` (gray, 0 to 255), or with "opaque" colors. */
 function paint(canvas, values, width, height, colormap, background = null) {
@@ -104,15 +119,9 @@ function paint(canvas, values, width, height, colormap, background = null) {
   canvas.height = height;
   const context = canvas.getContext("2d");
   const picture = context.createImageData(width, height);
-  for (let i = 0; i < values.length; i++) {
-    const color = 3 * Math.round(255 * values[i]);
-    const alpha = background === "opaque" ? 1 : opacity(values[i]);
-    for (let channel = 0; channel < 3; channel++) {
-      const value = colormap[color + channel];
-      picture.data[4 * i + channel] = typeof background === "number" ? alpha * value + (1 - alpha) * background : value;
-    }
-    picture.data[4 * i + 3] = background === null ? Math.round(255 * alpha) : 255;
-  }
+  const pixels = new Uint32Array(picture.data.buffer);
+  const table = tableOf(colormap, background);
+  for (let i = 0; i < values.length; i++) pixels[i] = table[(1023 * values[i] + 0.5) | 0];
   context.putImageData(picture, 0, 0);
 }
 
@@ -133,24 +142,24 @@ function paintContours(canvas, values, width, height, colormap) {
   const context = canvas.getContext("2d");
   const picture = context.createImageData(width, height);
   const reach = Math.max(1, Math.round(Math.max(width, height) / 500)); // half of a line's width
-  const band = Uint8Array.from(values, (value) => CONTOURS.filter((share) => value >= share).length);
+  const band = new Uint8Array(values.length);
+  for (let i = 0; i < band.length; i++) for (const share of CONTOURS) band[i] += values[i] >= share;
+  const pixels = new Uint32Array(picture.data.buffer);
   const draw = (radius, colorOf) => {
     for (let y = 0; y < height; y++)
       for (let x = 0; x < width; x++) {
         const i = y * width + x;
-        const [right, below] = [x + 1 < width ? band[i + 1] : band[i], y + 1 < height ? band[i + width] : band[i]];
-        const level = Math.max(band[i], right, below);
-        if (level === band[i] && level === Math.min(band[i], right, below)) continue;
-        const [red, green, blue] = colorOf(level);
-        for (let v = Math.max(0, y - radius); v <= Math.min(height - 1, y + radius); v++)
-          for (let u = Math.max(0, x - radius); u <= Math.min(width - 1, x + radius); u++) picture.data.set([red, green, blue, 255], 4 * (v * width + u));
+        const right = x + 1 < width ? band[i + 1] : band[i];
+        const below = y + 1 < height ? band[i + width] : band[i];
+        if (right === band[i] && below === band[i]) continue;
+        const color = colorOf(Math.max(band[i], right, below));
+        const [first, last] = [Math.max(0, x - radius), Math.min(width - 1, x + radius)];
+        for (let v = Math.max(0, y - radius); v <= Math.min(height - 1, y + radius); v++) pixels.fill(color, v * width + first, v * width + last + 1);
       }
   };
-  const colorOf = (level) => {
-    const color = 3 * Math.round(255 * (0.45 + 0.55 * CONTOURS[level - 1])); // bright ones
-    return colormap.subarray(color, color + 3);
-  };
-  draw(reach + 1, () => [0, 0, 0]);
+  const table = tableOf(colormap, "opaque");
+  const colorOf = (level) => table[Math.round(1023 * (0.45 + 0.55 * CONTOURS[level - 1]))]; // bright ones
+  draw(reach + 1, () => 0xff000000);
   draw(reach, colorOf);
   context.putImageData(picture, 0, 0);
 }

@@ -33,7 +33,9 @@ class TrainingHistory {
       this.show(isFirst && this.shown === history.length - 1 ? 0 : Math.min(history.length - 1, this.shown + 1));
       return this.shown < history.length - 1;
     });
-    this.show(this.shown);
+    // The pictures follow the scripts in the page.
+    if (document.readyState === "loading") addEventListener("DOMContentLoaded", () => this.show(this.shown));
+    else this.show(this.shown);
   }
 
   show(number) {

@@ -37,7 +37,7 @@ class OptionList {
 
   /** `selected` and `hovered` are keys of entries. */
   fill(entries, selected, hovered = null) {
-    const content = JSON.stringify(entries);
+    const content = entries === this.entries ? this.content : JSON.stringify(entries);
     const isNew = content !== this.content;
     const isMoved = selected !== this.selected;
     this.content = content;
@@ -47,12 +47,18 @@ class OptionList {
     const index = entries.findIndex(({ key }) => key === selected);
     if (index >= 0) this.active = index;
     this.active = Math.max(0, Math.min(this.active, entries.length - 1));
+    if (this.root.offsetParent === null) return; // its panel is hidden
     if (isNew || isMoved) this.reveal(index);
     this.render();
   }
 
+  /** Pixels; depends on the width of the page. */
   get rowHeight() {
-    return parseFloat(getComputedStyle(this.root).getPropertyValue("--row"));
+    if (this.measuredAt !== window.innerWidth) {
+      this.measuredAt = window.innerWidth;
+      this.measured = parseFloat(getComputedStyle(this.root).getPropertyValue("--row"));
+    }
+    return this.measured;
   }
 
   /** Make the options in sight; the others are space. */
@@ -61,6 +67,9 @@ class OptionList {
     this.rows.style.height = `${entries.length * rowHeight}px`;
     const first = Math.max(0, Math.floor(root.scrollTop / rowHeight) - SPARE_ROWS);
     const last = Math.min(entries.length, Math.ceil((root.scrollTop + root.clientHeight) / rowHeight) + SPARE_ROWS);
+    const shown = [this.content, first, last, this.selected, this.hovered, this.active, rowHeight].join("\n");
+    if (shown === this.shown) return;
+    this.shown = shown;
     const options = [];
     for (let index = first; index < last; index++) options.push(this.option(index, rowHeight));
     this.rows.replaceChildren(...options);

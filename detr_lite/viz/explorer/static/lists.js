@@ -24,7 +24,7 @@ class Lists {
     const { app } = this;
     const { selection, state } = app;
     const visible = selection.visible();
-    const entries = visible.map((detection) => ({
+    if (visible !== this.listed) this.entries = visible.map((detection) => ({
       key: keyOf(detection),
       label: detection.score === null ? `${detection.name}, query ${detection.query}` : `${detection.name}, score ${detection.score.toFixed(2)}, query ${detection.query}`,
       color: css(detection.rgb),
@@ -33,8 +33,9 @@ class Lists {
       number: detection.score === null ? "" : detection.score.toFixed(2),
       share: detection.score ?? 0,
     }));
+    this.listed = visible;
     const keyShown = (query) => (query === null || !selection.shown(query) ? null : keyOf(selection.shown(query)));
-    this.detections.fill(entries, keyShown(state.query), app.hovered && keyShown(app.hovered.query));
+    this.detections.fill(this.entries, keyShown(state.query), app.hovered && keyShown(app.hovered.query));
     this.drawGuesses(visible);
   }
 

@@ -72,15 +72,13 @@ class Matrix {
   }
 
   drawCells(context) {
-    const { app, shown, left, top, cellSize } = this;
+    const { shown, left, top, cellSize } = this;
     const gap = cellSize >= 8 ? 1 : 0;
-    shown.rows.forEach((_, row) => {
-      const values = shown.valuesOf(row);
-      for (let column = 0; column < shown.columns.length; column++) {
-        context.fillStyle = app.colorOf(shown.peak > 0 ? Math.min(1, values[column] / shown.peak) : 0);
-        context.fillRect(left + column * cellSize, top + row * cellSize, cellSize - gap, cellSize - gap);
-      }
-    });
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.picture(), left, top, shown.columns.length * cellSize, shown.rows.length * cellSize);
+    context.fillStyle = this.color("--background");
+    if (gap) for (let row = 1; row <= shown.rows.length; row++) context.fillRect(left, top + row * cellSize - 1, shown.columns.length * cellSize, 1);
+    if (gap) for (let column = 1; column <= shown.columns.length; column++) context.fillRect(left + column * cellSize - 1, top, 1, shown.rows.length * cellSize);
     const outline = (column, row, columns, color, width) => {
       context.lineWidth = width;
       context.strokeStyle = color;
@@ -107,6 +105,19 @@ class Matrix {
       outline(this.cell[1], this.cell[0], 1, "#000", 4);
       outline(this.cell[1], this.cell[0], 1, "#fff", 2);
     }
+  }
+
+  /** A pixel for each weight; made once. */
+  picture() {
+    const { app, shown } = this;
+    const content = `${shown.content} ${app.state.colors}`;
+    if (content === this.pictured) return this.made;
+    this.pictured = content;
+    this.made = element("canvas");
+    const values = new Float32Array(shown.rows.length * shown.columns.length);
+    if (shown.peak > 0) shown.rows.forEach((_, row) => values.set(shown.valuesOf(row).map((value) => Math.min(1, value / shown.peak)), row * shown.columns.length));
+    paint(this.made, values, shown.columns.length, shown.rows.length, app.colors, "opaque");
+    return this.made;
   }
 
   color(name) {

@@ -48,7 +48,8 @@ class Overview {
     if (content === this.content) return;
     this.content = content;
     clearTimeout(this.timer);
-    this.paint(0, scene.isText ? 0 : query !== null && scene.has(query) ? query : null);
+    const shown = scene.isText ? 0 : query !== null && scene.has(query) ? query : null;
+    this.timer = setTimeout(() => this.paint(0, shown)); // after the image itself
   }
 
   /** A few at a time, so that hovering through a list stays fluid. */

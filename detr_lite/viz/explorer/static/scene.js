@@ -5,9 +5,16 @@
 const tokensOf = (levels) => levels.reduce((sum, level) => sum + level.width * level.height, 0);
 const range = (count) => Array.from({ length: count }, (_, number) => number);
 
+/** Images but the first follow the scripts, so that a large page is usable before all of it is read. */
+async function isParsed(...numbers) {
+  const isThere = (number) => number === 0 || $(`scene-${number}-end`) !== null;
+  while (!numbers.every(isThere) && document.readyState === "loading") await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
 class Scene {
   /** Decodes image `number`; `metadata` is its entry in the page's JSON. */
   static async load(number, metadata, pictureNumber = number) {
+    await isParsed(number, pictureNumber);
     const scene = new Scene();
     scene.metadata = metadata;
     scene.picture = document.getElementById(`scene-${pictureNumber}-picture`)?.textContent ?? null;

@@ -65,8 +65,12 @@ class Selection {
 
   /** The detections that are shown: those above the threshold, else the best guesses. */
   visible() {
+    const key = JSON.stringify([this.state.image, this.state.model, this.state.score, this.state.classes]);
+    if (key === this.visibleKey && this.scene === this.app.scene) return this.shownDetections;
     const above = this.above();
-    return above.length ? above : this.ofClasses().slice(0, this.app.page.guesses);
+    this.visibleKey = key;
+    this.shownDetections = above.length ? above : this.ofClasses().slice(0, this.app.page.guesses);
+    return this.shownDetections;
   }
 
   /** The best detection of each query, for boxes: a query has one box, whatever the number of its classes. */

@@ -59,8 +59,9 @@ class Stage {
     else this.drawScale(scaled, heatmap ? 0 : WEAKEST_LINK, heatmap && state.mode === "overlay" ? 60 : "opaque");
     $("unit").textContent = scaled.unit;
     if (heatmap === null) return;
-    // As many pixels as are displayed, up to what is drawn without a delay.
-    const scale = Math.min(window.devicePixelRatio || 1, 2, 900 / Math.max(this.world.clientWidth, this.world.clientHeight, 1));
+    // As many pixels as are displayed, up to what is drawn without a delay; smooth maps lose nothing with fewer.
+    const most = state.smooth && state.mode !== "contour" ? 480 : 900;
+    const scale = Math.min(window.devicePixelRatio || 1, 2, most / Math.max(this.world.clientWidth, this.world.clientHeight, 1));
     const width = Math.max(1, Math.round(this.world.clientWidth * scale));
     const height = Math.max(1, Math.round(this.world.clientHeight * scale));
     paintAs(state.mode, $("heatmap"), heatmap.pixels(width, height, state.smooth), width, height, colors);
