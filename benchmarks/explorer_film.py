@@ -10,8 +10,10 @@ from PIL import Image
 from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
 
-VIEWPORT, WIDTH = {"width": 1280, "height": 880}, 880
-"""Pixels of the browser's window, and of the film."""
+WINDOW = (1280, 880)
+"""Width and height of the browser's window in pixels."""
+WIDTH = 880
+"""Pixels of the film."""
 
 _CURSOR = """([x, y]) => { let mark = document.getElementById("film-cursor");
     if (!mark) { mark = document.createElement("div"); mark.id = "film-cursor"; document.body.append(mark);
@@ -29,7 +31,7 @@ class _Recorder:
     def shoot(self, milliseconds: int) -> None:
         self.page.wait_for_timeout(150)
         picture = Image.open(io.BytesIO(self.page.screenshot()))
-        height = round(WIDTH * VIEWPORT["height"] / VIEWPORT["width"])
+        height = round(WIDTH * WINDOW[1] / WINDOW[0])
         self.frames.append(picture.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS))
         self.milliseconds.append(milliseconds)
 
@@ -60,7 +62,7 @@ def record_film(page_file: Path, output: Path, image: int = 0) -> int:
         raise DetrLiteError("there is no Chromium; install it, for instance with: apt-get install chromium")
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=browser_file, args=["--no-sandbox"])
-        page = browser.new_page(viewport=VIEWPORT, color_scheme="dark")
+        page = browser.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]}, color_scheme="dark")
         page.goto(f"{page_file.resolve().as_uri()}#image={image}")
         if not page.evaluate("Boolean(window.explorer) && explorer.ready.then(() => true)"):
             raise DetrLiteError(f"{page_file}: not a page of the explorer; make one with visualize --explore")
