@@ -77,7 +77,8 @@ def explore(
         raise DetrLiteError("--checkpoint: these models read images in different orientations; give them one by one")
     least = find_threshold(threshold, detectors[0], checkpoint[0]).overall  # the page has one for all classes
     models = [explored_model(*each) for each in zip(detectors, checkpoint, names_of(checkpoint), strict=True)]
-    share = int(min(budget / (len(images) * len(detectors)), LARGEST_IMAGE) * MEGABYTE)
+    for_images = max(0.0, budget * MEGABYTE - sum(len(frame.picture) for frame in history))
+    share = int(min(for_images / (len(images) * len(detectors)), LARGEST_IMAGE * MEGABYTE))
 
     scenes: list[PackedScene] = []
     unreadable: list[ImageFile] = []

@@ -19,6 +19,7 @@ from detr_lite.training.evaluate import (
     prepare_evaluation,
     run_evaluation,
 )
+from detr_lite.training.explored_model import explored_model, training_frames
 from detr_lite.training.explorer_page import EXPLORER, IMAGES, choose_images, explore_split
 from detr_lite.training.logged_ap import LoggedAP
 from detr_lite.training.loggers import log_final
@@ -134,4 +135,7 @@ def explore_run(run: FinishedRun) -> None:
     images = choose_images(len(split.images), worst)
     threshold = THRESHOLD if analysis is None else analysis.thresholds.working
     # With the GPU if there is one, so that the time is enough for all of them.
-    explore_split(run.prepared.detector, split, images, run.folder / EXPLORER, threshold)
+    detector = run.prepared.detector
+    models = [explored_model(detector, run.checkpoint, run.folder.name)]
+    history = training_frames(run.folder)
+    explore_split(detector, split, images, run.folder / EXPLORER, threshold, models=models, history=history)

@@ -12,7 +12,11 @@ from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, reason_of
 from detr_lite.training.callbacks.attention_logger import FRAMES, TABLE
 from detr_lite.viz.explorer.models import ExploredModel, TrainingFrame
+from detr_lite.viz.explorer.scene import encode_picture
 from detr_lite.weights.checkpoint_path import BEST, CHECKPOINTS, find_checkpoint
+
+MOST_FRAMES, WIDEST = 16, 1000
+"""Of the pictures of a run: how many a page has, and their pixels."""
 
 
 def explored_model(detector: Detector, checkpoint: Path, name: str) -> ExploredModel:
@@ -43,7 +47,7 @@ def names_of(checkpoints: Sequence[Path]) -> list[str]:
 
 
 def training_frames(run: Path) -> list[TrainingFrame]:
-    """The pictures that a run drew at its evaluations, in the order of steps; none of a run that drew none.
+    """Pictures of a run at its evaluations, evenly spaced, the first and the last among them; none if it drew none.
 
     Errors: a folder that is none; a picture that cannot be read.
     """
@@ -51,14 +55,17 @@ def training_frames(run: Path) -> list[TrainingFrame]:
         raise DetrLiteError(f"{printable(run)}: no such run folder")
     notes = _notes(run / TABLE)
     frames = []
-    for file in (run / FRAMES).glob("step-*.png"):
-        step = int(file.stem.removeprefix("step-"))
+    files = {int(file.stem.removeprefix("step-")): file for file in (run / FRAMES).glob("step-*.png")}
+    steps = sorted(files)
+    last, count = len(steps) - 1, min(MOST_FRAMES, len(steps))
+    for step in [steps[number * last // max(1, count - 1)] for number in range(count)]:
+        file = files[step]
         try:
             with Image.open(file) as picture:
-                frames.append(TrainingFrame(step, notes.get(step, ""), picture.convert("RGB")))
+                frames.append(TrainingFrame(step, notes.get(step, ""), encode_picture(picture, WIDEST)))
         except OSError as error:
             raise DetrLiteError(f"{printable(file)}: cannot be read: {reason_of(error)}") from error
-    return sorted(frames, key=lambda frame: frame.step)
+    return frames
 
 
 def run_beside(checkpoint: Path) -> Path | None:

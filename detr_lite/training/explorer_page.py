@@ -68,6 +68,8 @@ def explore_split(
     path: Path,
     threshold: float,
     seconds: float = SECONDS,
+    models: Sequence[ExploredModel] = (),
+    history: Sequence[TrainingFrame] = (),
 ) -> int:
     """Write a page of these images with their objects; returns how many it has. It stops before the time is used up.
 
@@ -76,6 +78,8 @@ def explore_split(
 
     Args:
         threshold: the initial score of the page.
+        models: the detector with its facts, if they are known.
+        history: attention at the evaluations of its run.
         seconds: for all images together; the slowest image so far says whether there is time for another.
     """
     scenes: list[PackedScene] = []
@@ -92,11 +96,11 @@ def explore_split(
         except (OSError, DetrLiteError, torch.OutOfMemoryError) as error:
             logger.warning(f"{path.name} goes without {split.file_name(index)}: {reason_of(error)}")
             continue
-        budget = PAGE_BYTES // len(images)
+        budget = (PAGE_BYTES - sum(len(frame.picture) for frame in history)) // len(images)
         scenes.append(pack_explained(split.file_name(index), image, explained, _truth(record, split), budget))
         slowest = max(slowest, time.monotonic() - begin)
     if scenes:
-        write_explorer(path, scenes, detector.class_names, threshold)
+        write_explorer(path, scenes, detector.class_names, threshold, models=models, history=history)
     else:
         path.unlink(missing_ok=True)
     return len(scenes)

@@ -2,15 +2,19 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
 from detr_lite.detector import Detector
+from detr_lite.structures import DetrLiteError
 from detr_lite.training import explorer_page
+from detr_lite.training.explored_model import training_frames
 from detr_lite.training.explorer_page import choose_images, explore_split
 
 
@@ -40,6 +44,28 @@ def test_the_page_of_a_run(finished_run: Path) -> None:
     assert truth["001.png"] == {"boxes": [], "names": []}
     assert metadata["threshold"] == json.loads((finished_run / "evaluation/thresholds.json").read_text())["score"]
     assert page.stat().st_size < 10e6
+    (model,) = metadata["models"]
+    assert model["name"] == finished_run.name
+    ap = json.loads((finished_run / "evaluation/metrics.json").read_text())["AP"]
+    assert model["facts"][0] == f"AP {ap:.3f}"
+    steps = sorted(int(file.stem.removeprefix("step-")) for file in (finished_run / "attention").glob("step-*.png"))
+    assert [frame["step"] for frame in metadata["history"]] == steps
+
+
+def test_pictures_of_a_long_run_are_evenly_spaced(tmp_path: Path) -> None:
+    (tmp_path / "attention").mkdir()
+    for step in range(0, 400, 10):
+        Image.new("RGB", (20, 10)).save(tmp_path / "attention" / f"step-{step:06}.png")
+    (tmp_path / "attention.csv").write_text("step,AP\n0,\n390,0.5\n")
+    frames = training_frames(tmp_path)
+    assert len(frames) == 16
+    assert (frames[0].step, frames[0].note) == (0, "")
+    assert (frames[-1].step, frames[-1].note) == (390, "AP 0.500")
+    assert all(20 <= after.step - before.step <= 30 for before, after in pairwise(frames))
+    (tmp_path / "attention" / "step-000010.png").unlink()
+    (tmp_path / "attention" / "step-000000.png").write_bytes(b"no image")
+    with pytest.raises(DetrLiteError, match=r"step-000000\.png: cannot be read"):
+        training_frames(tmp_path)
 
 
 def test_which_images() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from detr_lite.evaluation.attention_metrics import BAND
 from detr_lite.viz.explorer.models import ExploredModel, TrainingFrame, joined_classes, relabeled
 from detr_lite.viz.explorer.page import explorer_page
-from detr_lite.viz.explorer.scene import pack_scene
+from detr_lite.viz.explorer.scene import encode_picture, pack_scene
 from tests.helpers.explorer_checks import ATTENTION, OTHER, SAMPLED, assert_cross, at, heatmap_of, state, wait
 from tests.helpers.fake_attention import NAMES, found, maps, picture, truth
 
@@ -32,7 +32,9 @@ def tool_pages(explorer_pages):
         scenes.append(pack_scene(name, picture(), found(), ATTENTION, truth()))
         scenes.append(pack_scene(name, picture(), moved, OTHER, truth()))
     models = [ExploredModel("first", NAMES, ("AP 0.500", "lite")), ExploredModel("second", ("spoon", "jug", "cup"), ())]
-    frames = [TrainingFrame(step, f"AP 0.{step:03}", picture(60 + step, 60)) for step in (0, 10, 20)]
+    frames = [
+        TrainingFrame(step, f"AP 0.{step:03}", encode_picture(picture(60 + step, 60), 100)) for step in (0, 10, 20)
+    ]
     (explorer_pages / "models.html").write_text(explorer_page(scenes, (), models=models, history=frames))
     (explorer_pages / "fine.html").write_text(explorer_page([pack_scene("a.jpg", picture(), found(), FINE)], NAMES))
     return explorer_pages

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 from detr_lite.drawing.boxes import display_name
 
 
@@ -27,7 +25,8 @@ class TrainingFrame:
     step: int
     note: str
     """Such as "AP 0.649"."""
-    picture: Image.Image
+    picture: str
+    """A data URI, as of `encode_picture`."""
 
 
 def joined_classes(models: Sequence[ExploredModel]) -> tuple[list[str], list[list[int]]]:

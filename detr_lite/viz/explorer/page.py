@@ -16,7 +16,7 @@ import numpy as np
 
 from detr_lite.drawing.boxes import class_color, display_name
 from detr_lite.viz.explorer.models import ExploredModel, TrainingFrame, joined_classes, relabeled
-from detr_lite.viz.explorer.scene import PackedScene, encode_picture
+from detr_lite.viz.explorer.scene import PackedScene
 from detr_lite.viz.guesses import GUESSES
 from detr_lite.viz.heatmap import COLORMAP
 from detr_lite.viz.pages.page import read_static
@@ -26,8 +26,6 @@ COLORMAPS = (COLORMAP.name, "viridis", "cividis")
 """Perceptually uniform; the last one is made for color-blind eyes."""
 DIFFERENCE = "PuOr_r"
 """Diverging, for color-blind eyes too."""
-WIDEST = 1000
-"""Pixels of a picture of the history."""
 _OTHER_COLOR = (150, 150, 150)
 """Of ground-truth objects of classes that the model does not have."""
 
@@ -89,9 +87,7 @@ def explorer_page(
         ]
         into.append(f'<i id="scene-{number}-end" hidden></i>')
     for number, frame in enumerate(history):
-        later.append(
-            f'<script type="text/plain" id="history-{number}">{encode_picture(frame.picture, WIDEST)}</script>'
-        )
+        later.append(f'<script type="text/plain" id="history-{number}">{frame.picture}</script>')
     page = _read("index.html")
     page = re.sub(r'<link rel="stylesheet" href="([\w.]+)">', lambda found: f"<style>\n{_read(found[1])}</style>", page)
     page = re.sub(r'<script src="([\w.]+)"></script>', lambda found: f"<script>\n{_read(found[1])}</script>", page)
