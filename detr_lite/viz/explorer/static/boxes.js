@@ -17,8 +17,7 @@ class Boxes {
     const visible = app.state.boxes ? selection.visibleBoxes() : [];
     const extra = shown === null || visible.some(({ query }) => query === shown) ? null : selection.shown(shown);
     const drawn = extra && extra.box !== null ? [...visible, extra] : visible;
-    // Higher scores on top of lower ones, the selected one on top of all.
-    const order = [...drawn].reverse().sort((a, b) => (a.query === shown) - (b.query === shown));
+    const order = [...drawn].reverse(); // higher scores on top of lower ones, by its style the selected one on top of all
     const boxes = order.filter(({ line }) => !line).map((detection) => {
       const box = this.boxOfDetection(detection);
       box.classList.toggle("selected", detection.query === shown);
@@ -26,10 +25,18 @@ class Boxes {
       box.classList.toggle("faint", this.isFaint(detection));
       return box;
     });
-    $("boxes").replaceChildren(...this.trueBoxes(), ...OVERLAYS.flatMap((overlay) => overlay(app)), ...this.linkedBoxes(), ...boxes);
-    drawLines($("lines"), app.scene.metadata, [...this.trueLines(), ...order.filter(({ line }) => line).map((detection) => this.styled(detection))]);
+    this.replace([...this.trueBoxes(), ...OVERLAYS.flatMap((overlay) => overlay(app)), ...this.linkedBoxes(), ...boxes]);
+    drawLines($("lines"), app.scene.metadata, [...this.trueLines(), ...[...order].sort((a, b) => (a.query === shown) - (b.query === shown)).filter(({ line }) => line).map((detection) => this.styled(detection))]);
     this.drawTags(drawn, shown);
     this.drawLinks();
+  }
+
+  /** Hundreds of boxes stay where they are while only their styles change. */
+  replace(children) {
+    for (const tag of $("boxes").querySelectorAll(".tag")) tag.remove();
+    const isSame = this.children && this.children.length === children.length && children.every((child, number) => child === this.children[number]);
+    if (!isSame) $("boxes").replaceChildren(...children);
+    this.children = children;
   }
 
   /** Made once for each detection of an image. */
