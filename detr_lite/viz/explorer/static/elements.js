@@ -24,5 +24,8 @@ function shape(tag, attributes) {
 
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
-/** Black or white, whichever is legible on a color. */
-const textColorOn = ([red, green, blue]) => (0.299 * red + 0.587 * green + 0.114 * blue > 120 ? "#141414" : "#fff");
+/** Black or white, whichever has more contrast with a color (WCAG 2, relative luminance): 4.5 : 1 at least. */
+function textColorOn(color) {
+  const [red, green, blue] = color.map((channel) => (channel <= 10 ? channel / 255 / 12.92 : ((channel / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
+}
