@@ -162,6 +162,10 @@ def test_from_a_source_word_and_between_the_words(visit, task_pages):
     assert (matrix_of(page)[np.triu_indices(5, 1)] == 0).all(), "later words are masked"
     page.mouse.move(*cell_center(page, 2, 0))
     wait(page, "document.getElementById('weight').textContent.includes('my is on <start>')")
+    page.mouse.click(*cell_center(page, 2, 0))
+    order = OVER_WORDS.queries[1, 0, 0, 2].argsort(descending=True).tolist()
+    read = ("<start>", *WORDS[:-1])
+    assert page.locator("#linked-queries .name").all_inner_texts()[0] == f"“{read[order[0]]}”"
 
 
 @pytest.mark.slow

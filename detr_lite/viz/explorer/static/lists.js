@@ -115,7 +115,12 @@ class Lists {
       return;
     }
     const order = [...weights.keys()].sort((a, b) => weights[b] - weights[a] || a - b);
-    this.linkedQueries.fill(order.map((other) => this.entry(other, weights[other], weights[order[0]], other === query ? "on itself" : "of the attention")), String(query));
+    const { inputs } = app.scene.metadata; // of words: each key is what was read there, not what is written next
+    const entries = order.map((other) => ({
+      ...this.entry(other, weights[other], weights[order[0]], other === query ? "on itself" : "of the attention"),
+      ...(inputs ? { text: `“${inputs[other]}”`, label: `“${inputs[other]}”, read at place ${other}, ${percent(weights[other])} of the attention`, detail: `read at place ${other}` } : {}),
+    }));
+    this.linkedQueries.fill(entries, String(query));
     note.textContent = `Self-attention of query ${query} over the ${weights.length} queries, decoder ${app.selfAttentionLabel()}:`;
   }
 }
