@@ -50,6 +50,8 @@ class Explained:
     """Every query's box after each decoder layer, relative to the image."""
     by_query: Detections
     """Every query's own box and best class after the last decoder layer, in the order of the queries."""
+    logits: Float[Tensor, "layer 1 query logit"]
+    """Every query's after each decoder layer: one for each class, then that of the background, if the model has one."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,13 @@ class Detector:
         assert output.attention is not None
         sizes = [prepared.original_size]
         (detections,), (by_query,) = self.postprocess(output, sizes), self.postprocess.by_query(output, sizes)
-        return Explained(detections, output.attention.to("cpu"), output.boxes_cxcywh.float().cpu(), by_query)
+        return Explained(
+            detections,
+            output.attention.to("cpu"),
+            output.boxes_cxcywh.float().cpu(),
+            by_query,
+            output.logits.float().cpu(),
+        )
 
     def _open(self, given: Any, prefix: str = "") -> Image.Image:
         """`prefix` is that of an error message."""

@@ -95,7 +95,7 @@ def explore(
             ):
                 if number is not None and number >= count:
                     raise DetrLiteError(f"{option} is {number}; this model has 0 to {count - 1}")
-            scene = pack_explained(file.name.as_posix(), image, explained, true, share)
+            scene = pack_explained(detector, file.name.as_posix(), image, explained, true, share)
             if scene.left_out:
                 logger.warning("%s: left out for --budget: %s", printable(file.path), "; ".join(scene.left_out))
             scenes.append(scene)

@@ -35,7 +35,7 @@ neither the class nor the place; no query saw an object."""
 
 @dataclass(frozen=True)
 class Verdict:
-    """What happened to an object where the score threshold is at most `threshold`, and above that of the next verdict."""
+    """What happened to an object at score thresholds up to `threshold` that are above that of the next verdict."""
 
     threshold: float
     reason: Reason

@@ -46,6 +46,7 @@ def sentence_of(reason: str, name: str, nearest: Query, rival: Rival | None) -> 
     if unknown is not None and rival.other is None:
         return f"{unknown}; the nearest detection is that of {said}, IoU {rival.iou:.2f}."
     own = f"{rival.own_score:.2f}" if rival.own_score is not None else "none"
+    other = f"another {name}" if rival.other == name else f"another object, {_a(rival.other or rival.name)}"
     texts = {
         "found": f"Found by {said}, IoU {rival.iou:.2f}.",
         "localization": f"Badly placed: {said} has the right class, but its box has an IoU of only {rival.iou:.2f}.",
@@ -53,9 +54,8 @@ def sentence_of(reason: str, name: str, nearest: Query, rival: Rival | None) -> 
         f"{rival.name} ({rival.score:.2f}) and gives {name} {own}.",
         "threshold": f"Below the minimum score: query {rival.query} would find it (IoU {rival.iou:.2f}), but gives "
         f"{name} only {rival.score:.2f}.",
-        "taken": f"Its place is taken: query {rival.query} ({rival.name} {rival.score:.2f}, IoU {rival.iou:.2f}) is the "
-        f"detection of {'another' if rival.other == name else 'another object,'} "
-        f"{name if rival.other == name else _a(rival.other or rival.name)}, and no second query answered for this one.",
+        "taken": f"Its place is taken: query {rival.query} ({rival.name} {rival.score:.2f}, IoU {rival.iou:.2f}) is "
+        f"the detection of {other}, and no second query answered for this one.",
         "both": f"Nothing fits: {said} came near, with neither the class nor the place (IoU {rival.iou:.2f}).",
     }
     text = texts[reason]
@@ -66,12 +66,12 @@ def _of_nothing(name: str, nearest: Query) -> str:
     """Where no detection is near."""
     score = nearest.best_score if nearest.own_score is None else nearest.own_score
     of = nearest.best_name if nearest.own_score is None else name
-    where = (
-        f"its box there (IoU {nearest.iou:.2f})" if nearest.iou >= 0.1 else f"its box elsewhere (IoU {nearest.iou:.2f})"
-    )
+    is_near = nearest.iou >= 0.1
+    what, where = ("Taken for background", "there") if is_near else ("No query came near", "elsewhere")
     looked = f"{100 * nearest.inside:.0f} % of its attention was on the object"
     return (
-        f"Taken for background: the nearest query, {nearest.query}, has {where} and gives {of} {score:.2f}; {looked}."
+        f"{what}: the nearest query, {nearest.query}, has its box {where} (IoU {nearest.iou:.2f}) and gives {of} "
+        f"{score:.2f}; {looked}."
     )
 
 

@@ -78,6 +78,10 @@ class Postprocess:
         columns = [cxcywh_to_xyxy(boxes_cxcywh), scores[..., None], labels[..., None], queries[..., None]]
         return torch.cat([column.float() for column in columns], dim=-1).cpu()
 
+    def scores(self, logits: Float[Tensor, "*shape logit"]) -> Float[Tensor, "*shape class"]:
+        """From 0 to 1, of each class; not of the background."""
+        return logits.softmax(dim=-1)[..., :-1] if self.activation == "softmax" else logits.sigmoid()
+
     def by_query(
         self, output: DetrOutput, original_sizes: Sequence[tuple[int, int]], layer: int = -1
     ) -> list[Detections]:
@@ -87,8 +91,7 @@ class Postprocess:
         """
         logits = output.logits[layer].detach().float()
         self._check(logits, original_sizes)
-        scores = logits.softmax(dim=-1)[..., :-1] if self.activation == "softmax" else logits.sigmoid()
-        scores, labels = scores.max(dim=-1)
+        scores, labels = self.scores(logits).max(dim=-1)
         queries = torch.arange(logits.shape[1], device=logits.device).expand_as(labels)
         boxes_cxcywh = output.boxes_cxcywh[layer].detach().float()
         return [
@@ -109,10 +112,10 @@ class Postprocess:
         batch, queries, classes = logits.shape
         query = torch.arange(queries, device=logits.device)
         if self.activation == "softmax":
-            scores, labels = logits.softmax(dim=-1)[..., :-1].max(dim=-1)
+            scores, labels = self.scores(logits).max(dim=-1)
             return scores, labels, query.expand(batch, -1)
-        labels = torch.arange(classes, device=logits.device).repeat(queries)
-        return logits.sigmoid().flatten(1), labels.expand(batch, -1), query.repeat_interleave(classes).expand(batch, -1)
+        scores, labels = self.scores(logits).flatten(1), torch.arange(classes, device=logits.device).repeat(queries)
+        return scores, labels.expand(batch, -1), query.repeat_interleave(classes).expand(batch, -1)
 
     def _in_pixels(self, rows: Float[Tensor, "detection 7"], height: int, width: int) -> Detections:
         detections = self._detections(rows, height, width)

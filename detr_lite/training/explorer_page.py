@@ -14,6 +14,7 @@ from detr_lite.detector import Detector, Explained
 from detr_lite.io import atomic_write
 from detr_lite.structures import AttentionSelection, Detections, DetrLiteError
 from detr_lite.text import reason_of
+from detr_lite.training.object_outcomes import explain_outcome
 from detr_lite.viz.explorer.models import ExploredModel, TrainingFrame
 from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.explorer.scene import PackedScene, pack_scene
@@ -33,10 +34,13 @@ def explain_image(detector: Detector, image: Image.Image) -> Explained:
 
 
 def pack_explained(
-    name: str, image: Image.Image, explained: Explained, truth: Detections | None, budget: int
+    detector: Detector, name: str, image: Image.Image, explained: Explained, truth: Detections | None, budget: int
 ) -> PackedScene:
     """One image for the page, in at most `budget` bytes."""
-    return pack_scene(name, image, explained.detections, explained.attention, truth, budget, explained.by_query)
+    outcome = None if truth is None else explain_outcome(detector, explained, truth)
+    return pack_scene(
+        name, image, explained.detections, explained.attention, truth, budget, explained.by_query, outcome
+    )
 
 
 def write_explorer(
@@ -97,7 +101,7 @@ def explore_split(
             logger.warning(f"{path.name} goes without {split.file_name(index)}: {reason_of(error)}")
             continue
         budget = (PAGE_BYTES - sum(len(frame.picture) for frame in history)) // len(images)
-        scenes.append(pack_explained(split.file_name(index), image, explained, _truth(record, split), budget))
+        scenes.append(pack_explained(detector, split.file_name(index), image, explained, _truth(record, split), budget))
         slowest = max(slowest, time.monotonic() - begin)
     if scenes:
         write_explorer(path, scenes, detector.class_names, threshold, models=models, history=history)

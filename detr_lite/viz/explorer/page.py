@@ -15,11 +15,13 @@ import matplotlib
 import numpy as np
 
 from detr_lite.drawing.boxes import class_color, display_name
+from detr_lite.evaluation.error_kinds import MEANINGS
 from detr_lite.viz.explorer.models import ExploredModel, TrainingFrame, joined_classes, relabeled
 from detr_lite.viz.explorer.scene import PackedScene
 from detr_lite.viz.guesses import GUESSES
 from detr_lite.viz.heatmap import COLORMAP
 from detr_lite.viz.pages.page import read_static
+from detr_lite.viz.report.errors import TITLES
 
 _STATIC = files("detr_lite.viz.explorer") / "static"
 COLORMAPS = (COLORMAP.name, "viridis", "cividis")
@@ -72,6 +74,7 @@ def explorer_page(
         "differenceColors": _colors(DIFFERENCE),
         "models": [{"name": model.name, "facts": list(model.facts)} for model in models],
         "history": [{"step": frame.step, "note": frame.note} for frame in history],
+        "errorKinds": {kind: {"title": title, "meaning": MEANINGS[kind]} for kind, title in TITLES.items()},
         "scenes": metadatas,
     }
     data = [f'<script type="application/json" id="metadata">{_json_for_script(metadata)}</script>']

@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from detr_lite.drawing.boxes import class_name
+from detr_lite.evaluation.missed import ImageOutcome
 from detr_lite.structures import AttentionMaps, Detections
 from detr_lite.text import printable
 from detr_lite.viz.explorer.attention_data import describe_attention, pack_attention
+from detr_lite.viz.explorer.outcomes import nearest_queries, pack_outcome
 
 LONGEST_SIDE, THUMBNAIL = 800, 112
 """Pixels of the picture and of its thumbnail; nothing is enlarged."""
@@ -44,6 +46,7 @@ def pack_scene(
     truth: Detections | None = None,
     budget: int = 8_000_000,
     by_query: Detections | None = None,
+    outcome: ImageOutcome | None = None,
 ) -> PackedScene:
     """Pack one image with the attention maps of a batch of one, in the order of `pack_attention`.
 
@@ -52,6 +55,7 @@ def pack_scene(
         truth: the ground-truth objects, with class names of their own.
         budget: bytes for this image in the page.
         by_query: every query's own box and best class; without, a query that detects nothing has neither in the page.
+        outcome: what became of the objects of `truth`; the attention of the queries nearest to them comes early.
     """
     metadata = {
         "kind": "boxes",
@@ -61,10 +65,11 @@ def pack_scene(
             "labels": detections.labels.tolist(),
             "queries": detections.queries.tolist(),
         },
+        "outcome": None if outcome is None else pack_outcome(outcome),
         "querySummaries": _query_summaries(detections, by_query, attention.cross.shape[3]),
         "truth": None if truth is None else true_boxes(truth),
     }
-    first = detections.above(LOW_SCORE).queries.tolist()
+    first = [*detections.above(LOW_SCORE).queries.tolist(), *nearest_queries(outcome)]
     return assemble(name, image, metadata, attention, first, detections.queries.tolist(), budget)
 
 

@@ -78,7 +78,7 @@ class Explorer {
   change(changes, { replace = false } = {}) {
     const isNewImage = changes.image !== undefined && changes.image !== this.state.image;
     const state = { ...this.state, ...changes };
-    if (isNewImage) Object.assign(state, { query: null, label: null, point: null, zoom: null });
+    if (isNewImage) Object.assign(state, { query: null, label: null, point: null, object: null, zoom: null });
     else if (changes.model !== undefined && changes.model !== this.state.model) Object.assign(state, this.inModel(changes.model));
     else if (changes.query !== undefined && changes.label === undefined) state.label = null;
     const next = stateOf(hashOf(state), this.page); // exactly what the address says

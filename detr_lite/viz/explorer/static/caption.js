@@ -14,6 +14,8 @@ function drawCaption(app) {
 
 function captionOf(app) {
   const { state, scene, selection } = app;
+  const object = app.hovered === null ? app.why.caption() : null;
+  if (object !== null) return object;
   const query = selection.query();
   if (query !== null) return queryCaption(app, query);
   if (state.view === "point" && state.point !== null)

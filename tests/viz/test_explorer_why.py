@@ -1,0 +1,156 @@
+"""The explorer's panel of true objects in a real browser: three planted cases, each explained."""
+
+import pytest
+
+from detr_lite.evaluation.postprocess import Postprocess
+from detr_lite.viz.explorer.outcomes import pack_outcome, relabeled_outcome
+from detr_lite.viz.explorer.page import explorer_page
+from detr_lite.viz.explorer.scene import pack_scene
+from tests.helpers.explorer_checks import at, state
+from tests.helpers.fake_attention import NAMES, maps, picture
+from tests.helpers.planted import ELSEWHERE, HEIGHT, WIDTH, explain_planted, planted_output, true_objects
+
+CUP, PLATE, SPOON = range(3)
+NOTHING = (0.01, 0.01, 0.01)
+SHARED, FRONT, BEHIND = (12, 22, 60, 98), (10, 20, 56, 98), (20, 24, 64, 96)
+SWAPPED, HIDDEN, SMALL = (80, 10, 110, 50), (120, 60, 156, 100), (66, 90, 80, 102)
+QUERIES = [
+    (ELSEWHERE, NOTHING),
+    (SHARED, (0.93, 0.01, 0.03)),
+    (SWAPPED, (0.05, 0.84, 0.01)),
+    ((118, 62, 156, 100), NOTHING),
+    ((67, 90, 80, 102), (0.01, 0.01, 0.6)),
+    (SMALL, (0.01, 0.01, 0.7)),
+    ((80, 100, 90, 110), (0.01, 0.55, 0.01)),
+]
+TRUTH = true_objects((FRONT, CUP), (BEHIND, SPOON), (SWAPPED, CUP), (HIDDEN, PLATE), (SMALL, SPOON))
+
+
+@pytest.fixture(scope="module")
+def why(explorer_pages):
+    outcome = explain_planted(QUERIES, TRUTH, before=[(box, NOTHING) for box, _ in QUERIES])
+    (detections,) = Postprocess("sigmoid", NAMES)(planted_output(QUERIES), [(HEIGHT, WIDTH)])
+    attention = maps(layers=2, queries=len(QUERIES))
+    known = pack_scene("known.jpg", picture(), detections, attention, TRUTH, outcome=outcome)
+    unknown = pack_scene("unknown.jpg", picture(), detections, attention)
+    (explorer_pages / "why.html").write_text(explorer_page([known, unknown], NAMES))
+    return outcome
+
+
+def test_labels_of_the_page_instead_of_the_models(why):
+    packed = pack_outcome(why)
+    moved = relabeled_outcome(packed, [5, 7, 9])
+    before = [layer["label"] for each in packed["objects"] for layer in each["layers"]]
+    after = [layer["label"] for each in moved["objects"] for layer in each["layers"]]
+    assert set(before) > {0}
+    assert after == [[5, 7, 9][label] for label in before]
+
+
+def answer(page):
+    return page.locator(".answer .sentence").inner_text()
+
+
+def options(page):
+    rows = page.locator("#why-list [role=option]")
+    return [(row.locator(".name").inner_text(), row.locator(".detail").inner_text()) for row in rows.all()]
+
+
+def test_objects_and_false_detections_with_what_they_are(visit, why):
+    page = visit("#view=why", "why")
+    assert "5 true objects, 3 not found and 3 false detections" in page.locator("#panel-why .note").first.inner_text()
+    assert options(page) == [
+        ("cup 1", "found"),
+        ("spoon 1", "missed"),
+        ("cup 2", "wrong class"),
+        ("plate", "missed"),
+        ("spoon 2", "found"),
+        ("plate, query 2", "false: wrong class"),
+        ("spoon, query 4", "false: duplicate"),
+        ("plate, query 6", "false detection"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(1, "Its place is taken: query 1"), (2, "Another class: "), (3, "Taken for background: the nearest query, 3,")],
+)
+def test_each_planted_case_is_explained(visit, why, number: int, reason: str):
+    page = visit("#view=why", "why")
+    page.locator("#why-list [role=option]").nth(number).click()
+    verdict = why.objects[number].at(0.5)
+    assert state(page)["object"] == number
+    assert state(page)["query"] == verdict.query, "its attention is shown"
+    assert answer(page) == verdict.sentence
+    assert answer(page).startswith(reason)
+    assert verdict.sentence in page.locator("#caption").inner_text()
+    assert page.locator("#boxes .true.chosen").count() == 1
+
+
+def test_a_click_on_a_true_box_chooses_it(visit, why):
+    page = visit("#view=why", "why")
+    page.mouse.click(*at(page, 138 / WIDTH, 80 / HEIGHT))
+    assert state(page)["object"] == 3
+    page.mouse.click(*at(page, 12 / WIDTH, 60 / HEIGHT))
+    assert answer(page).startswith("Found by query 1")
+
+
+def test_the_nearest_query_layer_by_layer(visit, why):
+    page = visit("#view=why&object=2&query=2", "why")
+    rows = page.locator(".answer tbody tr")
+    texts = [row.locator("td").all_inner_texts() for row in rows.all()]
+    layers = why.objects[2].layers
+    assert [[text[0], text[2]] for text in texts] == [[f"{each.score:.2f}", f"{each.iou:.2f}"] for each in layers]
+    assert texts[1][1] == "plate 0.84"
+    assert rows.nth(1).get_attribute("aria-current") == "true", "the last layer is shown"
+    rows.nth(0).locator("button").click()
+    assert state(page)["layer"] == 0
+    assert page.locator(".answer tbody tr").nth(0).get_attribute("aria-current") == "true"
+
+
+def test_filters_by_kind_of_error(visit, why):
+    page = visit("#view=why", "why")
+    chips = {chip.locator("span").first.inner_text(): chip for chip in page.locator("#panel-why .chips > .chip").all()}
+    assert {name: chip.locator(".count").inner_text() for name, chip in chips.items()} == {
+        "all": "8", "missed": "2", "wrong class": "2", "duplicate": "1", "false": "1",
+    }  # fmt: skip
+    page.get_by_role("button", name="duplicate 1").click()
+    assert options(page) == [("spoon, query 4", "false: duplicate")]
+    page.locator("#why-list [role=option]").click()
+    assert "Query 4: the object was already found by a detection with a higher score." in answer(page)
+    page.get_by_role("button", name="The object: spoon 2").click()
+    assert answer(page).startswith("Found by query 5")
+
+
+def test_the_answer_depends_on_the_minimum_score(visit, why):
+    page = visit("#view=why&object=0&query=1&score=0.95", "why")
+    assert answer(page) == "Below the minimum score: query 1 would find it (IoU 0.86), but gives cup only 0.93."
+    assert "4 not found" not in answer(page)
+
+
+def test_by_keyboard_alone(visit, why):
+    page = visit("", "why")
+    page.keyboard.press("w")
+    assert state(page)["view"] == "why"
+    page.locator("#why-list").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert state(page)["object"] == 1
+    page.keyboard.press("ArrowDown")
+    assert state(page)["object"] == 2
+    page.locator(".answer tbody button").first.focus()
+    page.keyboard.press("Enter")
+    assert state(page)["layer"] == 0
+    assert page.evaluate("document.activeElement.textContent") == "0", "the focus stays in the table"
+
+
+def test_an_image_without_true_objects_in_the_page_has_no_panel(visit, why):
+    page = visit("#view=why&object=1", "why")
+    page.keyboard.press(".")
+    page.wait_for_timeout(100)
+    assert state(page)["view"] == "detections"
+    assert page.locator("#tab-why").is_hidden()
+    page.keyboard.press("w")
+    page.wait_for_timeout(100)
+    assert state(page)["view"] == "detections"
+    page.keyboard.press(",")
+    assert page.locator("#tab-why").is_visible()
