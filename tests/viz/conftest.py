@@ -46,7 +46,7 @@ def explorer_pages(tmp_path_factory):
     (folder / "bare.html").write_text(explorer_page([bare_scene], NAMES))
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long(), NAMES)
     (folder / "empty.html").write_text(explorer_page([pack_scene("empty.jpg", picture(), nothing, maps())], NAMES))
-    small = pack_scene("small.jpg", picture(), found(), maps(), budget=202_000)
+    small = pack_scene("small.jpg", picture(), found(), maps(), budget=217_000)
     (folder / "small.html").write_text(explorer_page([small], NAMES))
     deformable = pack_scene("sampled.jpg", picture(), found(), SAMPLED)
     (folder / "sampled.html").write_text(explorer_page([deformable], NAMES))

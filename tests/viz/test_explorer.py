@@ -155,7 +155,7 @@ def test_a_page_of_the_originals_size_is_under_8_megabytes(capsys):
     assert len(explorer_page([scene], [])) < 8_000_000
 
 
-@pytest.mark.parametrize("budget", [215_000, 235_000, 270_000, 310_000])
+@pytest.mark.parametrize("budget", [230_000, 250_000, 285_000, 325_000])
 def test_what_exceeds_the_budget_is_left_out(budget):
     """Two levels, 24 x 32 and 12 x 16 tokens: 960 in a row."""
     attention = maps(2, 2, 40, 3, grids=((24, 32), (12, 16)), spans=((32.0, 24.0), (16.0, 12.0)))

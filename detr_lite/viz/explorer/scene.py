@@ -22,7 +22,7 @@ LONGEST_SIDE, THUMBNAIL = 800, 112
 """Pixels of the picture and of its thumbnail; nothing is enlarged."""
 LOW_SCORE = 0.3
 """Cross-attention of queries with such a detection comes before the encoder's attention."""
-_PAGE_BYTES = 200_000
+_PAGE_BYTES = 215_000
 """Of the page itself, beside its images."""
 
 
