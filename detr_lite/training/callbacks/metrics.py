@@ -25,6 +25,10 @@ from detr_lite.viz.curves import plot_training_curves
 logger = logging.getLogger(__name__)
 
 
+OTHER_COLUMNS = ("step", "epoch", "minutes", "lr", "loss")
+"""Of metrics.csv, beside the metrics and the parts of the loss."""
+
+
 @dataclass(frozen=True)
 class LoggedMetrics:
     """What a task's evaluations and losses are called. Metrics are at least 0; -1 where the data allow none."""
@@ -41,6 +45,13 @@ class LoggedMetrics:
     """The parts of the loss in lines; by default all."""
     none: str = "no metric"
     """Said where there is none."""
+
+    def __post_init__(self) -> None:
+        taken = [name for name in self.columns if name in OTHER_COLUMNS or name.startswith("loss_")]
+        if taken:
+            raise ValueError(f"{taken[0]!r} is another column of metrics.csv; give the metric another name")
+        if not self.shown or set(self.shown) - set(self.columns):
+            raise ValueError(f"shown is {self.shown}; it must be one or more of {self.columns}")
 
     def better(self, value: float, best: float) -> float:
         """The better one of two, of which `best` may be negative for none."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from detr_lite.evaluation.coco_map import METRICS
-from detr_lite.training.callbacks.metrics import MetricsFile, ProgressReporter
+from detr_lite.training.callbacks.metrics import LoggedMetrics, MetricsFile, ProgressReporter
 from detr_lite.training.schedule import TrainingProgress
 
 MODULE = MagicMock(spec=L.LightningModule)
@@ -257,3 +257,14 @@ def test_only_the_first_rank_writes(
     step_to(file, trainer_at(1))
     file.on_validation_end(evaluated(1, 0.5), MODULE)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["loss", "loss_class", "lr", "step"])
+def test_a_metric_named_as_another_column_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="another column"):
+        LoggedMetrics((name,), shown=(name,))
+
+
+def test_what_is_shown_must_be_a_metric() -> None:
+    with pytest.raises(ValueError, match="it must be one or more of"):
+        LoggedMetrics(("F1",), shown=("AP",))
