@@ -108,7 +108,7 @@ def make_task(corpus: Corpus, size: Size, exchanged: bool) -> TaskSpec:
         metrics=LoggedMetrics(
             ("unseen", "combinations", "aligned", "on_aligned", "chance"), shown=("combinations", "unseen", "aligned")
         ),
-        optim=OptimConfig(optimizer="muon", lr=1e-3, max_grad_norm=1.0),
+        optim=OptimConfig(optimizer="muon", lr=5e-3, max_grad_norm=1.0),
         batch_size=128,
         finish=functools.partial(measure, corpus),
     )
