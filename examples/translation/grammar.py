@@ -87,7 +87,7 @@ PATTERNS = [[part.strip() for part in line.split("|")] for line in _PATTERNS.str
 
 
 def is_kept_apart(pattern: str, verb: Verb | None, noun: Noun) -> bool:
-    """Every 12th pair of pattern and noun and every 9th of verb and object are kept from training.
+    """Every 12th pair of pattern and noun and every 9th of verb and noun are kept from training.
 
     Not those of verbs with several meanings: an object that was never seen with them does not tell which one it is.
     """
@@ -124,7 +124,7 @@ def _sentence(draw: random.Random, pattern: list[str]) -> Sentence | None:
             for _, origin in result
         ),
         name,
-        any(is_kept_apart(name, verb if "O" in slots or "N" in slots else None, noun) for noun in nouns),
+        any(is_kept_apart(name, verb, noun) for noun in nouns),
     )
 
 

@@ -87,7 +87,7 @@ _NOUNS = """
 照片 张 photo photos thing
 雨伞 把 umbrella umbrellas thing
 帽子 顶 hat hats thing
-篮球 个 basketball basketballs game
+篮球 个 basketball basketball game
 网球 个 tennis tennis game
 """
 

@@ -115,7 +115,7 @@ def make_task(corpus: Corpus, size: Size, exchanged: bool) -> TaskSpec:
 
 
 def main(given_words: Sequence[str]) -> None:
-    parser = training_parser("Trains a translator from Chinese to English on sentences of a grammar.", minutes=3)
+    parser = training_parser("Trains a translator from Chinese to English on sentences of a grammar.", minutes=3.0)
     parser.add_argument("--sentences", type=int, default=8000, help="to learn from (default: %(default)s)")
     parser.add_argument("--held_out", type=int, default=1000, help="of each kind, to evaluate on (default: 1000)")
     parser.add_argument("--exchange_sources", action="store_true", help="a control, which must learn nothing")
