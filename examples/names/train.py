@@ -79,7 +79,7 @@ def make_task(names: Names, sizes: dict[str, int | float]) -> TaskSpec:
 def main(words: Sequence[str]) -> None:
     parser = training_parser("Trains a model that writes names, and compares it with counts of letters.", minutes=1.0)
     parser.add_argument("--names", type=Path, default=FILE, help="one name a line (default: %(default)s)")
-    sizes: dict[str, int | float] = {"dim": 64, "layers": 3, "heads": 4, "dropout": 0.3}
+    sizes: dict[str, int | float] = {"dim": 64, "layers": 3, "heads": 4, "dropout": 0.2}
     for name, value in sizes.items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help="(default: %(default)s)")
     given = parser.parse_args(words)
