@@ -20,7 +20,7 @@ PAGES = {
         for path in sorted((REPOSITORY / "examples").glob("*/README*.md"))
     },
 }
-LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml", ".toml": "toml"}
+LANGUAGES = {".py": "python", ".txt": "text", ".sh": "bash", ".yaml": "yaml", ".toml": "toml"}
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)(?P<path>[^)#\s]+)(?=[)#])|(?<=src=\")(?!https?:)(?P<image>[^\"]+)")
 
 
