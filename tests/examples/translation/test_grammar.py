@@ -1,14 +1,16 @@
 """Sentences of the grammar: one translation each, true alignments, and sets that share nothing they should not."""
 
 import itertools
+import random
 from collections import Counter, defaultdict
+from typing import Any
 
 import pytest
 
 from detr_lite.errors import DetrLiteError
 from examples.translation.data import TAUGHT_LATER, Corpus, exchange_sources, make_corpus, shuffle_characters
-from examples.translation.grammar import PATTERNS, Sentence, sentences
-from examples.translation.lexicon import NOUNS, VERBS, VERBS_WITH_ONE_MEANING
+from examples.translation.grammar import PATTERNS, Sentence, _sentence, sentences
+from examples.translation.lexicon import NOUNS, VERBS, VERBS_WITH_ONE_MEANING, Verb
 from examples.translation.model import Vocabulary
 from examples.translation.pinyin import PINYIN
 
@@ -40,6 +42,30 @@ def test_translations_worked_by_hand(many: list[Sentence]) -> None:
         "那位医生很老": "that doctor is old",
     }
     assert {chinese: found.get(chinese) for chinese in expected} == expected
+
+
+class Wanted(random.Random):
+    """Chooses the words of 我喜欢我的狗, and nothing that would add to them."""
+
+    def choice(self, seq: Any) -> Any:
+        is_wanted = [
+            each == "possessive"
+            or getattr(each, "chinese", "") in ("我", "狗")
+            or (isinstance(each, Verb) and each.forms[""] == "love")
+            for each in seq
+        ]
+        return seq[is_wanted.index(True)]
+
+    def random(self) -> float:
+        return 0.4
+
+
+def test_the_sentence_of_the_documentation() -> None:
+    sentence = _sentence(Wanted(), PATTERNS[0])
+    assert sentence is not None
+    assert sentence.chinese == TAUGHT_LATER == "我喜欢我的狗"
+    assert sentence.english == ("I", "love", "my", "dog")
+    assert [sorted(places) for places in sentence.alignment] == [[0], [1, 2], [3, 4], [5]]
 
 
 def test_every_sentence_has_one_translation(many: list[Sentence]) -> None:

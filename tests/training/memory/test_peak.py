@@ -63,6 +63,7 @@ def test_its_parts_are_what_is_known_of_them():
     assert large.total == large.parameters + large.gradients + large.optimizer + large.activations
 
 
+@pytest.mark.slow
 def test_what_saves_memory_saves_it(monkeypatch):
     step = fake_step(settings())
     size = StepSize(4, 128, 160, is_half=False)
