@@ -344,7 +344,7 @@ def test_each_checkpoint_is_described(tiny_data: Path) -> None:
     description = Description(Config(), (Category(7, "cat"),), ResizeRule("longest", 64), (0.5,) * 3, (0.2,) * 3)
     fingerprint = DataFingerprint.of(read_split(tiny_data, "train"), read_split(tiny_data, "val"), 1)
     checkpoint: dict[str, Any] = {"state_dict": {}}
-    describe = DescribeCheckpoint(description, fingerprint, restarts_epoch=False)
+    describe = DescribeCheckpoint({KEY: description.to_dict()}, fingerprint, restarts_epoch=False)
     describe.on_save_checkpoint(MagicMock(spec=L.Trainer), MagicMock(spec=L.LightningModule), checkpoint)
     assert Description.from_dict(checkpoint[KEY]) == description
 
