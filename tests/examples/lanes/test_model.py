@@ -81,7 +81,7 @@ def test_line_iou_is_that_of_shapely(apart: float) -> None:
     found = true + apart * random.choice([-1, 1], POINTS)
     seen = point_rows() > 0.4
     one, other = widened(found, seen), widened(true, seen)
-    expected = one.intersection(other).area / one.union(other).area  # type: ignore[attr-defined]
+    expected = one.intersection(other).area / one.union(other).area
     result = line_iou(torch.from_numpy(found), torch.from_numpy(true), torch.from_numpy(seen))
     assert result.item() == pytest.approx(expected, abs=1e-4)
 
@@ -151,7 +151,7 @@ def test_losses_are_finite_with_any_number_of_lanes(network: LaneNet, counts: tu
     network.zero_grad()
     parts = losses(network, batch_of(*counts))
     total: Tensor = torch.stack([*parts.values()]).sum()
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     assert total.isfinite()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in network.parameters())
 
