@@ -23,6 +23,7 @@ OnSamples = Callable[[Tensor, Tensor, Sequence[int], Sequence[Sequence[int]], bo
 its (height, width), and whether points take the nearest token."""
 
 _INTERFACE = "detr_lite_capture"
+_WRITTEN_OUT = "detr_lite_written_out"
 _CORE = "multi_scale_deformable_attention_v2"
 
 
@@ -36,6 +37,17 @@ def on_dense_attention(module: nn.Module, callback: OnDense) -> Undo:
     ALL_ATTENTION_FUNCTIONS.register(_INTERFACE, _attend)
     config = module.config
     module.config = _Recording(config, callback)  # type: ignore[assignment]
+    return lambda: setattr(module, "config", config)
+
+
+def on_dense_weights(module: nn.Module, callback: Callable[[Tensor], None]) -> Undo:
+    """Calls back with the weights of such attention, of which its output is made, so that it can be differentiated with
+    respect to them."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_ATTENTION_FUNCTIONS.register(_WRITTEN_OUT, _attend_written_out)
+    config = module.config
+    module.config = _WritingOut(config, callback)  # type: ignore[assignment]
     return lambda: setattr(module, "config", config)
 
 
@@ -98,17 +110,32 @@ def full_mask(attention_mask: Any, query: Tensor, key: Tensor) -> Tensor | None:
     return mask.expand(*query.shape[:3], key.shape[2])
 
 
-class _Recording:
-    """A module's config, except that it names our attention function."""
+class _OtherFunction:
+    """A module's config, except that it names an attention function of ours."""
 
-    _attn_implementation = _INTERFACE
-
-    def __init__(self, config: Any, callback: OnDense) -> None:
+    def __init__(self, config: Any, callback: Callable[..., None]) -> None:
         self.config = config
         self.callback = callback
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.config, name)
+
+
+class _Recording(_OtherFunction):
+    _attn_implementation = _INTERFACE
+
+
+class _WritingOut(_OtherFunction):
+    _attn_implementation = _WRITTEN_OUT
+
+
+def _attend_written_out(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+) -> Any:
+    recording = module.config
+    weights = attention_rows(query, key, full_mask(attention_mask, query, key), kwargs.get("scaling"))
+    recording.callback(weights)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
 def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
@@ -124,10 +151,13 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_ma
 
 
 def _on_submodule(core: nn.Module, callback: OnSamples) -> Undo:
-    def read(module: nn.Module, args: Any) -> None:
-        _, _, grids, _, locations, weights, *_ = args
+    def read(module: nn.Module, args: Any) -> Any:
+        value, shapes, grids, start, locations, weights, *rest = args
         points = [locations.shape[-2]] * len(grids)
-        callback(locations.flatten(3, 4), weights.flatten(3), points, grids, False)
+        flat = weights.flatten(3)
+        callback(locations.flatten(3, 4), flat, points, grids, False)
+        # What the module gets is made of what the callback got, which can have a gradient.
+        return (value, shapes, grids, start, locations, flat.view_as(weights), *rest)
 
     return core.register_forward_pre_hook(read).remove
 
