@@ -13,10 +13,12 @@ from detr_lite.data.records import Split
 from detr_lite.io import atomic_write
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, unique_names
+from detr_lite.training.explorer_page import EXPLORER
 from detr_lite.training.next_steps import longer_run, paste_command
 from detr_lite.training.results import Results, find_results, same_data
 from detr_lite.training.state.run_files import BEST, CHECKPOINTS
 from detr_lite.viz.curves import read_columns
+from detr_lite.viz.explorer.read_page import read_page
 from detr_lite.viz.pages.page import check_replaceable
 from detr_lite.viz.report.compared import ComparedResults, compare_models
 from detr_lite.viz.report.comparison import comparison_page
@@ -56,8 +58,8 @@ def write_report(
 
 
 def write_page(path: Path, model: Evaluated, facts: RunFacts) -> None:
-    """Write the page of one model, over an earlier one."""
-    text = report_page(model, facts).encode()
+    """Write the page of one model, over an earlier one, with links to the explorer's page in the same folder."""
+    text = report_page(model, facts, explorer=read_page(path.with_name(EXPLORER))).encode()
     atomic_write(path, lambda file: file.write(text), durable=False)
     logger.info("report written to %s (%.1f MB)", printable(path), len(text) / 1e6)
 

@@ -30,6 +30,14 @@ ENTRIES = 500
 
 
 @dataclass(frozen=True)
+class Link:
+    """From a picture to where there is more to see of it."""
+
+    href: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One image, or several side by side, with what there is to see."""
 
@@ -37,6 +45,7 @@ class Example:
     caption: str
     """Lines of it, such as the names of two images, stand under each other."""
     detail: str = ""
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,10 +99,18 @@ def large_view() -> Html:
         "dialog",
         element("div", class_="large", id="large-picture"),
         element("p", "", id="large-caption"),
+        element("p", "", id="large-links", hidden=True),
         element("div", *(element("button", text, type="button", data_do=do) for do, text in buttons), class_="actions"),
         id="large",
         aria_label="Picture",
     )
+
+
+def links_of_picture(links: Sequence[Link]) -> Html | None:
+    """What the large view shows under the picture; in the picture's own element, a button, there may be no links."""
+    if not links:
+        return None
+    return element("template", *(element("a", link.text, href=link.href) for link in links), class_="links")
 
 
 def badge(level: Level) -> Html:
@@ -172,6 +189,7 @@ def _card(example: Example, frames: Sequence[Html]) -> Html:
         element("span", *frames, class_="frames"),
         *(element("span", wrappable(line), class_="caption", title=line) for line in example.caption.split("\n")),
         element("span", wrappable(example.detail), class_="detail") if example.detail else None,
+        links_of_picture(example.links),
         type="button",
         class_="picture",
         data_views=len(frames),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from detr_lite.text import printable
+from detr_lite.viz.explorer.read_page import ReadPage
 from detr_lite.viz.pages.gallery import gallery
 from detr_lite.viz.pages.html import Html, element, join
 from detr_lite.viz.pages.label_groups import label_groups
@@ -12,6 +13,7 @@ from detr_lite.viz.pages.pictures import PictureBudget
 from detr_lite.viz.pages.tables import fact_table
 from detr_lite.viz.report.content import Evaluated, RunFacts, number
 from detr_lite.viz.report.errors import errors_section
+from detr_lite.viz.report.explored import ExploredImages
 from detr_lite.viz.report.results import history_section, metrics_section
 from detr_lite.viz.report.scores import scores_section, slices_section
 from detr_lite.viz.report.worst import worst_section
@@ -28,13 +30,18 @@ _LABEL_BYTES = 3_000_000
 """Most bytes of the pictures of likely label errors."""
 
 
-def report_page(model: Evaluated, run: RunFacts, size: int = PAGE_BYTES) -> str:
-    """The page as text, of at most about `size` bytes."""
+def report_page(model: Evaluated, run: RunFacts, size: int = PAGE_BYTES, explorer: ReadPage | None = None) -> str:
+    """The page as text, of at most about `size` bytes.
+
+    Args:
+        explorer: the explorer's page beside it, to which pictures are linked.
+    """
     pictures = max(0, size - _TEXT_BYTES)
-    labels = label_groups(model.split, model.analysis.label_errors)
+    explored = ExploredImages(model, explorer)
+    labels = label_groups(model.split, model.analysis.label_errors, explored.links_of_label)
     for_labels = min(_LABEL_BYTES, pictures // 3) if labels else 0
     label_content = gallery(labels, PictureBudget(for_labels)) if labels else None
-    worst = worst_section(model, PictureBudget(pictures - for_labels), run.explore)
+    worst = worst_section(model, PictureBudget(pictures - for_labels), run.explore, explored)
     sections = [
         Section("errors", "What costs AP", errors_section(model), _ERRORS, "Errors"),
         Section("worst", "Worst images", worst, _worst_intro(model)),

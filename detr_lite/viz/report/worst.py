@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 
 from detr_lite.evaluation.error_kinds import ErrorKind, Finding
+from detr_lite.viz.pages.gallery import links_of_picture
 from detr_lite.viz.pages.html import Html, element, join, wrappable
 from detr_lite.viz.pages.pictures import Mark, PictureBudget
 from detr_lite.viz.pages.split_views import corners, image_name, view_of
 from detr_lite.viz.report.content import Evaluated
 from detr_lite.viz.report.errors import TITLES
+from detr_lite.viz.report.explored import ExploredImages
 
 PICTURES = 48
 """Most images in the gallery."""
@@ -30,7 +32,7 @@ def worst_images(findings: Sequence[Finding], limit: int = PICTURES) -> list[int
     return list(islice(dict.fromkeys(in_turn), limit))
 
 
-def worst_section(model: Evaluated, budget: PictureBudget, explore: str) -> Html:
+def worst_section(model: Evaluated, budget: PictureBudget, explore: str, explored: ExploredImages) -> Html:
     """The gallery; a note where there are no errors."""
     findings = model.analysis.findings
     if not findings:
@@ -40,7 +42,7 @@ def worst_section(model: Evaluated, budget: PictureBudget, explore: str) -> Html
         by_image[finding.image].append(finding)
     images, cards = worst_images(findings), []
     for image in images:
-        card = _card(model, image, sorted(by_image[image], key=_weight, reverse=True), budget)
+        card = _card(model, image, sorted(by_image[image], key=_weight, reverse=True), budget, explored)
         if card is None:
             break
         cards.append(card)
@@ -56,6 +58,7 @@ def worst_section(model: Evaluated, budget: PictureBudget, explore: str) -> Html
             "div", *cards, class_="cards pairs", role="group", aria_label="Pictures: worst images", id="worst-cards"
         ),
         element("p", f"{shown}{why}.", class_="note", id="worst-note", data_all=f"{shown}{why}."),
+        _explored(explored, model, images[: len(cards)]),
         _commands(model, images[: len(cards)], explore),
     )
 
@@ -83,7 +86,9 @@ def _chip(kind: str, title: str, count: int, is_pressed: bool) -> Html:
                    aria_pressed="true" if is_pressed else "false")  # fmt: skip
 
 
-def _card(model: Evaluated, image: int, findings: Sequence[Finding], budget: PictureBudget) -> Html | None:
+def _card(
+    model: Evaluated, image: int, findings: Sequence[Finding], budget: PictureBudget, explored: ExploredImages
+) -> Html | None:
     """None once the budget is spent."""
     truth, detected = _marks(model, image, findings)
     frames = []
@@ -99,12 +104,15 @@ def _card(model: Evaluated, image: int, findings: Sequence[Finding], budget: Pic
     rest = len(findings) - len(details)
     detail = "; ".join([*details, *([f"and {rest} more"] if rest > 0 else [])])
     name = image_name(model.split, image)
+    tagged = zip(details, findings, strict=False)
+    links = explored.links_of(image, [(text, finding.detection, finding.object) for text, finding in tagged])
     return element(
         "button",
         element("span", *frames, class_="frames"),
         element("span", caption, class_="caption"),
         element("span", wrappable(name), class_="detail", title=name),
         element("span", detail, class_="detail only-large"),
+        links_of_picture(links),
         type="button",
         class_="picture",
         data_views="2",
@@ -176,6 +184,16 @@ def _labels(model: Evaluated, finding: Finding) -> Iterator[int]:
         yield int(model.split.ground_truth.labels[finding.object])
     if finding.detection is not None:
         yield int(model.detections.labels[finding.detection])
+
+
+def _explored(explored: ExploredImages, model: Evaluated, images: Sequence[int]) -> Html | None:
+    """Links for those who read without the large view."""
+    found = [(explored.href(image), image_name(model.split, image)) for image in images]
+    links = [element("a", name, href=href) for href, name in found if href is not None]
+    if not links:
+        return None
+    separated = [part for link in links for part in (", ", link)][1:]
+    return element("p", "Where did the model look? In the explorer: ", *separated, ".", class_="note", id="explored")
 
 
 def _commands(model: Evaluated, images: Sequence[int], explore: str) -> Html | None:

@@ -59,7 +59,16 @@
     picture.replaceChildren(card.querySelector(".frames").cloneNode(true));
     const texts = [...card.querySelectorAll(".caption, .detail")].map((part) => part.textContent);
     document.getElementById("large-caption").textContent = `${texts.join(" · ")} (${index + 1} of ${cards.length})`;
+    showLinks(card.querySelector("template.links"));
     if (!dialog.open) dialog.showModal();
+  }
+  /** Where there is more to see of the picture. */
+  function showLinks(template) {
+    const links = document.getElementById("large-links");
+    const hadFocus = links.contains(document.activeElement);
+    links.hidden = !template;
+    links.replaceChildren(...(template ? [...template.content.cloneNode(true).children] : []));
+    if (hadFocus) (links.firstElementChild ?? dialog.querySelector("button")).focus();
   }
   function step(by) {
     const { cards, index } = shown;
