@@ -5,22 +5,31 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
 from detr_lite.attribution.cells import Cells
 from detr_lite.attribution.curves import FRACTIONS, altered_images, deletion_and_insertion, occlusion
 from detr_lite.attribution.relevance import query_relevance
-from detr_lite.attribution.target_scores import TargetScores, progress_bar
+from detr_lite.attribution.target_scores import TargetScores
 from detr_lite.data.images.convert import ImageLike, as_image
 from detr_lite.detector import Detector, Explained
-from detr_lite.evaluation.attribution import ATTENTION, BOX, CONTROLS, METHODS, OCCLUSION, RANDOM, RELEVANCE
-from detr_lite.evaluation.attribution import ImageAttribution as Attribution
+from detr_lite.evaluation.attribution import (
+    ATTENTION,
+    BOX,
+    CONTROLS,
+    METHODS,
+    OCCLUSION,
+    RANDOM,
+    RELEVANCE,
+    ImageAttribution,
+)
 from detr_lite.structures import Batch, DetrLiteError
 from detr_lite.weights.onnx_model import OnnxModel
 
 
 def attribute(
     detector: Detector, image: ImageLike, explained: Explained, queries: Sequence[int], labels: Sequence[int]
-) -> Attribution:
+) -> ImageAttribution:
     """What some detections of an image depend on.
 
         explained = detector.explain("photo.jpg")
@@ -42,24 +51,23 @@ def attribute(
     pixels = detector.transform(as_image(image, detector.orientation)).to(detector.device)
     cells = Cells.of(*pixels.shape[1:])
     boxes_cxcywh = explained.boxes_cxcywh[-1, 0, list(queries)]
-    scores = TargetScores(detector, boxes_cxcywh, torch.tensor(list(labels), dtype=torch.long))
+    chosen = torch.tensor([*zip(queries, labels, strict=True)], dtype=torch.long).view(-1, 2)
+    scores = TargetScores(model, detector.postprocess.scores, boxes_cxcywh, chosen[:, 1])
     whole = scores.of(pixels[None])[0]
     relevance = query_relevance(model, Batch.from_images([pixels]), maps, queries, labels)
-    chosen = torch.tensor(list(queries), dtype=torch.long)
-    attention = maps.rows_of(torch.zeros_like(chosen), chosen)[:, -1].float().mean(1)
-    with progress_bar(altered_images(cells, len(queries), len(METHODS) + len(CONTROLS))) as scores.progress:
+    attention = maps.rows_of(torch.zeros_like(chosen[:, 0]), chosen[:, 0])[:, -1].float().mean(1)
+    images = altered_images(cells, len(queries), len(METHODS) + len(CONTROLS))
+    with tqdm(total=images, desc="attribution", unit="image", leave=False, disable=None) as scores.progress:
         occluded = occlusion(scores, cells, pixels, whole)
         orders = {
             ATTENTION: cells.of_tokens(maps, attention),
             RELEVANCE: cells.of_tokens(maps, relevance),
             OCCLUSION: occluded,
             BOX: -distance_to_box(cells, boxes_cxcywh),
-            RANDOM: torch.stack([torch.rand(cells.count, generator=_generator(query)) for query in queries])
-            if queries
-            else torch.zeros(0, cells.count),
+            RANDOM: torch.rand(len(queries), cells.count, generator=torch.Generator().manual_seed(0)),
         }
         deletion, insertion = deletion_and_insertion(scores, cells, pixels, whole, orders)
-    return Attribution(
+    return ImageAttribution(
         tuple(queries), tuple(labels), (cells.rows, cells.columns), relevance, occluded, FRACTIONS, deletion, insertion
     )
 
@@ -70,7 +78,3 @@ def distance_to_box(cells: Cells, boxes_cxcywh: Float[Tensor, "object 4"]) -> Fl
     centers = (corners[:, :2] + corners[:, 2:]) / 2
     box = boxes_cxcywh[:, None]
     return (2 * (centers - box[..., :2]).abs() / box[..., 2:].clamp(min=1e-6)).amax(-1)
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)

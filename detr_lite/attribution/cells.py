@@ -46,23 +46,21 @@ class Cells:
         corners = torch.stack([x, y, x + 1, y + 1], -1).flatten(0, 1).float()
         return corners / torch.tensor([self.columns, self.rows, self.columns, self.rows])
 
-    def covered(self, pixels: Float[Tensor, "3 height width"], cover: Tensor, hidden: Bool[Tensor, "image cell"]) -> Tensor:
-        """Copies of an image (image 3 height width), of each of which other cells are hidden under `cover`."""
+    def covered(
+        self, pixels: Float[Tensor, "3 height width"], cover: Tensor, hidden: Bool[Tensor, "image cell"]
+    ) -> Float[Tensor, "image 3 height width"]:
+        """Copies of an image, of each of which other cells are hidden under `cover`: an image, or a color."""
         is_hidden = hidden[:, self.of_pixels().to(hidden.device)][:, None]
         return torch.where(is_hidden, cover, pixels)
 
     def windows(self) -> Bool[Tensor, "window cell"]:
         """A window of three by three cells around each cell, cut off at the border."""
-        row, column = (
-            torch.arange(self.count) // self.columns,
-            torch.arange(self.count) % self.columns,
-        )
+        cell = torch.arange(self.count)
+        row, column = cell // self.columns, cell % self.columns
         near = (row[:, None] - row).abs().maximum((column[:, None] - column).abs())
         return near <= 1
 
-    def of_tokens(
-        self, maps: AttentionMaps, weights: Float[Tensor, "object token"]
-    ) -> Float[Tensor, "object cell"]:
+    def of_tokens(self, maps: AttentionMaps, weights: Float[Tensor, "object token"]) -> Float[Tensor, "object cell"]:
         """Weights of tokens as weights of cells, as if each were spread evenly over its token's patch.
 
         Args:

@@ -29,7 +29,7 @@ def occlusion(
         whole: the scores in the image as it is.
     """
     windows = cells.windows()
-    found = torch.cat([scores.of(cells.covered(pixels, mean_color(pixels), some)) for some in windows.split(64)])
+    found = torch.cat([scores.of(cells.covered(pixels, mean_color(pixels), some)) for some in torch.split(windows, 64)])
     falls = 1 - found / whole
     return falls.T @ (windows / windows.sum(0)).float()
 
@@ -79,7 +79,8 @@ def blur(pixels: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height wid
     small = F.resize(pixels, [max(1, height // shrink), max(1, width // shrink)], antialias=True)
     sigma = BLUR * max(small.shape[1:])
     kernel = [2 * min(round(3 * sigma), side - 1) + 1 for side in (small.shape[2], small.shape[1])]
-    return F.resize(F.gaussian_blur(small, kernel, [sigma, sigma]), [height, width], antialias=True)
+    blurred: Tensor = F.resize(F.gaussian_blur(small, kernel, [sigma, sigma]), [height, width], antialias=True)
+    return blurred
 
 
 def _ranks(weights: Float[Tensor, " cell"]) -> Tensor:

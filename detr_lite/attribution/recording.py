@@ -1,4 +1,4 @@
-"""Attention weights as tensors of the autograd graph, so that a prediction can be differentiated with respect to them."""
+"""Attention weights as tensors of the autograd graph: a prediction can be differentiated with respect to them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -60,11 +60,12 @@ def recorded_attention(model: Detr | FamilyDetr) -> Iterator[RecordedAttention]:
         torch.autograd.grad(output.logits[-1, 0, query, label], [each.weights for each in recorded.all()])
     """
     recorded = RecordedAttention()
-    backbone = [
-        each for name, each in model.named_parameters() if "backbone" in name.split(".") and each.requires_grad
-    ]
+    backbone = [each for name, each in model.named_parameters() if "backbone" in name.split(".") and each.requires_grad]
     with ExitStack() as hooks:
-        (_record_own if isinstance(model, Detr) else _record_family)(model, recorded, hooks)  # type: ignore[operator]
+        if isinstance(model, Detr):
+            _record_own(model, recorded, hooks)
+        else:
+            _record_family(model, recorded, hooks)
         for parameter in backbone:
             parameter.requires_grad_(False)
             hooks.callback(parameter.requires_grad_, True)
@@ -101,8 +102,8 @@ def _record_family(model: FamilyDetr, recorded: RecordedAttention, hooks: ExitSt
     ) -> None:
         level = torch.tensor([index for index, count in enumerate(points) for _ in range(count)], device=weights.device)
         sizes = tuple((int(height), int(width)) for height, width in grids)
-        by_head = (each.detach().transpose(1, 2) for each in (locations, weights))
-        samples = Samples(*by_head, level, sizes, is_discrete)
+        by_head = [each.detach().transpose(1, 2) for each in (locations, weights)]
+        samples = Samples(by_head[0], by_head[1], level, sizes, is_discrete)
         recorded.cross.append(LayerWeights(weights, samples))
 
     for module in anatomy.encoder:

@@ -1,16 +1,15 @@
 """What becomes of detections when the image changes: the score that each keeps."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from detr_lite.box_ops import cxcywh_to_xyxy, paired_iou
-from detr_lite.detector import Detector
 from detr_lite.structures import Batch
 
 AT_ONCE = 8
@@ -26,29 +25,24 @@ class TargetScores:
     follows an object from query to query, as queries may change places.
     """
 
-    detector: Detector
+    model: nn.Module
+    class_scores: Callable[[Tensor], Tensor]
+    """From 0 to 1, of logits."""
     boxes_cxcywh: Float[Tensor, "object 4"]
     """Relative to the image."""
     labels: Int[Tensor, " object"]
-    progress: "tqdm[None] | None" = None
+    progress: "tqdm[Any] | None" = None
 
     @torch.no_grad()
     def of(self, images: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image object"]:
         """Of all detections in images that are preprocessed and of the original's size; on the CPU."""
         boxes_xyxy = cxcywh_to_xyxy(self.boxes_cxcywh)
         parts = []
-        for some in images.split(AT_ONCE):
-            output = self.detector.model(Batch.from_images(list(some)).to(self.detector.device))
+        for some in torch.split(images, AT_ONCE):
+            output = self.model(Batch.from_images(list(some)))
             found_xyxy = cxcywh_to_xyxy(output.boxes_cxcywh[-1].float().cpu())
-            scores = self.detector.postprocess.scores(output.logits[-1].float()).cpu()[..., self.labels]
+            scores = self.class_scores(output.logits[-1].float()).cpu()[..., self.labels]
             parts.append((paired_iou(found_xyxy[:, :, None], boxes_xyxy) * scores).amax(1))
             if self.progress is not None:
                 self.progress.update(len(some))
         return torch.cat(parts) if parts else torch.zeros(0, len(self.labels))
-
-
-@contextmanager
-def progress_bar(images: int) -> Iterator["tqdm[None]"]:
-    """Over so many altered images."""
-    with tqdm(total=images, desc="attribution", unit="image", leave=False, disable=None) as bar:
-        yield bar

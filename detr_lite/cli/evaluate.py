@@ -53,6 +53,13 @@ def main(words: Sequence[str]) -> None:
     )
     add("--attention", action="store_true", help="also measure the attention: attention.json, attention.png")
     add(
+        "--attribution",
+        type=int,
+        metavar="OBJECTS",
+        help="also measure on so many objects, such as 20, what their scores depend on, and whether attention shows "
+        "it: attribution.json, attribution.png; takes about 350 forward passes for each",
+    )
+    add(
         "--engine",
         choices=("hotcoco", "pycocotools"),
         default="hotcoco",
@@ -69,7 +76,7 @@ def main(words: Sequence[str]) -> None:
         evaluate_checkpoint(checkpoints[0], **options)
     else:
         from detr_lite.training.compare import compare_checkpoints
-        from detr_lite.training.evaluate import EvaluationOptions
+        from detr_lite.training.evaluation_options import EvaluationOptions
 
         output = options.pop("output")
         compare_checkpoints(checkpoints, EvaluationOptions(**options), output)

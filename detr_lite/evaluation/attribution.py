@@ -8,10 +8,13 @@ controls say what these numbers are without knowing the model: cells by their di
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+
+from detr_lite.text import text_table
 
 ATTENTION, RELEVANCE, OCCLUSION = METHODS = ("attention", "relevance", "occlusion")
 """Cross-attention of the last layer, averaged over heads; gradient-weighted relevance over all layers (arXiv
@@ -44,12 +47,13 @@ def area_under(
     fractions: Float[np.ndarray, " point"], curves: Float[np.ndarray, "object point"]
 ) -> Float[np.ndarray, " object"]:
     """The area under each curve by the trapezoidal rule, which is the mean score."""
-    return np.trapezoid(curves, fractions, axis=1)
+    areas: Float[np.ndarray, " object"] = np.trapezoid(curves, fractions, axis=1)
+    return areas
 
 
 @dataclass(frozen=True)
 class AttributionMetrics:
-    """The areas under the curves of all objects, by method and control."""
+    """The areas under the curves of all objects, by method and control. Of deletion a small one is good."""
 
     deletion: Mapping[str, Float[np.ndarray, " object"]]
     insertion: Mapping[str, Float[np.ndarray, " object"]]
@@ -57,10 +61,77 @@ class AttributionMetrics:
     @staticmethod
     def of(images: Sequence[ImageAttribution]) -> "AttributionMetrics":
         """Of all images together."""
-        names = [*METHODS, *CONTROLS]
 
         def areas(kind: str) -> dict[str, Float[np.ndarray, " object"]]:
-            each = {name: [area_under(one.fractions, getattr(one, kind)[name]) for one in images] for name in names}
+            each = {name: [area_under(one.fractions, getattr(one, kind)[name]) for one in images] for name in _NAMES}
             return {name: np.concatenate([np.zeros(0), *parts]) for name, parts in each.items()}
 
         return AttributionMetrics(areas("deletion"), areas("insertion"))
+
+    @property
+    def objects(self) -> int:
+        return len(self.deletion[ATTENTION])
+
+    def score(self, name: str) -> Float[np.ndarray, " object"]:
+        """Insertion minus deletion: from -1 to 1, about 0 for a method that knows nothing of the model or the image."""
+        difference: Float[np.ndarray, " object"] = self.insertion[name] - self.deletion[name]
+        return difference
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: means with half the width of their 95 % intervals; None without objects, or with one object."""
+        methods = {
+            name: {
+                kind: _mean(values)
+                for kind, values in (
+                    ("deletion", self.deletion[name]),
+                    ("insertion", self.insertion[name]),
+                    ("insertion_minus_deletion", self.score(name)),
+                )
+            }
+            for name in _NAMES
+        }
+        return {"objects": self.objects, "methods": methods}
+
+    def table(self) -> str:
+        """One line for each method and control."""
+        rows: list[tuple[str, ...]] = [("", "deletion", "insertion", "insertion - deletion")]
+        for name in _NAMES:
+            columns = (self.deletion[name], self.insertion[name], self.score(name))
+            rows.append((name, *(_cell(values) for values in columns)))
+        return text_table(rows)
+
+    def sentence(self) -> str:
+        """The main result in words; differences are called so where they are larger than their uncertainty."""
+        best = max(METHODS, key=lambda name: float(self.score(name).mean()))
+        others = {name: compared(self.score(name), self.score(best)) for name in METHODS if name != best}
+        equal = [name for name, verdict in others.items() if verdict == "no different from"]
+        first = f"{best} tells best what these scores depend on (small deletion, large insertion)"
+        if equal:
+            first += f", though {' and '.join(equal)} cannot be told apart from it with so few detections"
+        against = compared(self.score(ATTENTION), self.score(BOX))
+        return f"{first}; attention is {against} ordering the image by the distance to the box"
+
+
+_NAMES = (*METHODS, *CONTROLS)
+
+
+def compared(one: Float[np.ndarray, " object"], other: Float[np.ndarray, " object"]) -> str:
+    """ "better than", "worse than" or "no different from", as far as a paired 95 % interval tells."""
+    difference = one - other
+    mean, half = _mean(difference)
+    if mean is None or half is None or abs(mean) <= half:
+        return "no different from"
+    return "better than" if mean > 0 else "worse than"
+
+
+def _mean(values: Float[np.ndarray, " object"]) -> tuple[float | None, float | None]:
+    """The mean, and half the width of its 95 % interval."""
+    if not len(values):
+        return None, None
+    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
+    return float(values.mean()), half
+
+
+def _cell(values: Float[np.ndarray, " object"]) -> str:
+    mean, half = _mean(values)
+    return "-" if mean is None else f"{mean:.3f}" if half is None else f"{mean:.3f} +- {half:.3f}"

@@ -13,6 +13,7 @@ from detr_lite.evaluation.analysis import Analysis, analyze
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.checks.run_length import read_log
 from detr_lite.training.evaluate import (
+from detr_lite.training.evaluation_options import EvaluationOptions
     EvaluationOptions,
     EvaluationResult,
     PreparedEvaluation,

@@ -14,13 +14,8 @@ from detr_lite.evaluation.coco_map import CocoEvaluation, iou_name
 from detr_lite.io import atomic_write, refuse_links_out
 from detr_lite.structures import DetrLiteError
 from detr_lite.text import printable, shorten_list, text_table
-from detr_lite.training.evaluate import (
-    EvaluationOptions,
-    PreparedEvaluation,
-    Throughput,
-    prepare_evaluation,
-    run_evaluation,
-)
+from detr_lite.training.evaluate import PreparedEvaluation, Throughput, prepare_evaluation, run_evaluation
+from detr_lite.training.evaluation_options import EvaluationOptions
 from detr_lite.training.state.evaluation_folder import RUNS, folder_name, model_name
 from detr_lite.weights.checkpoint_path import find_checkpoint
 

@@ -18,13 +18,12 @@ from detr_lite.data.reading import read_split
 from detr_lite.data.records import Split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.attention_metrics import AttentionMetrics
-from detr_lite.evaluation.coco_map import CocoEvaluation, check_finite, check_ious, evaluate_detections, most_objects
+from detr_lite.evaluation.coco_map import CocoEvaluation, check_finite, evaluate_detections, most_objects
 from detr_lite.evaluation.engines import Engine
 from detr_lite.evaluation.packing import pack_detections, relabel_detections
 from detr_lite.evaluation.postprocess import Postprocess
 from detr_lite.evaluation.result_files import write_detections
 from detr_lite.evaluation.thresholds import Thresholds, class_scores, find_thresholds
-from detr_lite.evaluation.tile_grid import check_tiles
 from detr_lite.io import refuse_links_out
 from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteError
 from detr_lite.text import printable
@@ -33,6 +32,7 @@ from detr_lite.training.checks.diagnostics import LearningRate, collapse_advice
 from detr_lite.training.datamodule import default_workers, make_loader
 from detr_lite.training.default_lr import default_lr
 from detr_lite.training.evaluation_files import write_results
+from detr_lite.training.evaluation_options import EvaluationOptions
 from detr_lite.training.logged_ap import LoggedAP
 from detr_lite.training.matched_attention import (
     ATTENTION_FILES,
@@ -40,48 +40,13 @@ from detr_lite.training.matched_attention import (
     measure_attention,
     report_attention,
 )
+from detr_lite.training.measured_attribution import ATTRIBUTION_FILES, measure_attribution, report_attribution
 from detr_lite.training.state.evaluation_folder import results_home
 from detr_lite.training.state.run_files import EVALUATION_FILES
 from detr_lite.weights.checkpoint_path import find_checkpoint, is_source
 from detr_lite.weights.score_thresholds import ScoreThresholds
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """What is evaluated on, and how: the options of `detr-lite evaluate`."""
-
-    root: Path | None = None
-    """Folder of the dataset; by default the one that the checkpoint was trained on."""
-    split: str = "val"
-    batch_size: int | None = None
-    """By default that of training, as padding, and with it the last digits, depend on it."""
-    num_workers: int | None = None
-    attention: bool = False
-    """Also measure the attention of matched queries, and write attention.json and attention.png."""
-    engine: Engine = "hotcoco"
-    nms: float | None = None
-    """IoU above which of two detections of a class the lower-scoring is removed."""
-    iou: Sequence[float] = ()
-    """Thresholds of IoU at which AP is computed beside COCO's metrics."""
-    tile: int | None = None
-    """Pixels of a tile: larger pictures are detected in tiles, too, as by `Detector`."""
-    overlap: float = 0.2
-    """Share of a tile that its neighbor also shows."""
-
-    def check(self) -> None:
-        """Errors: numbers that are out of range."""
-        for name, value, least in (("batch_size", self.batch_size, 1), ("num_workers", self.num_workers, 0)):
-            if value is not None and value < least:
-                raise DetrLiteError(f"--{name} is {value}; it must be at least {least}")
-        check_ious(self.iou)
-        check_tiles(self.tile, self.overlap)
-
-    def inference(self) -> dict[str, int | float]:
-        """What changes the detections of a model, as metrics.json records it."""
-        tiles = {} if self.tile is None else {"tile": self.tile, "overlap": self.overlap}
-        return {**({} if self.nms is None else {"nms": self.nms}), **tiles}
 
 
 @dataclass(frozen=True)
@@ -152,6 +117,7 @@ def evaluate_checkpoint(
     iou: Sequence[float] = (),
     tile: int | None = None,
     overlap: float = 0.2,
+    attribution: int | None = None,
 ) -> CocoEvaluation:
     """Evaluate and write metrics.json, per_class.csv, detections.json, thresholds.json and pr_curves.png.
 
@@ -163,10 +129,11 @@ def evaluate_checkpoint(
         checkpoint: of detr_lite, its run folder, or a source of transformers, which has no dataset of its own.
         output: by default the folder `evaluation` in that of `results_home`.
         logged: what training has logged for this checkpoint; a line says why the number is another here, if it is.
-        root, split, batch_size, num_workers, attention, engine, nms, iou, tile, overlap: as in `EvaluationOptions`.
+        root, split, batch_size, num_workers, attention, engine, nms, iou, tile, overlap, attribution: as in
+            `EvaluationOptions`.
     """
     options = EvaluationOptions(
-        root, split, batch_size, num_workers, attention, engine, nms, iou, tile=tile, overlap=overlap
+        root, split, batch_size, num_workers, attention, attribution, engine, nms, iou, tile, overlap
     )
     return run_evaluation(prepare_evaluation(checkpoint, options, output), logged).evaluation
 
@@ -180,7 +147,7 @@ def prepare_evaluation(checkpoint: Path, options: EvaluationOptions, output: Pat
     checkpoint = find_checkpoint(checkpoint)
     home = results_home(checkpoint) if output is None else output
     output = output or home / "evaluation"
-    refuse_links_out(home, [output / name for name in (*EVALUATION_FILES, *ATTENTION_FILES)])
+    refuse_links_out(home, [output / name for name in (*EVALUATION_FILES, *ATTENTION_FILES, *ATTRIBUTION_FILES)])
     is_foreign = is_source(checkpoint)
     if is_foreign and options.root is None:
         raise DetrLiteError(f"{checkpoint} has no dataset of its own; give --data.root")
@@ -229,6 +196,11 @@ def run_evaluation(prepared: PreparedEvaluation, logged: LoggedAP | None = None)
     if options.attention:
         metrics = _measure_attention(prepared)
         report_attention(metrics, _explain_collapse(detector, data, metrics, found, evaluation), output)
+    if options.attribution is not None:
+        least = thresholds.overall.score if thresholds is not None and thresholds.overall is not None else 0.5
+        split = in_model_categories(data, detector.categories, prepared.match)
+        explained = measure_attribution(detector, split, options.attribution, least)
+        report_attribution(explained, options.attribution, output)
     logger.info("results written to %s", printable(output))
     return EvaluationResult(evaluation, throughput, detections, thresholds)
 

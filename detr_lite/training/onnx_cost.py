@@ -18,7 +18,8 @@ from detr_lite.evaluation.coco_map import evaluate_detections, most_objects
 from detr_lite.evaluation.packing import pack_detections, relabel_detections
 from detr_lite.runtime.detect import OnnxDetector, resize, target_size
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.evaluate import EvaluationOptions, PreparedEvaluation, detect, prepare_evaluation
+from detr_lite.training.evaluate import PreparedEvaluation, detect, prepare_evaluation
+from detr_lite.training.evaluation_options import EvaluationOptions
 
 TIMED_IMAGES = 10
 REPEATS = 5

@@ -53,9 +53,7 @@ def averaged_weights(generator, layers, rows, columns):
 
 def test_relevance_follows_the_equations_of_the_paper():
     generator = torch.Generator().manual_seed(0)
-    encoder, queries, cross = (
-        averaged_weights(generator, *shape) for shape in ((2, 6, 6), (3, 4, 4), (3, 4, 6))
-    )
+    encoder, queries, cross = (averaged_weights(generator, *shape) for shape in ((2, 6, 6), (3, 4, 4), (3, 4, 6)))
     levels = EncoderLevels(torch.arange(6), first=0)
     torch.testing.assert_close(propagate(encoder, queries, cross, levels), by_the_paper(encoder, queries, cross))
 

@@ -14,7 +14,7 @@ import pytest
 from detr_lite.config import read_config
 from detr_lite.detector import Detector
 from detr_lite.training import closing
-from detr_lite.training.evaluate import EvaluationOptions
+from detr_lite.training.evaluation_options import EvaluationOptions
 from detr_lite.training.explorer_page import EXPLORER, explore_split
 from detr_lite.training.report import write_report
 from detr_lite.training.results import find_results

@@ -15,9 +15,10 @@ from detr_lite.training.checks.nan_capture import FOLDER as NONFINITE
 from detr_lite.training.distributed.launch import is_rank_0
 from detr_lite.training.loggers import remove_logs
 from detr_lite.training.matched_attention import ATTENTION_FILES
+from detr_lite.training.measured_attribution import ATTRIBUTION_FILES
 from detr_lite.training.state.run_files import CHECKPOINTS, RUN_FILES, holds_run, refuse_taken, run_of
 
-OPTIONAL_FILES = (TABLE, ANIMATION, *(f"evaluation/{name}" for name in ATTENTION_FILES))
+OPTIONAL_FILES = (TABLE, ANIMATION, *(f"evaluation/{name}" for name in (*ATTENTION_FILES, *ATTRIBUTION_FILES)))
 """What a run or an evaluation writes only where settings say so."""
 
 logger = logging.getLogger(__name__)
