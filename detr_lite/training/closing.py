@@ -12,14 +12,8 @@ from detr_lite.detector import Detector
 from detr_lite.evaluation.analysis import Analysis, analyze
 from detr_lite.structures import DetrLiteError
 from detr_lite.training.checks.run_length import read_log
-from detr_lite.training.evaluate import (
+from detr_lite.training.evaluate import EvaluationResult, PreparedEvaluation, prepare_evaluation, run_evaluation
 from detr_lite.training.evaluation_options import EvaluationOptions
-    EvaluationOptions,
-    EvaluationResult,
-    PreparedEvaluation,
-    prepare_evaluation,
-    run_evaluation,
-)
 from detr_lite.training.explored_model import explored_model, training_frames
 from detr_lite.training.explorer_page import EXPLORER, IMAGES, choose_images, explore_split
 from detr_lite.training.logged_ap import LoggedAP
