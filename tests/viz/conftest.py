@@ -11,6 +11,7 @@ from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.explorer.scene import pack_scene
 from tests.helpers.explorer_checks import ATTENTION, NASTY, OTHER, SAMPLED
 from tests.helpers.fake_attention import NAMES, found, maps, picture, truth
+from tests.helpers.fake_attribution import attribution
 from tests.helpers.waiting import PATIENCE
 
 
@@ -31,7 +32,8 @@ def browser():
 @pytest.fixture(scope="session")
 def explorer_pages(tmp_path_factory):
     """`all.html` with three images, `bare.html` of a model with one of everything, `empty.html` without detections,
-    `small.html` with a part of the attention, `sampled.html` of a deformable model."""
+    `small.html` with a part of the attention, `sampled.html` of a deformable model, `maps.html` with relevance and
+    occlusion of two detections of the first of its images."""
     folder = tmp_path_factory.mktemp("pages")
     names = (*NAMES[:2], NASTY)
     scenes = [
@@ -46,10 +48,13 @@ def explorer_pages(tmp_path_factory):
     (folder / "bare.html").write_text(explorer_page([bare_scene], NAMES))
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long(), NAMES)
     (folder / "empty.html").write_text(explorer_page([pack_scene("empty.jpg", picture(), nothing, maps())], NAMES))
-    small = pack_scene("small.jpg", picture(), found(), maps(), budget=217_000)
+    small = pack_scene("small.jpg", picture(), found(), maps(), budget=246_000)
     (folder / "small.html").write_text(explorer_page([small], NAMES))
     deformable = pack_scene("sampled.jpg", picture(), found(), SAMPLED)
     (folder / "sampled.html").write_text(explorer_page([deformable], NAMES))
+    known = pack_scene("known.jpg", picture(), found(), ATTENTION, attribution=attribution())
+    unknown = pack_scene("unknown.jpg", picture(), found(), maps(seed=2))
+    (folder / "maps.html").write_text(explorer_page([known, unknown], NAMES))
     return folder
 
 

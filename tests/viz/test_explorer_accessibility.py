@@ -19,6 +19,8 @@ VIEWS = (
     ("all", "#image=2"),
     ("sampled", "#view=levels&query=3"),
     ("words_only", "#query=2"),
+    ("maps", "#view=maps&query=3&source=occlusion"),
+    ("maps", "#view=maps&source=relevance&query=5"),
 )
 
 

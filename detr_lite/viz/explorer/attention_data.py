@@ -63,7 +63,7 @@ def pack_attention(
         blobs["self-attention"] = text
         budget -= len(text)
 
-    is_image = _is_image(attention)
+    is_image = is_image_token(attention)
     included, size = fit_queries(attention, is_image, first, _DETECTION_SHARE * budget)
     budget -= size
 
@@ -102,7 +102,7 @@ def _grids(attention: AttentionMaps) -> list[tuple[int, int]]:
     return [attention.unpadded_grid(0, level) for level in range(len(attention.grids))]
 
 
-def _is_image(attention: AttentionMaps) -> Bool[Tensor, " token"]:
+def is_image_token(attention: AttentionMaps) -> Bool[Tensor, " token"]:
     """False for padding, which is to the right of and below the unpadded part of each level's grid."""
     masks = []
     for grid, (height, width) in zip(attention.grids, _grids(attention), strict=True):

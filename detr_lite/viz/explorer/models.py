@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detr_lite.drawing.boxes import display_name
+from detr_lite.viz.explorer.attribution import relabeled_attribution
 from detr_lite.viz.explorer.outcomes import relabeled_outcome
 
 
@@ -48,4 +49,5 @@ def relabeled(metadata: dict[str, Any], places: Sequence[int]) -> dict[str, Any]
         "detections": detections | {"labels": [places[label] for label in detections["labels"]]},
         "querySummaries": [own and own | {"label": places[own["label"]]} for own in metadata["querySummaries"]],
         "outcome": relabeled_outcome(metadata.get("outcome"), places),
+        "attribution": relabeled_attribution(metadata.get("attribution"), places),
     }

@@ -3,8 +3,9 @@
 import base64
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from jaxtyping import Float
@@ -12,17 +13,19 @@ from PIL import Image
 from torch import Tensor
 
 from detr_lite.drawing.boxes import class_name
+from detr_lite.evaluation.attribution import ImageAttribution
 from detr_lite.evaluation.missed import ImageOutcome
 from detr_lite.structures import AttentionMaps, Detections
 from detr_lite.text import printable
-from detr_lite.viz.explorer.attention_data import describe_attention, pack_attention
+from detr_lite.viz.explorer.attention_data import describe_attention, is_image_token, pack_attention
+from detr_lite.viz.explorer.attribution import LEFT_OUT, pack_attribution
 from detr_lite.viz.explorer.outcomes import nearest_queries, pack_outcome
 
 LONGEST_SIDE, THUMBNAIL = 800, 112
 """Pixels of the picture and of its thumbnail; nothing is enlarged."""
 LOW_SCORE = 0.3
 """Cross-attention of queries with such a detection comes before the encoder's attention."""
-_PAGE_BYTES = 215_000
+_PAGE_BYTES = 244_000
 """Of the page itself, beside its images."""
 
 
@@ -47,6 +50,7 @@ def pack_scene(
     budget: int = 8_000_000,
     by_query: Detections | None = None,
     outcome: ImageOutcome | None = None,
+    attribution: ImageAttribution | None = None,
 ) -> PackedScene:
     """Pack one image with the attention maps of a batch of one, in the order of `pack_attention`.
 
@@ -56,7 +60,12 @@ def pack_scene(
         budget: bytes for this image in the page.
         by_query: every query's own box and best class; without, a query that detects nothing has neither in the page.
         outcome: what became of the objects of `truth`; the attention of the queries nearest to them comes early.
+        attribution: relevance and occlusion of some detections; the attention of their queries comes first.
     """
+    packed: dict[str, Any] | None = None
+    maps: dict[str, str] = {}
+    if attribution is not None and attribution.queries:
+        packed, maps = pack_attribution(attribution, is_image_token(attention))
     metadata = {
         "kind": "boxes",
         "detections": {
@@ -68,9 +77,11 @@ def pack_scene(
         "outcome": None if outcome is None else pack_outcome(outcome),
         "querySummaries": _query_summaries(detections, by_query, attention.cross.shape[3]),
         "truth": None if truth is None else true_boxes(truth),
+        "attribution": packed,
     }
-    first = [*detections.above(LOW_SCORE).queries.tolist(), *nearest_queries(outcome)]
-    return assemble(name, image, metadata, attention, first, detections.queries.tolist(), budget)
+    attributed = [] if packed is None else packed["queries"]
+    first = [*attributed, *detections.above(LOW_SCORE).queries.tolist(), *nearest_queries(outcome)]
+    return assemble(name, image, metadata, attention, first, detections.queries.tolist(), budget, maps)
 
 
 def assemble(
@@ -81,12 +92,14 @@ def assemble(
     first: Iterable[int],
     order: Sequence[int],
     budget: int,
+    maps: Mapping[str, str] = MappingProxyType({}),
 ) -> PackedScene:
     """The scene with the metadata of its task.
 
     Args:
         first: queries whose cross-attention comes before the encoder's attention.
         order: in which the others follow; those that it lacks come last.
+        maps: the blobs of the metadata's `attribution`; both are left out where they would take more than they leave.
     """
     common = {
         "name": printable(name),
@@ -98,10 +111,16 @@ def assemble(
     blobs = {} if image is None else {"picture": encode_picture(image, LONGEST_SIDE)}
     queries = attention.cross.shape[3]
     taken = _PAGE_BYTES + len(blobs.get("picture", "")) + len(json.dumps(metadata)) + 8 * queries
-    found, weights, left_out = pack_attention(
-        attention, _unique(first), _unique([*order, *range(queries)]), float(budget) - taken
+    free = budget - taken - _length(maps)
+    left_out: tuple[str, ...] = ()
+    size = _length(maps) + len(json.dumps(metadata.get("attribution")))
+    if maps and size > free:
+        metadata, maps, left_out, free = metadata | {"attribution": None}, {}, (LEFT_OUT,), free + size
+    found, weights, exceeding = pack_attention(
+        attention, _unique(first), _unique([*order, *range(queries)]), float(free)
     )
-    return PackedScene(metadata | found, blobs | weights, left_out)
+    left_out += exceeding
+    return PackedScene(metadata | found | {"leftOut": list(left_out)}, blobs | dict(maps) | weights, left_out)
 
 
 def true_boxes(truth: Detections) -> dict[str, Any]:
@@ -122,6 +141,10 @@ def _query_summaries(detections: Detections, by_query: Detections | None, querie
         for query, box, label, score in reversed(list(rows)):  # the best of a query is its first
             summaries[query] = {"box": box, "label": label, "score": round(score, 4)}
     return summaries
+
+
+def _length(blobs: Mapping[str, str]) -> int:
+    return sum(map(len, blobs.values()))
 
 
 def _unique(queries: Iterable[int]) -> list[int]:

@@ -23,6 +23,7 @@ class Explorer {
     this.stage = new Stage(this);
     this.lists = new Lists(this);
     this.controls = new Controls(this);
+    this.sources = new SourceChoice(this);
     this.overview = new Overview(this);
     this.picker = new Picker(this);
     this.compare = new Compare(this);
@@ -52,6 +53,7 @@ class Explorer {
       this.hovered = null;
       this.stage.open();
       this.controls.open();
+      this.sources.open();
       this.overview.open();
       this.compare.open();
       this.showTabs();
@@ -142,15 +144,15 @@ class Explorer {
   }
 
   /** The map of another source than cross-attention, if one is selected and has one of this query. */
-  source(query) {
-    const source = SOURCES.get(this.state.source);
-    const row = source ? source.row(this, query) : null;
+  source(query, scene = this.scene, label = this.selection.shown(query)?.label ?? null) {
+    const source = this.sources.chosen;
+    const row = source && source.row(scene, query, label);
     return row && { ...source, row };
   }
 
   sourceText(query) {
     const source = this.source(query);
-    return source && `${source.title} of query ${query}`;
+    return source && source.caption(query);
   }
 
   makeHeatmap() {
@@ -158,7 +160,7 @@ class Explorer {
     const query = this.query();
     if (this.matrix !== null || (state.view === "links" && scene.selfRows)) return null;
     const source = query === null ? null : this.source(query);
-    return source ? new Heatmap(source.row, scene.metadata.levels, state.level, source.unit) : this.heatmapOf(scene, state, query);
+    return source ? heatmapOfSource(source, scene, state.level) : this.heatmapOf(scene, state, query);
   }
 
   /** Cross-attention of a query in a layer and head, or without one the encoder's attention from the point. */
@@ -225,6 +227,7 @@ class Explorer {
     this.links = this.makeLinks();
     this.samples = this.makeSamples();
     this.controls.draw();
+    this.sources.draw();
     this.picker.draw();
     this.overview.draw();
     this.stage.draw();

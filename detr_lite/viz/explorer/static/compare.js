@@ -101,16 +101,18 @@ class Compare {
     document.body.classList.toggle("comparing", isOn);
     for (const id of ["pane-b", "pane-difference", "comparison", "label-a", "other-row"]) $(id).hidden = !isOn;
     $("model").value = String(state.model);
+    $("compare").options[1].textContent = app.sources.shown ? "its attention in a layer and head" : "another layer or head";
     $("compare").value = state.other === null ? "none" : state.other.model === state.model ? "self" : String(state.other.model);
     this.heatmap = null;
     if (!isOn) return;
-    this.drawSliders();
     const query = app.query();
     const other = this.otherQuery(query);
-    this.heatmap = query !== null && other === null ? null : app.heatmapOf(otherScene, state.other, other);
-    const nameOf = (model, scene, layer, head) => [app.page.modelCount > 1 ? app.page.models[model].name : null, `layer ${layer}`, headName(scene, head)].filter(Boolean).join(" · ");
-    $("label-a").textContent = `A: ${nameOf(state.model, app.scene, state.layer, state.head)}`;
-    this.pane.label.textContent = `B: ${nameOf(state.other.model, otherScene, state.other.layer, state.other.head)}`;
+    this.source = this.sourceOfOther();
+    this.drawSliders();
+    this.heatmap = query !== null && other === null ? null : this.makeHeatmap(other);
+    const nameOf = (source, model, scene, layer, head) => [app.page.modelCount > 1 ? app.page.models[model].name : null, ...(source ? [source.title] : [`layer ${layer}`, headName(scene, head)])].filter(Boolean).join(" · ");
+    $("label-a").textContent = `A: ${nameOf(app.sources.shown, state.model, app.scene, state.layer, state.head)}`;
+    this.pane.label.textContent = `B: ${this.isBesideAttention ? `${ATTENTION} · ` : ""}${nameOf(this.source, state.other.model, otherScene, state.other.layer, state.other.head)}`;
     this.difference.label.textContent = "B − A";
     for (const pane of [this.pane, this.difference]) {
       app.stage.zoom.place(pane.world);
@@ -122,8 +124,31 @@ class Compare {
     this.drawCursor();
   }
 
+  /** Another map than attention, with which attention of the same model is compared. */
+  get isBesideAttention() {
+    const { state, sources } = this.app;
+    return state.other !== null && sources.shown !== null && state.other.model === state.model;
+  }
+
+  /** Of another model the map is of the same kind; null for attention. */
+  sourceOfOther() {
+    return this.isBesideAttention ? null : this.app.sources.shown;
+  }
+
+  makeHeatmap(other) {
+    const { app } = this;
+    const { state, otherScene } = app;
+    if (this.source === null) return app.heatmapOf(otherScene, state.other, other);
+    const source = other === null || !otherScene.metadata.attribution ? null : app.source(other, otherScene, null);
+    return source && heatmapOfSource(source, otherScene, state.level);
+  }
+
   drawSliders() {
     const { state, otherScene } = this.app;
+    for (const id of ["layer-b", "head-b"]) {
+      $(id).disabled = this.source !== null;
+      $(id).title = this.source ? this.source.note : "";
+    }
     const { layers, heads } = otherScene.metadata;
     const { layer, head } = state.other;
     $("layer-b").max = layers - 1;
@@ -131,8 +156,8 @@ class Compare {
     $("head-b").min = heads === 1 ? 0 : -1;
     $("layer-b").value = layer;
     $("head-b").value = head === "mean" ? -1 : head;
-    $("layer-b-value").textContent = `${layer} of 0–${layers - 1}`;
-    $("head-b-value").textContent = head === "mean" ? `mean of ${heads}` : `${head} of 0–${heads - 1}`;
+    $("layer-b-value").textContent = this.source ? this.source.extent : `${layer} of 0–${layers - 1}`;
+    $("head-b-value").textContent = this.source ? this.source.headExtent : head === "mean" ? `mean of ${heads}` : `${head} of 0–${heads - 1}`;
   }
 
   drawMaps(query, other) {
@@ -145,7 +170,8 @@ class Compare {
     if (heatmap !== null) paintAs(app.state.mode, this.pane.canvas, heatmap.pixels(width, height, app.state.smooth), width, height, app.colors);
     const text = $("comparison-text");
     if (this.difference.canvas.hidden) {
-      text.textContent = query !== null && other === null ? "No query of B has a box here." : "Select a detection or a point to compare its attention.";
+      const nothing = query !== null && other === null ? "No query of B has a box here." : query !== null && this.source ? `The page has no ${this.source.title} of this detection of B.` : null;
+      text.textContent = nothing ?? "Select a detection or a point to compare its attention.";
       $("difference-scale").hidden = true;
       return;
     }
@@ -156,7 +182,10 @@ class Compare {
     $("difference-less").textContent = `A more: ${peak.toFixed(1)} ×`;
     $("difference-more").textContent = `B more: ${peak.toFixed(1)} ×`;
     const boxes = query !== null && other !== null && other !== query ? ` Query ${query} of A, query ${other} of B.` : "";
-    text.textContent = `${Math.round(100 * moved)} % of the attention lies elsewhere in B. Peak: ${percent(app.heatmap.peak)} in A, ${percent(heatmap.peak)} in B.${boxes} The difference is in multiples of evenly spread attention.`;
+    const share = `${Math.round(100 * moved)} %`;
+    text.textContent = app.heatmap.reading
+      ? `${share} of the map lies elsewhere in B.${boxes} The difference is in multiples of an even map, both maps scaled to the same sum.`
+      : `${share} of the attention lies elsewhere in B. Peak: ${percent(app.heatmap.peak)} in A, ${percent(heatmap.peak)} in B.${boxes} The difference is in multiples of evenly spread attention.`;
   }
 
   /** The cursor of the image, in all pictures. */
@@ -170,12 +199,15 @@ const headName = ({ metadata }, head) => (metadata.heads === 1 ? "one head" : he
 
 /**
  * B's attention minus A's, pixel by pixel, in multiples of evenly spread attention: {values from -1 to 1, relative to the
- * largest one, which is `peak`, moved: the share of the attention that would have to move}.
+ * largest one, which is `peak`, moved: the share of the attention that would have to move}. Other maps are made shares first.
  */
 function differenceOf(a, b, width, height, smooth) {
+  const areShares = !a.reading && !b.reading;
   const densityOf = (heatmap) => {
-    const factor = heatmap.peak * heatmap.finest.spanWidth * heatmap.finest.spanHeight;
-    return heatmap.pixels(width, height, smooth).map((value) => value * factor);
+    const pixels = heatmap.pixels(width, height, smooth);
+    const sum = pixels.reduce((total, value) => total + value, 0);
+    const factor = areShares ? heatmap.peak * heatmap.finest.spanWidth * heatmap.finest.spanHeight : sum > 0 ? pixels.length / sum : 0;
+    return pixels.map((value) => value * factor);
   };
   const [ofA, ofB] = [densityOf(a), densityOf(b)];
   const values = ofB.map((value, i) => value - ofA[i]);

@@ -52,8 +52,6 @@ class Controls {
     $("head").max = metadata.heads - 1;
     $("encoder").min = Math.min(metadata.firstEncoderLayer, Math.max(0, metadata.encoderLayers - 1));
     $("encoder").max = Math.max(0, metadata.encoderLayers - 1);
-    $("layer").disabled = metadata.layers < 2;
-    $("head").disabled = metadata.heads < 2;
     $("encoder-row").hidden = metadata.encoderLayers === 0;
     $("encoder").disabled = Number($("encoder").min) === Number($("encoder").max);
     $("level-label").hidden = metadata.levels.length < 2;
@@ -109,8 +107,9 @@ class Controls {
       $(id).setAttribute("aria-valuetext", label);
       $(`${id}-value`).textContent = label;
     };
-    setSlider("layer", state.layer, layerLabel(state.layer, metadata.layers));
-    setSlider("head", state.head === "mean" ? -1 : state.head, metadata.heads === 1 ? "the only one" : headLabel);
+    const source = app.sources.shown;
+    setSlider("layer", state.layer, source ? source.extent : layerLabel(state.layer, metadata.layers));
+    setSlider("head", state.head === "mean" ? -1 : state.head, source ? source.headExtent : metadata.heads === 1 ? "the only one" : headLabel);
     setSlider("encoder", state.encoder, layerLabel(state.encoder, metadata.encoderLayers));
     setSlider("threshold", state.score, state.score.toFixed(2));
     $("head").min = metadata.heads === 1 ? 0 : -1;
@@ -124,7 +123,6 @@ class Controls {
     $("level").value = String(state.level);
     $("mode").value = state.mode;
     $("colors").value = state.colors;
-    $("play-layers").disabled = metadata.layers < 2;
     for (const tab of $("tabs").children) {
       const isSelected = tab.dataset.view === state.view;
       tab.setAttribute("aria-selected", String(isSelected));

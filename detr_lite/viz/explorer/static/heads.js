@@ -9,6 +9,7 @@ addPanel({
   view: "heads",
   title: "Heads",
   key: "h",
+  isAboutAttention: true,
   isShown: (app) => app.scene.metadata.kind === "boxes" && app.scene.metadata.heads > 1,
   make: (app, root) => new Heads(app, root),
 });

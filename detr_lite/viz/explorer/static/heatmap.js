@@ -133,6 +133,9 @@ function percent(share) {
   return `${value >= 99.95 ? "100" : value >= 10 ? value.toFixed(1) : value >= 1 ? value.toFixed(2) : value.toFixed(3)} %`;
 }
 
+/** A value of what is drawn, in its own terms: a share, if nothing else is said. */
+const valueText = ({ format }, value) => (format || percent)(value);
+
 const CONTOURS = [1 / 8, 1 / 4, 1 / 2, 3 / 4]; // shares of the peak
 
 /** Lines where the values pass shares of the peak, in the color map's colors on a dark rim; the picture stays as it is. */

@@ -5,8 +5,10 @@ const TOKENS_WITH_SHIFT = 4;
 
 function listenToKeys(app) {
   const clamp = (value, max) => Math.min(max, Math.max(0, value));
-  const layer = (step) => app.change({ layer: clamp(app.state.layer + step, app.scene.metadata.layers - 1) }, { replace: true });
+  const isFixed = () => app.sources.shown !== null; // the map has no layers and heads
+  const layer = (step) => isFixed() || app.change({ layer: clamp(app.state.layer + step, app.scene.metadata.layers - 1) }, { replace: true });
   const head = (step) => {
+    if (isFixed()) return;
     const current = app.state.head === "mean" ? -1 : app.state.head;
     const next = Math.min(app.scene.metadata.heads - 1, Math.max(-1, current + step));
     app.change({ head: next < 0 ? "mean" : next }, { replace: true });
@@ -31,7 +33,7 @@ function listenToKeys(app) {
     ArrowRight: () => head(1),
     "[": () => layer(-1),
     "]": () => layer(1),
-    m: () => app.change({ head: "mean" }, { replace: true }),
+    m: () => isFixed() || app.change({ head: "mean" }, { replace: true }),
     n: () => detection(1),
     p: () => detection(-1),
     i: () => $("stage").focus(),
@@ -46,12 +48,13 @@ function listenToKeys(app) {
     d: () => $("theme").click(),
     v: () => cycle("mode"),
     g: () => cycle("colors"),
+    e: () => !$("source-label").hidden && !$("source").disabled && app.sources.next(),
     z: () => app.stage.zoom.toObject(),
     "+": () => app.stage.zoom.step(1.6),
     "=": () => app.stage.zoom.step(1.6),
     "-": () => app.stage.zoom.step(1 / 1.6),
     c: () => !$("compare-row").hidden && app.compare.next(),
-    l: () => app.controls.player.toggle(),
+    l: () => isFixed() || app.controls.player.toggle(),
     ",": () => app.change({ image: clamp(app.state.image - 1, app.page.imageCount - 1) }),
     ".": () => app.change({ image: clamp(app.state.image + 1, app.page.imageCount - 1) }),
     "?": () => $("help").showModal(),
@@ -70,7 +73,7 @@ function listenToKeys(app) {
       return;
     }
     const digit = /^\d$/.test(event.key) ? Number(event.key) : null;
-    if (digit !== null && digit < app.scene.metadata.heads) app.change({ head: digit }, { replace: true });
+    if (digit !== null && digit < app.scene.metadata.heads) isFixed() || app.change({ head: digit }, { replace: true });
     else if (Object.hasOwn(actions, event.key)) actions[event.key]();
     else return;
     event.preventDefault();

@@ -5,6 +5,7 @@ addPanel({
   view: "levels",
   title: "Levels",
   key: "u",
+  isAboutAttention: true,
   isShown: (app) => app.scene.metadata.levels.length > 1,
   make: (app, root) => new Levels(app, root),
 });

@@ -25,7 +25,7 @@ class Overview {
       for (const head of heads) {
         const canvas = element("canvas");
         const button = element("button", { type: "button", "aria-label": `Layer ${layer}, ${head === "mean" ? "mean of heads" : `head ${head}`}` }, canvas);
-        button.addEventListener("click", () => this.app.change({ layer, head }));
+        button.addEventListener("click", () => this.app.change({ layer, head, source: ATTENTION }));
         this.cells.push({ layer, head, button, canvas });
         children.push(button);
       }
@@ -37,9 +37,10 @@ class Overview {
 
   draw() {
     const { state, scene } = this.app;
+    const source = this.app.sources.shown;
     for (const { layer, head, button } of this.cells) {
       const isSelected = layer === state.layer && (head === state.head || scene.metadata.heads === 1);
-      button.setAttribute("aria-pressed", String(isSelected));
+      button.setAttribute("aria-pressed", String(isSelected && source === null)); // the thumbnails are of attention
       button.tabIndex = isSelected ? 0 : -1;
       if (isSelected && $("overview").contains(document.activeElement) && document.activeElement !== button) button.focus();
     }

@@ -80,7 +80,7 @@ function footOf(app, width, height) {
   const scaled = app.matrix || app.heatmap || app.links;
   if (!scaled) return foot;
   foot.push(shape("image", { x: width - 330, y: height + 44, width: 240, height: 12, preserveAspectRatio: "none", href: $("colorbar").toDataURL() }));
-  foot.push(line(width - 338, 55, 15, "#555", "0 %", "end"), line(width - 82, 55, 15, "#555", percent(scaled.peak)), line(width - 210, 74, 13, "#555", scaled.unit, "middle"));
+  foot.push(line(width - 338, 55, 15, "#555", valueText(scaled, 0), "end"), line(width - 82, 55, 15, "#555", valueText(scaled, scaled.peak)), line(width - 210, 74, 13, "#555", scaled.unit, "middle"));
   return foot;
 }
 
@@ -99,9 +99,10 @@ async function pngOf(app) {
 
 async function saveView(app, type) {
   const blob = type === "png" ? await pngOf(app) : new Blob([textOfSvg(app)], { type: "image/svg+xml" });
-  const { query, layer, head } = app.state;
+  const { query, layer, head, source } = app.state;
+  const map = app.sources.shown ? source : `layer${layer}_head-${head}`;
   const stem = app.scene.metadata.name.split("/").pop().replace(/\.\w+$/, "").replace(/[^\p{L}\p{N}._-]+/gu, "_") || "view";
   const url = URL.createObjectURL(blob);
-  element("a", { href: url, download: `${stem}${query === null ? "" : `_query${query}`}_layer${layer}_head-${head}.${type}` }).click();
+  element("a", { href: url, download: `${stem}${query === null ? "" : `_query${query}`}_${map}.${type}` }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }

@@ -11,6 +11,13 @@ async function isParsed(...numbers) {
   while (!numbers.every(isThere) && document.readyState === "loading") await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
+/** Relevance and occlusion of some detections, a row for each. */
+async function attributedRows(number, { attribution, levels }) {
+  if (!attribution) return null;
+  const [relevance, occlusion] = await Promise.all([rowsOf(`scene-${number}-relevance`, tokensOf(levels)), rowsOf(`scene-${number}-occlusion`, tokensOf([attribution.grid]))]);
+  return { relevance, occlusion };
+}
+
 class Scene {
   /** Decodes image `number`; `metadata` is its entry in the page's JSON. */
   static async load(number, metadata, pictureNumber = number) {
@@ -21,6 +28,7 @@ class Scene {
     scene.indexOf = new Map(metadata.includedQueries.map((query, index) => [query, index]));
     await scene.loadCrossAttention(number);
     scene.selfRows = metadata.selfAttentionHeads ? await rowsOf(`scene-${number}-self-attention`, metadata.queries) : null;
+    scene.attributedRows = await attributedRows(number, metadata);
     scene.encoderRows = new Map(); // by layer
     for (let layer = metadata.firstEncoderLayer; layer < metadata.encoderLayers; layer++) {
       scene.encoderRows.set(layer, await rowsOf(`scene-${number}-encoder-${layer}`, tokensOf(metadata.encoderLevels)));
@@ -61,6 +69,23 @@ class Scene {
 
   has(query) {
     return this.indexOf.has(query);
+  }
+
+  /** The place of a query among those of relevance and occlusion, of this class if there are several; null without. */
+  attributedIndex(query, label) {
+    const { queries, labels } = this.metadata.attribution ?? { queries: [], labels: [] };
+    const places = range(queries.length).filter((index) => queries[index] === query);
+    return places.find((index) => labels[index] === label) ?? places[0] ?? null;
+  }
+
+  /** The "relevance" of each token to a query, or the "occlusion" of each cell; null if the page has none of it. */
+  attributed(name, query, label) {
+    const index = this.attributedIndex(query, label);
+    if (index === null) return null;
+    const rows = this.attributedRows[name];
+    const sum = new Float64Array(rows.length);
+    rows.addTo(sum, index, 1);
+    return sum;
   }
 
   /** The rows of cross-attention to average for a query, layer and head; null if they were left out. */

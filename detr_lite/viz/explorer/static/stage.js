@@ -68,9 +68,9 @@ class Stage {
   }
 
   /** The color bar, whose ramp begins at a share of the color map; over a gray background, as over the image. */
-  drawScale({ peak }, first, background) {
-    $("peak").textContent = percent(peak);
-    $("half").textContent = percent(peak / 2);
+  drawScale(scaled, first, background) {
+    const { peak } = scaled;
+    for (const [id, value] of [["zero", 0], ["half", peak / 2], ["peak", peak]]) $(id).textContent = valueText(scaled, value);
     const { colors } = this.app.state;
     if (this.scale === `${first} ${background} ${colors}`) return;
     this.scale = `${first} ${background} ${colors}`;
@@ -115,16 +115,16 @@ class Stage {
     $("colorbar-marker").hidden = !isShown || app.heatmap.peak === 0;
     if (!isShown) {
       number.textContent = "";
-      unit.textContent = app.heatmap === null ? "" : "Hover or tap the image to read weights.";
+      unit.textContent = app.heatmap === null ? "" : `Hover or tap the image to read ${app.sources.shown ? "values" : "weights"}.`;
       return;
     }
     const value = app.heatmap.at(at);
     const { width, height, spanWidth, spanHeight } = app.heatmap.finest;
     const column = Math.min(width - 1, Math.floor(at[0] * spanWidth + 1e-9));
     const row = Math.min(height - 1, Math.floor(at[1] * spanHeight + 1e-9));
-    number.textContent = percent(value);
-    const beside = app.state.other !== null && app.compare.heatmap ? ` · in B ${percent(app.compare.heatmap.at(at))}` : "";
-    unit.textContent = `of its attention is ${this.cursor ? "here" : "at the point"}${beside}`;
+    number.textContent = valueText(app.heatmap, value);
+    const beside = app.state.other !== null && app.compare.heatmap ? ` · in B ${valueText(app.compare.heatmap, app.compare.heatmap.at(at))}` : "";
+    unit.textContent = `${app.heatmap.reading || `of its attention is ${this.cursor ? "here" : "at the point"}`}${beside}`;
     $("colorbar-marker").style.left = `${Math.min(100, (100 * value) / (app.heatmap.peak || 1))}%`;
     const cell = $("cell").style;
     cell.left = `${(100 * column) / spanWidth}%`;
