@@ -72,6 +72,19 @@ def attribute(
     )
 
 
+def attribute_best(
+    detector: Detector, image: ImageLike, explained: Explained, count: int, threshold: float
+) -> ImageAttribution:
+    """`attribute` of the `count` detections of highest score from `threshold` on, and of the best one at least."""
+    detections = explained.detections
+    shown = detections.above(threshold) if len(detections.above(threshold)) else detections[:1]
+    label_of: dict[int, int] = {}  # of a query that is detected as several classes the best
+    for query, label in zip(shown.queries.tolist(), shown.labels.tolist(), strict=True):
+        label_of.setdefault(query, label)
+    chosen = list(label_of.items())[:count]
+    return attribute(detector, image, explained, [query for query, _ in chosen], [label for _, label in chosen])
+
+
 def distance_to_box(cells: Cells, boxes_cxcywh: Float[Tensor, "object 4"]) -> Float[Tensor, "object cell"]:
     """Of each cell's center from the box's, where 1 is the box's edge."""
     corners = cells.boxes_xyxy()

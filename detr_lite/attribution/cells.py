@@ -50,7 +50,7 @@ class Cells:
         self, pixels: Float[Tensor, "3 height width"], cover: Tensor, hidden: Bool[Tensor, "image cell"]
     ) -> Float[Tensor, "image 3 height width"]:
         """Copies of an image, of each of which other cells are hidden under `cover`: an image, or a color."""
-        is_hidden = hidden[:, self.of_pixels().to(hidden.device)][:, None]
+        is_hidden = hidden[:, self.of_pixels()][:, None].to(pixels.device)
         return torch.where(is_hidden, cover, pixels)
 
     def windows(self) -> Bool[Tensor, "window cell"]:

@@ -43,7 +43,7 @@ def query_relevance(
     """
     with recorded_attention(model) as recorded:
         output = model(batch, need_attention=isinstance(model, Detr))  # which makes them by itself
-        levels = encoder_levels(maps) if recorded.encoder else None
+        levels = encoder_levels(maps, output.logits.device) if recorded.encoder else None
         weights = [each.weights for each in recorded.all()]
         rows = []
         for query, label in zip(queries, labels, strict=True):
@@ -103,7 +103,7 @@ def propagate(
     return relevance
 
 
-def encoder_levels(maps: AttentionMaps) -> EncoderLevels:
+def encoder_levels(maps: AttentionMaps, device: torch.device | str = "cpu") -> EncoderLevels:
     """Of the maps of a batch of one."""
     height, width = maps.encoder_grids[-1]
     level = maps.encoder_level
@@ -115,7 +115,7 @@ def encoder_levels(maps: AttentionMaps) -> EncoderLevels:
             for count, ratio, most in zip(reversed(grid), ratios, (width, height), strict=True)
         )
         parents.append((row[:, None] * width + column).flatten())
-    return EncoderLevels(torch.cat(parents), first=sum(len(each) for each in parents[:level]))
+    return EncoderLevels(torch.cat(parents).to(device), first=sum(len(each) for each in parents[:level]))
 
 
 def _normalized(relevance: Float[Tensor, "row row"]) -> Float[Tensor, "row row"]:

@@ -68,6 +68,6 @@ def _plot(axes: Axes, fractions: np.ndarray, curve: np.ndarray, label: str, styl
     axes.plot(np.sqrt(fractions), curve, label=label, markersize=4, **style)
     ticks = np.array([0, 0.01, 0.04, 0.16, 0.36, 0.64, 1])  # a square root, as most is decided by the first few cells
     axes.set_xticks(np.sqrt(ticks), [f"{tick:.0%}" for tick in ticks])
-    axes.set_ylim(0, 1.05)
+    axes.set_ylim(0, max(1.05, axes.get_ylim()[1]))  # a score may rise when something misleading is hidden
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid(alpha=0.25)
