@@ -81,7 +81,8 @@ function labelsOf(lines) {
         const others = curves.filter((_, other) => other !== number).map((places) => distanceTo(rectangle, places));
         const covered = taken.filter(([tx0, ty0, tx1, ty1]) => x0 < tx1 && x0 + wide > tx0 && y0 < ty1 && y0 + LABEL_HEIGHT > ty0).length;
         const crossed = others.filter((distance) => distance < 2).length + (own < 2 ? 1 : 0);
-        const cost = 200 * covered + 20 * crossed + own + 2 * Math.max(0, own + 8 - Math.min(...others));
+        const nearest = Math.min(...others);
+        const cost = 200 * covered + 20 * crossed + own + 2 * Math.max(0, own + 8 - nearest) + (nearest <= own ? 20 : 0);
         if (cost < best.cost) best = { cost, rectangle };
       }
     taken.push(best.rectangle);
