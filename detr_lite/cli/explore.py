@@ -29,6 +29,7 @@ def explore(
     threshold: float | Literal["best"] = 0.5,
     budget: float = 48,
     run: Path | None = None,
+    attribution: int = 0,
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
@@ -45,6 +46,8 @@ def explore(
             it is left out, and logged.
         run: run folder, whose pictures of attention in training the page shows; by default that of the checkpoint, if
             it is one.
+        attribution: of how many detections of each image, those of highest score, the page shows what their scores
+            depend on, too.
 
     Errors: a wrong argument, before anything is written; images that cannot be read, after all others are done.
     """
@@ -54,6 +57,8 @@ def explore(
     first_layer, first_head = _number("--layer", layer, ("last",)), _number("--heads", heads, ("mean", "all"))
     if budget <= 0:
         raise DetrLiteError(f"--budget is {budget:g}; it must be more than 0 megabytes")
+    if attribution < 0:
+        raise DetrLiteError(f"--attribution is {attribution}; it must be at least 0")
     page = page_file(page)
     images = find_images(source, page)
     if page.is_dir() or (page.exists() and not overwrite):
@@ -62,7 +67,8 @@ def explore(
     for path in checkpoint:
         find_checkpoint(path)
 
-    from detr_lite.cli.score_threshold import find_threshold  # import torch, as nothing above does
+    from detr_lite.attribution.attribute import attribute_best  # import torch, as nothing above does
+    from detr_lite.cli.score_threshold import find_threshold
     from detr_lite.data.ground_truth import GroundTruthByFile
     from detr_lite.detector import Detector
     from detr_lite.training.explored_model import explored_model, names_of, run_beside, training_frames
@@ -95,7 +101,8 @@ def explore(
             ):
                 if number is not None and number >= count:
                     raise DetrLiteError(f"{option} is {number}; this model has 0 to {count - 1}")
-            scene = pack_explained(detector, file.name.as_posix(), image, explained, true, share)
+            attributed = attribute_best(detector, image, explained, attribution, least) if attribution else None
+            scene = pack_explained(detector, file.name.as_posix(), image, explained, true, share, attributed)
             if scene.left_out:
                 logger.warning("%s: left out for --budget: %s", printable(file.path), "; ".join(scene.left_out))
             scenes.append(scene)

@@ -48,6 +48,13 @@ def main(words: Sequence[str]) -> None:
         metavar="DIR",
         help="explore: run folder of attention in training (default: the checkpoint's)",
     )
+    add(
+        "--attribution",
+        type=int,
+        metavar="N",
+        help="explore: also show what the scores of the N best detections depend on, and whether attention shows it; "
+        "takes some 250 forward passes for each image and 90 for each detection",
+    )
     add("--threshold", type=parse_threshold, default=0.5, metavar="SCORE", help=f"{THRESHOLD_HELP} (default: 0.5)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)")
     add("--overwrite", action="store_true", help="replace files of the same names in the output folder; others stay")
@@ -57,7 +64,7 @@ def main(words: Sequence[str]) -> None:
         parser.error("give --output" if page is None else "give --explore PAGE.html, or --output")
     if page not in (None, True) and "output" in given:
         parser.error("give --output or --explore PAGE.html, not both")
-    for name in ("truth", "budget", "run") if page is None else ("figure", "detection", "points"):
+    for name in ("truth", "budget", "run", "attribution") if page is None else ("figure", "detection", "points"):
         if name in given:
             parser.error(f"--{name} {'needs' if page is None else 'cannot be combined with'} --explore")
     if page is None:

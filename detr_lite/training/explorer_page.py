@@ -11,6 +11,7 @@ from PIL import Image
 from detr_lite.data.images.load import load_image
 from detr_lite.data.records import ImageRecord, Split
 from detr_lite.detector import Detector, Explained
+from detr_lite.evaluation.attribution import ImageAttribution
 from detr_lite.io import atomic_write
 from detr_lite.structures import AttentionSelection, Detections, DetrLiteError
 from detr_lite.text import reason_of
@@ -34,12 +35,18 @@ def explain_image(detector: Detector, image: Image.Image) -> Explained:
 
 
 def pack_explained(
-    detector: Detector, name: str, image: Image.Image, explained: Explained, truth: Detections | None, budget: int
+    detector: Detector,
+    name: str,
+    image: Image.Image,
+    explained: Explained,
+    truth: Detections | None,
+    budget: int,
+    attribution: ImageAttribution | None = None,
 ) -> PackedScene:
     """One image for the page, in at most `budget` bytes."""
     outcome = None if truth is None else explain_outcome(detector, explained, truth)
     return pack_scene(
-        name, image, explained.detections, explained.attention, truth, budget, explained.by_query, outcome
+        name, image, explained.detections, explained.attention, truth, budget, explained.by_query, outcome, attribution
     )
 
 

@@ -47,6 +47,7 @@ def test_a_page_of_all_images(run_tool: Tool, checkpoint: Path, photos: Path, ti
     metadata = metadata_in(page)
     assert [scene["name"] for scene in metadata["scenes"]] == ["000.png", "sub/003.png"]
     assert (metadata["threshold"], metadata["layer"], metadata["head"]) == (0.3, None, None)
+    assert [scene["attribution"] for scene in metadata["scenes"]] == [None, None]
     for scene, name in zip(metadata["scenes"], ("000.png", "sub/003.png"), strict=True):
         expected = Detector.from_checkpoint(checkpoint, "cpu")(photos / name)
         assert scene["detections"]["queries"] == expected.queries.tolist()
@@ -54,6 +55,15 @@ def test_a_page_of_all_images(run_tool: Tool, checkpoint: Path, photos: Path, ti
         assert (scene["layers"], scene["heads"], scene["leftOut"]) == (2, 2, [])
     assert metadata["scenes"][0]["truth"] == {"boxes": [[4, 4, 25, 20]], "names": ["red thing"]}
     assert len(metadata["scenes"][1]["truth"]["boxes"]) == 2
+
+
+def test_what_scores_depend_on(run_tool: Tool, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    words = ("--checkpoint", checkpoint, "--source", photos, "--threshold", 0.01, "--attribution", 2)
+    ended = run_tool("visualize", *words, "--explore", tmp_path / "page.html")
+    assert (ended.code, ended.err) == (0, ""), ended
+    for scene, name in zip(metadata_in(tmp_path / "page.html")["scenes"], ("000.png", "sub/003.png"), strict=True):
+        expected = list(dict.fromkeys(Detector.from_checkpoint(checkpoint, "cpu")(photos / name).queries.tolist()))
+        assert scene["attribution"]["queries"] == expected[:2]
 
 
 @pytest.mark.parametrize(
@@ -184,3 +194,8 @@ def test_the_budget_is_for_the_page(run_tool: Tool, checkpoint: Path, photos: Pa
     assert ended.code == 0
     assert "left out for --budget" in ended.out
     assert page.stat().st_size < 410_000
+
+
+def test_a_negative_number_of_attributions_is_refused(refusal: Tool, checkpoint: Path, photos: Path) -> None:
+    words = ("--checkpoint", checkpoint, "--source", photos, "--explore", photos / "page.html", "--attribution", -1)
+    assert refusal("visualize", *words) == "--attribution is -1; it must be at least 0"

@@ -13,6 +13,7 @@ const ABOUT_MAPS = {
   Occlusion: "asks the model itself, but with pictures such as it has never seen.",
 };
 
+const TOLD_APART = 0.02; // areas that differ by less count as equal: another image would change their order
 const hundredths = (value) => Number(value.toFixed(2)); // as they are shown
 const listed = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`);
 
@@ -20,20 +21,21 @@ const listed = (names) => (names.length < 2 ? names.join("") : `${names.slice(0,
 function verdictOf(deletion, insertion, subject) {
   const [low, high] = [deletion, insertion].map((areas) => Object.fromEntries(Object.entries(areas).map(([name, area]) => [name, hundredths(area)])));
   const of = (areas, names) => names.map((name) => `${name} ${areas[name].toFixed(2)}`).join(", ");
-  const winnersIn = (areas, best) => MAPS.filter((name) => areas[name] === best(...MAPS.map((map) => areas[map])));
+  const isBelow = (one, other) => hundredths(other - one) >= TOLD_APART;
+  const winnersIn = (areas, best) => MAPS.filter((name) => Math.abs(hundredths(areas[name] - best(...MAPS.map((map) => areas[map])))) < TOLD_APART);
   const first = winnersIn(low, Math.min);
-  const least = low[first[0]];
+  const least = Math.min(...first.map((name) => low[name]));
   const rest = MAPS.filter((name) => !first.includes(name));
   const sentences = [];
-  if (least >= low.random) sentences.push(`${subject} no map finds what the score depends on sooner than random order does (deletion: ${of(low, [...MAPS, "random"])}).`);
+  if (!isBelow(least, low.random)) sentences.push(`${subject} no map finds what the score depends on sooner than random order does (deletion: ${of(low, [...MAPS, "random"])}).`);
   else sentences.push(`${subject} ${listed(first)} ${first.length > 1 ? "find" : "finds"} what the score depends on soonest (deletion ${least.toFixed(2)}; ${of(low, [...rest, "random"])}).`);
   const box = `the distance to the box (${low.box.toFixed(2)})`;
-  if (low.box < least) sentences.push(`The distance to the box alone does better than any of them (${low.box.toFixed(2)}).`);
-  else if (low.attention >= low.box) sentences.push(`Attention does no better than ${box}.`);
+  if (isBelow(low.box, least)) sentences.push(`The distance to the box alone does better than any of them (${low.box.toFixed(2)}).`);
+  else if (!isBelow(low.attention, low.box)) sentences.push(`Attention does no better than ${box}.`);
   else sentences.push(`Attention does better than ${box}.`);
   const second = winnersIn(high, Math.max);
-  const most = high[second[0]];
-  if (most <= high.random) sentences.push(`In insertion no map does better than random order (${high.random.toFixed(2)}).`);
+  const most = Math.max(...second.map((name) => high[name]));
+  if (!isBelow(high.random, most)) sentences.push(`In insertion no map does better than random order (${high.random.toFixed(2)}).`);
   else if (String(second) !== String(first)) sentences.push(`In insertion ${listed(second)} ${second.length > 1 ? "are" : "is"} best (${most.toFixed(2)}).`);
   return sentences.join(" ");
 }
