@@ -78,10 +78,10 @@ class AttributionMetrics:
         return difference
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: means with half the width of their 95 % intervals; None without objects, or with one object."""
+        """For JSON: means, and half the width of their 95 % intervals, which is None for a single object."""
         methods = {
             name: {
-                kind: _mean(values)
+                kind: dict(zip(("mean", "margin"), _mean(values), strict=True))
                 for kind, values in (
                     ("deletion", self.deletion[name]),
                     ("insertion", self.insertion[name]),
