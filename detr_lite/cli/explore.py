@@ -91,6 +91,7 @@ def explore(
     unlisted: list[ImageFile] = []
     for ((file, image),) in read_batches(images, 1, unreadable, "explaining", detectors[0].orientation):
         true = None if truths is None else truths.of(file.path)
+        crowds = None if truths is None else truths.crowds_of(file.path)
         if truths is not None and true is None:
             unlisted.append(file)
         for detector in detectors:
@@ -102,7 +103,7 @@ def explore(
                 if number is not None and number >= count:
                     raise DetrLiteError(f"{option} is {number}; this model has 0 to {count - 1}")
             attributed = attribute_best(detector, image, explained, attribution, least) if attribution else None
-            scene = pack_explained(detector, file.name.as_posix(), image, explained, true, share, attributed)
+            scene = pack_explained(detector, file.name.as_posix(), image, explained, true, crowds, share, attributed)
             if scene.left_out:
                 logger.warning("%s: left out for --budget: %s", printable(file.path), "; ".join(scene.left_out))
             scenes.append(scene)

@@ -62,6 +62,8 @@ class ErrorAssignment:
     is_correct: Bool[np.ndarray, " detection"]
     is_ignored: Bool[np.ndarray, " detection"]
     """Inside a crowd region, which makes it neither right nor wrong."""
+    regions: Int64[np.ndarray, " detection"]
+    """That region, by its place in the ground truth; -1 without one."""
     is_best: Bool[np.ndarray, " detection"]
     """Of the classification and localization errors at an object that nothing finds, the one with the highest score,
     which would find it with the right class and box."""
@@ -171,6 +173,7 @@ def find_errors(
         ious=of_all(ious, 0.0),
         is_correct=of_all(is_correct, False),
         is_ignored=of_all(matches.is_ignored, False),
+        regions=of_all(np.where(matches.is_ignored, matches.objects, -1), -1),
         is_best=of_all(_best_of_each_object(is_candidate, objects, found.scores), False),
         is_found=is_found,
         is_missed=~is_found & ~is_near & ~ground_truth.is_crowd,

@@ -81,10 +81,13 @@ class ImageOutcome:
     """What each detection of an image is, and what became of each true object."""
 
     kinds: tuple[ErrorKind | None, ...]
-    """Of each detection, None if it is right. A detection's kind does not depend on the score threshold: detections
-    with lower scores take no object from it."""
+    """Of each detection, None if it is right or ignored. A detection's kind does not depend on the score threshold:
+    detections with lower scores take no object from it."""
     objects_of: tuple[int | None, ...]
     """The object that each detection finds or was compared with."""
+    regions_of: tuple[int | None, ...]
+    """The crowd region of its class in which a detection mostly lies, so that it is ignored: neither right nor wrong,
+    as in COCO's evaluation."""
     objects: tuple[ObjectOutcome, ...]
 
 
@@ -105,6 +108,8 @@ def explain_objects(
     predictions: QueryPredictions,
     costs: Float[Tensor, "query object"],
     attention: AttentionMaps,
+    crowds: Detections | None = None,
+    crowd_labels: Sequence[int | None] = (),
 ) -> ImageOutcome:
     """What became of each object of an image.
 
@@ -114,12 +119,13 @@ def explain_objects(
         detections: all candidates in descending order of scores, with the model's class names and the image's size.
         costs: of matching after the last layer; those of objects without a label are not used.
         attention: of a batch of one.
+        crowds, crowd_labels: regions that are annotated as crowds, as `truth` and `labels` have objects.
     """
     if detections.image_size is None:
         raise ValueError("the size of the image must be known")
     height, width = detections.image_size
     size = torch.tensor([width, height, width, height], dtype=torch.float)
-    arrays, objects = _arrays(detections, truth, labels)
+    arrays, objects = _arrays(detections, truth, labels, truth[:0] if crowds is None else crowds, crowd_labels)
     thresholds = sorted({1.0, *arrays.scores.tolist()}, reverse=True)
     errors = {threshold: find_errors(objects, arrays, threshold, IOU, NEAR_IOU) for threshold in (*thresholds, 0.0)}
     context = _Context(truth, labels, detections, predictions, costs, errors, size)
@@ -127,8 +133,12 @@ def explain_objects(
     inside = _attention_inside(attention, nearest, truth.boxes_xyxy / size)
     whole = errors[0.0]
     return ImageOutcome(
-        kinds=tuple(None if kind == NO_ERROR else KINDS[kind] for kind in whole.kinds.tolist()),
+        kinds=tuple(
+            None if kind == NO_ERROR or is_ignored else KINDS[kind]
+            for kind, is_ignored in zip(whole.kinds.tolist(), whole.is_ignored.tolist(), strict=True)
+        ),
         objects_of=tuple(place if place >= 0 else None for place in whole.objects.tolist()),
+        regions_of=tuple(place - len(truth) if place >= 0 else None for place in whole.regions.tolist()),
         objects=tuple(context.outcome(place, int(nearest[place]), inside[place]) for place in range(len(truth))),
     )
 
@@ -196,7 +206,7 @@ class _Context:
         if errors.is_found[place]:
             return "found", self.rival(place, _first(errors.is_correct & at_object))
         for kind in ("localization", "classification"):
-            of_kind = errors.is_kind(kind) & at_object
+            of_kind = (errors.kinds == KINDS.index(kind)) & at_object  # also inside a crowd region
             if of_kind.any():
                 return kind, self.rival(place, _first(of_kind))
         would_find = _first(any_score.is_correct & (any_score.objects == place))
@@ -239,13 +249,18 @@ class _Context:
 
 
 def _arrays(
-    detections: Detections, truth: Detections, labels: Sequence[int | None]
+    detections: Detections,
+    truth: Detections,
+    labels: Sequence[int | None],
+    crowds: Detections,
+    crowd_labels: Sequence[int | None],
 ) -> tuple[DetectionArrays, GroundTruth]:
-    """Of one image; classes that the model does not have get labels beyond its own."""
+    """Of one image, the crowds after the objects; classes that the model does not have get labels beyond its own."""
+    labels = [*labels, *crowd_labels]
     beyond = int(detections.labels.max()) + 1 if len(detections) else 0
     beyond = max(beyond, 1 + max((label for label in labels if label is not None), default=-1))
     own = [beyond + place if label is None else label for place, label in enumerate(labels)]
-    boxes_xywh = xyxy_to_xywh(truth.boxes_xyxy).double().numpy()
+    boxes_xywh = xyxy_to_xywh(torch.cat([truth.boxes_xyxy, crowds.boxes_xyxy])).double().numpy()
     return DetectionArrays(
         np.zeros(len(detections), dtype=np.int64),
         detections.labels.numpy(),
@@ -253,11 +268,11 @@ def _arrays(
         detections.scores.double().numpy().round(SCORE_DIGITS),
     ), GroundTruth(
         1,
-        np.zeros(len(truth), dtype=np.int64),
+        np.zeros(len(labels), dtype=np.int64),
         np.array(own, dtype=np.int64),
         boxes_xywh,
         boxes_xywh[:, 2] * boxes_xywh[:, 3],
-        np.zeros(len(truth), dtype=bool),
+        np.arange(len(labels)) >= len(truth),
     )
 
 

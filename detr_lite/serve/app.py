@@ -158,7 +158,7 @@ class _Explain:
         self.name = name
 
     def __call__(self, detector: Detector, image: Image.Image) -> str:
-        scene = pack_explained(detector, self.name, image, explain_image(detector, image), None, EXPLORER_BYTES)
+        scene = pack_explained(detector, self.name, image, explain_image(detector, image), None, None, EXPLORER_BYTES)
         return explorer_page([scene], detector.class_names, overall_threshold(detector))
 
 

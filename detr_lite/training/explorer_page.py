@@ -5,9 +5,12 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
 from PIL import Image
 
+from detr_lite.box_ops import xywh_to_xyxy
 from detr_lite.data.images.load import load_image
 from detr_lite.data.records import ImageRecord, Split
 from detr_lite.detector import Detector, Explained
@@ -40,13 +43,23 @@ def pack_explained(
     image: Image.Image,
     explained: Explained,
     truth: Detections | None,
+    crowds: Detections | None,
     budget: int,
     attribution: ImageAttribution | None = None,
 ) -> PackedScene:
     """One image for the page, in at most `budget` bytes."""
-    outcome = None if truth is None else explain_outcome(detector, explained, truth)
+    outcome = None if truth is None else explain_outcome(detector, explained, truth, crowds)
     return pack_scene(
-        name, image, explained.detections, explained.attention, truth, budget, explained.by_query, outcome, attribution
+        name,
+        image,
+        explained.detections,
+        explained.attention,
+        truth,
+        budget,
+        explained.by_query,
+        outcome,
+        attribution,
+        crowds,
     )
 
 
@@ -108,7 +121,8 @@ def explore_split(
             logger.warning(f"{path.name} goes without {split.file_name(index)}: {reason_of(error)}")
             continue
         budget = (PAGE_BYTES - sum(len(frame.picture) for frame in history)) // len(images)
-        scenes.append(pack_explained(detector, split.file_name(index), image, explained, _truth(record, split), budget))
+        truth, crowds = _truth(record, split), _crowds(record, split)
+        scenes.append(pack_explained(detector, split.file_name(index), image, explained, truth, crowds, budget))
         slowest = max(slowest, time.monotonic() - begin)
     if scenes:
         write_explorer(path, scenes, detector.class_names, threshold, models=models, history=history)
@@ -118,9 +132,19 @@ def explore_split(
 
 
 def _truth(record: ImageRecord, split: Split) -> Detections:
-    labels = torch.tensor(record.labels)
+    return _annotated(torch.tensor(record.boxes_xyxy), torch.tensor(record.labels), split)
+
+
+def _crowds(record: ImageRecord, split: Split) -> Detections:
+    truth = split.ground_truth
+    places = np.flatnonzero(truth.is_crowd & (truth.image_index == record.index))
+    boxes_xywh = torch.from_numpy(truth.boxes_xywh[places]).float()
+    return _annotated(xywh_to_xyxy(boxes_xywh), torch.from_numpy(truth.labels[places]), split)
+
+
+def _annotated(boxes_xyxy: Float[torch.Tensor, "box 4"], labels: Int[torch.Tensor, " box"], split: Split) -> Detections:
     return Detections(
-        torch.tensor(record.boxes_xyxy),
+        boxes_xyxy,
         torch.ones(len(labels)),
         labels,
         torch.arange(len(labels)),

@@ -10,17 +10,22 @@ from detr_lite.evaluation.missed import ImageOutcome, QueryPredictions, explain_
 from detr_lite.structures import Detections
 
 
-def explain_outcome(detector: Detector, explained: Explained, truth: Detections) -> ImageOutcome:
+def explain_outcome(
+    detector: Detector, explained: Explained, truth: Detections, crowds: Detections | None = None
+) -> ImageOutcome:
     """What each detection of an image is, and what became of each object.
 
     Args:
         truth: the objects, with class names of their own, which are the model's where `match_names` finds them alike.
+        crowds: regions that are annotated as crowds, with the same class names.
     """
     description, detections = detector.description, explained.detections
     assert detections.image_size is not None
     height, width = detections.image_size
     known = match_names(detector.class_names, truth.class_names)
     labels = [known.get(label) for label in truth.labels.tolist()]
+    crowds = truth[:0] if crowds is None else crowds
+    crowd_labels = [known.get(label) for label in crowds.labels.tolist()]
     cost = build_criterion(description.config, len(detector.categories), description.architecture).cost
     logits, boxes_cxcywh = explained.logits[:, 0], explained.boxes_cxcywh[:, 0]
     size = torch.tensor([width, height, width, height], dtype=torch.float)
@@ -31,4 +36,4 @@ def explain_outcome(detector: Detector, explained: Explained, truth: Detections)
         xyxy_to_cxcywh(truth.boxes_xyxy / size),
     )
     predictions = QueryPredictions(detector.postprocess.scores(logits), boxes_cxcywh)
-    return explain_objects(truth, labels, detections, predictions, costs, explained.attention)
+    return explain_objects(truth, labels, detections, predictions, costs, explained.attention, crowds, crowd_labels)

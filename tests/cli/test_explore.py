@@ -55,6 +55,7 @@ def test_a_page_of_all_images(run_tool: Tool, checkpoint: Path, photos: Path, ti
         assert (scene["layers"], scene["heads"], scene["leftOut"]) == (2, 2, [])
     assert metadata["scenes"][0]["truth"] == {"boxes": [[4, 4, 25, 20]], "names": ["red thing"]}
     assert len(metadata["scenes"][1]["truth"]["boxes"]) == 2
+    assert metadata["scenes"][0]["crowds"] == {"boxes": [], "names": []}
 
 
 def test_what_scores_depend_on(run_tool: Tool, checkpoint: Path, photos: Path, tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ def test_objects_of_an_image(tmp_path):
     assert found.boxes_xyxy.tolist() == [[1, 2, 31, 42]], "without the crowd and the box without area"
     assert [found.class_names[label] for label in found.labels] == ["cup"]
     assert found.scores.tolist() == [1]
+    crowds = truth.crowds_of(Path("anywhere/a.jpg"))
+    assert crowds.boxes_xyxy.tolist() == [[0, 0, 8, 8]]
+    assert [crowds.class_names[label] for label in crowds.labels] == ["jug"]
+    assert truth.crowds_of(Path("d.jpg")) is None
     assert len(truth.of(Path("c.jpg"))) == 0, "listed, but without objects"
     assert truth.of(Path("d.jpg")) is None
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from detr_lite.evaluation.error_kinds import find_errors
 from detr_lite.evaluation.missed import QueryPredictions, explain_objects
-from tests.helpers.fake_attention import maps
-from tests.helpers.planted import ELSEWHERE, explain_planted, true_objects
+from detr_lite.evaluation.postprocess import Postprocess
+from tests.helpers.fake_attention import NAMES, maps
+from tests.helpers.planted import ELSEWHERE, HEIGHT, WIDTH, explain_planted, planted_output, true_objects
 from tests.helpers.simulated_model import simulated_detections, simulated_truth
 
 CUP, PLATE, SPOON = range(3)
@@ -155,6 +158,90 @@ def test_the_nearest_query_layer_by_layer():
             high = max(0, min(y + size, 100) - max(y, 20))
             expected += float(weights[1, first_token + token]) * wide * high / (size * (min(y + size, 120) - y))
     assert last.inside == pytest.approx(expected, abs=1e-5)
+
+
+@both
+def test_detections_in_a_crowd_of_their_class_are_ignored(activation: str):
+    """Mostly inside, by the detection's own area, as in COCO's evaluation; what finds an object is right also there."""
+    low = (0.02, 0.01, 0.01)
+    outcome = explain_planted(
+        [
+            (FRONT, (0.9, 0.02, 0.01)),
+            (FRONT, (0.8, 0.02, 0.01)),
+            ((100, 10, 140, 50), (0.7, 0.02, 0.01)),
+            ((80, 10, 120, 50), (0.6, 0.02, 0.01)),
+            ((78, 10, 118, 50), (0.5, 0.02, 0.01)),
+            ((100, 60, 140, 100), (0.02, 0.75, 0.01)),
+            (ELSEWHERE, low),
+        ],
+        true_objects((FRONT, CUP)),
+        activation,
+        crowds=true_objects(((0, 0, 85, 120), CUP), ((100, 0, 160, 120), CUP)),
+    )
+    by_query = dict(zip((0, 1, 5, 2, 3, 4), zip(outcome.kinds, outcome.regions_of, strict=True), strict=False))
+    assert by_query[0] == (None, None), "found, although it lies in the first region"
+    assert by_query[1] == (None, 0), "no duplicate"
+    assert by_query[2] == (None, 1)
+    assert by_query[3] == (None, 1), "half inside the second"
+    assert by_query[4] == ("background", None), "less than half"
+    assert by_query[5] == ("background", None), "of another class"
+    assert outcome.objects[0].at(0.5).reason == "found"
+    assert len(outcome.objects) == 1
+
+
+def test_ignored_detections_are_those_of_pycocotools():
+    """Random boxes: neither right nor wrong here exactly where `COCOeval` ignores a detection."""
+    generator = torch.Generator().manual_seed(3)
+    ignored = 0
+    for _ in range(20):
+        corner = 100 * torch.rand(16, 2, generator=generator)
+        boxes = torch.cat([corner, corner + 5 + 45 * torch.rand(16, 2, generator=generator)], dim=1)
+        boxes[4:10] = boxes[10:] + 6 * torch.rand(6, 4, generator=generator)
+        boxes = boxes.clamp(max=119).round()
+        boxes[:4, 2:] = boxes[:4, :2] + 60
+        labels = torch.randint(3, (16,), generator=generator).tolist()
+        scores = 0.98 * torch.rand(6, 3, generator=generator) ** 2 + 0.01
+        queries = list(zip(boxes[10:].tolist(), scores.tolist(), strict=True))
+        crowds, objects = (
+            true_objects(*zip(boxes[some].tolist(), labels[some], strict=True)) for some in (slice(4), slice(4, 10))
+        )
+        outcome = explain_planted(queries, objects, crowds=crowds)
+        (detections,) = Postprocess("sigmoid", NAMES)(planted_output(queries), [(HEIGHT, WIDTH)])
+        expected = ignored_by_pycocotools(objects, crowds, detections)
+        assert [region is not None for region in outcome.regions_of] == expected
+        assert not any(kind and is_ignored for kind, is_ignored in zip(outcome.kinds, expected, strict=True))
+        ignored += sum(expected)
+    assert ignored > 20
+
+
+def ignored_by_pycocotools(objects, crowds, detections) -> list[bool]:
+    """Of each detection, whether it is matched to a crowd region at IoU 0.5."""
+    truth, found = COCO(), COCO()
+    entries = [(each, 0) for each in zip(objects.boxes_xyxy.tolist(), objects.labels.tolist(), strict=True)]
+    entries += [(each, 1) for each in zip(crowds.boxes_xyxy.tolist(), crowds.labels.tolist(), strict=True)]
+    rows = zip(detections.boxes_xyxy.tolist(), detections.labels.tolist(), detections.scores.tolist(), strict=True)
+    for coco, annotations in (
+        (truth, [annotation(box, label, iscrowd=crowd) for (box, label), crowd in entries]),
+        (found, [annotation(box, label, score=score, iscrowd=0) for box, label, score in rows]),
+    ):
+        numbered = [each | {"id": number} for number, each in enumerate(annotations, 1)]
+        categories = [{"id": label, "name": name} for label, name in enumerate(NAMES)]
+        coco.dataset = {"images": [{"id": 1}], "annotations": numbered, "categories": categories}
+        coco.createIndex()
+    evaluation = COCOeval(truth, found, "bbox")
+    evaluation.params.iouThrs = np.array([0.5])
+    evaluation.evaluate()
+    ignored = [False] * len(detections)
+    for each in evaluation.evalImgs[: 4 * len(NAMES) : 4]:  # of the first area range, which has all objects
+        for number, is_ignored in zip(each["dtIds"], each["dtIgnore"][0], strict=True):
+            ignored[number - 1] = bool(is_ignored)
+    return ignored
+
+
+def annotation(box, label, **more):
+    left, top, right, bottom = box
+    bbox = [left, top, right - left, bottom - top]
+    return {"image_id": 1, "category_id": label, "bbox": bbox, "area": bbox[2] * bbox[3], **more}
 
 
 def test_without_objects_and_without_detections():

@@ -46,7 +46,7 @@ def true_objects(*objects) -> Detections:
     return Detections(boxes, torch.ones(len(labels)), labels, torch.arange(len(labels)), NAMES)
 
 
-def explain_planted(queries, truth, activation="sigmoid", labels=None, before=None) -> ImageOutcome:
+def explain_planted(queries, truth, activation="sigmoid", labels=None, before=None, crowds=None) -> ImageOutcome:
     """With the matching cost of our models, and random attention."""
     output = planted_output(queries, activation, before)
     (detections,) = Postprocess(activation, NAMES)(output, [(HEIGHT, WIDTH)])
@@ -59,4 +59,6 @@ def explain_planted(queries, truth, activation="sigmoid", labels=None, before=No
         QueryPredictions(logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)[..., :-1], boxes),
         cost(logits[-1], boxes[-1], truth.labels, boxes_cxcywh(truth.boxes_xyxy.tolist())),
         maps(layers=2, queries=len(queries)),
+        crowds,
+        [] if crowds is None else crowds.labels.tolist(),
     )

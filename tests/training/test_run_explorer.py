@@ -42,6 +42,9 @@ def test_the_page_of_a_run(finished_run: Path) -> None:
     truth = {scene["name"]: scene["truth"] for scene in metadata["scenes"]}
     assert truth["000.png"] == {"boxes": [[4, 4, 25, 20]], "names": ["red thing"]}
     assert truth["001.png"] == {"boxes": [], "names": []}
+    crowds = {scene["name"]: scene["crowds"] for scene in metadata["scenes"]}
+    assert crowds["000.png"] == {"boxes": [], "names": []}
+    assert crowds["002.png"] == {"boxes": [[30, 2, 50, 14]], "names": ["blue thing"]}
     assert metadata["threshold"] == json.loads((finished_run / "evaluation/thresholds.json").read_text())["score"]
     assert page.stat().st_size < 10e6
     (model,) = metadata["models"]

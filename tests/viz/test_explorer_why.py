@@ -24,6 +24,7 @@ QUERIES = [
     ((80, 100, 90, 110), (0.01, 0.55, 0.01)),
 ]
 TRUTH = true_objects((FRONT, CUP), (BEHIND, SPOON), (SWAPPED, CUP), (HIDDEN, PLATE), (SMALL, SPOON))
+CROWDS = true_objects(((0, 0, 112, 120), PLATE), ((60, 85, 85, 105), SPOON))
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,9 @@ def why(explorer_pages):
     attention = maps(layers=2, queries=len(QUERIES))
     known = pack_scene("known.jpg", picture(), detections, attention, TRUTH, outcome=outcome)
     unknown = pack_scene("unknown.jpg", picture(), detections, attention)
+    ignored = explain_planted(QUERIES, TRUTH[:0], crowds=CROWDS)
+    crowd = pack_scene("crowd.jpg", picture(), detections, attention, TRUTH[:0], outcome=ignored, crowds=CROWDS)
+    (explorer_pages / "crowd.html").write_text(explorer_page([crowd], NAMES))
     (explorer_pages / "why.html").write_text(explorer_page([known, unknown], NAMES))
     return outcome
 
@@ -154,3 +158,39 @@ def test_an_image_without_true_objects_in_the_page_has_no_panel(visit, why):
     assert state(page)["view"] == "detections"
     page.keyboard.press(",")
     assert page.locator("#tab-why").is_visible()
+
+
+def test_detections_in_crowd_regions_are_ignored_and_said_to_be(visit, why):
+    """Two plates in a region of plates and two spoons in one of spoons; the cup lies in a region of another class."""
+    page = visit("#view=why", "crowd")
+    note = page.locator("#panel-why .note").first.inner_text()
+    assert "0 true objects, 0 not found and 1 false detection at" in note
+    assert "4 more in crowd regions count neither as right nor as false." in note
+    ignored = "ignored: in a crowd region"
+    assert options(page) == [
+        ("cup, query 1", "false detection"),
+        ("plate, query 2", ignored),
+        ("spoon, query 5", ignored),
+        ("spoon, query 4", ignored),
+        ("plate, query 6", ignored),
+    ]
+    page.get_by_role("button", name="in a crowd region 4").click()
+    assert [detail for _, detail in options(page)] == [ignored] * 4
+    page.locator("#why-list [role=option]").nth(1).click()
+    assert state(page)["query"] == 5
+    assert page.locator(".answer h3").inner_text() == "spoon 0.70: ignored"
+    assert "annotated as a crowd of the class spoon" in answer(page)
+
+
+def test_crowd_regions_are_drawn_as_such(visit, why):
+    page = visit("#view=why", "crowd")
+    names = page.locator("#boxes .crowd .name")
+    assert names.all_inner_texts() == ["crowd: plate", "crowd: spoon"]
+    box, stage = page.locator("#boxes .crowd").first.bounding_box(), page.locator("#stage").bounding_box()
+    assert box["width"] / stage["width"] == pytest.approx(112 / WIDTH, abs=0.01)
+    page.keyboard.press("o")
+    assert names.count() == 0
+    page.keyboard.press("t")
+    assert names.all_inner_texts() == ["crowd: plate", "crowd: spoon"], "as part of the ground truth"
+    page.keyboard.press("w")
+    assert names.count() == 2, "not twice"

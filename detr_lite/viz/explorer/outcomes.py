@@ -11,6 +11,7 @@ def pack_outcome(outcome: ImageOutcome) -> dict[str, Any]:
     return {
         "kinds": outcome.kinds,
         "objectsOf": outcome.objects_of,
+        "regionsOf": outcome.regions_of,
         "objects": [_object(each) for each in outcome.objects],
     }
 

@@ -61,7 +61,8 @@ def explorer_page(
     # Without class names, the detections' labels tell how many classes there are.
     labels = [label for each in metadatas for label in _labels(each)]
     names += [f"class {label}" for label in range(len(names), max(labels, default=-1) + 1)]
-    true_names = [name for each in metadatas if each["truth"] for name in each["truth"]["names"]]
+    annotated = [each.get(kind) for each in metadatas for kind in ("truth", "crowds")]
+    true_names = [name for boxes in annotated if boxes for name in boxes["names"]]
     unknown = [name for name in dict.fromkeys(true_names) if name not in names]
     metadata = {
         "classes": [{"name": name, "color": class_color(label)} for label, name in enumerate(names)]

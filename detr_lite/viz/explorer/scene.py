@@ -51,6 +51,7 @@ def pack_scene(
     by_query: Detections | None = None,
     outcome: ImageOutcome | None = None,
     attribution: ImageAttribution | None = None,
+    crowds: Detections | None = None,
 ) -> PackedScene:
     """Pack one image with the attention maps of a batch of one, in the order of `pack_attention`.
 
@@ -61,6 +62,7 @@ def pack_scene(
         by_query: every query's own box and best class; without, a query that detects nothing has neither in the page.
         outcome: what became of the objects of `truth`; the attention of the queries nearest to them comes early.
         attribution: relevance and occlusion of some detections; the attention of their queries comes first.
+        crowds: regions that are annotated as crowds, which are no objects.
     """
     packed: dict[str, Any] | None = None
     maps: dict[str, str] = {}
@@ -78,6 +80,7 @@ def pack_scene(
         "querySummaries": _query_summaries(detections, by_query, attention.cross.shape[3]),
         "truth": None if truth is None else true_boxes(truth),
         "attribution": packed,
+        "crowds": None if crowds is None else true_boxes(crowds),
     }
     attributed = [] if packed is None else packed["queries"]
     first = [*attributed, *detections.above(LOW_SCORE).queries.tolist(), *nearest_queries(outcome)]

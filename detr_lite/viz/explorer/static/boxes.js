@@ -71,7 +71,19 @@ class Boxes {
   trueBoxes() {
     const { state, scene } = this.app;
     if (!state.truth || !scene.metadata.truth || scene.metadata.truth.lines) return [];
-    return scene.metadata.truth.boxes.map((box, number) => this.box(box, { className: "box true", color: this.colorOfTruth(number) }));
+    const objects = scene.metadata.truth.boxes.map((box, number) => this.box(box, { className: "box true", color: this.colorOfTruth(number) }));
+    return state.view === "why" ? objects : [...this.crowdBoxes(), ...objects]; // that view has them anyway
+  }
+
+  /** Regions that are annotated as crowds, which are no objects. */
+  crowdBoxes() {
+    const { boxes, names } = this.app.scene.metadata.crowds || { boxes: [], names: [] };
+    return boxes.map((box, number) => {
+      const { color } = this.app.page.classes.find(({ name }) => name === names[number]);
+      const region = this.box(box, { className: "box true crowd", color: css(color) });
+      region.append(element("span", { className: "name", textContent: `crowd: ${names[number]}` }));
+      return region;
+    });
   }
 
   /** A rectangle over the image; the corners are in its pixels. */

@@ -3,7 +3,7 @@
 
 /** By reason of a verdict: the kind of error in the page's lists. */
 const KIND_OF_REASON = { found: "found", localization: "localization", classification: "classification", threshold: "missed", taken: "missed", both: "missed", unseen: "missed" };
-const STATUS = { found: "found", missed: "missed", classification: "wrong class", localization: "badly placed", duplicate: "duplicate", false: "false" };
+const STATUS = { found: "found", missed: "missed", classification: "wrong class", localization: "badly placed", duplicate: "duplicate", false: "false", ignored: "in a crowd region" };
 /** Of a detection without the kind of an object's error: neither class nor place fit, or there is nothing. */
 const FALSE_KINDS = ["both", "background"];
 
@@ -36,15 +36,25 @@ class Outcomes {
     return verdicts.filter(({ threshold }) => threshold >= this.app.state.score).pop();
   }
 
-  /** The detections above the minimum score that are wrong: as in the list of detections, with kind and object. */
-  falseDetections() {
+  /** The detections above the minimum score, as in the list of detections, with error, object and crowd region. */
+  judged() {
     if (!this.packed) return [];
-    const { kinds, objectsOf } = this.packed;
+    const { kinds, objectsOf, regionsOf } = this.packed;
     return this.app.selection
       .detections()
-      .map((detection, number) => ({ ...detection, error: kinds[number], object: objectsOf[number] }))
-      .filter(({ score, error }) => error !== null && score >= this.app.state.score)
-      .map((detection) => ({ ...detection, kind: FALSE_KINDS.includes(detection.error) ? "false" : detection.error }));
+      .map((detection, number) => ({ ...detection, error: kinds[number], object: objectsOf[number], region: regionsOf[number] }))
+      .filter(({ score }) => score >= this.app.state.score);
+  }
+
+  /** Those that are wrong, with their kind. */
+  falseDetections() {
+    const wrong = this.judged().filter(({ error }) => error !== null);
+    return wrong.map((detection) => ({ ...detection, kind: FALSE_KINDS.includes(detection.error) ? "false" : detection.error }));
+  }
+
+  /** Those inside a crowd region of their class, which the evaluation ignores. */
+  ignoredDetections() {
+    return this.judged().filter(({ region }) => region !== null).map((detection) => ({ ...detection, kind: "ignored" }));
   }
 
   /** The chosen object, or null. */

@@ -2,7 +2,7 @@
 // The panel of true objects: which were found, which were missed, and why.
 
 addField("object", integerField(() => null, (page, scene) => (scene.outcome ? scene.outcome.objects.length - 1 : -1)));
-addField("errors", choiceField(["all", "missed", "classification", "localization", "duplicate", "false"], "all"));
+addField("errors", choiceField(["all", "missed", "classification", "localization", "duplicate", "false", "ignored"], "all"));
 
 const keyOfObject = (number) => `object ${number}`;
 
@@ -13,7 +13,7 @@ class WhyPanel {
     this.note = element("p", { className: "note" });
     this.answer = element("div", { className: "answer", hidden: true });
     this.chips = element("div", { className: "chips", role: "group", "aria-label": "Filter by kind of error" });
-    this.listRoot = element("div", { className: "list", role: "listbox", "aria-label": "True objects and false detections", id: "why-list" });
+    this.listRoot = element("div", { className: "list", role: "listbox", "aria-label": "True objects, and detections that are false or ignored", id: "why-list" });
     root.append(this.note, this.answer, this.chips, this.listRoot);
     this.list = new OptionList(this.listRoot, { choose: (key) => this.choose(key), hover: () => {} });
   }
@@ -23,11 +23,11 @@ class WhyPanel {
     $("tab-why").hidden = !this.outcomes.packed;
   }
 
-  /** An object, with its nearest query; or a false detection. */
+  /** An object, with its nearest query; or a detection that is false or ignored. */
   choose(key) {
     const object = this.outcomes.objects().find(({ number }) => keyOfObject(number) === key);
     if (object) return this.chooseObject(object);
-    const detection = this.outcomes.falseDetections().find((each) => keyOf(each) === key);
+    const detection = this.outcomes.judged().find((each) => keyOf(each) === key);
     if (detection) this.app.change({ object: null, query: detection.query, label: detection.label });
   }
 
@@ -39,14 +39,17 @@ class WhyPanel {
     if (this.app.state.view !== "why") return;
     if (!this.outcomes.packed) return this.app.change({ view: "detections" }, { replace: true });
     const objects = this.outcomes.objects();
-    const detections = this.outcomes.falseDetections();
+    const wrong = this.outcomes.falseDetections();
+    const ignored = this.outcomes.ignoredDetections();
+    const detections = [...wrong, ...ignored];
     const missing = objects.filter(({ kind }) => kind !== "found").length;
     const count = `${objects.length} true object${objects.length === 1 ? "" : "s"}`;
-    const state = `${count}, ${missing} not found and ${detections.length} false detection${detections.length === 1 ? "" : "s"} at the minimum score ${this.app.state.score.toFixed(2)}.`;
-    this.note.textContent = objects.length + detections.length ? `${state} Choose one here or in the image.` : "This image has no true objects, and no false detection at this score.";
+    const state = `${count}, ${missing} not found and ${wrong.length} false detection${wrong.length === 1 ? "" : "s"} at the minimum score ${this.app.state.score.toFixed(2)}.`;
+    const inside = ignored.length ? ` ${ignored.length} more in crowd regions ${ignored.length === 1 ? "counts" : "count"} neither as right nor as false.` : "";
+    this.note.textContent = objects.length + detections.length ? `${state}${inside} Choose one here or in the image.` : "This image has no true objects, and no false detection at this score.";
     this.drawAnswer(detections);
     this.note.hidden = !this.answer.hidden;
-    this.drawChips([...objects.filter(({ kind }) => kind !== "found"), ...detections]);
+    this.drawChips([...objects.filter(({ kind }) => kind !== "found"), ...detections], objects.length + detections.length);
     this.drawList(objects, detections);
   }
 
@@ -56,7 +59,7 @@ class WhyPanel {
     return object && { dot: css(object.rgb), title: `${object.name}: ${STATUS[object.kind]}`, text: object.verdict.sentence };
   }
 
-  drawChips(errors) {
+  drawChips(errors, all) {
     const { errors: chosen } = this.app.state;
     const kinds = Object.keys(STATUS).filter((kind) => kind === chosen || errors.some((each) => each.kind === kind));
     const chip = (kind, title, number) => {
@@ -67,7 +70,7 @@ class WhyPanel {
     const focused = [...this.chips.children].indexOf(document.activeElement);
     this.chips.hidden = kinds.length === 0;
     this.chips.replaceChildren(
-      chip("all", "all", this.outcomes.objects().length + this.outcomes.falseDetections().length),
+      chip("all", "all", all),
       ...kinds.map((kind) => chip(kind, STATUS[kind], errors.filter((each) => each.kind === kind).length)),
     );
     if (focused >= 0) this.chips.children[Math.min(focused, this.chips.children.length - 1)].focus();
@@ -87,10 +90,10 @@ class WhyPanel {
     }));
     const wrong = detections.filter(isShown).map((detection) => ({
       key: keyOf(detection),
-      label: `False detection ${detection.name}, ${STATUS[detection.kind]}, score ${detection.score.toFixed(2)}, query ${detection.query}`,
+      label: `${detection.kind === "ignored" ? "Ignored" : "False"} detection ${detection.name}, ${STATUS[detection.kind]}, score ${detection.score.toFixed(2)}, query ${detection.query}`,
       color: css(detection.rgb),
       text: `${detection.name}, query ${detection.query}`,
-      detail: detection.kind === "false" ? "false detection" : `false: ${STATUS[detection.kind]}`,
+      detail: { false: "false detection", ignored: "ignored: in a crowd region" }[detection.kind] ?? `false: ${STATUS[detection.kind]}`,
       number: detection.score.toFixed(2),
       share: detection.score,
     }));
@@ -130,6 +133,7 @@ class WhyPanel {
   }
 
   answerOfDetection(detection) {
+    if (detection.kind === "ignored") return this.answerOfIgnored(detection);
     const { title, meaning } = this.app.page.errorKinds[detection.error];
     const object = detection.object === null ? null : this.outcomes.objects()[detection.object];
     const parts = [
@@ -142,6 +146,14 @@ class WhyPanel {
       parts.push(element("div", { className: "chips" }, button));
     }
     return parts;
+  }
+
+  answerOfIgnored(detection) {
+    const region = this.app.scene.metadata.crowds.names[detection.region];
+    return [
+      element("h3", {}, element("i", { className: "dot", color: css(detection.rgb) }), `${detection.name} ${detection.score.toFixed(2)}: ignored`),
+      element("p", { className: "sentence", textContent: `Query ${detection.query}: most of its box lies in a region that is annotated as a crowd of the class ${region}, whose objects have no boxes of their own; as in COCO's evaluation, it counts neither as right nor as false.` }),
+    ];
   }
 
   /** What the nearest query said, layer by layer; the layer that the page shows is marked. */
@@ -188,6 +200,7 @@ OVERLAYS.push((app) => {
     if (isChosen || (chosen === null && object.kind !== "found")) box.append(element("span", { className: "name", textContent: object.kind === "found" ? object.name : `${STATUS[object.kind]}: ${object.name}` }));
     return box;
   });
+  boxes.unshift(...app.stage.boxes.crowdBoxes());
   if (chosen !== null && app.state.query === chosen.query) boxes.push(app.stage.boxes.box(chosen.layers[app.state.layer].box, { className: "box nearest", color: "#fff" }));
   return boxes;
 });
