@@ -23,7 +23,7 @@ from detr_lite.evaluation.attribution import (
     RELEVANCE,
     ImageAttribution,
 )
-from detr_lite.structures import Batch, DetrLiteError
+from detr_lite.structures import Batch
 from detr_lite.weights.onnx_model import OnnxModel
 
 
@@ -43,10 +43,9 @@ def attribute(
         explained: what `detector.explain` gave for the image, with all layers, heads and queries.
         queries, labels: the detections; each query must have a score of its own above 0.
 
-    Errors: something that is not an image; a model exported as ONNX, which has no gradients.
+    Errors: something that is not an image.
     """
-    if isinstance(detector.model, OnnxModel):
-        raise DetrLiteError("a model exported as ONNX has no gradients; give the checkpoint that it was made of")
+    assert not isinstance(detector.model, OnnxModel)  # of which there is no `Explained`
     model, maps = detector.model, explained.attention
     pixels = detector.transform(as_image(image, detector.orientation)).to(detector.device)
     cells = Cells.of(*pixels.shape[1:])

@@ -44,6 +44,7 @@ from detr_lite.training.measured_attribution import ATTRIBUTION_FILES, measure_a
 from detr_lite.training.state.evaluation_folder import results_home
 from detr_lite.training.state.run_files import EVALUATION_FILES
 from detr_lite.weights.checkpoint_path import find_checkpoint, is_source
+from detr_lite.weights.onnx_model import OnnxModel
 from detr_lite.weights.score_thresholds import ScoreThresholds
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,9 @@ def prepare_evaluation(checkpoint: Path, options: EvaluationOptions, output: Pat
     if is_foreign and options.root is None:
         raise DetrLiteError(f"{checkpoint} has no dataset of its own; give --data.root")
     detector = Detector.from_checkpoint(checkpoint, nms=options.nms, tile=options.tile, overlap=options.overlap)
+    if isinstance(detector.model, OnnxModel) and (options.attention or options.attribution is not None):
+        option = "--attention" if options.attention else "--attribution"
+        raise DetrLiteError(f"{option}: an ONNX model does not give its attention; use the checkpoint it was made from")
     settings = detector.description.config.data
     data = read_split(options.root or data_root(settings.root), options.split, build_reading(settings))
     match = match_categories(detector.categories, data, allow_unknown=is_foreign)

@@ -97,7 +97,7 @@ def test_the_script_needs_nothing_but_its_folder(exported: Path, tmp_path: Path)
     assert [each["name"] for each in metadata["classes"]] == list(OnnxDetector(exported / "model.onnx").class_names)
 
 
-def test_the_tools_take_it(exported: Path, run_tool: Callable[..., object], tmp_path: Path) -> None:
+def test_the_tools_take_it(exported: Path, run_tool: Callable[..., object], tiny_data: Path, tmp_path: Path) -> None:
     photo((90, 50)).save(tmp_path / "photo.png")
     words = ("--checkpoint", exported / "model.onnx", "--source", tmp_path / "photo.png")
     ended = run_tool("predict", *words, "--output", tmp_path / "out", "--threshold", 0.01, "--nms", 0.7)
@@ -106,6 +106,12 @@ def test_the_tools_take_it(exported: Path, run_tool: Callable[..., object], tmp_
     refused = run_tool("visualize", *words, "--output", tmp_path / "attention")
     assert refused.code == 2
     assert "does not give its attention" in refused.err
+    for options in (("--attention",), ("--attribution", 3)):
+        words = ("--checkpoint", exported / "model.onnx", "--data.root", tiny_data, *options)
+        refused = run_tool("evaluate", *words, "--output", tmp_path / "evaluation")
+        assert refused.code == 2
+        assert f"{options[0]}: an ONNX model does not give its attention" in refused.err
+        assert not (tmp_path / "evaluation").exists()
     refused = run_tool("export", "--checkpoint", exported / "model.onnx", "--output", tmp_path / "again")
     assert refused.code == 2
     assert "give the checkpoint that it was made from" in refused.err
