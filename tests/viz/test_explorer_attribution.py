@@ -363,7 +363,10 @@ def test_what_the_areas_say(visit):
             {"attention": 30, "occlusion": 9},
             ["attention finds what", "Attention does better than the distance to the box"],
         ),
-        ({"attention": 30, "relevance": 30}, ["attention, relevance and occlusion find what the score depends on"]),
+        (
+            {"attention": 30, "relevance": 30},
+            ["attention, relevance and occlusion find what the score depends on equally soon (deletion"],
+        ),
         ({"box": 60}, ["occlusion finds what", "The distance to the box alone does better than any of them (0."]),
         (
             {"attention": 1, "relevance": 1, "occlusion": 1, "random": 5},

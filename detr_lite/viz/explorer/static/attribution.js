@@ -21,6 +21,7 @@ const listed = (names) => (names.length < 2 ? names.join("") : `${names.slice(0,
 function verdictOf(deletion, insertion, subject) {
   const [low, high] = [deletion, insertion].map((areas) => Object.fromEntries(Object.entries(areas).map(([name, area]) => [name, hundredths(area)])));
   const of = (areas, names) => names.map((name) => `${name} ${areas[name].toFixed(2)}`).join(", ");
+  const areasOf = (areas, names) => (new Set(names.map((name) => areas[name])).size > 1 ? of(areas, names) : areas[names[0]].toFixed(2));
   const isBelow = (one, other) => hundredths(other - one) >= TOLD_APART;
   const winnersIn = (areas, best) => MAPS.filter((name) => Math.abs(hundredths(areas[name] - best(...MAPS.map((map) => areas[map])))) < TOLD_APART);
   const first = winnersIn(low, Math.min);
@@ -28,7 +29,7 @@ function verdictOf(deletion, insertion, subject) {
   const rest = MAPS.filter((name) => !first.includes(name));
   const sentences = [];
   if (!isBelow(least, low.random)) sentences.push(`${subject} no map finds what the score depends on sooner than random order does (deletion: ${of(low, [...MAPS, "random"])}).`);
-  else sentences.push(`${subject} ${listed(first)} ${first.length > 1 ? "find" : "finds"} what the score depends on soonest (deletion ${least.toFixed(2)}; ${of(low, [...rest, "random"])}).`);
+  else sentences.push(`${subject} ${listed(first)} ${first.length > 1 ? "find" : "finds"} what the score depends on ${rest.length ? "soonest" : "equally soon"} (deletion ${areasOf(low, first)}; ${of(low, [...rest, "random"])}).`);
   const box = `the distance to the box (${low.box.toFixed(2)})`;
   if (isBelow(low.box, least)) sentences.push(`The distance to the box alone does better than any of them (${low.box.toFixed(2)}).`);
   else if (!isBelow(low.attention, low.box)) sentences.push(`Attention does no better than ${box}.`);
@@ -36,7 +37,7 @@ function verdictOf(deletion, insertion, subject) {
   const second = winnersIn(high, Math.max);
   const most = Math.max(...second.map((name) => high[name]));
   if (!isBelow(high.random, most)) sentences.push(`In insertion no map does better than random order (${high.random.toFixed(2)}).`);
-  else if (String(second) !== String(first)) sentences.push(`In insertion ${listed(second)} ${second.length > 1 ? "are" : "is"} best (${most.toFixed(2)}).`);
+  else if (String(second) !== String(first)) sentences.push(`In insertion ${listed(second)} ${second.length > 1 ? "are" : "is"} best (${areasOf(high, second)}).`);
   return sentences.join(" ");
 }
 
