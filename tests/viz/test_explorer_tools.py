@@ -94,6 +94,35 @@ def test_dragging_moves_the_picture_and_selects_nothing(visit):
 
 
 @pytest.mark.slow
+def test_shift_and_arrow_keys_move_what_is_magnified(visit):
+    """By an eighth of what is seen, up to the edges, and nothing else changes."""
+    page = visit("#query=3&layer=1&head=2&zoom=0.2,0.2,2")
+    before = state(page)
+    for key, expected in (
+        ("ArrowRight", [0.2625, 0.2]),
+        ("ArrowDown", [0.2625, 0.2625]),
+        ("ArrowLeft", [0.2, 0.2625]),
+        ("ArrowUp", [0.2, 0.2]),
+    ):
+        page.keyboard.press(f"Shift+{key}")
+        assert state(page)["zoom"] == pytest.approx([*expected, 2], abs=1e-3)
+    for _ in range(6):
+        page.keyboard.press("Shift+ArrowLeft")
+    assert state(page) == before | {"zoom": [0, 0.2, 2]}
+    page.locator("#detections").focus()
+    page.keyboard.press("Shift+ArrowDown")
+    assert state(page) == before | {"zoom": [0, pytest.approx(0.2625, abs=1e-3), 2]}, "in a list, too"
+    page.locator("#stage").focus()
+    page.keyboard.press("Shift+ArrowDown")
+    assert state(page)["point"] is not None, "on the image keys move the point"
+    whole = visit("#query=3&layer=1")
+    whole.keyboard.press("Shift+ArrowDown")
+    assert (state(whole)["layer"], state(whole)["zoom"]) == (1, None)
+    whole.keyboard.press("?")
+    assert "move what is magnified" in whole.locator("#help").inner_text()
+
+
+@pytest.mark.slow
 def test_a_click_in_a_magnified_picture_is_where_it_is_in_the_image(visit):
     page = visit("#view=point&zoom=0.5,0.25,2")
     page.mouse.click(*at(page, 0.5, 0.5))

@@ -2,6 +2,7 @@
 // Keyboard shortcuts. Lists, sliders and tabs handle arrow keys themselves.
 
 const TOKENS_WITH_SHIFT = 4;
+const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function listenToKeys(app) {
   const clamp = (value, max) => Math.min(max, Math.max(0, value));
@@ -72,6 +73,11 @@ function listenToKeys(app) {
       event.preventDefault();
       return;
     }
+    if (isArrow && event.shiftKey) {
+      app.stage.zoom.pan(DIRECTIONS[event.key]);
+      event.preventDefault();
+      return;
+    }
     const digit = /^\d$/.test(event.key) ? Number(event.key) : null;
     if (digit !== null && digit < app.scene.metadata.heads) isFixed() || app.change({ head: digit }, { replace: true });
     else if (Object.hasOwn(actions, event.key)) actions[event.key]();
@@ -87,8 +93,7 @@ function movePoint(app, event) {
   const by = event.shiftKey ? TOKENS_WITH_SHIFT : 1;
   const [x, y] = app.state.point || [0.5, 0.5];
   const isFirst = app.state.point === null; // starts in the center
-  const across = isFirst ? 0 : by * ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] || 0);
-  const down = isFirst ? 0 : by * ({ ArrowUp: -1, ArrowDown: 1 }[event.key] || 0);
+  const [across, down] = DIRECTIONS[event.key].map((direction) => (isFirst ? 0 : by * direction));
   const center = (position, step, count, span) => Math.min(1, (Math.min(count - 1, Math.max(0, Math.floor(position * span + 1e-9) + step)) + 0.5) / span);
   const next = [center(x, across, width, spanWidth), center(y, down, height, spanHeight)];
   app.selectPoint(next, { replace: !isFirst });

@@ -120,7 +120,7 @@ class OptionList {
     const isChosen = this.entries.some(({ key }) => key === this.selected);
     const down = isChosen ? active + 1 : active; // the first key selects the option that the focus is at
     const next = { ArrowDown: down, ArrowUp: active - 1, PageDown: active + page, PageUp: active - page, Home: 0, End: this.entries.length - 1, Enter: active, " ": active }[event.key];
-    if (!this.entries.length || next === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (!this.entries.length || next === undefined || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     event.stopPropagation();
     this.activate(Math.min(this.entries.length - 1, Math.max(0, next)), true);

@@ -3,6 +3,7 @@
 
 const LARGEST_ZOOM = 24;
 const OBJECT_SHARE = 0.4; // of the window's side, that a chosen object takes
+const KEY_SHARE = 0.125; // of the window's side, that a key moves it
 const DRAG_PIXELS = 4; // from which on a press is no click
 
 class Zoom {
@@ -78,6 +79,12 @@ class Zoom {
     this.app.change({ query, label: this.app.selection.shown(query)?.label ?? null }, { replace: true }); // what was hovered stays chosen
     this.show(cx - 0.5 / scale, cy - 0.5 / scale, scale);
     if (String(this.app.state.zoom) === before) this.set(null);
+  }
+
+  /** Move the magnified window by a part of its size: [1, 0] to the right. */
+  pan([across, down]) {
+    const { x, y, scale } = this.window;
+    if (scale > 1) this.show(x + (across * KEY_SHARE) / scale, y + (down * KEY_SHARE) / scale, scale);
   }
 
   /** Move the window so that a point is in it. */
