@@ -210,6 +210,42 @@ def test_the_view_is_saved(visit, tmp_path, type):
     assert drawn.mode == "RGBA", "the heat map"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("type", ["svg", "png"])
+def test_a_comparison_is_saved_with_both_pictures_and_their_difference(visit, tool_pages, tmp_path, type):
+    page = visit("#query=3&layer=1&head=2&other=1,0,mean&zoom=0,0.25,1.5", name="models")
+    wait(page, "explorer.comparison() !== null")
+    with page.expect_download() as saved:
+        page.locator(f"#save-{type}").click()
+    assert saved.value.suggested_filename == f"a_query3_layer1_head-2_compared.{type}"
+    saved.value.save_as(tmp_path / f"view.{type}")
+    if type == "png":
+        with Image.open(tmp_path / "view.png") as image:
+            assert (image.width, abs(image.height - 34 - 480 - 44 - 88) <= 2) == (3 * 640 + 2 * 16, True)
+            parts = [image.convert("RGB").crop((left, 34, left + 640, 34 + 480)) for left in (0, 656, 1312)]
+        assert all(len(part.getcolors(1 << 24)) > 1000 for part in parts), "pictures, not blanks"
+        assert len({part.tobytes() for part in parts}) == 3
+        return
+    text = (tmp_path / "view.svg").read_text()
+    svg = "{http://www.w3.org/2000/svg}"
+    root = ElementTree.fromstring(text)
+    names = [node.text for node in root.iter(f"{svg}text")]
+    for name in ("A: first · layer 1 · head 2", "B: second · layer 0 · mean of 2 heads", "B − A", "first · a.jpg"):
+        assert name in names
+    assert page.locator("#comparison-text").inner_text() in names
+    assert [name for name in names if name.startswith(("A more", "B more"))] == [
+        page.locator(f"#difference-{side}").inner_text() for side in ("less", "more")
+    ]
+    parts = [part for part in root if part.tag == f"{svg}svg"]
+    assert len(parts) == 3
+    for part, id in zip(parts, ("#heatmap", "#pane-b canvas", "#pane-difference canvas"), strict=True):
+        (view,) = part.findall(f"{svg}svg")
+        assert [float(side) for side in view.get("viewBox").split()] == pytest.approx([0, 30, 160 / 1.5, 80])
+        maps_in = [image.get("href") for image in view.findall(f"{svg}image")][1:]
+        assert maps_in == [page.evaluate("id => document.querySelector(id).toDataURL()", id)]
+        assert view.findall(f"{svg}rect"), "the chosen box"
+
+
 def token_shares(box_xyxy, grid=(6, 8)):
     """The share of each token's patch in a box, by counting points: 40 x 40 for each."""
     height, width = grid
