@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detr_lite.allocator import keep_freed_memory
 from detr_lite.build import build_criterion, build_model, build_postprocess
 from detr_lite.config import Config
 from detr_lite.data.collate import collate
@@ -56,6 +57,8 @@ def step_table(config: Config, steps: int) -> str:
     config, train, val = read_data(config)
     device = torch.device(device_type(config.trainer.accelerator))
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    if device.type == "cpu":
+        keep_freed_memory()  # as a run does
     if precision == "16-mixed":
         raise DetrLiteError("trainer.precision is 16-mixed, whose loss scaling is not timed; set bf16-mixed or 32-true")
     autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else contextlib.nullcontext()

@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
+from detr_lite.allocator import keep_freed_memory
 from detr_lite.config import Config, Invocation
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.launch import ProcessSupervisor, is_rank_0
@@ -109,6 +110,8 @@ def fit(
     invocation, folder, resumed = place.invocation, place.folder, place.resumed
     task, trainer, run_logger = assembled.task, assembled.trainer, assembled.run_logger
     lock = None
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     try:
         if is_rank_0():
             if invocation.overfit_check and task.overfit_check is not None:

@@ -1,0 +1,27 @@
+"""Memory that the C library keeps for the next tensor instead of giving it back to the system."""
+
+import ctypes
+import os
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Numbers of glibc's malloc.h."""
+LARGEST = 1 << 30
+"""Bytes of a block from which on it still goes back at once, and that may lie unused at the end of the heap."""
+VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+"""With which a user has decided otherwise."""
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc reuse the memory of large tensors; whether it does so from now on.
+
+    It gives every freed block above 32 MiB, and most of what is free at the end of the heap, back to the system, which
+    has to fill the pages of the next one with zeros: thousands of page faults in every training step on a processor.
+    Other C libraries, and allocators that are loaded in its place (jemalloc, tcmalloc), stay as they are.
+    """
+    if any(name in os.environ for name in VARIABLES):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # of another C library; on Windows there is no CDLL(None)
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, LARGEST) and mallopt(TRIM_THRESHOLD, LARGEST))
