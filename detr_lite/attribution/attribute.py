@@ -41,7 +41,8 @@ def attribute(
 
     Args:
         explained: what `detector.explain` gave for the image, with all layers, heads and queries.
-        queries, labels: the detections; each query must have a score of its own above 0.
+        queries: of the detections.
+        labels: of the same detections; one of `explained.detections` has a score above 0, as it must.
 
     Errors: something that is not an image.
     """
