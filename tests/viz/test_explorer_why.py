@@ -36,6 +36,8 @@ def why(explorer_pages):
     unknown = pack_scene("unknown.jpg", picture(), detections, attention)
     ignored = explain_planted(QUERIES, TRUTH[:0], crowds=CROWDS)
     crowd = pack_scene("crowd.jpg", picture(), detections, attention, TRUTH[:0], outcome=ignored, crowds=CROWDS)
+    last = pack_scene("last.jpg", picture(), detections, attention, TRUTH, outcome=explain_planted(QUERIES, TRUTH))
+    (explorer_pages / "last.html").write_text(explorer_page([last], NAMES))
     (explorer_pages / "crowd.html").write_text(explorer_page([crowd], NAMES))
     (explorer_pages / "why.html").write_text(explorer_page([known, unknown], NAMES))
     return outcome
@@ -109,6 +111,17 @@ def test_the_nearest_query_layer_by_layer(visit, why):
     rows.nth(0).locator("button").click()
     assert state(page)["layer"] == 0
     assert page.locator(".answer tbody tr").nth(0).get_attribute("aria-current") == "true"
+
+
+def test_a_model_that_predicts_after_its_last_layer_alone_has_nothing_to_say_before(visit, why):
+    page = visit("#view=why&object=2&query=2", "last")
+    texts = [row.locator("td").all_inner_texts() for row in page.locator(".answer tbody tr").all()]
+    assert texts[0][:3] == ["–"] * 3  # noqa: RUF001
+    assert texts[0][3].endswith("%")
+    assert texts[1][0] == f"{why.objects[2].layers[1].score:.2f}"
+    assert "predicts after its last layer alone" in page.locator(".answer .note").inner_text()
+    page = visit("#view=why&object=2&query=2", "why")
+    assert "alone" not in page.locator(".answer .note").inner_text()
 
 
 def test_filters_by_kind_of_error(visit, why):

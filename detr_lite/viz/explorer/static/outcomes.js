@@ -31,6 +31,12 @@ class Outcomes {
     });
   }
 
+  /** Some models compute predictions in training after each layer, else after the last one alone: all layers then have its. */
+  get predictsLastAlone() {
+    const isSame = (layers) => layers.every(({ score, best, box }) => String([score, best, ...box]) === String([layers[0].score, layers[0].best, ...layers[0].box]));
+    return this.packed.objects.every(({ layers }) => layers.length > 1 && isSame(layers));
+  }
+
   /** Verdicts go from the highest threshold to the lowest; each holds up to its own. */
   verdictOf({ verdicts }) {
     return verdicts.filter(({ threshold }) => threshold >= this.app.state.score).pop();

@@ -128,7 +128,7 @@ class WhyPanel {
       element("p", { className: "sentence", textContent: verdict.sentence }),
       element("div", { className: "chips", role: "group", "aria-label": "Where did it look?" }, ...buttons),
       this.layersOf(object),
-      element("p", { className: "note", textContent: `On it: share of the query's attention inside the true box, which covers ${percent(object.area)} of the image.` }),
+      element("p", { className: "note", textContent: `On it: share of the query's attention inside the true box, which covers ${percent(object.area)} of the image.${this.outcomes.predictsLastAlone ? " This model predicts after its last layer alone." : ""}` }),
     ];
   }
 
@@ -160,13 +160,15 @@ class WhyPanel {
   layersOf(object) {
     const { app } = this;
     const heading = (text) => element("th", { scope: "col", textContent: text });
+    const first = this.outcomes.predictsLastAlone ? object.layers.length - 1 : 0; // that predicts
     const rows = object.layers.map(({ score, label, best, iou, inside }, layer) => {
       const button = element("button", { type: "button", textContent: String(layer), "aria-label": `Show layer ${layer}` });
       button.addEventListener("click", () => app.change({ layer, query: object.query }, { replace: true }));
       const row = element("tr", {}, element("th", { scope: "row" }, button));
       if (layer === app.state.layer) row.setAttribute("aria-current", "true");
       const name = app.page.classes[label].name;
-      for (const text of [score === null ? "–" : score.toFixed(2), name === object.className ? "the same" : `${name} ${best.toFixed(2)}`, iou.toFixed(2), percent(inside)])
+      const said = [score === null ? "–" : score.toFixed(2), name === object.className ? "the same" : `${name} ${best.toFixed(2)}`, iou.toFixed(2)];
+      for (const text of [...(layer < first ? ["–", "–", "–"] : said), percent(inside)])
         row.append(element("td", { textContent: text, title: text }));
       return row;
     });
