@@ -24,6 +24,7 @@ from detr_lite.serve.limits import Limits, RefusalError, open_picture, read_pict
 from detr_lite.serve.openapi import openapi_document, openapi_page
 from detr_lite.serve.worker import ModelWorker
 from detr_lite.training.explorer_page import explain_image, pack_explained
+from detr_lite.viz.explorer.models import ExploredModel
 from detr_lite.viz.explorer.page import explorer_page
 from detr_lite.viz.pages.page import read_static
 
@@ -111,7 +112,7 @@ class Server:
     async def explain(self, request: Request) -> Response:
         worker = self._worker(request)
         name = request.query_params.get("name", "picture")[:200]
-        text = await self._answer(request, lambda picture: worker.submit(picture, _Explain(name)))
+        text = await self._answer(request, lambda picture: worker.submit(picture, _Explain(name, worker.explored)))
         if "link" not in request.query_params:
             return Response(text, media_type="text/html")
         secret = secrets.token_urlsafe(24)
@@ -154,12 +155,12 @@ class Server:
 class _Explain:
     """The explorer's page of a picture."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, model: ExploredModel) -> None:
+        self.name, self.model = name, model
 
     def __call__(self, detector: Detector, image: Image.Image) -> str:
         scene = pack_explained(detector, self.name, image, explain_image(detector, image), None, None, EXPLORER_BYTES)
-        return explorer_page([scene], detector.class_names, overall_threshold(detector))
+        return explorer_page([scene], detector.class_names, overall_threshold(detector), models=[self.model])
 
 
 class _Guard:

@@ -15,6 +15,7 @@ from detr_lite.detector import Detector
 from detr_lite.serve.limits import RefusalError
 from detr_lite.structures import Detections, DetrLiteError
 from detr_lite.text import reason_of
+from detr_lite.viz.explorer.models import ExploredModel
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +44,14 @@ class ModelWorker:
 
     Args:
         name: of the model, in requests and answers.
+        explored: what the explorer says of it.
         batch_size: most pictures that are decoded and run at once.
         waiting: most requests that wait.
     """
 
-    def __init__(self, name: str, detector: Detector, batch_size: int, waiting: int) -> None:
+    def __init__(self, name: str, detector: Detector, explored: ExploredModel, batch_size: int, waiting: int) -> None:
         self.name = name
+        self.explored = explored
         self.detector = detector
         self.batch_size = batch_size
         self.jobs: queue.Queue[_Job | None] = queue.Queue(waiting)

@@ -88,11 +88,19 @@ def test_thresholds_and_models(server: Served) -> None:
         assert part in one_line(answer)
 
 
-def test_the_explorer_of_a_picture(server: Served) -> None:
+def test_the_explorer_of_a_picture(server: Served, finished_run: Path) -> None:
     status, page = server.ask("POST", "/v1/explain?name=%3Cb%3E.png", encoded(photo((90, 60))))
     assert status == 200
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert "<b>.png" not in page
+    models = json.loads(page.split('id="metadata">')[1].split("</script>")[0])["models"]
+    assert [model["name"] for model in models] == ["finished"]
+    ap = json.loads((finished_run / "evaluation" / "metrics.json").read_text())["AP"]
+    facts = [f"AP {ap:.3f}", "lite", "resnet10t", "1 + 2 layers", "2 heads", "dim 32"]
+    assert models[0]["facts"][: len(facts)] == facts, "the best checkpoint's, to which the AP of its run belongs"
+    page = server.ask("POST", "/v1/explain?model=finished-last", encoded(photo((90, 60))))[1]
+    (last,) = json.loads(page.split('id="metadata">')[1].split("</script>")[0])["models"]
+    assert (last["name"], last["facts"][0]) == ("finished-last", "lite")
     status, answer = server.ask("POST", "/v1/explain?link=1", encoded(photo((90, 60))))
     assert status == 200
     assert server.ask("GET", answer["url"])[1].lower().startswith("<!doctype html>")
@@ -221,14 +229,15 @@ def test_it_stops_within_five_seconds_and_finishes_what_runs(best: Path, signum:
         for thread in threads:
             thread.start()
         end = time.monotonic() + 60
-        while running.ask("GET", "/health")[1]["waiting"] < 3 and len(statuses) < 3:
+        while not statuses:  # one is answered, so that the model is at the next
             assert time.monotonic() < end
+            time.sleep(0.005)
         running.process.send_signal(signum)
         assert running.process.wait(30) in (0, -signum, 128 + signum)
         for thread in threads:
             thread.join()
     assert set(statuses) <= {200, 503}
-    assert 200 in statuses
+    assert statuses.count(200) >= 2
 
 
 def test_wrong_words(best: Path, refusal: Callable[..., str], tmp_path: Path) -> None:
