@@ -1,11 +1,16 @@
 """How many CPU cores this process may use."""
 
 import os
+import time
 from math import ceil
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 """Where Linux shows the limits of containers and jobs."""
+LOAD = Path("/proc/loadavg")
+"""Where it shows how many threads want to compute."""
+SPINS = "GOMP_SPINCOUNT"
+"""Environment variable of libgomp, which torch's wheels use; read once, when torch is imported."""
 
 
 def usable_cores() -> int:
@@ -67,3 +72,30 @@ def _read(file: str | Path) -> str:
         return Path(file).read_text()
     except OSError:
         return ""
+
+
+def limit_spinning() -> None:
+    """Let threads that wait for others sleep after a moment if other programs share the cores; before torch is imported.
+
+    libgomp's threads spin before they sleep, which is fastest where they have the cores for themselves. Where they do
+    not, they keep the one that they wait for from its core: with 20000 spins a step took 8 times as long, and with 1000
+    on free cores up to twice as long (docs/performance.md). A number that the user has set stays.
+    """
+    if SPINS not in os.environ and cores_are_shared():
+        os.environ[SPINS] = "1000"
+
+
+def cores_are_shared() -> bool:
+    """Whether other programs compute on cores that this process may use, in most of three moments."""
+    spare = (os.cpu_count() or 1) - usable_cores()  # on which others may compute
+    return sum(_others_computing(moment > 0) > spare for moment in range(3)) >= 2
+
+
+def _others_computing(after_a_moment: bool) -> int:
+    """Threads of the machine that are running or ready to run, without this one; 0 where the system does not say."""
+    if after_a_moment:
+        time.sleep(0.005)
+    try:
+        return int(LOAD.read_text().split()[3].split("/")[0]) - 1
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detr_lite import cores
-from detr_lite.cores import cores_of_rank, cpu_quota, usable_cores
+from detr_lite.cores import SPINS, cores_are_shared, cores_of_rank, cpu_quota, limit_spinning, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +92,50 @@ def test_slurm_gives_each_process_cores_of_its_own(
     allow(monkeypatch, allowed)
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", given)
     assert cores_of_rank(4) == expected
+
+
+def with_load(monkeypatch: pytest.MonkeyPatch, *running: object) -> None:
+    """As many threads run at each moment; the last number stays."""
+    moments = [f"0.10 0.20 0.30 {each}/80 123\n" for each in running]
+
+    class Load:
+        def read_text(self) -> str:
+            return moments.pop(0) if len(moments) > 1 else moments[0]
+
+    monkeypatch.setattr(cores, "LOAD", Load())
+
+
+@pytest.mark.parametrize(
+    ("allowed", "running", "expected"),
+    [
+        (2, (1,), False),  # this thread alone
+        (2, (2,), True),
+        (2, (2, 1, 1), False),  # something that ended at once
+        (2, (2, 1, 2), True),
+        (1, (2,), False),  # on the other core
+        (1, (3,), True),
+        (2, ("?",), False),
+    ],
+)
+def test_cores_are_shared_where_others_compute(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, running: tuple[object, ...], expected: bool
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    allow(monkeypatch, allowed)
+    with_load(monkeypatch, *running)
+    assert cores_are_shared() == expected
+    monkeypatch.delenv(SPINS, raising=False)
+    limit_spinning()
+    assert os.environ.pop(SPINS, None) == ("1000" if expected else None)
+
+
+def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_load(monkeypatch, 50)
+    monkeypatch.setenv(SPINS, "7")
+    limit_spinning()
+    assert os.environ[SPINS] == "7"
+
+
+def test_systems_that_do_not_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cores, "LOAD", tmp_path / "loadavg")
+    assert not cores_are_shared()

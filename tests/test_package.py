@@ -49,10 +49,18 @@ def test_imports_change_no_environment_variable(module: str, monkeypatch: pytest
     assert run(sys.executable, "-c", code).stdout == "True\n"
 
 
-def test_commands_limit_the_spinning_of_threads_unless_the_user_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import os; from detr_lite.cli.command import run_command\n"
-    code = f"{program}run_command(lambda: print(os.environ['GOMP_SPINCOUNT']))"
+@pytest.mark.parametrize(("running", "spins"), [(1, "None"), (50, "1000")])
+def test_commands_limit_the_spinning_of_threads_where_cores_are_shared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, running: int, spins: str
+) -> None:
+    load = tmp_path / "loadavg"
+    load.write_text(f"0.1 0.2 0.3 {running}/80 123\n")
+    code = (
+        "import os, pathlib; from detr_lite import cores; from detr_lite.cli.command import run_command\n"
+        f"cores.LOAD = pathlib.Path({str(load)!r})\n"
+        "run_command(lambda: print(os.environ.get('GOMP_SPINCOUNT')))"
+    )
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert run(sys.executable, "-c", code).stdout == "1000\n"
+    assert run(sys.executable, "-c", code).stdout == f"{spins}\n"
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     assert run(sys.executable, "-c", code).stdout == "7\n"

@@ -15,6 +15,7 @@ from typing import Literal, NoReturn, TextIO
 
 from tqdm import tqdm
 
+from detr_lite.cores import limit_spinning
 from detr_lite.errors import DetrLiteError
 from detr_lite.ranks import is_first_process
 from detr_lite.text import printable
@@ -102,9 +103,7 @@ def run_command(main: Callable[[], None]) -> None:
 
     0; 2 for a fault that the user can correct; 130 for Ctrl-C; 141 if the reader of stdout has closed it.
     """
-    # Threads that wait for others spin for a moment, then sleep. Where other programs share the cores, spinning threads
-    # keep the one that they wait for from its core: with 20000 spins a step took 8 times as long (docs/performance.md).
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read once, when torch is imported
+    limit_spinning()
     configure_logging()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and classes may not be encodable in the terminal
         sys.stdout.reconfigure(errors="backslashreplace")
