@@ -75,7 +75,7 @@ def _read(file: str | Path) -> str:
 
 
 def limit_spinning() -> None:
-    """Let waiting threads sleep after a moment if other programs share the cores; to be called before torch is imported.
+    """Let waiting threads sleep after a moment if other programs share the cores; call it before torch is imported.
 
     libgomp's threads spin before they sleep, which is fastest where they have the cores for themselves. Where they do
     not, they keep the one that they wait for from its core: with 20000 spins a step took 8 times as long, and with 1000
