@@ -75,6 +75,7 @@ def model_config(request: pytest.FixtureRequest, tiny_config: Config) -> Config:
     )
 
 
+@pytest.mark.slow
 def test_a_training_step_waits_for_the_costs_of_the_matcher_alone(model_config: Config, tiny_data: Path):
     syncs = training_syncs(model_config, read_split(tiny_data, "val"))
     assert syncs.total() == 1, syncs

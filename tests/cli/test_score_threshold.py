@@ -46,6 +46,7 @@ def expected_scores(checkpoint: Path, images: Path, least: tuple[float, ...]) ->
     ]
 
 
+@pytest.mark.slow
 def test_each_class_has_its_own_score(
     run_tool: Callable[..., Any], checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

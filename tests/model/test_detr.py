@@ -289,6 +289,7 @@ def test_an_image_with_fewer_tokens_than_queries():
     assert output.logits.shape == (3, 1, 6, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lite", "detr"])
 def test_no_bias_is_cancelled_by_a_softmax(name: str) -> None:
     """Its gradient would be rounding alone, with which it would walk. The original has such biases for its keys."""

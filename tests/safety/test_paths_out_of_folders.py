@@ -72,6 +72,7 @@ def test_what_is_behind_a_link_is_read_as_an_image_or_not_at_all(
 PATHS = ["../../home/escaped", "/tmp/escaped", "a/../../../home/mine.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["predict", "visualize", "evaluate", "export"])
 def test_names_of_categories_are_never_paths(
     run_tool: Tool, untrusted: Callable[..., Path], edit_annotations: Callable[..., Path], words: Tool,

@@ -45,6 +45,7 @@ def use_clock(monkeypatch, factor):
     monkeypatch.setattr(detection, "CompileTrial", functools.partial(CompileTrial, clock=clock))
 
 
+@pytest.mark.slow
 def test_a_compiler_that_fails_changes_nothing(run, monkeypatch):
     def fail(*_):
         raise RuntimeError("no C++ compiler was found")
@@ -63,6 +64,7 @@ def test_gradient_checkpointing_goes_on_without(run):
     assert rows
 
 
+@pytest.mark.slow
 def test_what_is_no_faster_is_left_out(run, monkeypatch):
     monkeypatch.setattr(compilation, "compile_parts", lambda *_: None)
     use_clock(monkeypatch, 1.01)
@@ -72,6 +74,7 @@ def test_what_is_no_faster_is_left_out(run, monkeypatch):
     assert rows == plain
 
 
+@pytest.mark.slow
 def test_what_is_faster_gets_padded_training_images_and_plain_evaluations(run, monkeypatch):
     monkeypatch.setattr(compilation, "compile_parts", lambda *_: None)
     use_clock(monkeypatch, 0.99)

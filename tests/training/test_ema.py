@@ -195,6 +195,7 @@ def test_a_resumed_run_keeps_its_ema_settings(
         train(replace(config, optim=replace(config.optim, ema_decay=now)), tmp_path, resume="last")
 
 
+@pytest.mark.slow
 def test_without_an_average_a_checkpoint_has_one_set_of_weights(
     config: Config, train: Callable[..., None], tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def train(run_tool: Callable[..., Any], tiny_file: Path, tmp_path: Path, no_fini
     return train
 
 
+@pytest.mark.slow
 def test_tensorboard_has_what_the_metrics_file_has(train: Callable[..., Path]) -> None:
     folder = train("--trainer.max_epochs", 6, "--optim.lr", 0.001)
     curves, (settings, shown) = tensorboard_of(folder)

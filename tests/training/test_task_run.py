@@ -110,6 +110,7 @@ def test_a_stopped_run_that_is_resumed_ends_as_if_it_had_not_been(
         assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_from_its_last_checkpoint(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_checkpoint_is_read_by_its_own_task_alone(whole: Path, tmp_path: Path)
         load_network(best, "quadrants", lambda settings: build_network({}))
 
 
+@pytest.mark.slow
 def test_the_lowest_value_can_be_the_best(tmp_path: Path) -> None:
     metrics = LoggedMetrics(("errors",), shown=("errors",), mode="min")
     results = run(toy_task(metrics=metrics), tmp_path / "run")
@@ -197,6 +199,7 @@ def test_a_run_is_not_replaced_by_accident(whole: Path) -> None:
         run(toy_task(), whole)
 
 
+@pytest.mark.slow
 def test_progress_lines_tell_the_tasks_own_metric(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("detr_lite").setLevel(logging.INFO)
     run(toy_task(), tmp_path / "run", max_epochs=None, max_minutes=0.02, num_evaluations=2)

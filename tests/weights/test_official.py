@@ -26,6 +26,7 @@ def test_the_imported_model_predicts_as_the_original(
     assert_predicts_as_the_original(imported.model, original[0], batch)
 
 
+@pytest.mark.slow
 def test_dc5_predicts_as_the_original(tmp_path: Path, batch: Batch) -> None:
     """With `dilation` in `args` the map has stride 16."""
     model, arguments = original_detr(backbone="resnet50", dilation=True)

@@ -29,6 +29,7 @@ def misbehave(number: int) -> None:
         os.abort()
 
 
+@pytest.mark.slow
 def test_each_fault_is_named_with_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "MAX_SECONDS", 2.0)
     monkeypatch.setattr(isolation, "MAX_BYTES", 50 * 2**20)

@@ -82,6 +82,7 @@ def test_lines_are_where_the_paint_is() -> None:
     assert np.mean(brighter) > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEVELS)
 def test_roads_have_up_to_five_lines_and_sometimes_none(name: str) -> None:
     counts = [len(draw_road(LEVELS[name], np.random.default_rng([seed, 2])).lanes) for seed in range(24)]
@@ -91,6 +92,7 @@ def test_roads_have_up_to_five_lines_and_sometimes_none(name: str) -> None:
     assert draw_road(plain, np.random.default_rng(0)).lanes == ()
 
 
+@pytest.mark.slow
 def test_short_lines_are_not_annotated() -> None:
     for seed in range(20):
         for lane in draw_road(LEVELS["hard"], np.random.default_rng([seed, 5])).lanes:

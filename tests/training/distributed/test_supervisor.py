@@ -117,6 +117,7 @@ def test_an_error_that_all_meet_before_training_is_reported_once(tiny_config: Co
     assert both.err[1] == ""
 
 
+@pytest.mark.slow
 def test_an_error_that_one_meets_before_training_is_reported(tiny_config: Config, tmp_path: Path) -> None:
     invocation = Invocation(without_data(tiny_config, tmp_path), "tiny", tmp_path / "run", resume=None, overwrite=False)
     both = ranks.start(tmp_path / "ranks", 2, ranks.train, invocation, [ranks.lose_patience])

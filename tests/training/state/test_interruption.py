@@ -111,6 +111,7 @@ def test_a_second_ctrl_c_ends_at_once(busy_run: tuple[Any, Invocation], tmp_path
     assert checkpoint_of(invocation.run_dir)["global_step"] == 0
 
 
+@pytest.mark.slow
 def test_a_second_run_in_a_folder_is_refused_and_a_killed_one_blocks_nobody(
     busy_run: tuple[Any, Invocation], refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
