@@ -11,6 +11,7 @@ from detr_lite.attribution.cells import Cells
 from detr_lite.attribution.curves import FRACTIONS, altered_images, deletion_and_insertion, occlusion
 from detr_lite.attribution.relevance import query_relevance
 from detr_lite.attribution.target_scores import TargetScores
+from detr_lite.box_ops import MIN_AREA
 from detr_lite.data.images.convert import ImageLike, as_image
 from detr_lite.detector import Detector, Explained
 from detr_lite.evaluation.attribution import (
@@ -42,7 +43,7 @@ def attribute(
     Args:
         explained: what `detector.explain` gave for the image, with all layers, heads and queries.
         queries: of the detections.
-        labels: of the same detections; one of `explained.detections` has a score above 0, as it must.
+        labels: of the same detections. Each must have a score above 0 and a box with an area.
 
     Errors: something that is not an image.
     """
@@ -75,8 +76,12 @@ def attribute(
 def attribute_best(
     detector: Detector, image: ImageLike, explained: Explained, count: int, threshold: float
 ) -> ImageAttribution:
-    """`attribute` of the `count` detections of highest score from `threshold` on, and of the best one at least."""
-    detections = explained.detections
+    """`attribute` of the `count` detections of highest score from `threshold` on, and of the best one at least.
+
+    Detections without a score or an area are left out, as nothing can be measured of them.
+    """
+    areas = explained.boxes_cxcywh[-1, 0, explained.detections.queries, 2:].clamp(min=0).prod(1)
+    detections = explained.detections[(explained.detections.scores > 0) & (areas > MIN_AREA)]
     shown = detections.above(threshold) if len(detections.above(threshold)) else detections[:1]
     label_of: dict[int, int] = {}  # of a query that is detected as several classes the best
     for query, label in zip(shown.queries.tolist(), shown.labels.tolist(), strict=True):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from detr_lite.attribution.cells import Cells
-from detr_lite.attribution.target_scores import TargetScores
+from detr_lite.attribution.target_scores import AT_ONCE, TargetScores
 
 STEPS = 10
 FRACTIONS = (np.arange(STEPS + 1) / STEPS) ** 2
@@ -29,7 +29,8 @@ def occlusion(
         whole: the scores in the image as it is.
     """
     windows = cells.windows()
-    found = torch.cat([scores.of(cells.covered(pixels, mean_color(pixels), some)) for some in torch.split(windows, 64)])
+    gray = mean_color(pixels)
+    found = torch.cat([scores.of(cells.covered(pixels, gray, some)) for some in torch.split(windows, AT_ONCE)])
     falls = 1 - found / whole
     return falls.T @ (windows / windows.sum(0)).float()
 

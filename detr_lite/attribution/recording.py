@@ -53,22 +53,22 @@ class RecordedAttention:
 def recorded_attention(model: Detr | FamilyDetr) -> Iterator[RecordedAttention]:
     """Within the context a forward pass with gradients, in evaluation mode, fills what it gives.
 
-    The backbone has no gradients meanwhile, as no weights of attention depend on its own.
+    The backbone has no gradients meanwhile, as no weights of attention depend on its own; the rest has, also in a model
+    whose parameters are frozen.
 
         with recorded_attention(model) as recorded:
             output = model(batch, need_attention=True)
         torch.autograd.grad(output.logits[-1, 0, query, label], [each.weights for each in recorded.all()])
     """
     recorded = RecordedAttention()
-    backbone = [each for name, each in model.named_parameters() if "backbone" in name.split(".") and each.requires_grad]
     with ExitStack() as hooks:
         if isinstance(model, Detr):
             _record_own(model, recorded, hooks)
         else:
             _record_family(model, recorded, hooks)
-        for parameter in backbone:
-            parameter.requires_grad_(False)
-            hooks.callback(parameter.requires_grad_, True)
+        for name, parameter in model.named_parameters():
+            hooks.callback(parameter.requires_grad_, parameter.requires_grad)
+            parameter.requires_grad_("backbone" not in name.split("."))
         with torch.enable_grad():
             yield recorded
 

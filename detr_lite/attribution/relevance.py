@@ -83,17 +83,18 @@ def propagate(
 
     Errors: weights that are not finite.
     """
-    among = torch.eye(len(queries[0])).to(queries[0])
+    # Both without the identity that they begin with: beside its ones small weights would lose their digits.
+    among = torch.zeros_like(queries[0])
     relevance = torch.zeros_like(cross[0])
     context = None
     if encoder:
-        of_encoder = torch.eye(len(encoder[0])).to(encoder[0])
+        of_encoder = torch.zeros_like(encoder[0])
         for each in encoder:
-            of_encoder = of_encoder + each @ of_encoder  # eq. 6
+            of_encoder = of_encoder + each + each @ of_encoder  # eq. 6
         context = _normalized(of_encoder)
     for self_weights, cross_weights in zip(queries, cross, strict=True):
         relevance = relevance + self_weights @ relevance  # eq. 7
-        among = among + self_weights @ among  # eq. 6
+        among = among + self_weights + self_weights @ among  # eq. 6
         contextual = cross_weights
         if context is not None and levels is not None:
             contextual = contextual + _in_context(cross_weights, context, levels)
@@ -119,9 +120,8 @@ def encoder_levels(maps: AttentionMaps, device: torch.device | str = "cpu") -> E
 
 
 def _normalized(relevance: Float[Tensor, "row row"]) -> Float[Tensor, "row row"]:
-    """Without the identity that it began with, each row divided by its sum (eq. 8 and 9, which add the identity)."""
-    mixed = relevance - torch.eye(len(relevance)).to(relevance)
-    return mixed / mixed.sum(1, keepdim=True).clamp(min=1e-12)
+    """Each row divided by its sum, and a row of zeros as it is (eq. 8 and 9, which add the identity again)."""
+    return relevance / relevance.sum(1, keepdim=True).clamp(min=torch.finfo(relevance.dtype).tiny)
 
 
 def _in_context(

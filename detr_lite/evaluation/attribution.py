@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import stdtrit
 from torch import Tensor
 
 from detr_lite.text import text_table
@@ -103,13 +104,19 @@ class AttributionMetrics:
     def sentence(self) -> str:
         """The main result in words; differences are called so where they are larger than their uncertainty."""
         best = max(METHODS, key=lambda name: float(self.score(name).mean()))
+        against = compared(self.score(ATTENTION), self.score(BOX))
+        last = f"attention is {against} ordering the image by the distance to the box"
+        if compared(self.score(best), self.score(RANDOM)) != "better than":
+            count = f"{self.objects:,} detection{'s' if self.objects != 1 else ''}"
+            return f"as far as {count} can tell, no method is better than random order; {last}"
         others = {name: compared(self.score(name), self.score(best)) for name in METHODS if name != best}
         equal = [name for name, verdict in others.items() if verdict == "no different from"]
         first = f"{best} tells best what these scores depend on (small deletion, large insertion)"
         if equal:
             first += f", though {' and '.join(equal)} cannot be told apart from it with so few detections"
-        against = compared(self.score(ATTENTION), self.score(BOX))
-        return f"{first}; attention is {against} ordering the image by the distance to the box"
+        if compared(self.score(best), self.score(BOX)) == "worse than":
+            last = "the distance to the box, which knows nothing of the model, is better than any method"
+        return f"{first}; {last}"
 
 
 _NAMES = (*METHODS, *CONTROLS)
@@ -125,10 +132,11 @@ def compared(one: Float[np.ndarray, " object"], other: Float[np.ndarray, " objec
 
 
 def _mean(values: Float[np.ndarray, " object"]) -> tuple[float | None, float | None]:
-    """The mean, and half the width of its 95 % interval."""
-    if not len(values):
+    """The mean, and half the width of its 95 % interval by Student's t, as objects are often few."""
+    count = len(values)
+    if not count:
         return None, None
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
+    half = float(stdtrit(count - 1, 0.975) * values.std(ddof=1)) / count**0.5 if count > 1 else None
     return float(values.mean()), half
 
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.tiny_families import save_source, tiny_model
+from detr_lite.attribution import attribute as module
 from detr_lite.attribution.attribute import attribute, attribute_best
 from detr_lite.attribution.curves import FRACTIONS
 from detr_lite.build import build_model, build_resize
@@ -91,6 +92,23 @@ def test_no_detections_cost_no_curves(detector, image):
     assert AttributionMetrics.of([found]).objects == 0
 
 
+def test_detections_without_score_or_area_are_left_out(tiny_config, image, monkeypatch):
+    torch.manual_seed(0)
+    config = replace(tiny_config, model=replace(tiny_config.model, name="lite"))
+    model = build_model(config.model, len(CATEGORIES))
+    detector = Detector(model, Description(config, CATEGORIES, build_resize(config.data), MEAN, STD))
+    explained = detector.explain(image, SELECTION)
+    best, flat, *others = dict.fromkeys(explained.detections.queries.tolist())
+    assert others
+    explained.boxes_cxcywh[-1, 0, flat, 2] = 0
+    explained.detections.scores[[query in others for query in explained.detections.queries.tolist()]] = 0
+    made = attribution_with(areas_of())
+    monkeypatch.setattr(module, "attribute", lambda *given: replace(made, queries=(*given[3],), labels=(*given[4],)))
+    assert attribute_best(detector, image, explained, 5, 0.0).queries == (best,)
+    explained.detections.scores[:] = 0
+    assert attribute_best(detector, image, explained, 5, 0.0).queries == ()
+
+
 def attribution_with(areas):
     """Of one object; curves that have these constant values, by name: (deletion, insertion)."""
     curves = {
@@ -124,6 +142,25 @@ def test_the_sentence_names_the_best_and_what_the_numbers_do_not_tell_apart():
     content = metrics.as_dict()
     assert content["objects"] == 20
     assert content["methods"][ATTENTION]["deletion"] == {"mean": pytest.approx(0.2), "margin": pytest.approx(0)}
+
+
+def test_nothing_is_best_where_random_order_or_the_box_is_as_good():
+    same = AttributionMetrics.of([attribution_with(areas_of(relevance=(0.5, 0.5 + i % 2 / 99))) for i in range(4)])
+    attention = "attention is no different from ordering the image by the distance to the box"
+    assert same.sentence() == f"as far as 4 detections can tell, no method is better than random order; {attention}"
+    one = AttributionMetrics.of([attribution_with(areas_of(occlusion=(0.1, 0.9)))])
+    assert one.sentence() == f"as far as 1 detection can tell, no method is better than random order; {attention}"
+    box = AttributionMetrics.of([attribution_with(areas_of(occlusion=(0.3, 0.7), box=(0.1, 0.9)))] * 2)
+    assert box.sentence() == (
+        "occlusion tells best what these scores depend on (small deletion, large insertion); the distance to the box, "
+        "which knows nothing of the model, is better than any method"
+    )
+
+
+def test_intervals_of_few_objects_are_those_of_student():
+    images = [attribution_with(areas_of(occlusion=(value, 0.5))) for value in (0.1, 0.3)]
+    measured = AttributionMetrics.of(images).as_dict()["methods"][OCCLUSION]["deletion"]
+    assert measured == {"mean": pytest.approx(0.2), "margin": pytest.approx(12.7062 * 0.1, rel=1e-4)}
 
 
 def test_few_objects_tell_little():

@@ -15,7 +15,7 @@ from detr_lite.attribution.curves import (
     mean_color,
     occlusion,
 )
-from detr_lite.attribution.target_scores import TargetScores
+from detr_lite.attribution.target_scores import AT_ONCE, TargetScores
 from detr_lite.evaluation.attribution import area_under
 from detr_lite.structures import AttentionMaps, DetrOutput
 
@@ -137,6 +137,15 @@ def test_as_many_images_are_looked_at_as_are_announced(pixels):
     orders = {name: torch.rand(2, 256) for name in "abc"}
     deletion_and_insertion(scores, cells, pixels, torch.ones(2), orders)
     assert model.seen == altered_images(cells, 2, 3) == 256 + 2 + 2 * 2 * 3 * (STEPS - 1)
+
+
+def test_few_altered_images_are_in_memory_at_a_time(pixels, monkeypatch):
+    cells, scores = Cells.of(32, 32), scores_of(BrightShare())
+    covered, made = Cells.covered, []
+    monkeypatch.setattr(Cells, "covered", lambda *given: made.append(len(given[3])) or covered(*given))
+    occlusion(scores, cells, pixels, torch.ones(1))
+    assert sum(made) == 256
+    assert max(made) <= AT_ONCE
 
 
 def test_a_score_counts_as_far_as_the_box_overlaps(pixels):

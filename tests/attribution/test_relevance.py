@@ -75,6 +75,17 @@ def test_finer_tokens_have_the_context_of_the_coarse_token_over_them():
     assert relevance[0, [4, 9]].tolist() == [1, 1]
 
 
+def test_small_weights_keep_their_digits():
+    """Of a prediction that is certain gradients are tiny; normalized, the rows are the same whatever their size."""
+    generator = torch.Generator().manual_seed(0)
+    encoder, queries, cross = (averaged_weights(generator, *shape) for shape in ((1, 6, 6), (1, 4, 4), (1, 4, 6)))
+    levels = EncoderLevels(torch.arange(6), first=0)
+    expected = propagate(encoder, queries, cross, levels)
+    for scale in (1e-7, 1e-15, 1e-25):
+        small = propagate([scale * each for each in encoder], [scale * each for each in queries], cross, levels)
+        torch.testing.assert_close(small, expected, atol=0, rtol=1e-5)
+
+
 @pytest.mark.parametrize("family", EAGER)
 def test_gradients_are_those_of_the_weights_that_transformers_returns(family):
     network = tiny_model(family)
@@ -147,6 +158,15 @@ def test_every_family_has_relevance(family):
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name][0])
         assert value.requires_grad == before[name][1]
+
+
+def test_frozen_parameters_change_nothing_and_stay_frozen():
+    model, batch = FamilyDetr(tiny_model("rt_detr")).eval(), image_batch()
+    maps = maps_of(model, batch)
+    expected = query_relevance(model, batch, maps, [0], [1])
+    model.requires_grad_(False)
+    assert torch.equal(query_relevance(model, batch, maps, [0], [1]), expected)
+    assert not any(each.requires_grad for each in model.parameters())
 
 
 @pytest.mark.parametrize(("name", "strides"), [("detr", (32,)), ("lite", (8, 16, 32))])

@@ -10,7 +10,7 @@ const KINDS_OF_CURVES = {
 const ABOUT_MAPS = {
   Attention: "says where a layer read from, not what the answer depends on: the values that it read may be small, later layers and the residual connections carry information too, and each token already holds some of its neighbors, which backbone and encoder mix into it.",
   Relevance: "is a rule of thumb: it weights the attention of all layers with its gradient, and leaves out what happens between them.",
-  Occlusion: "asks the model itself, but with pictures such as it has never seen.",
+  Occlusion: "asks the model itself, but with pictures such as it has never seen. It hides parts of the image as deletion does, so that the curves favor it.",
 };
 
 const TOLD_APART = 0.02; // areas that differ by less count as equal: another image would change their order
