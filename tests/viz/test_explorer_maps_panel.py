@@ -80,6 +80,8 @@ def test_other_verdicts(visit, explorer_pages, steepness, sentences):
     for sentence in sentences:
         assert sentence in said
     assert page.locator(".areas thead th[colspan]").count() == 1, "the mean of one is itself"
+    page.keyboard.press("Escape")
+    assert text(page, "#panel-maps > .note") == "Choose the detection of highest score to see its own curves."
 
 
 def test_areas_that_are_almost_equal_are_both_said(visit, explorer_pages):

@@ -66,7 +66,7 @@ class MapsPanel {
     const count = attribution.queries.length;
     const detections = count === 1 ? "the detection" : `the ${count} detections`;
     this.note.hidden = index !== null;
-    this.note.textContent = query === null ? `Choose one of ${detections} of highest score to see its own curves.` : `Curves exist for ${detections} of highest score only.`;
+    this.note.textContent = query === null ? `Choose ${count === 1 ? "" : "one of "}${detections} of highest score to see its own curves.` : `Curves exist for ${detections} of highest score only.`;
     this.drawTitle(attribution, index);
     const areas = (kind) => (index === null ? this.means(attribution, kind) : this.ownAreas(attribution, kind, index));
     this.sentence.textContent = verdictOf(areas("deletion"), areas("insertion"), index === null && count > 1 ? "On average" : "For this detection");
