@@ -7,6 +7,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Numbers of glibc's malloc.h."""
 LARGEST = 1 << 30
 """Bytes of a block from which on it still goes back at once, and that may lie unused at the end of the heap."""
+LARGEST_OF_OLD = 1 << 25
+"""The largest that older versions of glibc accept."""
 VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 """With which a user has decided otherwise."""
 
@@ -24,4 +26,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # of another C library; on Windows there is no CDLL(None)
         return False
-    return bool(mallopt(MMAP_THRESHOLD, LARGEST) and mallopt(TRIM_THRESHOLD, LARGEST))
+    is_set = mallopt(MMAP_THRESHOLD, LARGEST) or mallopt(MMAP_THRESHOLD, LARGEST_OF_OLD)
+    return bool(is_set and mallopt(TRIM_THRESHOLD, LARGEST))
