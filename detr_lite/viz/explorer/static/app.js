@@ -39,6 +39,7 @@ class Explorer {
     await this.apply(this.state);
     const first = location.hash === "" ? this.selection.first() : null;
     if (first) this.hover(first);
+    warmUp(this);
   }
 
   /** Show a state, whose image may have to be decoded first. */

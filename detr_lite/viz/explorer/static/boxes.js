@@ -8,6 +8,8 @@ class Boxes {
   constructor(app, root) {
     this.app = app;
     this.root = root; // the stage
+    this.sizes = new Map(); // of tags, by their texts
+    addEventListener("resize", () => this.sizes.clear()); // narrow pages may have other letters
   }
 
   draw() {
@@ -34,9 +36,14 @@ class Boxes {
   /** Hundreds of boxes stay where they are while only their styles change. */
   replace(children) {
     for (const tag of $("boxes").querySelectorAll(".tag")) tag.remove();
-    const isSame = this.children && this.children.length === children.length && children.every((child, number) => child === this.children[number]);
-    if (!isSame) $("boxes").replaceChildren(...children);
-    this.children = children;
+    const root = $("boxes");
+    const kept = new Set(children);
+    for (const child of [...root.children]) if (!kept.has(child)) child.remove();
+    let next = root.firstChild;
+    for (const child of children) {
+      if (child === next) next = next.nextSibling;
+      else root.insertBefore(child, next);
+    }
   }
 
   /** Made once for each detection of an image. */
@@ -110,7 +117,9 @@ class Boxes {
       return { detection, tag };
     });
     $("boxes").append(...tags.map(({ tag }) => tag));
-    const sizes = tags.map(({ tag }) => [tag.offsetWidth, tag.offsetHeight]); // read together: one layout of the page
+    const unknown = tags.filter(({ tag }) => !this.sizes.has(tag.textContent));
+    for (const { tag } of unknown) if (tag.offsetWidth) this.sizes.set(tag.textContent, [tag.offsetWidth, tag.offsetHeight]); // read together: one layout of the page
+    const sizes = tags.map(({ tag }) => this.sizes.get(tag.textContent) ?? [0, 0]);
     const occupied = [];
     tags.forEach(({ detection, tag }, number) => {
       const size = sizes[number];

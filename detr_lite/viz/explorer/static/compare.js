@@ -167,7 +167,8 @@ class Compare {
     const [width, height] = [Math.max(1, Math.round(clientWidth * scale)), Math.max(1, Math.round(clientHeight * scale))];
     this.pane.canvas.hidden = heatmap === null;
     this.difference.canvas.hidden = heatmap === null || app.heatmap === null;
-    if (heatmap !== null) paintAs(app.state.mode, this.pane.canvas, heatmap.pixels(width, height, app.state.smooth), width, height, app.colors);
+    const pixels = heatmap && heatmap.pixels(width, height, app.state.smooth);
+    if (heatmap !== null) paintAs(app.state.mode, this.pane.canvas, pixels, width, height, app.colors);
     const text = $("comparison-text");
     if (this.difference.canvas.hidden) {
       const nothing = query !== null && other === null ? "No query of B has a box here." : query !== null && this.source ? `The page has no ${this.source.title} of this detection of B.` : null;
@@ -175,7 +176,7 @@ class Compare {
       $("difference-scale").hidden = true;
       return;
     }
-    const { values, peak, moved } = differenceOf(app.heatmap, heatmap, width, height, app.state.smooth);
+    const { values, peak, moved } = differenceOf(app.heatmap, app.heatmap.pixels(width, height, app.state.smooth), heatmap, pixels);
     paintDifference(this.difference.canvas, values, width, height, app.differenceColors);
     $("difference-scale").hidden = false;
     paint($("difference-bar"), Float32Array.from({ length: 256 }, (_, i) => i / 255), 256, 1, app.differenceColors, "opaque");
@@ -198,22 +199,40 @@ class Compare {
 const headName = ({ metadata }, head) => (metadata.heads === 1 ? "one head" : head === "mean" ? `mean of ${metadata.heads} heads` : `head ${head}`);
 
 /**
- * B's attention minus A's, pixel by pixel, in multiples of evenly spread attention: {values from -1 to 1, relative to the
+ * B's attention minus A's, of two maps and their pixels, in multiples of evenly spread attention: {values from -1 to 1, relative to the
  * largest one, which is `peak`, moved: the share of the attention that would have to move}. Other maps are made shares first.
  */
-function differenceOf(a, b, width, height, smooth) {
+function differenceOf(a, ofA, b, ofB) {
   const areShares = !a.reading && !b.reading;
-  const densityOf = (heatmap) => {
-    const pixels = heatmap.pixels(width, height, smooth);
-    const sum = pixels.reduce((total, value) => total + value, 0);
-    const factor = areShares ? heatmap.peak * heatmap.finest.spanWidth * heatmap.finest.spanHeight : sum > 0 ? pixels.length / sum : 0;
-    return pixels.map((value) => value * factor);
+  const factorOf = ({ peak, finest }, pixels) => {
+    if (areShares) return peak * finest.spanWidth * finest.spanHeight;
+    let sum = 0;
+    for (const value of pixels) sum += value;
+    return sum > 0 ? pixels.length / sum : 0;
   };
-  const [ofA, ofB] = [densityOf(a), densityOf(b)];
-  const values = ofB.map((value, i) => value - ofA[i]);
-  const peak = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  const moved = values.reduce((sum, value) => sum + Math.abs(value), 0) / (2 * values.length);
-  return { values: values.map((value) => (peak > 0 ? value / peak : 0)), peak, moved: Math.min(1, moved) };
+  const [factorA, factorB] = [factorOf(a, ofA), factorOf(b, ofB)];
+  const values = new Float32Array(ofA.length);
+  let [peak, whole] = [0, 0];
+  for (let i = 0; i < values.length; i++) {
+    values[i] = ofB[i] * factorB - ofA[i] * factorA;
+    const size = Math.abs(values[i]);
+    whole += size;
+    if (size > peak) peak = size;
+  }
+  if (peak > 0) for (let i = 0; i < values.length; i++) values[i] /= peak;
+  return { values, peak, moved: Math.min(1, whole / (2 * values.length)) };
+}
+
+/** The color of each of 2049 values from -1 to 1, as 32 bits. */
+function differenceTable(colors) {
+  const table = new Uint8ClampedArray(4 * 2049);
+  for (let i = 0; i < 2049; i++) {
+    const value = (i - 1024) / 1024;
+    const color = 3 * Math.round(127.5 * (value + 1));
+    for (let channel = 0; channel < 3; channel++) table[4 * i + channel] = colors[color + channel];
+    table[4 * i + 3] = Math.round(255 * opacity(Math.abs(value)));
+  }
+  return new Uint32Array(table.buffer);
 }
 
 /** Values from -1 to 1; where there is no difference the picture is seen. */
@@ -222,10 +241,8 @@ function paintDifference(canvas, values, width, height, colors) {
   canvas.height = height;
   const context = canvas.getContext("2d");
   const picture = context.createImageData(width, height);
-  for (let i = 0; i < values.length; i++) {
-    const color = 3 * Math.round(127.5 * (values[i] + 1));
-    for (let channel = 0; channel < 3; channel++) picture.data[4 * i + channel] = colors[color + channel];
-    picture.data[4 * i + 3] = Math.round(255 * opacity(Math.abs(values[i])));
-  }
+  const pixels = new Uint32Array(picture.data.buffer);
+  const table = differenceTable(colors);
+  for (let i = 0; i < values.length; i++) pixels[i] = table[(1024 * values[i] + 1024.5) | 0];
   context.putImageData(picture, 0, 0);
 }

@@ -14,13 +14,28 @@ addPanel({
   make: (app, root) => new Heads(app, root),
 });
 
-/** The share of each token's patch that lies in a rectangle (x0, y0, x1, y1) relative to the image. */
-function coveredShares(levels, [x0, y0, x1, y1]) {
-  return levels.flatMap(({ width, height, spanWidth, spanHeight }) => {
-    const along = (count, span, low, high) => Array.from({ length: count }, (_, i) => Math.max(0, Math.min((i + 1) / span, high) - Math.max(i / span, low)) * span);
-    const across = along(width, spanWidth, x0, x1);
-    return along(height, spanHeight, y0, y1).flatMap((down) => across.map((share) => share * down));
-  });
+/** Visit the tokens whose patches a rectangle (x0, y0, x1, y1), relative to the image, covers, with the share of each. */
+function forCovered(levels, [x0, y0, x1, y1], visit) {
+  let start = 0;
+  for (const { width, height, spanWidth, spanHeight } of levels) {
+    const share = (i, span, low, high) => Math.max(0, Math.min((i + 1) / span, high) - Math.max(i / span, low)) * span;
+    const from = (span, low) => Math.max(0, Math.floor(low * span));
+    const to = (count, span, high) => Math.min(count, Math.ceil(high * span));
+    for (let row = from(spanHeight, y0); row < to(height, spanHeight, y1); row++) {
+      const down = share(row, spanHeight, y0, y1);
+      for (let column = from(spanWidth, x0); column < to(width, spanWidth, x1); column++) visit(start + row * width + column, share(column, spanWidth, x0, x1) * down);
+    }
+    start += width * height;
+  }
+}
+
+const tokensOf = (levels) => levels.reduce((sum, { width, height }) => sum + width * height, 0);
+
+/** The share of each token's patch that lies in a rectangle. */
+function coveredShares(levels, box) {
+  const shares = new Float64Array(tokensOf(levels));
+  forCovered(levels, box, (token, share) => { shares[token] = share; });
+  return shares;
 }
 
 const scaledBox = ([x0, y0, x1, y1], factor) => {
@@ -32,22 +47,28 @@ const scaledBox = ([x0, y0, x1, y1], factor) => {
 function habitsOf(scene, layer, queries, boxOf, allBoxes) {
   const { levels, heads, width, height } = scene.metadata;
   const relative = ([x0, y0, x1, y1]) => [x0 / width, y0 / height, x1 / width, y1 / height];
-  const covered = new Map(allBoxes.map((box) => [box, coveredShares(levels, relative(box))]));
   const sums = range(heads).map(() => ({ inside: 0, edges: 0, others: 0, elsewhere: 0 }));
   for (const query of queries) {
     const box = boxOf(query);
     const own = coveredShares(levels, relative(box));
     const [outer, inner] = [1 + BAND, 1 - BAND].map((factor) => coveredShares(levels, scaledBox(relative(box), factor)));
     const others = new Float64Array(own.length);
-    for (const [other, shares] of covered) if (String(other) !== String(box)) shares.forEach((share, token) => (others[token] = Math.max(others[token], Math.min(share, 1 - own[token]))));
+    const cover = (token, share) => { others[token] = Math.max(others[token], Math.min(share, 1 - own[token])); };
+    for (const other of allBoxes) if (other.some((side, index) => side !== box[index])) forCovered(levels, relative(other), cover);
     for (let head = 0; head < heads; head++) {
       const sum = sums[head];
-      scene.crossAttention(layer, head, query).forEach((weight, token) => {
-        sum.inside += weight * own[token];
-        sum.edges += weight * (outer[token] - inner[token]);
-        sum.others += weight * others[token];
-        sum.elsewhere += weight * (1 - own[token] - others[token]);
-      });
+      const weights = scene.crossAttention(layer, head, query);
+      let [inside, edges, beside, elsewhere] = [0, 0, 0, 0];
+      for (let token = 0; token < weights.length; token++) {
+        inside += weights[token] * own[token];
+        edges += weights[token] * (outer[token] - inner[token]);
+        beside += weights[token] * others[token];
+        elsewhere += weights[token] * (1 - own[token] - others[token]);
+      }
+      sum.inside += inside;
+      sum.edges += edges;
+      sum.others += beside;
+      sum.elsewhere += elsewhere;
     }
   }
   for (const sum of sums) for (const key of Object.keys(sum)) sum[key] /= queries.length;

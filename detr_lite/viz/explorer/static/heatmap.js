@@ -35,21 +35,23 @@ class Heatmap {
     this.height = height;
     /** One value for each token of the finest level shown. */
     this.values = new Float64Array(width * height);
-    for (let row = 0; row < height; row++)
-      for (let column = 0; column < width; column++)
-        // The center of a token; where the image ends within the last one, it may be outside the image.
-        this.values[row * width + column] = this.at([(column + 0.5) / spanWidth, (row + 0.5) / spanHeight]);
-    this.peak = this.values.reduce((max, value) => Math.max(max, value), 0);
+    // The centers of its tokens; where the image ends within the last one, it may be outside the image.
+    for (const layer of this.layers) {
+      const columns = Int32Array.from({ length: width }, (_, column) => tokenAt((column + 0.5) / spanWidth, layer.spanWidth, layer.width));
+      for (let row = 0; row < height; row++) {
+        const from = tokenAt((row + 0.5) / spanHeight, layer.spanHeight, layer.height) * layer.width;
+        for (let column = 0; column < width; column++) this.values[row * width + column] += layer.values[from + columns[column]];
+      }
+    }
+    this.peak = 0;
+    for (const value of this.values) if (value > this.peak) this.peak = value;
   }
 
   /** The value at a point, whose coordinates are relative to the image. */
   at([x, y]) {
     let sum = 0;
-    for (const { width, height, spanWidth, spanHeight, values } of this.layers) {
-      const column = Math.min(width - 1, Math.floor(x * spanWidth + 1e-9));
-      const row = Math.min(height - 1, Math.floor(y * spanHeight + 1e-9));
-      sum += values[row * width + column];
-    }
+    for (const { width, height, spanWidth, spanHeight, values } of this.layers)
+      sum += values[tokenAt(y, spanHeight, height) * width + tokenAt(x, spanWidth, width)];
     return sum;
   }
 
@@ -63,38 +65,42 @@ class Heatmap {
   }
 }
 
-/** Tokens and their coefficients for each pixel of a line: the nearest, or four of Catmull-Rom interpolation. */
+/** The token at a position from 0 to 1, of so many of which the image spans a part. */
+const tokenAt = (position, span, count) => Math.min(count - 1, Math.floor(position * span + 1e-9));
+
+/** Four tokens and their coefficients for each pixel of a line, one after the other: the nearest alone, or Catmull-Rom interpolation. */
 function taps(pixels, tokens, span, smooth) {
-  const clamp = (token) => Math.min(tokens - 1, Math.max(0, token));
-  return Array.from({ length: pixels }, (_, pixel) => {
+  const [of, factors] = [new Int32Array(4 * pixels), new Float64Array(4 * pixels)];
+  for (let pixel = 0; pixel < pixels; pixel++) {
     const position = ((pixel + 0.5) / pixels) * span;
-    if (!smooth) return [[clamp(Math.floor(position)), 1]];
-    const first = Math.floor(position - 0.5);
+    const first = smooth ? Math.floor(position - 0.5) : Math.floor(position);
     const t = position - 0.5 - first;
-    return [
-      [clamp(first - 1), ((-t + 2) * t - 1) * t * 0.5],
-      [clamp(first), ((3 * t - 5) * t * t + 2) * 0.5],
-      [clamp(first + 1), ((-3 * t + 4) * t + 1) * t * 0.5],
-      [clamp(first + 2), (t - 1) * t * t * 0.5],
-    ];
-  });
+    const own = smooth ? [((-t + 2) * t - 1) * t * 0.5, ((3 * t - 5) * t * t + 2) * 0.5, ((-3 * t + 4) * t + 1) * t * 0.5, (t - 1) * t * t * 0.5] : [0, 1, 0, 0];
+    for (let tap = 0; tap < 4; tap++) {
+      of[4 * pixel + tap] = Math.min(tokens - 1, Math.max(0, first - 1 + tap));
+      factors[4 * pixel + tap] = own[tap];
+    }
+  }
+  return { of, factors };
 }
 
 function addResized(sum, width, height, layer, smooth) {
+  const { values } = layer;
   const across = taps(width, layer.width, layer.spanWidth, smooth);
   const resized = new Float32Array(layer.height * width); // first horizontally: there are far fewer rows of tokens than of pixels
-  for (let row = 0; row < layer.height; row++)
-    for (let x = 0; x < width; x++) {
-      let value = 0;
-      for (const [token, factor] of across[x]) value += factor * layer.values[row * layer.width + token];
-      resized[row * width + x] = value;
+  for (let row = 0; row < layer.height; row++) {
+    const from = row * layer.width;
+    for (let x = 0, i = 0; x < width; x++, i += 4) {
+      const { of, factors } = across;
+      resized[row * width + x] = factors[i] * values[from + of[i]] + factors[i + 1] * values[from + of[i + 1]] + factors[i + 2] * values[from + of[i + 2]] + factors[i + 3] * values[from + of[i + 3]];
     }
-  taps(height, layer.height, layer.spanHeight, smooth).forEach((down, y) => {
-    for (const [token, factor] of down) {
-      const [to, from] = [y * width, token * width];
-      for (let x = 0; x < width; x++) sum[to + x] += factor * resized[from + x];
-    }
-  });
+  }
+  const { of, factors } = taps(height, layer.height, layer.spanHeight, smooth);
+  for (let y = 0, i = 0; y < height; y++, i += 4) {
+    const [a, b, c, d] = [of[i] * width, of[i + 1] * width, of[i + 2] * width, of[i + 3] * width];
+    const [p, q, r, s] = [factors[i], factors[i + 1], factors[i + 2], factors[i + 3]];
+    for (let x = 0, to = y * width; x < width; x++, to++) sum[to] += p * resized[a + x] + q * resized[b + x] + r * resized[c + x] + s * resized[d + x];
+  }
 }
 
 /** Weak attention stays visible, no attention leaves the image. */
@@ -145,20 +151,21 @@ function paintContours(canvas, values, width, height, colormap) {
   const context = canvas.getContext("2d");
   const picture = context.createImageData(width, height);
   const reach = Math.max(1, Math.round(Math.max(width, height) / 500)); // half of a line's width
+  const [least, less, more, most] = CONTOURS;
   const band = new Uint8Array(values.length);
-  for (let i = 0; i < band.length; i++) for (const share of CONTOURS) band[i] += values[i] >= share;
+  for (let i = 0; i < band.length; i++) band[i] = (values[i] >= least) + (values[i] >= less) + (values[i] >= more) + (values[i] >= most);
   const pixels = new Uint32Array(picture.data.buffer);
+  const edges = []; // pixels where it changes
+  for (let y = 0, i = 0; y < height; y++)
+    for (let x = 0; x < width; x++, i++)
+      if ((x + 1 < width && band[i + 1] !== band[i]) || (y + 1 < height && band[i + width] !== band[i])) edges.push(i);
   const draw = (radius, colorOf) => {
-    for (let y = 0; y < height; y++)
-      for (let x = 0; x < width; x++) {
-        const i = y * width + x;
-        const right = x + 1 < width ? band[i + 1] : band[i];
-        const below = y + 1 < height ? band[i + width] : band[i];
-        if (right === band[i] && below === band[i]) continue;
-        const color = colorOf(Math.max(band[i], right, below));
-        const [first, last] = [Math.max(0, x - radius), Math.min(width - 1, x + radius)];
-        for (let v = Math.max(0, y - radius); v <= Math.min(height - 1, y + radius); v++) pixels.fill(color, v * width + first, v * width + last + 1);
-      }
+    for (const i of edges) {
+      const [x, y] = [i % width, Math.floor(i / width)];
+      const color = colorOf(Math.max(band[i], x + 1 < width ? band[i + 1] : 0, y + 1 < height ? band[i + width] : 0));
+      const [first, last] = [Math.max(0, x - radius), Math.min(width - 1, x + radius)];
+      for (let v = Math.max(0, y - radius); v <= Math.min(height - 1, y + radius); v++) pixels.fill(color, v * width + first, v * width + last + 1);
+    }
   };
   const table = tableOf(colormap, "opaque");
   const colorOf = (level) => table[Math.round(1023 * (0.45 + 0.55 * CONTOURS[level - 1]))]; // bright ones
