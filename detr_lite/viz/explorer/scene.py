@@ -25,7 +25,7 @@ LONGEST_SIDE, THUMBNAIL = 800, 112
 """Pixels of the picture and of its thumbnail; nothing is enlarged."""
 LOW_SCORE = 0.3
 """Cross-attention of queries with such a detection comes before the encoder's attention."""
-_PAGE_BYTES = 244_000
+_PAGE_BYTES = 247_000
 """Of the page itself, beside its images."""
 
 
