@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmarks.cli_growth import add_growth_commands
 from benchmarks.cli_processes import add_balance, add_start
 from benchmarks.cli_speed import add_attention, add_backbones, add_latency, add_memory, add_peers, add_step, add_threads
-from benchmarks.cli_waits import add_film, add_long_run, add_waits
+from benchmarks.cli_waits import add_film, add_frames, add_long_run, add_waits
 from benchmarks.subcommand import Subcommands, check_steps, split
 from benchmarks.subcommand import subcommand as _subcommand
 from detr_lite.cli.command import CommandParser
@@ -36,6 +36,7 @@ def main() -> None:
             add_latency,
             add_waits,
             add_film,
+            add_frames,
             add_long_run,
         ),
         *(add_balance, add_start),

@@ -1,4 +1,4 @@
-"""`waits` and `long_run`: what cannot be seen on a CPU or in a short run; and `film`, of the explorer."""
+"""`waits` and `long_run`: what cannot be seen on a CPU or in a short run; `film` and `frames`, of the explorer."""
 
 import argparse
 from pathlib import Path
@@ -28,6 +28,14 @@ def add_film(subcommands: "Subcommands[CommandParser]") -> None:
     film.set_defaults(run=_run_film)
 
 
+def add_frames(subcommands: "Subcommands[CommandParser]") -> None:
+    frames = subcommand(subcommands, "frames", "how fluid an explorer page is, in each kind of use")
+    frames.add_argument("--page", type=Path, help="written by visualize --explore (default: one made for this)")
+    for name, default in (("images", 50), ("queries", 300), ("classes", 80)):
+        frames.add_argument(f"--{name}", type=int, default=default, help=f"of the page made (default: {default})")
+    frames.set_defaults(run=_run_frames)
+
+
 def _run_waits(arguments: argparse.Namespace) -> None:
     from benchmarks.waits import waits_table
     from detr_lite.config import read_config
@@ -50,3 +58,11 @@ def _run_film(arguments: argparse.Namespace) -> None:
         raise DetrLiteError(f"{arguments.page}: no such page")
     size = record_film(arguments.page, arguments.output, arguments.image)
     print(f"wrote {arguments.output}: {size / 1e6:.2f} MB")
+
+
+def _run_frames(arguments: argparse.Namespace) -> None:
+    from benchmarks.explorer_frames import frames_table
+
+    if arguments.page is not None and not arguments.page.is_file():
+        raise DetrLiteError(f"{arguments.page}: no such page")
+    print(frames_table(arguments.page, arguments.images, arguments.queries, arguments.classes))

@@ -87,6 +87,10 @@ batch, and how many bytes processes send for an image, and times the selection o
 FILM = """Records a short animation of a page of visualize --explore in Chromium: detections pointed at, one seen
 layer by layer, magnified, as contours and compared, and attention from a point. Needs the dev extra and a Chromium."""
 
+FRAMES = """Uses a page of visualize --explore in Chromium in all the ways that a reader would. Prints a markdown table
+of the longest task of its main thread in each: while a task runs, no frame is drawn. Without --page it makes a page
+of drawn images and of a model with random weights. Needs the dev extra and a Chromium."""
+
 LONG_RUN = """Trains the biases of attention scores alone, under bfloat16 autocast, for as many steps as a long run has,
 and prints a markdown table of how far they walk: with ordinary MLPs, and with those of the model."""
 

@@ -1,14 +1,13 @@
 """`film`: a short animation of the explorer, recorded in Chromium, as the README shows it."""
 
 import io
-import shutil
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from benchmarks.browser import chromium, open_explorer
 from detr_lite.io import atomic_write
-from detr_lite.structures import DetrLiteError
 
 WINDOW = (1280, 880)
 """Width and height of the browser's window in pixels."""
@@ -53,23 +52,12 @@ def record_film(page_file: Path, output: Path, image: int = 0) -> int:
 
     Errors: no playwright, no Chromium, not a page of the explorer.
     """
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise DetrLiteError("playwright is not installed; install it with: pip install -e '.[dev]'") from error
-    browser_file = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser_file is None:
-        raise DetrLiteError("there is no Chromium; install it, for instance with: apt-get install chromium")
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=browser_file, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]}, color_scheme="dark")
-        page.goto(f"{page_file.resolve().as_uri()}#image={image}")
-        if not page.evaluate("Boolean(window.explorer) && explorer.ready.then(() => true)"):
-            raise DetrLiteError(f"{page_file}: not a page of the explorer; make one with visualize --explore")
+        open_explorer(page, page_file, f"image={image}")
         recorder = _Recorder(page)
         for part in (_point_at_detections, _go_through_layers, _look_closer, _compare, _ask_a_point):
             part(recorder)
-        browser.close()
     first, *others = recorder.frames
     file = io.BytesIO()
     options: dict[str, Any] = {"duration": recorder.milliseconds, "loop": 0, "quality": 72, "method": 6}

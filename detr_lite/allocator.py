@@ -1,5 +1,6 @@
 """Memory that the C library keeps for the next tensor instead of giving it back to the system."""
 
+import contextlib
 import ctypes
 import os
 
@@ -28,3 +29,9 @@ def keep_freed_memory() -> bool:
         return False
     is_set = mallopt(MMAP_THRESHOLD, LARGEST) or mallopt(MMAP_THRESHOLD, LARGEST_OF_OLD)
     return bool(is_set and mallopt(TRIM_THRESHOLD, LARGEST))
+
+
+def give_back_freed_memory() -> None:
+    """Give what is free back to the system now, as far as glibc can, so that memory which is taken later is seen."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # of another C library
+        ctypes.CDLL(None).malloc_trim(0)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from detr_lite.cli.command import CommandParser, configure_logging
 from detr_lite.config import Config, DataConfig, Invocation, TrainerConfig
-from detr_lite.ranks import is_first_process
 from detr_lite.structures import DetrLiteError
-from detr_lite.training.state.run_files import refuse_taken
+from detr_lite.training.before_torch import check_before_torch
 from detr_lite.training.task import TaskSpec
 from detr_lite.training.task_run import train_task
 
@@ -46,12 +45,9 @@ def training_parser(description: str, minutes: float) -> CommandParser:
 def check_folder(name: str, given: argparse.Namespace) -> None:
     """Refuse a run folder that is taken before anything slow is done; `train` does so in any case.
 
-    Of several processes the first one speaks for all, as the folder is its own by the time that others start.
-
-    Errors: as `refuse_taken`.
+    Errors: those of `check_before_torch`.
     """
-    if is_first_process():
-        refuse_taken(_invocation(name, given, Config()))
+    check_before_torch(_invocation(name, given, Config()))
 
 
 def train(spec: TaskSpec, given: argparse.Namespace, words: Sequence[str]) -> dict[str, float]:

@@ -21,6 +21,7 @@ import scipy.optimize  # noqa: F401
 import timm  # noqa: F401
 import torchvision  # noqa: F401
 import transformers  # noqa: F401
+from filelock import FileLock
 from PIL import Image, ImageDraw
 
 from detr_lite.cli.command import configure_logging
@@ -96,13 +97,28 @@ def _write_split(root: Path, split: str, images: int, first_id: int) -> None:
     (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """What several test processes share; the first one that needs it makes it, and the others wait."""
+    base = factory.getbasetemp()
+    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    made = path.with_name(f"{path.name}.made")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if not made.exists():
+            make(path)
+            made.touch()
+    return path
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO data set of 8 + 5 drawn images, to be read only."""
-    root = tmp_path_factory.mktemp("data") / "tiny"
-    _write_split(root, "train", images=8, first_id=100)
-    _write_split(root, "val", images=5, first_id=10)
-    return root
+
+    def make(root: Path) -> None:
+        _write_split(root, "train", images=8, first_id=100)
+        _write_split(root, "val", images=5, first_id=10)
+
+    return _made_once(tmp_path_factory, "data/tiny", make)
 
 
 @pytest.fixture
@@ -158,9 +174,7 @@ def tiny_config(tiny_data: Path) -> Config:
 @pytest.fixture(scope="session")
 def tiny_file(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The settings of `tiny_config` as the file tiny.yaml."""
-    path = tmp_path_factory.mktemp("settings") / "tiny.yaml"
-    write_config(tiny_config, path)
-    return path
+    return _made_once(tmp_path_factory, "settings/tiny.yaml", lambda path: write_config(tiny_config, path))
 
 
 @dataclass(frozen=True)
@@ -212,7 +226,9 @@ def finished_run(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from detr_lite.config import read_config
     from detr_lite.training.run import train
 
-    folder = tmp_path_factory.mktemp("runs") / "finished"
     longer = ["--trainer.max_epochs", "60", "--optim.lr", "4e-3", "--trainer.num_evaluations", "3"]
-    train(read_config(["--config", str(tiny_file), "--run_dir", str(folder), *longer]))
-    return folder
+
+    def make(folder: Path) -> None:
+        train(read_config(["--config", str(tiny_file), "--run_dir", str(folder), *longer]))
+
+    return _made_once(tmp_path_factory, "runs/finished", make)

@@ -1,5 +1,6 @@
 """Attribution of some detections of an image, by all methods, with the curves that compare them."""
 
+import zlib
 from collections.abc import Sequence
 
 import torch
@@ -17,10 +18,9 @@ from detr_lite.detector import Detector, Explained
 from detr_lite.evaluation.attribution import (
     ATTENTION,
     BOX,
-    CONTROLS,
-    METHODS,
     OCCLUSION,
     RANDOM,
+    RANKINGS,
     RELEVANCE,
     ImageAttribution,
 )
@@ -57,7 +57,9 @@ def attribute(
     whole = scores.of(pixels[None])[0]
     relevance = query_relevance(model, Batch.from_images([pixels]), maps, queries, labels)
     attention = maps.rows_of(torch.zeros_like(chosen[:, 0]), chosen[:, 0])[:, -1].float().mean(1)
-    images = altered_images(cells, len(queries), len(METHODS) + len(CONTROLS))
+    images = altered_images(cells, len(queries), len(RANKINGS))
+    # Another order for each image, always the same one: objects of an evaluation must not share their luck.
+    random = torch.Generator().manual_seed(zlib.crc32(pixels.cpu().numpy().tobytes()))
     with tqdm(total=images, desc="attribution", unit="image", leave=False, disable=None) as scores.progress:
         occluded = occlusion(scores, cells, pixels, whole)
         orders = {
@@ -65,7 +67,7 @@ def attribute(
             RELEVANCE: cells.of_tokens(maps, relevance),
             OCCLUSION: occluded,
             BOX: -distance_to_box(cells, boxes_cxcywh),
-            RANDOM: torch.rand(len(queries), cells.count, generator=torch.Generator().manual_seed(0)),
+            RANDOM: torch.rand(len(queries), cells.count, generator=random),
         }
         deletion, insertion = deletion_and_insertion(scores, cells, pixels, whole, orders)
     return ImageAttribution(

@@ -50,10 +50,10 @@ def query_relevance(
             logit = output.logits[-1, 0, query, label]
             gradients = torch.autograd.grad(logit, weights, retain_graph=True, allow_unused=True)
             averaged = iter([weighted(each, grad) for each, grad in zip(recorded.all(), gradients, strict=True)])
-            encoder, among, cross = (
+            encoder, queries_to_queries, cross = (
                 [next(averaged) for _ in part] for part in (recorded.encoder, recorded.queries, recorded.cross)
             )
-            rows.append(propagate(encoder, among, cross, levels)[query].cpu())
+            rows.append(propagate(encoder, queries_to_queries, cross, levels)[query].cpu())
     return torch.stack(rows) if rows else torch.zeros(0, maps.is_padding.shape[1])
 
 
@@ -84,7 +84,7 @@ def propagate(
     Errors: weights that are not finite.
     """
     # Both without the identity that they begin with: beside its ones small weights would lose their digits.
-    among = torch.zeros_like(queries[0])
+    of_queries = torch.zeros_like(queries[0])
     relevance = torch.zeros_like(cross[0])
     context = None
     if encoder:
@@ -94,11 +94,11 @@ def propagate(
         context = _normalized(of_encoder)
     for self_weights, cross_weights in zip(queries, cross, strict=True):
         relevance = relevance + self_weights @ relevance  # eq. 7
-        among = among + self_weights + self_weights @ among  # eq. 6
+        of_queries = of_queries + self_weights + self_weights @ of_queries  # eq. 6
         contextual = cross_weights
         if context is not None and levels is not None:
             contextual = contextual + _in_context(cross_weights, context, levels)
-        relevance = relevance + contextual + _normalized(among).T @ contextual  # eq. 10
+        relevance = relevance + contextual + _normalized(of_queries).T @ contextual  # eq. 10
     if not relevance.isfinite().all():
         raise DetrLiteError("the gradients of attention are not finite, so there is no relevance")
     return relevance

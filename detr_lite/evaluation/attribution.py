@@ -22,6 +22,9 @@ ATTENTION, RELEVANCE, OCCLUSION = METHODS = ("attention", "relevance", "occlusio
 2103.15679); how much the score falls when a part of the image is hidden."""
 BOX, RANDOM = CONTROLS = ("box", "random")
 """Cells by their distance to the box, and in random order."""
+RANKINGS = (*METHODS, *CONTROLS)
+TITLES = {**{name: name for name in METHODS}, BOX: "distance to the box", RANDOM: "random order"}
+"""What they are called in tables and figures."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class AttributionMetrics:
         """Of all images together."""
 
         def areas(kind: str) -> dict[str, Float[np.ndarray, " object"]]:
-            each = {name: [area_under(one.fractions, getattr(one, kind)[name]) for one in images] for name in _NAMES}
+            each = {name: [area_under(one.fractions, getattr(one, kind)[name]) for one in images] for name in RANKINGS}
             return {name: np.concatenate([np.zeros(0), *parts]) for name, parts in each.items()}
 
         return AttributionMetrics(areas("deletion"), areas("insertion"))
@@ -74,7 +77,7 @@ class AttributionMetrics:
         return len(self.deletion[ATTENTION])
 
     def score(self, name: str) -> Float[np.ndarray, " object"]:
-        """Insertion minus deletion: from -1 to 1, about 0 for a method that knows nothing of the model or the image."""
+        """Insertion minus deletion: 1 is very good, 0 that of a method that knows nothing of model and image."""
         difference: Float[np.ndarray, " object"] = self.insertion[name] - self.deletion[name]
         return difference
 
@@ -89,16 +92,16 @@ class AttributionMetrics:
                     ("insertion_minus_deletion", self.score(name)),
                 )
             }
-            for name in _NAMES
+            for name in RANKINGS
         }
         return {"objects": self.objects, "methods": methods}
 
     def table(self) -> str:
         """One line for each method and control."""
         rows: list[tuple[str, ...]] = [("", "deletion", "insertion", "insertion - deletion")]
-        for name in _NAMES:
+        for name in RANKINGS:
             columns = (self.deletion[name], self.insertion[name], self.score(name))
-            rows.append((name, *(_cell(values) for values in columns)))
+            rows.append((TITLES[name], *(_cell(values) for values in columns)))
         return text_table(rows)
 
     def sentence(self) -> str:
@@ -117,9 +120,6 @@ class AttributionMetrics:
         if compared(self.score(best), self.score(BOX)) == "worse than":
             last = "the distance to the box, which knows nothing of the model, is better than any method"
         return f"{first}; {last}"
-
-
-_NAMES = (*METHODS, *CONTROLS)
 
 
 def compared(one: Float[np.ndarray, " object"], other: Float[np.ndarray, " object"]) -> str:

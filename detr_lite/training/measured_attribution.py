@@ -15,12 +15,12 @@ from detr_lite.data.records import ImageRecord, Split
 from detr_lite.detector import Detector
 from detr_lite.evaluation.attribution import AttributionMetrics, ImageAttribution
 from detr_lite.io import atomic_write
-from detr_lite.structures import AttentionSelection, Detections
+from detr_lite.structures import Detections
+from detr_lite.training.explorer_page import explain_image
 from detr_lite.viz.figures.attribution_curves import plot_attribution_curves
 
 ATTRIBUTION_FILES = ("attribution.json", "attribution.png")
 """What `report_attribution` writes."""
-SELECTION = AttentionSelection(encoder_mean=True, samples_only=True)
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def measure_attribution(detector: Detector, split: Split, objects: int, threshol
         if not len(record.labels):
             continue
         image = load_image(record.path, (record.height, record.width), split.orientation.default)
-        explained = detector.explain(image, SELECTION)
+        explained = explain_image(detector, image)
         correct = _correct(explained.detections.above(threshold), record)
         if correct:
             chosen = explained.detections[torch.tensor([int(random.choice(correct))])]

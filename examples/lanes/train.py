@@ -98,7 +98,6 @@ def token_losses(tokens: Tensor, grid: tuple[int, int], batch: RoadBatch) -> dic
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = training_parser(__doc__ or "", minutes=10.0)
-    parser.set_defaults(num_evaluations=5)
     add = parser.add_argument
     add("--level", choices=tuple(LEVELS), default="middle", help="of the drawn roads (default: middle)")
     add("--root", type=Path, help="folder of TuSimple, or of data in its format, in place of drawn roads")

@@ -103,7 +103,10 @@ def test_occlusion_finds_what_the_score_depends_on(pixels):
     inside[6:10, 6:10] = True
     assert found[inside].min() > found[~inside].max()
     assert found[:4].abs().max() == 0
-    overlap = lambda center: sum(6 <= each < 10 for each in range(center - 1, center + 2))  # noqa: E731
+
+    def overlap(center):
+        return sum(6 <= each < 10 for each in range(center - 1, center + 2))
+
     falls = torch.tensor([[overlap(row) * overlap(column) / 16 for column in range(16)] for row in range(16)])
     expected = np.mean([falls[row, column] for row in (6, 7, 8) for column in (6, 7, 8)])
     assert found[7, 7] == pytest.approx(expected, abs=1e-6)

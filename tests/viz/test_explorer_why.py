@@ -116,7 +116,7 @@ def test_the_nearest_query_layer_by_layer(visit, why):
 def test_a_model_that_predicts_after_its_last_layer_alone_has_nothing_to_say_before(visit, why):
     page = visit("#view=why&object=2&query=2", "last")
     texts = [row.locator("td").all_inner_texts() for row in page.locator(".answer tbody tr").all()]
-    assert texts[0][:3] == ["–"] * 3  # noqa: RUF001
+    assert texts[0][:3] == ["\N{EN DASH}"] * 3
     assert texts[0][3].endswith("%")
     assert texts[1][0] == f"{why.objects[2].layers[1].score:.2f}"
     assert "predicts after its last layer alone" in page.locator(".answer .note").inner_text()

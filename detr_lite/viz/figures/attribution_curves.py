@@ -13,11 +13,11 @@ from detr_lite.drawing.fonts import AnyScriptFigure
 from detr_lite.evaluation.attribution import (
     ATTENTION,
     BOX,
-    CONTROLS,
-    METHODS,
     OCCLUSION,
     RANDOM,
+    RANKINGS,
     RELEVANCE,
+    TITLES,
     AttributionMetrics,
     ImageAttribution,
 )
@@ -32,8 +32,6 @@ _STYLES: dict[str, dict[str, Any]] = {
     RANDOM: {"color": "0.6", "linewidth": 1.5, "linestyle": ":"},
 }
 """Colors of Okabe and Ito, which color-blind eyes tell apart."""
-NAMES = {BOX: "distance to the box", RANDOM: "random order"}
-"""Of the controls, where they differ."""
 
 
 def plot_attribution_curves(images: Sequence[ImageAttribution], output: Path) -> None:
@@ -51,10 +49,10 @@ def plot_attribution_curves(images: Sequence[ImageAttribution], output: Path) ->
             axes.text(0.5, 0.5, "no detections", ha="center", va="center", transform=axes.transAxes, color="gray")
             axes.set(xticks=(), yticks=())
             continue
-        for name in (*METHODS, *CONTROLS):
+        for name in RANKINGS:
             curves = np.concatenate([getattr(image, kind)[name] for image in images])
             area = float(getattr(metrics, kind)[name].mean())
-            _plot(axes, images[0].fractions, curves.mean(0), f"{NAMES.get(name, name)}  {area:.2f}", _STYLES[name])
+            _plot(axes, images[0].fractions, curves.mean(0), f"{TITLES[name]}  {area:.2f}", _STYLES[name])
         axes.set_xlabel(label)
         axes.legend(title="area under the curve", fontsize=9, title_fontsize=9, frameon=False)
     if metrics.objects:

@@ -29,7 +29,6 @@ function forCovered(levels, [x0, y0, x1, y1], visit) {
   }
 }
 
-
 /** The share of each token's patch that lies in a rectangle. */
 function coveredShares(levels, box) {
   const shares = new Float64Array(tokensOf(levels));
