@@ -28,9 +28,9 @@ def write_example(path: Path, images: int, queries: int, classes: int) -> Path:
     categories = tuple(Category(number + 1, f"class {number}") for number in range(classes))
     model = build_model(config.model, classes)
     detector = Detector(model, Description(config, categories, ResizeRule("longest", PIXELS), MEAN, STD))
-    for label in model.heads.label:  # detections of many classes with all scores, as a trained model has
-        torch.nn.init.normal_(label.weight, std=0.2)
-        torch.nn.init.constant_(label.bias, -4.0)
+    for name, parameter in model.heads.named_parameters():  # many classes and scores, as a trained model has
+        if name.startswith("label") and parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.2)
     scenes = []
     for index in range(images):
         drawn = draw_image(0, "val", index)

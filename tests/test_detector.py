@@ -82,6 +82,7 @@ def test_the_package_exports_the_detector() -> None:
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
+@pytest.mark.slow
 def test_it_detects_what_model_and_postprocess_give(
     make_detector: Callable[..., Detector], tiny_data: Path, name: str
 ) -> None:
@@ -117,6 +118,7 @@ def test_boxes_are_in_the_upright_images_pixels(detector: Detector, photo: np.nd
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+@pytest.mark.slow
 def test_a_list_gives_the_same_as_one_by_one(detector: Detector, batch_size: int) -> None:
     """Also for different sizes, where padding to a common size would make a difference."""
     random = np.random.default_rng(1)

@@ -47,6 +47,7 @@ def differences(name: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_the_other_presets_differ_in_the_backbone_alone() -> None:
     r101 = {"model.backbone": "resnet101.tv_in1k"}
     assert differences("coco_detr_r101") == r101

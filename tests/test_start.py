@@ -58,6 +58,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_needs_no_model_is_refused_before_slow_imports(place: Path) -> None:
     train = ["train", "--config", "coco_small.yaml"]
     predict = ["predict", "--checkpoint", "run/checkpoints/last.ckpt", "--source"]

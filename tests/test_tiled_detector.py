@@ -38,6 +38,7 @@ def tiled(finished_run: Path) -> Detector:
     return Detector.from_checkpoint(finished_run, "cpu", tile=TILE, overlap=OVERLAP)
 
 
+@pytest.mark.slow
 def test_tiles_are_detected_like_images_of_their_own(detector: Detector, tiled: Detector, picture: Image.Image) -> None:
     frames = tile_grid(130, 190, TILE, OVERLAP)
     views = [detector(picture.crop(tuple(frame))) for frame in frames.tolist()]
@@ -78,6 +79,7 @@ def test_impossible_tiles_are_refused_before_the_checkpoint_is_read(tmp_path: Pa
         Detector.from_checkpoint(tmp_path / "none.ckpt", "cpu", tile=8)
 
 
+@pytest.mark.slow
 def test_evaluate_in_tiles(run_tool: Callable[..., Any], finished_run: Path, tmp_path: Path) -> None:
     words = ("evaluate", "--checkpoint", finished_run, "--num_workers", 0)
     assert run_tool(*words, "--output", tmp_path / "whole").code == 0

@@ -123,8 +123,7 @@ def evaluate_checkpoint(
     """Evaluate and write metrics.json, per_class.csv, detections.json, thresholds.json and pr_curves.png.
 
     The numbers are logged, too. The checkpoint itself stays as it is. Of data without annotations only detections.json
-    is written. Numbers depend on precision in the last digits: here it is float32, in the evaluations during training
-    that of the run.
+    is written. The model computes in float32, as in the evaluations during training.
 
     Args:
         checkpoint: of detr_lite, its run folder, or a source of transformers, which has no dataset of its own.

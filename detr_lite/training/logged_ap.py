@@ -10,20 +10,16 @@ class LoggedAP:
     """The AP that a training has logged for a checkpoint, and how it computed the detections."""
 
     AP: float
-    precision: str
-    """Of Lightning, such as "bf16-mixed"."""
     tf32: bool
     """Whether matrices were multiplied in TF32."""
     device: str
     """Its type, such as "cuda"."""
 
     def explain_difference(self, AP: float, device: torch.device) -> str | None:  # noqa: N803
-        """Why an evaluation in 32 bits in one process on `device` shows another number; None if it shows the same."""
+        """Why an evaluation in one process on `device` shows another number; None if it shows the same."""
         if f"{AP:.3f}" == f"{self.AP:.3f}":
             return None
         causes = []
-        if self.precision != "32-true":
-            causes.append(f"computed in {self.precision} precision, and this evaluation in 32 bits")
         if self.tf32:
             causes.append("multiplied matrices in TF32, and this evaluation in full float32")
         if self.device != device.type:

@@ -17,6 +17,7 @@ from detr_lite.structures import Batch, DetectionArrays, Detections, DetrLiteErr
 from detr_lite.training.checks.nan_guard import NaNGuard
 from detr_lite.training.distributed.control import ControlGroup
 from detr_lite.training.distributed.gathering import gather_detections
+from detr_lite.training.in_32_bits import in_32_bits
 from detr_lite.training.optim import clip_gradients
 
 
@@ -72,7 +73,8 @@ class DetectionModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         assert batch.targets is not None
-        detections = self.postprocess(self.model(batch), [target.original_size for target in batch.targets])
+        with in_32_bits(self.device):
+            detections = self.postprocess(self.model(batch), [target.original_size for target in batch.targets])
         # By image: the sampler repeats images on some ranks, so that all ranks have as many batches.
         self.detections.update(zip((target.image_id for target in batch.targets), detections, strict=True))
 

@@ -83,9 +83,7 @@ def train(invocation: Invocation) -> None:
             assembled,
             f"{command_line('train')} --config {shlex.quote(str(resolved.folder))}/config.yaml",
             start=lambda: _start(resolved, described, assembled),
-            finish=lambda: finish(
-                resolved.folder, resolved.config, _logged_ap(resolved, assembled), assembled.run_logger
-            ),
+            finish=lambda: finish(resolved.folder, resolved.config, _logged_ap(assembled), assembled.run_logger),
         )
 
 
@@ -150,13 +148,13 @@ def _make_task(resolved: Resolved, described: Described, progress: TrainingProgr
     )
 
 
-def _logged_ap(resolved: Resolved, assembled: Assembled) -> LoggedAP | None:
+def _logged_ap(assembled: Assembled) -> LoggedAP | None:
     """The AP that made the best checkpoint the best; None where there is no AP."""
     trainer, score = assembled.trainer, assembled.best_score
     if score is None:
         return None
     device = trainer.strategy.root_device
-    return LoggedAP(score, resolved.precision, uses_tf32(trainer.precision, device), device.type)
+    return LoggedAP(score, uses_tf32(trainer.precision, device), device.type)
 
 
 def _refuse_lost_start(resolved: Resolved) -> None:

@@ -17,6 +17,7 @@ from detr_lite.training.checks.nan_capture import record_activations
 from detr_lite.training.checks.step_guard import StepGuard, StepRecord
 from detr_lite.training.datamodule import loader_of
 from detr_lite.training.distributed.control import ControlGroup
+from detr_lite.training.in_32_bits import in_32_bits
 from detr_lite.training.lightning_internals import epoch_and_batch
 from detr_lite.training.optim import clip_gradients
 from detr_lite.training.schedule import step_seed
@@ -157,8 +158,10 @@ class TaskModule(L.LightningModule):
         return total
 
     def validation_step(self, batch: NumberedBatch, index: int) -> None:
+        with in_32_bits(self.device):
+            predicted = self.spec.predict(self.model, batch.content)
         # By number: the sampler repeats samples on some ranks, so that all ranks have as many batches.
-        self.predictions.update(zip(batch.samples, self.spec.predict(self.model, batch.content), strict=True))
+        self.predictions.update(zip(batch.samples, predicted, strict=True))
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({name: float(value) for name, value in self._score_on_rank_0().items()}, logger=False)

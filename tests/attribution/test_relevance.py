@@ -181,6 +181,7 @@ def test_our_own_models_have_relevance(tiny_config, name, strides):
     assert (relevance.sum(1) > 0).all()
 
 
+@pytest.mark.slow
 def test_our_detr_has_the_relevance_of_its_twin_in_transformers(tmp_path):
     """Two implementations of one model, with the same weights: every gradient is another one's."""
     twin = transformers_detr()

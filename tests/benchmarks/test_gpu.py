@@ -112,6 +112,7 @@ def test_failed_parts_are_recorded_and_the_others_go_on(tmp_path: Path, monkeypa
     assert table.count("| 1.5 |") == 3
 
 
+@pytest.mark.slow
 def test_a_part_that_takes_too_long_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended with the processes that it started."""
     child = tmp_path / "child"

@@ -66,6 +66,7 @@ def _slow(size: int, folder: Path):
 
 
 @linux
+@pytest.mark.slow
 def test_a_quadratic_part_is_told_from_a_linear_one() -> None:
     start = time.process_time()
     growth = measure_growth(Case("loop", "objects", (2, 16), _slow), [4, 8, 16])

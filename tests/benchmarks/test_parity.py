@@ -20,6 +20,7 @@ DECODER_ROWS = ["decoder layer 1", "decoder layer 2"]
 OTHER_ROWS = ["backbone", "projection and queries", "encoder layer 1", "encoder layer 2", "heads and their norm"]
 
 
+@pytest.mark.slow
 def test_every_part_is_compared():
     differences = Differences()
     compare(SMALL, 0, differences)
@@ -32,6 +33,7 @@ def test_every_part_is_compared():
     assert differences.pairs > 0
 
 
+@pytest.mark.slow
 def test_a_wrong_weight_is_noticed(monkeypatch):
     def make_different_models(*args, **kwargs):
         reference, model = make_parity_models(*args, **kwargs)

@@ -51,6 +51,7 @@ def test_detr_and_its_peer_compute_the_same(freeze_batch_norm: bool) -> None:
     assert trained[0] == trained[1]
 
 
+@pytest.mark.slow
 def test_lite_and_its_peers_have_equal_sizes() -> None:
     contenders = lite_and_peers(LITE, classes=3)
     assert [each.name for each in contenders] == ["lite", "RT-DETRv2 of transformers", "D-FINE of transformers"]

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import step
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_step_add_up(run_tool: Callable[..., Any], tiny_file: Path) -> None:
     ended = run_tool("benchmark", "step", "--config", tiny_file, "--steps", 2)
     assert ended.code == 0, ended.err

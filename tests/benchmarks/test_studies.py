@@ -80,6 +80,7 @@ def test_all_models_share_the_settings(request_for):
         assert config.optim.lr_hold == lite.optim.lr_hold
 
 
+@pytest.mark.slow
 def test_equal_steps_have_runs_and_columns_of_their_own(request_for, tmp_path, tiny_data, capsys):
     """8 images in batches of 4: an epoch has 2 steps. The best rate may differ from length to length."""
     assert len(read_split(tiny_data, "train").images) == 8
@@ -159,6 +160,7 @@ def test_list_trains_nothing(request_for, capsys, tmp_path):
     assert lines[-1].startswith("4 of 4 runs are missing; estimated total time: about 2")
 
 
+@pytest.mark.slow
 def test_the_table_of_changes(request_for, tmp_path, capsys):
     changes = {
         "AdamW": ["--optim.optimizer", "adamw"],
@@ -193,6 +195,7 @@ def coco_small_study(request_for, tiny_data):
     return Study(request_for(config="coco_small.yaml", root=str(tiny_data)), launch=FakeLauncher())
 
 
+@pytest.mark.slow
 def test_every_change_is_a_valid_setting_and_keeps_the_sizes(coco_small_study):
     default = coco_small_study.config
     configs = {row: apply_change(coco_small_study, arguments) for row, arguments in CHANGES.items()}

@@ -49,6 +49,7 @@ def test_the_version_is_that_of_the_package(call: Callable[..., tuple[object, st
         (["evaluate", "--checkpoints", "x"], "required: --checkpoint"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_words(call: Callable[..., tuple[object, str, str]], words: list[str], message: str) -> None:
     code, out, err = call(*words)
     assert (code, out) == (2, "")

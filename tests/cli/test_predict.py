@@ -76,6 +76,7 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
+@pytest.mark.slow
 def test_a_folder_of_all_kinds(predict: Predict, detector: Detector, photos: Path, tmp_path: Path) -> None:
     ended = predict("--source", photos, "--threshold", "0.3", "--batch_size", 3)
     assert (ended.code, ended.err) == (0, ""), ended
@@ -107,6 +108,7 @@ def test_a_folder_of_all_kinds(predict: Predict, detector: Detector, photos: Pat
     assert f"{len(content['images'])} images (score at least 0.3)" in ended.out
 
 
+@pytest.mark.slow
 def test_nms(predict: Predict, refused: Callable[..., str], tiny_data: Path, tmp_path: Path, checkpoint: Path) -> None:
     assert "--nms is 1.5" in refused("--source", tiny_data / "val", "--nms", 1.5)
     assert predict("--source", tiny_data / "val", "--threshold", 0, "--nms", 0.4).code == 0
@@ -144,6 +146,7 @@ def test_annotated_images_show_the_boxes(predict: Predict, photos: Path, tmp_pat
         assert (drawn.format, drawn.mode) == ("JPEG", "RGB")
 
 
+@pytest.mark.slow
 def test_nothing_found(predict: Predict, photos: Path, tmp_path: Path) -> None:
     ended = predict("--source", photos, "--threshold", 1)
     assert (ended.code, ended.err) == (0, "")
@@ -153,6 +156,7 @@ def test_nothing_found(predict: Predict, photos: Path, tmp_path: Path) -> None:
     assert files_in(tmp_path / "out") == WRITTEN
 
 
+@pytest.mark.slow
 def test_where_no_image_has_a_detection_the_best_guesses_are_drawn_and_the_best_score_is_printed(
     predict: Predict, detector: Detector, photos: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +191,7 @@ def test_an_image_without_detections_stays_empty_among_others(
         assert np.abs(np.asarray(drawn.convert("RGB")).astype(int) - np.asarray(enlarged)).mean() < 4
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named_and_the_others_are_done(
     predict: Predict, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +216,7 @@ def test_nothing_is_written_where_nothing_can_be_read(refused: Callable[..., str
     assert message == f"1 of 1 files could not be read as images ({photos}/notes.txt); nothing is written"
 
 
+@pytest.mark.slow
 def test_a_large_photo(predict: Predict, tmp_path: Path) -> None:
     Image.new("RGB", (6000, 4000), (190, 190, 190)).save(tmp_path / "large.jpg")
     assert predict("--source", tmp_path / "large.jpg").code == 0
@@ -219,6 +225,7 @@ def test_a_large_photo(predict: Predict, tmp_path: Path) -> None:
         assert 4000 < drawn.height < 4300, "a caption below it: nothing is found"
 
 
+@pytest.mark.slow
 def test_a_second_time_into_the_same_folder(
     predict: Predict, refusal: Callable[..., str], checkpoint: Path, photos: Path
 ) -> None:

@@ -45,6 +45,7 @@ def written(tmp_path: Path, suffix: str) -> set[str]:
     return {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob(f"*{suffix}")}
 
 
+@pytest.mark.slow
 def test_yolo_has_a_label_file_for_each_image(
     predict: Predict, detector: Detector, photos: Path, tmp_path: Path
 ) -> None:
@@ -56,6 +57,7 @@ def test_yolo_has_a_label_file_for_each_image(
         assert (tmp_path / "out" / label).read_text() == found.to_yolo()
 
 
+@pytest.mark.slow
 def test_json_has_a_file_for_each_image(predict: Predict, detector: Detector, photos: Path, tmp_path: Path) -> None:
     assert predict("--format", "json").code == 0
     assert written(tmp_path, ".json") == {"a.json", "a.png.json", "sub/a.json", "classes.json"}
@@ -68,6 +70,7 @@ def test_json_has_a_file_for_each_image(predict: Predict, detector: Detector, ph
         assert [row["category_name"] for row in content["detections"]] == found.names
 
 
+@pytest.mark.slow
 def test_csv_is_one_table(predict: Predict, detector: Detector, photos: Path, tmp_path: Path) -> None:
     assert predict("--format", "csv").code == 0
     with (tmp_path / "out" / "detections.csv").open(newline="") as file:
@@ -147,6 +150,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_tiles_are_those_of_a_detector(predict: Predict, finished_run: Path, photos: Path, tmp_path: Path) -> None:
     with Image.open(photos / "a.png") as image:
         wide = Image.new("RGB", (64 * 5, 48 * 3), (190, 190, 190))

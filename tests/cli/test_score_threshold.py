@@ -70,6 +70,7 @@ def test_each_class_has_its_own_score(
     assert json.loads((tmp_path / "out" / "detections.json").read_text())["info"] == {"threshold": 0.25}
 
 
+@pytest.mark.slow
 def test_one_score_for_all_classes_is_printed_as_one(
     run_tool: Callable[..., Any], checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_one_score_for_all_classes_is_printed_as_one(
     assert "(score at least 0.3, the best one of the checkpoint)" in ended.out
 
 
+@pytest.mark.slow
 def test_the_scores_of_the_evaluation_beside_it(
     run_tool: Callable[..., Any], refusal: Callable[..., str], plain: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ def test_the_presets_are_those_of_the_checkout() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_reads_and_builds(path: Path, tiny_data: Path) -> None:
     config, _ = choose_sizes(read_config(["--config", path.name]).config, read_split(tiny_data, "train"))
     model = build_model(replace(config.model, pretrained=False), classes=5)

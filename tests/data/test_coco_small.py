@@ -62,6 +62,7 @@ def test_annotations_equal_those_of_the_scenes(root, split):
         assert annotated == expected
 
 
+@pytest.mark.slow
 def test_files_equal_the_images(root):
     for index, image in enumerate(read_instances(root, "train")["images"]):
         drawn = draw_image(SEED, "train", index)
@@ -125,6 +126,7 @@ def test_annotation_files_have_every_field_of_coco(root):
     assert provenance["splits"]["val"]["images_without_objects"] == 1
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_with_any_number_of_processes(root, tmp_path):
     make_coco_small(
         tmp_path / "again", seed=SEED, train_images=COUNTS["train"], val_images=COUNTS["val"], num_workers=3

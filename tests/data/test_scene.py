@@ -62,6 +62,7 @@ def test_boxes_enclose_the_pixels_of_their_objects():
     assert compared >= 6
 
 
+@pytest.mark.slow
 def test_objects_have_contrast_with_their_surroundings():
     distances = []
     for scene in filter(lambda scene: scene.objects, (draw_scene(0, "val", index) for index in range(30))):

@@ -67,6 +67,7 @@ def test_dirty_cases_have_values_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 1000])
+@pytest.mark.slow
 def test_numbers_of_classes(classes: int) -> None:
     precision, recall = assert_equal(*random_case(7, images=60, classes=classes), classes)
     assert precision.shape == (10, 101, classes, 4, 3)
@@ -87,6 +88,7 @@ def test_none_at_all(what: str) -> None:
         assert assert_equal(none_true, without_detections(), 4)[0].max() == -1
 
 
+@pytest.mark.slow
 def test_more_than_100_detections_of_a_class_in_an_image() -> None:
     rng = np.random.default_rng(5)
     place = np.zeros(300, dtype=np.int64)

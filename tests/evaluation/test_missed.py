@@ -189,6 +189,7 @@ def test_detections_in_a_crowd_of_their_class_are_ignored(activation: str):
     assert len(outcome.objects) == 1
 
 
+@pytest.mark.slow
 def test_ignored_detections_are_those_of_pycocotools():
     """Random boxes: neither right nor wrong here exactly where `COCOeval` ignores a detection."""
     generator = torch.Generator().manual_seed(3)

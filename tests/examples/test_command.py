@@ -17,6 +17,7 @@ def train_with(*words: object) -> dict[str, float]:
     return train(toy_task(), training_parser("Quadrants.", minutes=1.0).parse_args(given), given)
 
 
+@pytest.mark.slow
 def test_a_run_goes_where_it_is_told_and_is_resumed_from_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

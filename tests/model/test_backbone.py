@@ -133,6 +133,7 @@ def test_an_older_timm_that_reads_weight_values_in_the_constructor(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "vit_small_patch14_dinov2", "vit_small_patch16_dinov3"])
+@pytest.mark.slow
 def test_random_layer_scales_start_at_one(name, monkeypatch):
     """In timm they start at 1e-5; pretrained ones are not changed."""
 

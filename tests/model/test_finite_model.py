@@ -80,6 +80,7 @@ def test_an_image_of_padding_alone_does_not_change_the_other(name: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pixels", [0.0, 1e-30, 1e3])
 @pytest.mark.parametrize("name", ["lite", "detr"])
+@pytest.mark.slow
 def test_pixels_of_any_size_are_finite(name: str, pixels: float, dtype: torch.dtype) -> None:
     """Constant, tiny, and brighter than any image."""
     torch.manual_seed(1)

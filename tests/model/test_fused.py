@@ -57,6 +57,7 @@ def convs_of(backbone: Backbone) -> list[FusedConv]:
 
 @pytest.mark.parametrize("freeze", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_maps_are_those_of_the_network(name: str, freeze: bool) -> None:
     backbone, exact = make_pair(name, freeze)
     assert_equal_maps(backbone, exact)
@@ -157,6 +158,7 @@ def test_a_copy_has_weights_of_its_own(copy: Callable[[Backbone], Backbone]) -> 
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv3_small_050"])
+@pytest.mark.slow
 def test_frozen_networks_train_as_they_compute(name: str) -> None:
     """Their convolutions are fused in training too; gradients are those of separate layers."""
     backbone, exact = make_pair(name, freeze=True)
@@ -225,6 +227,7 @@ def test_without_onednn_the_network_computes_itself(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.slow
 def test_detr_is_the_exact_one_but_for_rounding(pretrained: bool) -> None:
     """Predictions, and gradients of a training step."""
     config = ModelConfig(
@@ -253,6 +256,7 @@ def test_detr_is_the_exact_one_but_for_rounding(pretrained: bool) -> None:
         assert (parameter.grad - expected).norm() <= share * expected.norm() + 1e-6, name
 
 
+@pytest.mark.slow
 def test_other_threads_compute_while_a_network_is_traced() -> None:
     """`torch.fx` replaces functions of all modules for as long as it traces."""
     images, faults, found = torch.randn(1, 3, 64, 64), [], []

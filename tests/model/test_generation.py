@@ -52,6 +52,7 @@ def search_exhaustively(
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.6, 2.0])
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 def test_a_wide_beam_is_an_exhaustive_search(seed, length_penalty):
     vocabulary = 4
     decoder = make_decoder(seed, vocabulary)
@@ -63,6 +64,7 @@ def test_a_wide_beam_is_an_exhaustive_search(seed, length_penalty):
         assert hypothesis.score == pytest.approx(score, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_length_penalty_favors_longer_texts():
     lengths = {0.0: 0, 2.0: 0}
     for seed, penalty in itertools.product(range(8), lengths):
@@ -89,6 +91,7 @@ def test_decoding_with_the_cache_is_as_without(cross_attention, width):
             assert [each.score for each in row] == pytest.approx([each.score for each in other], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_width_1_without_penalty_is_greedy_and_hypotheses_say_their_probability():
     decoder, memory = make_decoder(3, 12, cross_attention=True), make_memory(6)
     prefix = torch.full((6, 1), START)
@@ -104,6 +107,7 @@ def test_width_1_without_penalty_is_greedy_and_hypotheses_say_their_probability(
             assert each.log_probability == pytest.approx(log_probability(decoder, written, own), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_row_is_decoded_as_if_it_were_alone():
     decoder, memory = make_decoder(5, 12, cross_attention=True), make_memory(6)
     prefix = torch.full((6, 1), START)

@@ -88,6 +88,7 @@ def test_a_file_without_some_weights_is_refused(save: Save, lost: str) -> None:
         Backbone("resnet18", (16,), weights=read_backbone_weights(save(weights)))
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(save: Save) -> None:
     with pytest.raises(DetrLiteError, match=r"^model.pretrained: (the weights do not fit resnet18|.* not in the file)"):
         Backbone("resnet18", (16,), weights=read_backbone_weights(save(network("convnext_atto").state_dict())))

@@ -16,6 +16,7 @@ NAMES = {"vit_tiny_patch16_224": 16, "vit_small_patch14_reg4_dinov2": 14, "vit_s
 
 
 @pytest.mark.parametrize(("name", "patch"), NAMES.items())
+@pytest.mark.slow
 def test_the_map_is_timms(name, patch):
     """The last layer's normed tokens, without class and register tokens, of an image padded at the right and bottom."""
     torch.manual_seed(0)
@@ -30,6 +31,7 @@ def test_the_map_is_timms(name, patch):
 
 
 @pytest.mark.parametrize(("name", "patch"), NAMES.items())
+@pytest.mark.slow
 def test_weights_do_not_depend_on_image_sizes(name, patch):
     torch.manual_seed(0)
     strides = (patch // 2, patch, 2 * patch)
@@ -43,6 +45,7 @@ def test_weights_do_not_depend_on_image_sizes(name, patch):
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
+@pytest.mark.slow
 def test_a_checkpoint_of_a_pretrained_one_needs_no_download(name, monkeypatch):
     loads = []
     monkeypatch.setattr(timm.models._builder, "load_pretrained", lambda *_args, **_kwargs: loads.append(name))

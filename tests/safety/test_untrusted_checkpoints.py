@@ -171,6 +171,7 @@ def calls_in(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             yield ast.unparse(node.func), {keyword.arg or "**": ast.unparse(keyword.value) for keyword in node.keywords}
 
 
+@pytest.mark.slow
 def test_every_reading_of_a_checkpoint_is_weights_only() -> None:
     readings = []
     for path in (path for folder in ("detr_lite", "examples", "tools") for path in (PROJECT / folder).rglob("*.py")):
@@ -189,6 +190,7 @@ def test_every_reading_of_a_checkpoint_is_weights_only() -> None:
 
 
 @pytest.mark.parametrize("name", ["local-dir:FOLDER", "hf-hub:evil/resnet10t", "hf_hub:resnet10t.x", "../resnet10t"])
+@pytest.mark.slow
 def test_a_backbone_is_always_one_of_timm(
     refusal: Callable[..., str], untrusted: Callable[..., Path], words: Tool, tiny_file: Path, tmp_path: Path, name: str
 ) -> None:

@@ -103,6 +103,7 @@ def test_names_are_not_typeset_with_tex(checkpoint: Path, tiny_data: Path) -> No
         ("'=1", "'=1"),
     ],
 )
+@pytest.mark.slow
 def test_a_category_is_no_formula_in_a_table(
     run_tool: Tool, untrusted: Callable[..., Path], edit_annotations: Callable[..., Path], words: Tool, tmp_path: Path,
     name: str, cell: str

@@ -59,6 +59,7 @@ def test_settings_that_are_text_are_not_read_as_code(
 
 
 @pytest.mark.parametrize("text", ["[" * 20_000, "a: 2001-99-99", "a: !!int x", "a: !!bool x", "a: " + 5000 * "9"])
+@pytest.mark.slow
 def test_settings_that_yaml_cannot_parse_are_one_line(refusal: Callable[..., str], tmp_path: Path, text: str) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(text)

@@ -59,6 +59,7 @@ def are_same(found: Detections, expected: Detections, tolerance: float) -> bool:
     return bool((apart.amin(0) < 1e-2).all() and (apart.amin(1) < 1e-2).all())
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_batch(detector: Detector, tiny_data: Path) -> None:
     val = read_split(tiny_data, "train")  # eight images of five shapes
     resize = detector.description.resize

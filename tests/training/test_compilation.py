@@ -58,6 +58,7 @@ def test_a_compiler_that_fails_changes_nothing(run, monkeypatch):
     assert rows == plain
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_goes_on_without(run):
     rows, text = run("both", gradient_checkpointing=True)
     assert "torch.compile: not together with gradient checkpointing; the run goes on without" in text

@@ -186,6 +186,7 @@ def test_a_resumed_run_continues_from_the_weights_and_the_average(
 
 
 @pytest.mark.parametrize(("before", "now"), [(0.0, EMA), (EMA, 0.0), (EMA, 0.99)])
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_ema_settings(
     config: Config, train: Callable[..., None], tmp_path: Path, before: float, now: float
 ) -> None:

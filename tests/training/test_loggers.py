@@ -135,6 +135,7 @@ def test_overwriting_removes_the_earlier_logs_and_nothing_else(train: Callable[.
     assert sorted(path.name for path in (folder / "wandb").iterdir()) == ["mine", "notes.txt"]
 
 
+@pytest.mark.slow
 def test_without_a_logger_nothing_is_logged(train: Callable[..., Path]) -> None:
     folder = train("--trainer.max_epochs", 1, kind="none")
     assert not (folder / "tensorboard").exists()

@@ -76,6 +76,7 @@ def test_without_found_objects_nothing_is_claimed(tmp_path, caplog):
     assert "no object of these images is found" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_tool_measures_as_many_as_it_is_told(run_tool, checkpoint, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(

@@ -50,6 +50,20 @@ def make_module(tiny_config: Config, tiny_data: Path) -> Callable[..., Detection
     return make
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_evaluations_compute_in_float32_whatever_training_does(
+    make_module: Callable[..., DetectionModule], tiny_data: Path, precision: str
+) -> None:
+    module, types = make_module(max_grad_norm=1.0), {True: set(), False: set()}
+    for part in module.model.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda part, _, output: types[part.training].add(output.dtype))
+    trainer = fit(module, tiny_data, precision=precision)
+    val = make_loader(read_split(tiny_data, "val"), evaluation_transform(RESIZE), RESIZE, batch_size=2, num_workers=0)
+    trainer.validate(module, val, verbose=False)
+    assert types == {True: {torch.float32 if precision == "32-true" else torch.bfloat16}, False: {torch.float32}}
+
+
 def norm_of_gradients(model: nn.Module) -> float:
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     return float(torch.stack([gradient.norm() for gradient in gradients]).norm())
@@ -65,7 +79,6 @@ def fit(module: L.LightningModule, root: Path, **options) -> L.Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        limit_val_batches=0,
         use_distributed_sampler=False,
         **options,
     )
@@ -75,6 +88,7 @@ def fit(module: L.LightningModule, root: Path, **options) -> L.Trainer:
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.slow
 def test_gradients_are_clipped(
     make_module: Callable[..., DetectionModule], tiny_data: Path, precision: str, fused: bool
 ) -> None:
@@ -87,12 +101,14 @@ def test_gradients_are_clipped(
     assert min(free) > 0.1
 
 
+@pytest.mark.slow
 def test_accumulated_batches_make_one_step(make_module: Callable[..., DetectionModule], tiny_data: Path) -> None:
     steps: list[float] = []
     trainer = fit(make_module(max_grad_norm=1.0, steps=steps), tiny_data, accumulate_grad_batches=3)
     assert len(steps) == trainer.global_step == 2  # of three batches, and of the one that is left
 
 
+@pytest.mark.slow
 def test_the_loss_and_its_parts_are_logged(make_module: Callable[..., DetectionModule], tiny_data: Path) -> None:
     metrics = fit(make_module(max_grad_norm=1.0), tiny_data, precision="32-true").callback_metrics
     assert {"loss", "loss_class", "loss_l1", "loss_giou", "loss_token_class", "loss_denoising_l1"} <= set(metrics)
@@ -115,6 +131,7 @@ def test_a_batch_trains_every_parameter_however_many_objects_it_has(
     assert [name for name, parameter in module.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.slow
 def test_an_image_that_two_ranks_saw_counts_once(make_module: Callable[..., DetectionModule], tiny_data: Path) -> None:
     module = make_module(max_grad_norm=1.0).eval()
     logged: dict[str, Tensor] = {}
@@ -130,6 +147,7 @@ def test_an_image_that_two_ranks_saw_counts_once(make_module: Callable[..., Dete
     assert module.detections == {}
 
 
+@pytest.mark.slow
 def test_detections_of_all_ranks_are_gathered(
     make_module: Callable[..., DetectionModule], tiny_data: Path, tmp_path: Path
 ) -> None:

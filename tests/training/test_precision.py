@@ -76,6 +76,7 @@ def test_a_long_pass_is_timed_once_with_all_threads(monkeypatch: pytest.MonkeyPa
     assert set(threads) == {16}
 
 
+@pytest.mark.slow
 def test_the_passes_are_those_of_training(tiny_config: Config) -> None:
     """Both precisions are computed, losses and gradients are those of a step, and none of the gradients stay."""
     model, seen = build_model(tiny_config.model, 3, for_checkpoint=True).train(), []

@@ -44,6 +44,7 @@ def make_run(folder: Path, data: Path, config: Any, share: float) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run(run: Path) -> None:
     results = write_report(run)
     assert results.metrics["AP"] == pytest.approx(1.0)
@@ -205,6 +206,7 @@ def test_a_run_before_its_evaluation(run: Path) -> None:
         find_results(run)
 
 
+@pytest.mark.slow
 def test_a_comparison(run: Path, tmp_path: Path, tiny_data: Path, tiny_config: Any) -> None:
     worse = make_run(tmp_path / "worse" / "run", tiny_data, tiny_config, 0.4)
     numbers = tmp_path / "numbers" / "metrics.json"
@@ -231,6 +233,7 @@ def test_detections_in_different_data_are_not_compared(run: Path, tmp_path: Path
         write_comparison([run, file], tmp_path / "comparison.html", truth=tiny_data)
 
 
+@pytest.mark.slow
 def test_a_corrected_copy_is_other_data(run: Path, tmp_path: Path, tiny_data: Path, tiny_config: Any) -> None:
     """Images, ids and categories are the same; a box is not."""
     copy = shutil.copytree(tiny_data, tmp_path / "copy")
@@ -245,6 +248,7 @@ def test_a_corrected_copy_is_other_data(run: Path, tmp_path: Path, tiny_data: Pa
     assert write_comparison([run, other], tmp_path / "comparison.html", tiny_data, samples=100).models[1].differences
 
 
+@pytest.mark.slow
 def test_data_that_have_changed_since_are_noticed(run: Path, own_data: Path, tiny_config: Any, caplog: Any) -> None:
     config = replace(tiny_config, data=replace(tiny_config.data, root=str(own_data)))
     own = make_run(run.parent / "own", own_data, config, 1.0)
@@ -287,6 +291,7 @@ def test_detections_json_of_another_program(tmp_path: Path) -> None:
     assert [stems[image] for image in model.detections.image_index] == ["2", "3"]
 
 
+@pytest.mark.slow
 def test_no_detections_and_no_objects(run: Path, tmp_path: Path, tiny_data: Path) -> None:
     (run / "evaluation" / "detections.json").write_text("[]")
     assert write_report(run).metrics["AP"] == 0
@@ -299,6 +304,7 @@ def test_no_detections_and_no_objects(run: Path, tmp_path: Path, tiny_data: Path
         write_report(run, truth=empty)
 
 
+@pytest.mark.slow
 def test_the_command(run: Path, run_tool: Tool, tmp_path: Path) -> None:
     result = run_tool("report", run, "--output", tmp_path / "page.html")
     assert result.code == 0

@@ -216,6 +216,7 @@ def test_overwriting_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
     assert files_in(folder) == {"notes.txt", "checkpoints/precious.ckpt"}
 
 
+@pytest.mark.slow
 def test_a_refused_run_does_not_overwrite_the_old_one(refusal: Callable[..., str], tiny_file: Path, tmp_path: Path):
     folder = make_run(tmp_path / "run")
     for slip in ("--model.backbone=resnet10", "--data.root=nowhere", "--trainer.accelerator=abacus"):

@@ -26,6 +26,7 @@ def parts(tiny_config: Config, tiny_data: Path):
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.999])
+@pytest.mark.slow
 def test_both_pictures_are_drawn_also_when_nothing_is_found(parts, tmp_path: Path, threshold: float) -> None:
     samples.draw_pictures(*parts, tmp_path, threshold)
     sizes = {path.name: Image.open(path).size for path in tmp_path.iterdir()}
@@ -48,6 +49,7 @@ def drawn(parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: flo
     return sheet, figures
 
 
+@pytest.mark.slow
 def test_images_are_evenly_spaced_in_the_split_with_their_true_boxes(parts, tmp_path, monkeypatch) -> None:
     sheet, _ = drawn(parts, tmp_path, monkeypatch, 0.5, count=2)
     assert [picture.size for picture, _, _ in sheet] == [(64, 48), (64, 64)]  # the first and the third of five
@@ -77,6 +79,7 @@ def test_attention_is_drawn_for_the_first_image_with_detections(parts, tmp_path,
     assert len(found) == 1
 
 
+@pytest.mark.slow
 def test_without_detections_the_attention_of_the_best_guesses_is_drawn(parts, tmp_path, monkeypatch) -> None:
     _, figures = drawn(parts, tmp_path, monkeypatch, 0.999)
     ((_, found, _, options),) = figures

@@ -91,6 +91,7 @@ def test_the_network_comes_back_from_its_checkpoint(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [3, 10, 17])
+@pytest.mark.slow
 def test_a_stopped_run_that_is_resumed_ends_as_if_it_had_not_been(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: int
 ) -> None:

@@ -62,6 +62,7 @@ def panels(figure):
     return {axes.get_label(): axes for axes in figure.axes}
 
 
+@pytest.mark.slow
 def test_a_run(tmp_path, figures):
     rows = [training_row(step) for step in range(40)]
     rows[20:20] = [evaluation_row(19, 0.4)]

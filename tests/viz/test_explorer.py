@@ -118,6 +118,7 @@ def noise_photograph(width, height):
     )
 
 
+@pytest.mark.slow
 def test_a_page_of_the_originals_size_is_under_8_megabytes(capsys):
     """6 + 6 layers, 8 heads, 100 queries, an 800 x 600 image at stride 32; random weights compress badly."""
     torch.manual_seed(0)

@@ -61,6 +61,7 @@ def options(page):
     return [(row.locator(".name").inner_text(), row.locator(".detail").inner_text()) for row in rows.all()]
 
 
+@pytest.mark.slow
 def test_objects_and_false_detections_with_what_they_are(visit, why):
     page = visit("#view=why", "why")
     assert "5 true objects, 3 not found and 3 false detections" in page.locator("#panel-why .note").first.inner_text()
@@ -80,6 +81,7 @@ def test_objects_and_false_detections_with_what_they_are(visit, why):
     ("number", "reason"),
     [(1, "Its place is taken: query 1"), (2, "Another class: "), (3, "Taken for background: the nearest query, 3,")],
 )
+@pytest.mark.slow
 def test_each_planted_case_is_explained(visit, why, number: int, reason: str):
     page = visit("#view=why", "why")
     page.locator("#why-list [role=option]").nth(number).click()
@@ -92,6 +94,7 @@ def test_each_planted_case_is_explained(visit, why, number: int, reason: str):
     assert page.locator("#boxes .true.chosen").count() == 1
 
 
+@pytest.mark.slow
 def test_a_click_on_a_true_box_chooses_it(visit, why):
     page = visit("#view=why", "why")
     page.mouse.click(*at(page, 138 / WIDTH, 80 / HEIGHT))
@@ -100,6 +103,7 @@ def test_a_click_on_a_true_box_chooses_it(visit, why):
     assert answer(page).startswith("Found by query 1")
 
 
+@pytest.mark.slow
 def test_the_nearest_query_layer_by_layer(visit, why):
     page = visit("#view=why&object=2&query=2", "why")
     rows = page.locator(".answer tbody tr")
@@ -113,6 +117,7 @@ def test_the_nearest_query_layer_by_layer(visit, why):
     assert page.locator(".answer tbody tr").nth(0).get_attribute("aria-current") == "true"
 
 
+@pytest.mark.slow
 def test_a_model_that_predicts_after_its_last_layer_alone_has_nothing_to_say_before(visit, why):
     page = visit("#view=why&object=2&query=2", "last")
     texts = [row.locator("td").all_inner_texts() for row in page.locator(".answer tbody tr").all()]
@@ -124,6 +129,7 @@ def test_a_model_that_predicts_after_its_last_layer_alone_has_nothing_to_say_bef
     assert "alone" not in page.locator(".answer .note").inner_text()
 
 
+@pytest.mark.slow
 def test_filters_by_kind_of_error(visit, why):
     page = visit("#view=why", "why")
     chips = {chip.locator("span").first.inner_text(): chip for chip in page.locator("#panel-why .chips > .chip").all()}
@@ -144,6 +150,7 @@ def test_the_answer_depends_on_the_minimum_score(visit, why):
     assert "4 not found" not in answer(page)
 
 
+@pytest.mark.slow
 def test_by_keyboard_alone(visit, why):
     page = visit("", "why")
     page.keyboard.press("w")
@@ -160,6 +167,7 @@ def test_by_keyboard_alone(visit, why):
     assert page.evaluate("document.activeElement.textContent") == "0", "the focus stays in the table"
 
 
+@pytest.mark.slow
 def test_an_image_without_true_objects_in_the_page_has_no_panel(visit, why):
     page = visit("#view=why&object=1", "why")
     page.keyboard.press(".")
@@ -173,6 +181,7 @@ def test_an_image_without_true_objects_in_the_page_has_no_panel(visit, why):
     assert page.locator("#tab-why").is_visible()
 
 
+@pytest.mark.slow
 def test_detections_in_crowd_regions_are_ignored_and_said_to_be(visit, why):
     """Two plates in a region of plates and two spoons in one of spoons; the cup lies in a region of another class."""
     page = visit("#view=why", "crowd")
@@ -195,6 +204,7 @@ def test_detections_in_crowd_regions_are_ignored_and_said_to_be(visit, why):
     assert "annotated as a crowd of the class spoon" in answer(page)
 
 
+@pytest.mark.slow
 def test_crowd_regions_are_drawn_as_such(visit, why):
     page = visit("#view=why", "crowd")
     names = page.locator("#boxes .crowd .name")

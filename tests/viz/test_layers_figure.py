@@ -48,6 +48,7 @@ def test_without_boxes_all_rows_show_the_final_one():
 
 @pytest.mark.parametrize("size", [(160, 160), (1200, 300), (300, 1200)])
 @pytest.mark.parametrize("heads", [1, 8, 12])
+@pytest.mark.slow
 def test_legible_and_without_overlaps(size, heads):
     maps = attention_maps(torch.rand(2, 1, heads, 3, 16).softmax(-1), ((4, 4),))
     boxes_cxcywh = torch.full((2, 1, 3, 4), 0.5)

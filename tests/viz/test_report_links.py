@@ -89,6 +89,7 @@ def test_a_run_ends_with_links_to_the_images_that_its_explorer_holds(flawed_run:
     ("text", "answer"),
     [("missed blue thing", "blue thing 2: missed"), ("annotated as green thing", ": wrong class")],
 )
+@pytest.mark.slow
 def test_a_picture_leads_to_the_answer(visit: Any, text: str, answer: str) -> None:
     page = visit(name="report")
     page.locator("#worst-cards .picture", has_text=text).click()
@@ -103,6 +104,7 @@ def test_a_picture_leads_to_the_answer(visit: Any, text: str, answer: str) -> No
     assert page.locator("#heatmap").is_visible()
 
 
+@pytest.mark.slow
 def test_pictures_of_likely_label_errors_do_too(visit: Any) -> None:
     page = visit(name="report")
     page.locator("#labels .picture", has_text="rather red thing?").click()
@@ -112,6 +114,7 @@ def test_pictures_of_likely_label_errors_do_too(visit: Any) -> None:
     assert "000.png" in page.locator("#subtitle").inner_text()
 
 
+@pytest.mark.slow
 def test_links_are_those_of_the_picture_that_is_shown(visit: Any) -> None:
     page = visit(name="report")
     page.locator("#worst-cards .picture").first.click()
@@ -168,6 +171,7 @@ def test_the_labels_of_other_data_are_no_reason_to_link(moved: Path, tiny_data: 
     assert "val/000.png" not in images_in(moved / "report.html")
 
 
+@pytest.mark.slow
 def test_images_that_the_page_lacks(moved: Path, flawed_data: Path) -> None:
     """After a slow model, the explorer holds a part of the images."""
     results = find_results(moved, flawed_data)

@@ -58,6 +58,7 @@ def test_a_folder_without_a_run_is_called_so(tmp_path: Path) -> None:
         find_checkpoint(tmp_path)
 
 
+@pytest.mark.slow
 def test_all_commands_take_a_run_folder(
     run_tool: Callable[..., Any], finished_run: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def untrained_checkpoint(tiny_config: Config, tmp_path: Path) -> Callable[..., P
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
+@pytest.mark.slow
 def test_exports_are_loaded_like_checkpoints(best: Path, tmp_path: Path, what: str) -> None:
     """By the path of the .safetensors file, or by the folder that holds the pair."""
     output = tmp_path / "exported" if what == "folder" else tmp_path / "exported" / "mine.safetensors"
@@ -68,6 +69,7 @@ def test_exports_are_loaded_like_checkpoints(best: Path, tmp_path: Path, what: s
     assert torch.equal(detections.scores, expected_detections.scores)
 
 
+@pytest.mark.slow
 def test_thresholds_go_along_where_the_format_has_a_place(
     best: Path, untrained_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +85,7 @@ def test_thresholds_go_along_where_the_format_has_a_place(
     assert "no place for score thresholds; the best one for all classes is 0.375" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_exports_are_plain_files(best: Path, tmp_path: Path) -> None:
     export_checkpoint(best, tmp_path / "mine.safetensors")
     with safe_open(tmp_path / "mine.safetensors", "pt") as file:
@@ -112,6 +115,7 @@ def test_incomplete_exports_are_refused(
         load_model(tmp_path / "exported")
 
 
+@pytest.mark.slow
 def test_round_trip_of_the_originals_weights(
     original: tuple[OriginalDetr, Namespace], pth: Path, run_tool: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -133,6 +137,7 @@ def test_round_trip_of_the_originals_weights(
     original[0].load_state_dict(content["model"])  # strict, as the original loads it
 
 
+@pytest.mark.slow
 def test_trained_batch_norm_is_exported_without_step_counters(
     untrained_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def test_without_a_checkpoint_there_are_no_notes(tiny_config: Config, downloaded
 
 @pytest.mark.parametrize("was_pretrained", [False, True])
 @pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.slow
 def test_the_backbone_of_a_checkpoint_is_not_downloaded(
     tiny_config: Config, save: Any, downloaded: list[str], was_pretrained: bool, pretrained: bool
 ) -> None:
@@ -97,6 +98,7 @@ def test_the_backbone_of_a_checkpoint_is_not_downloaded(
     ],
 )
 @pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.slow
 def test_missing_weights_of_the_backbone_are_timms(
     tiny_config: Config, save: Any, downloaded: list[str], change: dict[str, Any], what: str, pretrained: bool
 ) -> None:
@@ -115,6 +117,7 @@ def test_missing_weights_of_the_backbone_are_timms(
         assert torch.equal(state["layer1.0.conv1.weight"], source["layer1.0.conv1.weight"])
 
 
+@pytest.mark.slow
 def test_notes_list_settings_that_differ(tiny_config: Config, save: Any) -> None:
     path, _ = save()
     _, lines = initial_model(described(tiny_config, init_from=path, heads=4, strides=(8, 16)))
@@ -124,6 +127,7 @@ def test_notes_list_settings_that_differ(tiny_config: Config, save: Any) -> None
         assert not any(line.startswith("settings that differ") for line in lines)
 
 
+@pytest.mark.slow
 def test_notes_name_another_normalization(tiny_config: Config, save: Any) -> None:
     path, _ = save()
     description = replace(described(tiny_config, init_from=path), mean=(0.5, 0.5, 0.5))
@@ -132,6 +136,7 @@ def test_notes_name_another_normalization(tiny_config: Config, save: Any) -> Non
     assert str(MEAN) in lines[-1]
 
 
+@pytest.mark.slow
 def test_a_transformer_in_which_nothing_fits_is_an_error(tiny_config: Config, save: Any) -> None:
     path, _ = save()
     with pytest.raises(DetrLiteError) as caught:
@@ -155,6 +160,7 @@ def test_a_file_that_is_no_checkpoint_is_an_error_of_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_notes_warn_of_a_frozen_first_stage_with_random_weights(
     tiny_config: Config, save: Any, downloaded: list[str]
 ) -> None:
@@ -171,6 +177,7 @@ def test_notes_warn_of_a_frozen_first_stage_with_random_weights(
 
 
 @pytest.mark.parametrize("kind", ["original", "transformers"])
+@pytest.mark.slow
 def test_external_weights_initialize_a_model_with_other_classes(tiny_config: Config, tmp_path: Path, kind: str) -> None:
     """The original's label of a COCO category is its id; unused rows are not copied."""
     if kind == "original":
@@ -200,6 +207,7 @@ def test_external_weights_initialize_a_model_with_other_classes(tiny_config: Con
     assert not any(line.startswith(("newly initialized", "not used", "settings that differ")) for line in lines), lines
 
 
+@pytest.mark.slow
 def test_settings_of_the_run_replace_what_a_file_does_not_show(tiny_config: Config, tmp_path: Path) -> None:
     """Weights alone, without DC5 and heads; the notes say that COCO's names are assumed."""
     original, _ = original_detr()

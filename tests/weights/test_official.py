@@ -17,6 +17,7 @@ from detr_lite.weights.official import OfficialKeyMapping
 from tests.helpers.reference_models import OriginalDetr, assert_predicts_as_the_original, original_detr, save_pth
 
 
+@pytest.mark.slow
 def test_the_imported_model_predicts_as_the_original(
     original: tuple[OriginalDetr, Namespace], pth: Path, batch: Batch
 ) -> None:
@@ -86,6 +87,7 @@ def test_labels_are_coco_category_ids(pth: Path) -> None:
     assert "classes: 80, COCO's, assumed from 92 rows; 11 more rows are unused" in imported.notes
 
 
+@pytest.mark.slow
 def test_other_classes_have_no_names(tmp_path: Path) -> None:
     imported = load_any_checkpoint(save_pth(tmp_path / "tuned.pth", *original_detr(classes=3)))
     assert imported.description.categories == (Category(0, "class 0"), Category(1, "class 1"), Category(2, "class 2"))
@@ -99,6 +101,7 @@ def test_preprocessing_is_the_originals(pth: Path) -> None:
     assert description.std == (0.229, 0.224, 0.225)
 
 
+@pytest.mark.slow
 def test_options_set_what_weights_do_not_show(original: tuple[OriginalDetr, Namespace], tmp_path: Path) -> None:
     """The published files contain weights alone."""
     path = tmp_path / "hub.pth"
@@ -115,6 +118,7 @@ def test_options_set_what_weights_do_not_show(original: tuple[OriginalDetr, Name
     assert "weights do not show" not in "\n".join(imported.notes)
 
 
+@pytest.mark.slow
 def test_a_warning_if_dc5_is_assumed(original: tuple[OriginalDetr, Namespace], pth: Path, tmp_path: Path) -> None:
     """Weights of a DC5 model also load without dilation, but then predict something else."""
     path = tmp_path / "detr-dc5.pth"

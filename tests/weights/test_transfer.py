@@ -106,6 +106,7 @@ def test_rows_of_classes_are_matched_by_name(name: str, names: tuple[str, ...]) 
     assert result.initialized == result.unused == ()
 
 
+@pytest.mark.slow
 def test_the_summary_of_classes_and_queries() -> None:
     new = ("person", "dog", "sheep", "cat")
     lines = checked_transfer(weights(), weights(new, num_queries=4)).summary()
@@ -129,6 +130,7 @@ def test_the_first_queries_are_copied(name: str, key: str, count: int) -> None:
     assert torch.equal(result.state[key][copied:], new.state[key][copied:])
 
 
+@pytest.mark.slow
 def test_fewer_or_more_layers() -> None:
     fewer = checked_transfer(weights(), weights(seed=1, decoder_layers=1, encoder_layers=0))
     assert fewer.initialized == ()
@@ -142,6 +144,7 @@ def test_fewer_or_more_layers() -> None:
     assert more.unused == ()
 
 
+@pytest.mark.slow
 def test_nothing_in_the_transformer_fits_another_dim() -> None:
     assert checked_transfer(weights(), weights()).has_transformer
     wide = checked_transfer(weights(), weights(dim=64))
@@ -151,6 +154,7 @@ def test_nothing_in_the_transformer_fits_another_dim() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k"])
+@pytest.mark.slow
 def test_nothing_is_copied_between_different_backbones(name: str) -> None:
     old, new = weights(backbone="resnet34"), weights(seed=1, backbone=name)
     fitting = [key for key in new.state if key in old.state and key.startswith("backbone.")]

@@ -38,6 +38,7 @@ def random_sample(rng: random.Random) -> tuple[Image.Image, tv_tensors.BoundingB
 
 @pytest.mark.parametrize("augmentation", [PHOTOGRAPHS, ALL], ids=["photographs", "mixed"])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
+@pytest.mark.slow
 def test_of_any_size(augmentation: Any, rule: ResizeRule) -> None:
     rng = random.Random(0)
     transform = training_transform(augmentation, rule)

@@ -44,6 +44,7 @@ def assert_boxes_enclose_their_pixels(sample: Sample, tolerance: float = 2.01) -
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
+@pytest.mark.slow
 def test_mosaic_boxes_follow_their_pixels(rule: ResizeRule) -> None:
     torch.manual_seed(0)
     samples = [
@@ -135,6 +136,7 @@ def test_mixup_of_another_size_cuts_or_leaves_the_first_one_alone() -> None:
 # --- copy-paste
 
 
+@pytest.mark.slow
 def test_pasted_boxes_follow_their_pixels() -> None:
     torch.manual_seed(0)
     source = tensors(150, 200, [[20, 30, 60, 70], [120, 20, 160, 90], [100, 120, 130, 140]], [1, 2, 3])

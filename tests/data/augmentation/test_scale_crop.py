@@ -16,6 +16,7 @@ RULES = [ResizeRule("longest", 128), ResizeRule("fit", 256), ResizeRule("shortes
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
 @pytest.mark.parametrize("zoom_out", [0.0, 1.0])
+@pytest.mark.slow
 def test_boxes_follow_their_pixels(rule: ResizeRule, zoom_out: float) -> None:
     change = RandomScaleCrop(rule, jitter=1.0, zoom_out=zoom_out, fill=(GRAY,) * 3)
     torch.manual_seed(0)
@@ -144,6 +145,7 @@ def test_small_objects_are_not_scaled_away(zoom_out: float) -> None:
         assert (boxes[0, 2] - boxes[0, 0]).item() > 3.9
 
 
+@pytest.mark.slow
 def test_zoom_out_fills_with_the_given_color() -> None:
     torch.manual_seed(0)
     change = RandomScaleCrop(ResizeRule("fit", 200), jitter=0.0, zoom_out=1.0, fill=(1.0, 0.5, 0.0))

@@ -42,6 +42,7 @@ def test_photographs_costs_no_more_pixels_than_light(rule: ResizeRule, objects: 
     assert 0.6 < sum(pixels) / len(pixels) / (frame[0] * frame[1]) < 1
 
 
+@pytest.mark.slow
 def test_photographs_boxes_follow_their_pixels() -> None:
     # Without JPEG, which puts pixels of other colors beside edges.
     transform = training_transform(

@@ -362,6 +362,7 @@ def test_an_image_that_a_list_names_need_not_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["names: [cat\n", "train: images/train\nnames: {a: b}\n", "[" * 3000, "a: &a [*a]\n- b"]
 )
+@pytest.mark.slow
 def test_a_damaged_yaml_is_named(tmp_path: Path, text: str) -> None:
     write_one(tmp_path, BOX)
     write(tmp_path / "data.yaml", text)

@@ -55,6 +55,7 @@ def test_answers_depend_on_the_picture(captioner: Captioner, batch: dict[str, to
     assert not torch.allclose(before, after, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_written_captions_are_those_of_one_word_after_the_other(
     captioner: Captioner, batch: dict[str, torch.Tensor]
 ) -> None:

@@ -43,6 +43,7 @@ def trained(roads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_evaluated_and_resumed(
     trained: Path, roads: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ def test_lines_at_rows() -> None:
     assert np.isnan(outside[1])
 
 
+@pytest.mark.slow
 def test_the_same_numbers_draw_the_same_road() -> None:
     for level in LEVELS.values():
         one, other, another = (draw_road(level, np.random.default_rng(seed)) for seed in (3, 3, 4))
@@ -66,6 +67,7 @@ def test_the_same_numbers_draw_the_same_road() -> None:
         assert not np.array_equal(one.image, another.image)
 
 
+@pytest.mark.slow
 def test_lines_are_where_the_paint_is() -> None:
     """On easy roads the pixels of a line are brighter than the tarmac beside it, for most points of most lines."""
     brighter = []

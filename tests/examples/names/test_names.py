@@ -53,6 +53,7 @@ def test_counts_by_hand() -> None:
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.slow
 def test_counts_are_probabilities_and_longer_contexts_are_better(order: int) -> None:
     names = read_names(FILE)
     model = best_count_model(names.train, names.val, order)
@@ -73,6 +74,7 @@ def test_the_loss_of_the_network_is_that_of_its_probabilities() -> None:
         assert count == len(name) + 1
 
 
+@pytest.mark.slow
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     few = tmp_path / "few.txt"

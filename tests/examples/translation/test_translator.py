@@ -77,6 +77,7 @@ def test_a_run_has_its_numbers(trained: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_translate_command(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network, _ = load_network(trained / "checkpoints/best.ckpt", TASK, build_network)
     assert isinstance(network, Translator)

@@ -68,6 +68,7 @@ def test_a_process_that_hangs_ends_when_it_cannot_continue(
         (SystemExit(143), ["sleep 0.3"], None),
     ],
 )
+@pytest.mark.slow
 def test_rank_0_reports_the_errors_of_others_and_ends_them(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, commands: list[str], expected: BaseException | None
 ) -> None:
@@ -136,6 +137,7 @@ def be_torchrun(invocation: Invocation, place: Path) -> None:
         fault_injection.die()
 
 
+@pytest.mark.slow
 def test_without_torchrun_a_run_stops_with_a_checkpoint(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_config, trainer=replace(tiny_config.trainer, max_epochs=10_000))
     invocation = Invocation(config, "tiny", tmp_path / "run", resume=None, overwrite=False)
