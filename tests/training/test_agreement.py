@@ -23,7 +23,7 @@ from detr_lite.weights.checkpoint import Description
 
 CPU = torch.device("cpu")
 ROUNDING = 1e-5
-FAMILY_TOLERANCE = 3e-3
+FAMILY_TOLERANCE = 1e-2
 """Rounding may let RT-DETR select another query of nearly the same score, which changes all others a little."""
 
 

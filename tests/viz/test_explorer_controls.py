@@ -143,6 +143,28 @@ def test_a_shared_link_shows_the_same_view(visit):
     assert other.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+LATE_FRAMES = "window.requestAnimationFrame = (draw) => setTimeout(draw, 200)"
+
+
+def test_a_click_is_not_lost_where_hovering_is_drawn_late(visit):
+    """The option under the cursor must be the same when the button is released: else browsers report no click."""
+    page = visit(prelude=LATE_FRAMES)
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(500)
+    option = page.locator("#detections [role=option]").nth(0)
+    option.scroll_into_view_if_needed()
+    box = option.bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.wait_for_timeout(400)
+    page.mouse.up()
+    wait(page, "explorer.state().query === 3")
+    assert_cross(page, ATTENTION.cross[2, 0, :, 3])
+    page.locator("#detections [role=option]").nth(1).hover()
+    page.wait_for_timeout(500)
+    assert_cross(page, ATTENTION.cross[2, 0, :, 1])  # hovering is drawn again
+
+
 def test_back_and_forward(visit):
     page = visit()
     for place, query in enumerate((3, 1)):

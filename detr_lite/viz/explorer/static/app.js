@@ -29,6 +29,7 @@ class Explorer {
     this.compare = new Compare(this);
     this.panels = PANELS.map((panel) => panel.make(this, $(`panel-${panel.view}`)));
     listenToKeys(this);
+    this.followButtons();
     const follow = () => this.apply(stateOf(location.hash, page));
     addEventListener("popstate", follow);
     addEventListener("hashchange", follow);
@@ -129,8 +130,26 @@ class Explorer {
     const [query, label] = detection ? [detection.query, detection.label ?? null] : [null, null];
     if (this.hovered === null ? query === null : query === this.hovered.query && label === this.hovered.label) return;
     this.hovered = query === null ? null : { query, label };
+    this.drawSoon();
+  }
+
+  /** What is pressed must not be drawn anew before the button is released: the click would be lost. */
+  drawSoon() {
     cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame(() => this.draw());
+    this.frame = requestAnimationFrame(() => (this.isPressed ? (this.isLate = true) : this.draw()));
+  }
+
+  followButtons() {
+    this.isPressed = this.isLate = false;
+    addEventListener("pointerdown", () => (this.isPressed = true), true);
+    const release = (event) => {
+      if (event.buttons !== 0 || !this.isPressed) return;
+      this.isPressed = false;
+      if (this.isLate) setTimeout(() => this.drawSoon()); // after the click
+      this.isLate = false;
+    };
+    // A button may be released outside the window, which only the next movement tells.
+    for (const type of ["pointerup", "pointercancel", "pointermove"]) addEventListener(type, release, true);
   }
 
   // --- Derived from the state -----------------------------------------------------------------------------------
