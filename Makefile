@@ -17,7 +17,7 @@ train: setup
 test: setup
 	$(PYTEST) -m "not slow and not stress"
 
-# Everything but overfitting, fuzzing and load.
+# Everything but the tests that take longest.
 check: lint types layers docs test test-slow
 
 test-slow: setup

@@ -35,7 +35,7 @@ def run(word, **variables):
     return kept, int(faults)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.skipif(sys.platform != "linux" or "glibc" not in str(os.confstr("CS_GNU_LIBC_VERSION")), reason="glibc")
 def test_large_tensors_reuse_the_memory_of_earlier_ones():
     kept, faults = run("keep")

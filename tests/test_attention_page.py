@@ -191,7 +191,7 @@ def test_the_table_of_the_four_words_is_correct(lesson: dict[str, Any]) -> None:
     assert torch.equal(numbers(7), lesson["v"])
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_command_draws_every_figure_of_the_page(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,7 +223,7 @@ def test_a_subclass_is_loaded_as_itself(finished_run: Path) -> None:
     assert counter.count(np.zeros((40, 40, 3), dtype=np.uint8)) >= 0
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_checkpoint_alone_is_enough_in_any_folder(finished_run: Path, tiny_data: Path, tmp_path: Path) -> None:
     shutil.copy(finished_run / "checkpoints" / "best.ckpt", tmp_path / "model.ckpt")
     shutil.copy(tiny_data / "val" / "000.png", tmp_path / "photo.png")

@@ -87,7 +87,7 @@ def test_every_page_is_in_the_index() -> None:
     assert [page.name for page in sorted((PROJECT / "docs").glob("*.md")) if page.name not in index] == []
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_commands_and_their_options_exist() -> None:
     commands = [found for text in TEXT.values() for words in command_lines(text) if (found := tool_and_options(words))]
     assert len(commands) > 30
@@ -153,7 +153,7 @@ def test_contributing_lists_every_module_once() -> None:
     assert sorted(listed) == sorted(modules)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_site_builds_strictly_and_loads_nothing_from_the_network(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
     built = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE)

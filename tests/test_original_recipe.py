@@ -95,7 +95,7 @@ def test_dilation_gives_four_times_as_many_tokens(built: tuple[str, Detr]) -> No
     assert features.shape == ((1, 2048, 4, 6) if "dc5" in name else (1, 2048, 2, 3))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_all_but_frozen_parameters_have_a_gradient() -> None:
     config = settings("coco_detr_r50")
     model = build_model(config.model, classes=3, for_checkpoint=True).train()

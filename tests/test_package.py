@@ -40,7 +40,7 @@ def test_imports_no_torch(module: str) -> None:
     assert run(sys.executable, "-c", code).stdout == "[]\n"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("module", ["detr_lite.detector", "detr_lite.training.run"])
 def test_imports_change_no_environment_variable(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for those that torch and Lightning set."""

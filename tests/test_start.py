@@ -109,7 +109,7 @@ LIBRARIES = {
 
 @pytest.mark.parametrize(
     "module",
-    [pytest.param(each, marks=pytest.mark.slow) if each == "detr_lite.detector" else each for each in LIBRARIES],
+    [pytest.param(each, marks=pytest.mark.stress) if each == "detr_lite.detector" else each for each in LIBRARIES],
 )
 def test_a_module_imports_only_what_it_needs(module: str) -> None:
     program = f"import sys, {module}; print(*(name for name in {LIBRARIES[module]} if name in sys.modules))"

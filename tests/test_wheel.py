@@ -86,6 +86,7 @@ def test_the_wheel_has_all_modules_presets_and_files_of_the_page_and_nothing_els
     assert names == {name for name in package if "__pycache__" not in name} | presets
 
 
+@pytest.mark.stress
 def test_an_import_is_of_the_wheel_and_changes_no_environment_variable(installed: Callable[..., str]) -> None:
     code = (
         "import os; before = dict(os.environ); import detr_lite; is_unchanged = dict(os.environ) == before; "
@@ -104,6 +105,7 @@ def test_the_console_command_lists_the_commands_and_the_presets(installed: Calla
     assert "coco_small.yaml" in installed(*program, "train", "--help")
 
 
+@pytest.mark.stress
 def test_training_evaluation_and_prediction_in_another_folder(
     installed: Callable[..., str], tiny_config: Config, tiny_data: Path, tmp_path: Path
 ) -> None:

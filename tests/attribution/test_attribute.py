@@ -46,7 +46,7 @@ def detector(request, tiny_config, tmp_path):
     return Detector(model, Description(config, CATEGORIES, build_resize(config.data), MEAN, STD))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_attribution_of_a_detector(detector, image):
     explained = detector.explain(image, SELECTION)
     found = attribute_best(detector, image, explained, count=2, threshold=0.0)
@@ -71,7 +71,7 @@ def test_attribution_of_a_detector(detector, image):
     assert all(np.array_equal(each, ends[0]) for each in ends)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_attribution_is_the_same_each_time_and_leaves_the_model_as_it_is(detector, image):
     before = detector(image)
     explained = detector.explain(image, SELECTION)

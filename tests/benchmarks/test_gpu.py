@@ -27,7 +27,7 @@ def test_without_a_card_that_is_said() -> None:
     assert row["card"] == "none was used"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_steps_of_each_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiling takes minutes where shapes are checked, as in tests: the whole run below compiles."""
     compiled = []
@@ -50,7 +50,7 @@ def test_the_whole_run(tmp_path: Path) -> None:
     assert not [row for part in parts.values() for row in part["rows"] if "error" in row]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("part", "count"),
     [("optimizer", 4), ("latency", 6), pytest.param("memory", 2, marks=pytest.mark.stress), ("loading", 2)],
@@ -65,7 +65,7 @@ def test_parts_that_give_numbers(part: str, count: int) -> None:
         assert all(row["measured / worked out"] == pytest.approx(1, abs=0.05) for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_kernels_that_run() -> None:
     rows = measured("attention")
     assert any("scaled_dot_product" in row.get("runs", "") for row in rows)

@@ -64,7 +64,7 @@ def request(tmp_path, **changes) -> Request:
     return Request(**{**options, "output": tmp_path / "out", "list_only": False, **changes})
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_table_of_datasets(tmp_path, capsys):
     launcher = FakeLauncher(lambda run: 0.4 if run.row == "typical" else 0.2)
     grid(request(tmp_path), 30, None, launcher, SMALL)

@@ -86,7 +86,7 @@ def test_a_part_that_fails_says_why() -> None:
 
 @linux
 @pytest.mark.parametrize("axis", AXES)
-@pytest.mark.slow
+@pytest.mark.stress
 def test_every_part_runs_at_its_smallest_size(axis: str, tmp_path: Path) -> None:
     cases = cases_of(axis)
     assert cases
@@ -98,7 +98,7 @@ def test_every_part_runs_at_its_smallest_size(axis: str, tmp_path: Path) -> None
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_table_and_the_figure(tmp_path: Path) -> None:
     lines = growth_table(("ranks",), shrink=9, plot=tmp_path / "growth.png").splitlines()
     assert lines[0].startswith("| grows with | part | from | to | time | at most | exponent |")
@@ -120,7 +120,7 @@ def test_an_unknown_axis_is_refused() -> None:
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.stress
 def test_opening_from_the_cache_is_measured() -> None:
     lines = million_table(200, 1000).splitlines()
     assert lines[0].startswith("| 200 images, 1,000 objects, cache of ")

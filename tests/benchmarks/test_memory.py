@@ -15,7 +15,7 @@ def config():
     return Config(model=model, optim=OptimConfig(optimizer="adamw", lr=1e-3))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_peak_of_one_step(config):
     config = replace(config, data=replace(config.data, batch_size=2))
     lines = memory_table(config, 64, 96).splitlines()
@@ -23,7 +23,7 @@ def test_the_peak_of_one_step(config):
     assert lines[2].startswith("| 96 x 64 | 2 | 0.0 | ")
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_what_fits_into_cards(config, monkeypatch):
     monkeypatch.setattr(memory, "QUERIES", (20,))
     monkeypatch.setattr(memory, "SIZES", ((64, 96),))

@@ -98,7 +98,7 @@ def test_the_command_prints_a_table_for_each_backbone(run_tool, tmp_path, monkey
     assert rows == [*OTHER_ROWS[:-1], *DECODER_ROWS, OTHER_ROWS[-1]]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_command_works_from_any_folder(tmp_path):
     tool = Path(parity.__file__).parents[1] / "tools" / "benchmark.py"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -65,7 +65,7 @@ def test_lite_and_its_peers_have_equal_sizes() -> None:
         assert (config.decoder_layers, config.d_model, config.num_queries) == (2, 32, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_row_for_each_work_and_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "INFERENCE_BATCHES", (1, 3))
     races = [*detr_races(SMALL, (64, 96)), lite_race(LITE, 3, 64)]

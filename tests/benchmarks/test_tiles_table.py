@@ -9,7 +9,7 @@ from benchmarks.tiles import tiles_table
 from detr_lite.structures import DetrLiteError
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_tiles_from_drawing_to_the_table(tmp_path: Path) -> None:
     large = PictureSpec(200, 150, small=(2, 4), large=(0, 1), large_extent=(40, 60), may_cut=False)
     arguments = {"side": 64, "pictures": 2, "large_pictures": large, "training_images": 16}

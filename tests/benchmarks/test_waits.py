@@ -75,14 +75,14 @@ def model_config(request: pytest.FixtureRequest, tiny_config: Config) -> Config:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_training_step_waits_for_the_costs_of_the_matcher_alone(model_config: Config, tiny_data: Path):
     syncs = training_syncs(model_config, read_split(tiny_data, "val"))
     assert syncs.total() == 1, syncs
     assert "loss/matcher.py" in next(iter(syncs)), syncs
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_an_evaluated_batch_waits_for_its_detections_alone(model_config: Config, tiny_data: Path):
     syncs = evaluation_syncs(model_config, read_split(tiny_data, "val"))
     assert syncs.total() == 1, syncs

@@ -190,6 +190,7 @@ def test_what_cannot_be_mended_is_not_written(
 # --- A model's opinion ---
 
 
+@pytest.mark.stress
 def test_labels_that_a_model_contradicts(
     run_tool: Tool, finished_run: Path, edit_annotations: Callable[..., Path], page: Path
 ) -> None:

@@ -37,6 +37,7 @@ def metadata_in(page: Path) -> Any:
     return json.loads(found[1])
 
 
+@pytest.mark.stress
 def test_a_page_of_all_images(run_tool: Tool, checkpoint: Path, photos: Path, tiny_data: Path, tmp_path: Path) -> None:
     page, truth = tmp_path / "new" / "page.html", tiny_data / "annotations" / "instances_val.json"
     words = ("--checkpoint", checkpoint, "--source", photos, "--truth", truth, "--threshold", 0.3)
@@ -58,6 +59,7 @@ def test_a_page_of_all_images(run_tool: Tool, checkpoint: Path, photos: Path, ti
     assert metadata["scenes"][0]["crowds"] == {"boxes": [], "names": []}
 
 
+@pytest.mark.stress
 def test_what_scores_depend_on(run_tool: Tool, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     words = ("--checkpoint", checkpoint, "--source", photos, "--threshold", 0.01, "--attribution", 2)
     ended = run_tool("visualize", *words, "--explore", tmp_path / "page.html")
@@ -161,6 +163,7 @@ def test_what_is_left_out_and_what_truth_does_not_list_is_said(
     assert metadata_in(tmp_path / "p.html")["scenes"][0]["truth"] is None
 
 
+@pytest.mark.stress
 def test_several_checkpoints_side_by_side(run_tool: Tool, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     """The best and the last weights of a run: each image in the page once, with a scene of each model."""
     page = tmp_path / "page.html"

@@ -22,6 +22,7 @@ def as_roboflow(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "categories": [project, *categories], "annotations": annotations}
 
 
+@pytest.mark.stress
 def test_training_and_evaluation_in_roboflows_layout(
     run_tool: Callable[..., Any], tiny_file: Path, own_data: Path, tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ def expected_scores(checkpoint: Path, images: Path, least: tuple[float, ...]) ->
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_each_class_has_its_own_score(
     run_tool: Callable[..., Any], checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -107,7 +107,7 @@ def test_the_scores_of_the_evaluation_beside_it(
     assert refusal("predict", *words, "--overwrite").startswith(f"{file}: not the score thresholds of an evaluation")
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_figures_and_the_explorer(
     run_tool: Callable[..., Any], checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -281,7 +281,7 @@ def test_as_a_program_from_another_folder(tmp_path: Path) -> None:
     assert err == "error: --modle.name is not a setting; did you mean model.name?; see --help\n"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_as_a_program_on_what_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "some.ckpt"
     path.write_bytes(pickle.dumps({"weights": 1}, protocol=4))
@@ -291,7 +291,7 @@ def test_as_a_program_on_what_is_no_checkpoint(tmp_path: Path) -> None:
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_as_a_program_on_an_image_that_is_damaged_after_the_check(
     tiny_file: Path, own_data: Path, tmp_path: Path, num_workers: int
@@ -307,7 +307,7 @@ def test_as_a_program_on_an_image_that_is_damaged_after_the_check(
     assert err.startswith(f"error: {image}: ")
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_as_a_program_without_the_backbones_weights(tiny_file: Path, tmp_path: Path) -> None:
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     process = start("train", "--config", tiny_file, "--model.pretrained=true", cwd=tmp_path, env=offline)
@@ -317,7 +317,7 @@ def test_as_a_program_without_the_backbones_weights(tiny_file: Path, tmp_path: P
     assert "--model.pretrained false" in err
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_two_processes_train_one_model(tiny_file: Path, tmp_path: Path) -> None:
     words = ("--config", tiny_file, "--trainer.devices", 2, "--data.batch_size", 2, "--trainer.max_epochs", 2)
     process = start("train", *words, cwd=tmp_path)

@@ -63,6 +63,7 @@ def titles_of(figure: Any) -> list[str]:
     return [axes.get_title() for axes in figure.axes if axes.images]
 
 
+@pytest.mark.stress
 def test_a_figure_for_each_image(
     visualize: Tool, figures: list[Any], checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_a_figure_for_each_image(
             assert np.asarray(picture.convert("L")).std() > 5
 
 
+@pytest.mark.stress
 def test_highest_scoring_predictions_where_nothing_reaches_the_threshold(
     visualize: Tool, figures: list[Any], photos: Path
 ) -> None:
@@ -161,6 +163,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(visualize: Tool, p
     assert files_in(tmp_path / "out") == ["a.jpg.png", "a.png", "sub/a.png"]
 
 
+@pytest.mark.stress
 def test_a_second_time_into_the_same_folder(
     visualize: Tool, refusal: Callable[..., str], checkpoint: Path, photos: Path
 ) -> None:
@@ -172,6 +175,7 @@ def test_a_second_time_into_the_same_folder(
     assert files_in(photos) == before
 
 
+@pytest.mark.stress
 def test_many_detections_make_a_figure_that_can_be_saved(
     visualize: Tool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

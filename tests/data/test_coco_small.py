@@ -71,7 +71,7 @@ def test_files_equal_the_images(root):
         assert (root / "train" / image["file_name"]).read_bytes() == encoded.getvalue()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_each_object_size_is_a_tenth_of_both_splits_or_more():
     for split, count in (("train", 400), ("val", 300)):  # the first of 2,000, and all
         scenes = [draw_scene(0, split, index) for index in range(count)]

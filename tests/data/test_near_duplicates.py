@@ -69,7 +69,7 @@ def test_flat_images_are_alike_to_none() -> None:
     assert len(near_pairs(flat)) == len(near_pairs(flat, flat)) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_blocks_find_what_comparing_each_with_each_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images of few kinds, so that many are alike; numpy's own correlation is the reference."""
     generator = np.random.default_rng(3)

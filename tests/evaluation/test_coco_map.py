@@ -211,7 +211,7 @@ def crowded(objects: int) -> GroundTruth:
     return GroundTruth(2, image_index, labels, boxes_xywh, np.full(count, 225.0), np.zeros(count, dtype=bool))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_ap_at_the_most_objects_of_a_class_in_an_image(tmp_path: Path) -> None:
     """A faultless detector of 400 objects finds a quarter of them by COCO's count."""
     truth = crowded(400)

@@ -270,7 +270,7 @@ def test_kinds_of_detections_do_not_depend_on_the_threshold():
             np.testing.assert_array_equal(some.kinds[kept], whole.kinds[kept])
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_reasons_agree_with_the_kinds_of_errors():
     """Random images: an object is missed, found or nearly found exactly where `error_kinds` says so, at any score."""
     generator = torch.Generator().manual_seed(0)

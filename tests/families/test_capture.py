@@ -63,6 +63,7 @@ def by_module(network, family):
 
 
 @pytest.mark.parametrize(("family", "settings"), VARIANTS)
+@pytest.mark.stress
 def test_rows_times_values_are_the_output_of_deformable_attention(family, settings):
     network = tiny_model(family, **keywords(settings))
     with torch.no_grad():  # so that many points lie beyond the border

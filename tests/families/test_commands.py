@@ -48,6 +48,7 @@ def test_evaluate(run_tool, source, tiny_data, in_empty_folder):
     assert detected <= {3, 7, 90}
 
 
+@pytest.mark.stress
 def test_objects_of_unknown_categories_are_said_to_count_as_missed(run_tool, tiny_data, tmp_path):
     source = make_source("d_fine", tmp_path / "some", {0: "red thing", 1: "cat"})
     words = ("--data.root", tiny_data, "--num_workers", 0, "--attention")
@@ -76,6 +77,7 @@ def test_predict(run_tool, source, tiny_data):
     assert {row["category_name"] for row in content["annotations"]} <= {*NAMES.values(), "unused 0"}
 
 
+@pytest.mark.stress
 def test_visualize(run_tool, source, tiny_data):
     words = ("visualize", "--checkpoint", source, "--source", tiny_data / "val" / "002.png")
     query_boxes = ("--output", "boxes", "--figure", "query_boxes")

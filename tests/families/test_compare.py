@@ -46,6 +46,7 @@ def in_empty_folder(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.stress
 def test_checkpoints_and_sources_in_one_table(run_tool, own, tiny_data, tmp_path):
     full, part = make_source(tmp_path / "full", NAMES), make_source(tmp_path / "a/mine", {0: "red thing", 1: "cat"})
     words = ("--data.root", tiny_data, "--num_workers", 0, "--batch_size", 2, "--iou", 0.33)
@@ -84,6 +85,7 @@ def test_checkpoints_and_sources_in_one_table(run_tool, own, tiny_data, tmp_path
     assert ended.out.splitlines()[-1] == f"comparison written to {folder}"
 
 
+@pytest.mark.stress
 def test_the_next_comparison_has_a_folder_of_its_own(run_tool, own):
     for folder in ("runs/comparison", "runs/comparison-2", "given"):
         output = () if folder.startswith("runs") else ("--output", folder)

@@ -165,7 +165,7 @@ def start(run_tool: Callable[..., Any], tiny_data: Path) -> Callable[..., Any]:
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "family",
     ["d_fine", pytest.param("rf_detr", marks=pytest.mark.stress), pytest.param("detr", marks=pytest.mark.stress)],

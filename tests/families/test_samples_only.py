@@ -115,7 +115,7 @@ def test_metrics_of_rows_that_do_not_sum_to_1():
     assert metrics.apart.item() == pytest.approx(0.25), "half of the weight, to the mean of both"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_every_figure_of_every_family(detector, photograph):
     has_encoder = detector.model.family.title in ("DETR", "Conditional DETR", "DAB-DETR") or (
         detector.model.network.config.model_type in HYBRID

@@ -47,6 +47,7 @@ def expected_detections(folder, image):
     return {name: values[order] for name, values in result.items()}
 
 
+@pytest.mark.stress
 def test_detections_are_those_of_transformers(source, images):
     detector = Detector.from_pretrained(source, "cpu")
     for image, found in zip(images, detector(images), strict=True):
@@ -63,6 +64,7 @@ def test_detections_are_those_of_transformers(source, images):
             assert bool((is_alike & (expected["labels"] == label)).any())
 
 
+@pytest.mark.stress
 def test_a_checkpoint_of_it_needs_no_source(source, images, tmp_path):
     model, description = load_source(str(source))
     write_checkpoint(tmp_path / "own.ckpt", model, description)

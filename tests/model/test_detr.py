@@ -176,7 +176,7 @@ def test_a_model_without_encoder_layers_has_no_encoder_attention():
     assert model(make_batch((1,)), need_attention=True).attention.encoder.shape[0] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
 def test_all_attention_of_a_full_size_model_fits_in_4_gb():
     """Six layers on a ResNet-50, 800 x 1333 pixels, in a separate process without shape checks."""
@@ -289,7 +289,7 @@ def test_an_image_with_fewer_tokens_than_queries():
     assert output.logits.shape == (3, 1, 6, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("name", ["lite", "detr"])
 def test_no_bias_is_cancelled_by_a_softmax(name: str) -> None:
     """Its gradient would be rounding alone, with which it would walk. The original has such biases for its keys."""

@@ -20,7 +20,7 @@ def randomise(model: nn.Module) -> None:
                 values.normal_(std=0.3)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["resnet50", "resnet101"])
 @pytest.mark.parametrize("frozen", [False, True])

@@ -55,7 +55,7 @@ def assert_training_step_is_finite(
             torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("need_attention", [False, True])
 @pytest.mark.parametrize("name", MODELS)

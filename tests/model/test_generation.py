@@ -73,7 +73,7 @@ def test_the_length_penalty_favors_longer_texts():
     assert lengths[2.0] > lengths[0.0]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("cross_attention", [True, False])
 @pytest.mark.parametrize("width", [1, 3])
 def test_decoding_with_the_cache_is_as_without(cross_attention, width):

@@ -84,7 +84,7 @@ def test_every_layer_predicts_as_the_reference_with_resnet50():
     assert_same(detr(batch), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("body", ["resnet18", "resnet50"])
 @torch.no_grad()
 def test_every_layer_predicts_as_the_reference_at_full_size(body):

@@ -57,7 +57,7 @@ def test_loss_and_gradients_through_the_whole_model(objects):
     assert_gradients_agree(reference, detr, batch)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_loss_and_gradients_at_full_size():
     reference, detr = make_parity_models(Sizes(), seed=1)
     batch = random_batch([(200, 300), (321, 150)], (6, 2), 91, torch.Generator().manual_seed(0))

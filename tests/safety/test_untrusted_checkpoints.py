@@ -134,7 +134,7 @@ def test_the_instantiator_works_where_it_is_allowed(
     assert made.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("key", ["hyper_parameters", "datamodule_hyper_parameters"])
 def test_an_instantiator_in_hyper_parameters_is_ignored(
     run_tool: Tool, untrusted: Callable[..., Path], words: Tool, trap: str, made: Path, tmp_path: Path, key: str
@@ -152,7 +152,7 @@ def test_an_instantiator_in_hyper_parameters_is_ignored(
     assert not made.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_an_instantiator_does_not_run_when_a_run_is_resumed(
     run_tool: Tool, untrusted: Callable[..., Path], words: Tool, trap: str, made: Path
 ) -> None:

@@ -33,7 +33,7 @@ def test_the_formulas_work_where_they_are_allowed() -> None:
         figure.savefig(io.BytesIO())
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("names", [HTML, FORMULAS, ["n" * 1000, "-", "."]], ids=["html", "formulas", "long"])
 def test_names_are_shown_unchanged(
     run_tool: Tool, untrusted: Tool, edit_annotations: Tool, words: Tool, names: list[str],
@@ -152,7 +152,7 @@ def test_a_category_that_cannot_be_printed_is_refused(
         assert len(message) < 700
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("name", [*CONTROL.values(), os.fsdecode(b"a\xff"), "<b>$x$", "日本"])
 def test_names_of_files_are_printed_without_control_characters(
     run_tool: Tool, checkpoint: Path, tiny_data: Path, tmp_path: Path, name: str

@@ -41,7 +41,7 @@ def test_tags_in_settings_run_nothing(
     assert not made.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "value", [*TAGS, "{class_path: os.mkdir, init_args: {path: MADE}}", "{'_instantiator': 'os.mkdir'}"]
 )

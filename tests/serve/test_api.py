@@ -181,6 +181,7 @@ def test_the_page_its_files_and_the_description(server: Served) -> None:
     assert {"/v1/detect", "/v1/explain", "/v1/models", "/health"} == set(document["paths"])
 
 
+@pytest.mark.stress
 def test_a_token_is_needed_where_there_is_one(best: Path) -> None:
     with served("--checkpoint", best, "--token", "secret-token") as running:
         assert running.ask("GET", "/")[0] == 200
@@ -191,6 +192,7 @@ def test_a_token_is_needed_where_there_is_one(best: Path) -> None:
         assert running.ask("GET", "/v1/models", headers={"Authorization": "Bearer secret-token"})[0] == 200
 
 
+@pytest.mark.stress
 def test_requests_beyond_the_limit_are_told_to_wait(best: Path) -> None:
     """All are answered, and those that are refused at once."""
     body = encoded(photo((300, 200)))
@@ -208,6 +210,7 @@ def test_requests_beyond_the_limit_are_told_to_wait(best: Path) -> None:
     assert len(statuses) == 12
 
 
+@pytest.mark.stress
 def test_a_request_that_does_not_arrive(best: Path) -> None:
     with served("--checkpoint", best, "--max_seconds", 0.5) as running:
         with socket.create_connection(("127.0.0.1", running.port), timeout=60) as connection:
@@ -217,6 +220,7 @@ def test_a_request_that_does_not_arrive(best: Path) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.stress
 def test_it_stops_within_five_seconds_and_finishes_what_runs(best: Path, signum: int) -> None:
     body = encoded(photo((300, 200)))
     with served("--checkpoint", best, "--batch_size", 1) as running:

@@ -122,6 +122,7 @@ def test_a_file_that_is_no_picture_says_so(page: Any, server: Served, tmp_path: 
     assert page.locator(".failed").first.inner_text() == "the body is not a picture that can be read"
 
 
+@pytest.mark.stress
 def test_the_token_is_asked_for(page: Any, best: Path) -> None:
     with served("--checkpoint", best, "--token", "secret-token") as running:
         page.goto(f"http://127.0.0.1:{running.port}/")

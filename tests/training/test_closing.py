@@ -36,7 +36,7 @@ def test_the_best_checkpoint_has_the_thresholds_of_its_evaluation(finished_run: 
         assert thresholds_in(finished_run / f"checkpoints/{name}.ckpt") is None
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.usefixtures("no_finish")
 def test_weights_trained_from_it_do_not_take_them_over(
     own_run: Path, tiny_config: Config, invocation: Callable[..., Invocation], tmp_path: Path

@@ -45,7 +45,7 @@ def use_clock(monkeypatch, factor):
     monkeypatch.setattr(detection, "CompileTrial", functools.partial(CompileTrial, clock=clock))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_compiler_that_fails_changes_nothing(run, monkeypatch):
     def fail(*_):
         raise RuntimeError("no C++ compiler was found")
@@ -65,7 +65,7 @@ def test_gradient_checkpointing_goes_on_without(run):
     assert rows
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_what_is_no_faster_is_left_out(run, monkeypatch):
     monkeypatch.setattr(compilation, "compile_parts", lambda *_: None)
     use_clock(monkeypatch, 1.01)
@@ -75,7 +75,7 @@ def test_what_is_no_faster_is_left_out(run, monkeypatch):
     assert rows == plain
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_what_is_faster_gets_padded_training_images_and_plain_evaluations(run, monkeypatch):
     monkeypatch.setattr(compilation, "compile_parts", lambda *_: None)
     use_clock(monkeypatch, 0.99)
@@ -98,7 +98,7 @@ def test_what_is_faster_gets_padded_training_images_and_plain_evaluations(run, m
     assert stances[-1] == "default"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("name", "backend"),
     [("lite", "eager"), ("detr", "eager"), pytest.param("lite", "inductor", marks=pytest.mark.stress)],

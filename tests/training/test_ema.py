@@ -115,7 +115,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(
     config: Config, train: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +167,7 @@ def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(
         torch.testing.assert_close(detections.boxes_xyxy, found[step][image].boxes_xyxy)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(("accumulate", "epochs_first"), [(1, 2), (3, 2), (1, 4)])
 def test_a_resumed_run_continues_from_the_weights_and_the_average(
     config: Config, train: Callable[..., None], tmp_path: Path, accumulate: int, epochs_first: int
@@ -196,7 +196,7 @@ def test_a_resumed_run_keeps_its_ema_settings(
         train(replace(config, optim=replace(config.optim, ema_decay=now)), tmp_path, resume="last")
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_without_an_average_a_checkpoint_has_one_set_of_weights(
     config: Config, train: Callable[..., None], tmp_path: Path
 ) -> None:

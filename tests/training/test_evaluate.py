@@ -122,7 +122,7 @@ def test_another_number_than_the_logged_one_is_explained(changes: dict[str, Any]
     )
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_line_follows_the_metrics(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = evaluate.evaluate_checkpoint(checkpoint, output=tmp_path / "out", num_workers=0)
     for AP, count in ((same.metrics["AP"], 0), (same.metrics["AP"] - 0.1, 1)):  # noqa: N806
@@ -287,7 +287,7 @@ def add_class(content: dict[str, Any], **annotation: Any) -> None:
         content["annotations"].append({**box, "id": 99, "image_id": 11, "category_id": 8, **annotation})
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("annotation", [{}, {"iscrowd": 1}])
 def test_a_class_without_objects_that_the_model_does_not_know_makes_no_difference(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path, annotation: dict[str, Any]
@@ -392,7 +392,7 @@ def test_attention_is_measured_layer_by_layer_and_reported(
     assert "warning" not in ended.out
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_attention_metrics_are_those_of_each_image_on_its_own(
     checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -446,7 +446,7 @@ def _matched(best: dict[int, Any], record: Any) -> tuple[int, ...]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_attention_is_matched_by_category_name(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -507,7 +507,7 @@ def test_a_collapsed_model_is_reported(
     assert "--overfit_check" in line
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_attention_of_a_model_with_an_unknown_learning_rate(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

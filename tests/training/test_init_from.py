@@ -55,6 +55,7 @@ def state_of(path: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
+@pytest.mark.stress
 def test_a_run_starts_with_the_rows_of_the_classes_that_it_shares(
     run_tool: Callable[..., Any],
     source: Callable[..., Path],
@@ -94,6 +95,7 @@ def test_a_run_starts_with_the_rows_of_the_classes_that_it_shares(
     assert torch.equal(after[queries], before[queries][:4])
 
 
+@pytest.mark.stress
 def test_a_resumed_run_and_its_checkpoint_need_the_other_file_no_more(
     run_tool: Callable[..., Any], source: Callable[..., Path], tiny_file: Path, renamed: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_resumed_run_and_its_checkpoint_need_the_other_file_no_more(
     assert len(json.loads((tmp_path / "numbers" / "metrics.json").read_text())) == 12
 
 
+@pytest.mark.stress
 def test_a_run_may_replace_the_one_that_it_starts_from(
     run_tool: Callable[..., Any], source: Callable[..., Path], tiny_file: Path
 ) -> None:
@@ -145,6 +148,7 @@ def test_another_width_is_refused(refusal: Callable[..., str], source: Callable[
     assert f"--model.init_from {path}: nothing in its transformer fits (dim 64 (checkpoint: 32))" in message
 
 
+@pytest.mark.stress
 def test_a_frozen_first_stage_stays_as_it_was(
     run_tool: Callable[..., Any], tiny_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,7 +68,7 @@ def train(run_tool: Callable[..., Any], tiny_file: Path, tmp_path: Path, no_fini
     return train
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_tensorboard_has_what_the_metrics_file_has(train: Callable[..., Path]) -> None:
     folder = train("--trainer.max_epochs", 6, "--optim.lr", 0.001)
     curves, (settings, shown) = tensorboard_of(folder)
@@ -105,7 +105,7 @@ def test_tensorboard_has_the_final_numbers_and_pictures(tmp_path: Path) -> None:
         assert (image.size, image.getpixel((0, 0))) == ((6, 4), (200, 10, 20))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_resumed_run_shows_no_step_twice(train: Callable[..., Path]) -> None:
     folder = train("--trainer.max_epochs", 4)
     earlier = shutil.copy(folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "earlier.ckpt")
@@ -119,7 +119,7 @@ def test_a_resumed_run_shows_no_step_twice(train: Callable[..., Path]) -> None:
     assert len(list((folder / "tensorboard").glob("events*"))) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_overwriting_removes_the_earlier_logs_and_nothing_else(train: Callable[..., Path]) -> None:
     folder = train("--trainer.max_epochs", 6)
     mine = [folder / "tensorboard" / "notes.txt", folder / "wandb" / "notes.txt", folder / "wandb" / "mine" / "a.txt"]
@@ -236,7 +236,7 @@ def program(tiny_file: Path, tmp_path: Path) -> Callable[..., subprocess.Complet
     return start
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_wandb_offline_has_what_the_metrics_file_has(program: Callable[..., Any], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     ended = program("--trainer.max_epochs", 6, WANDB_MODE="offline")
@@ -267,7 +267,7 @@ def test_wandb_offline_has_what_the_metrics_file_has(program: Callable[..., Any]
     assert {path.name for path in folder.glob("wandb/offline-run-*/*.wandb")} == {file.name}
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_wandb_online_without_a_login_ends_at_once(program: Callable[..., Any], tmp_path: Path) -> None:
     ended = program()
     assert ended.returncode == 2
@@ -277,7 +277,7 @@ def test_wandb_online_without_a_login_ends_at_once(program: Callable[..., Any], 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_two_processes_share_one_log_one_ema_and_one_early_stop(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
 ) -> None:

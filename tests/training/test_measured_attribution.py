@@ -51,7 +51,7 @@ def detector(checkpoint, tiny_data):
     return detector
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_found_objects_are_measured_one_in_each_image(detector, tiny_data, tmp_path, caplog):
     split = read_split(tiny_data, "val")
     with_objects = sum(len(record.labels) > 0 for record in split.images)

@@ -133,7 +133,7 @@ def test_a_resumed_run_keeps_it_unless_another_is_given(tiny_config: Config, mon
     assert keep_precision(auto, single) == auto
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.usefixtures("no_finish")
 def test_a_run_that_chooses_32_bits_is_the_run_that_was_given_them(
     tiny_config: Config,

@@ -104,7 +104,7 @@ def test_the_last_checkpoint_is_of_the_end_and_the_best_of_the_best(finished_run
         assert checkpoint["global_step"] == step
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_tool_logs_the_data_the_metrics_and_the_files(
     run_tool: Callable[..., Any], tiny_file: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +129,7 @@ def test_the_tool_logs_the_data_the_metrics_and_the_files(
     assert float(rows_of(folder)[-1]["minutes"]) <= 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.usefixtures("no_finish")
 def test_minutes_are_kept(
     invocation: Callable[..., Invocation],
@@ -153,7 +153,7 @@ def test_minutes_are_kept(
     assert float(rows[-1]["lr"]) < tiny_config.optim.lr  # the schedule is stretched to the time
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.usefixtures("no_finish")
 def test_a_second_run_goes_to_a_folder_of_its_own(
     run_tool: Callable[..., Any], tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,7 +241,7 @@ def test_only_weights_in_the_run_that_is_overwritten_are_refused(
             assert run.resolve(invocation(config=start, run_dir=folder, overwrite=True)).folder == folder
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.usefixtures("no_finish")
 @pytest.mark.parametrize("is_crowd", [False, True])
 def test_without_ap_the_best_checkpoint_is_the_last_one(

@@ -172,7 +172,7 @@ def test_a_checkpoint_is_read_by_its_own_task_alone(whole: Path, tmp_path: Path)
         load_network(best, "quadrants", lambda settings: build_network({}))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_lowest_value_can_be_the_best(tmp_path: Path) -> None:
     metrics = LoggedMetrics(("errors",), shown=("errors",), mode="min")
     results = run(toy_task(metrics=metrics), tmp_path / "run")
@@ -200,7 +200,7 @@ def test_a_run_is_not_replaced_by_accident(whole: Path) -> None:
         run(toy_task(), whole)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_progress_lines_tell_the_tasks_own_metric(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("detr_lite").setLevel(logging.INFO)
     run(toy_task(), tmp_path / "run", max_epochs=None, max_minutes=0.02, num_evaluations=2)
@@ -221,7 +221,7 @@ train(toy_task(), training_parser("Quadrants.", minutes=1.0).parse_args(words), 
 """
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_two_processes_share_the_samples_and_evaluate_all_of_them(tmp_path: Path) -> None:
     """Metrics that both gathered during training are those of one process afterwards."""
     script, folder = tmp_path / "toy.py", tmp_path / "run"

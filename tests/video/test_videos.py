@@ -229,6 +229,7 @@ def test_the_lines_are_what_the_detector_says(best: Path, run_tool: Callable[...
             assert all("track_id" in row for row in json.loads(line)["detections"])
 
 
+@pytest.mark.stress
 def test_ctrl_c_leaves_a_video_that_plays(best: Path, tmp_path: Path) -> None:
     source = make_video(tmp_path / "a.mp4", range(0, 400_000, 40))
     words = ["--checkpoint", best, "--source", source, "--output", tmp_path / "out", "--device", "cpu"]
@@ -251,6 +252,7 @@ def test_ctrl_c_leaves_a_video_that_plays(best: Path, tmp_path: Path) -> None:
     assert len(read(tmp_path / "out/a.mp4")[1]) in (count, count + 1)
 
 
+@pytest.mark.stress
 def test_a_full_disk_leaves_a_video_that_plays(best: Path, tmp_path: Path) -> None:
     def allow_small_files() -> None:  # as a disk that is nearly full, with another number of the error
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -265,6 +267,7 @@ def test_a_full_disk_leaves_a_video_that_plays(best: Path, tmp_path: Path) -> No
     assert 25 <= len(read(tmp_path / "out/a.mp4")[1]) < 1000
 
 
+@pytest.mark.stress
 def test_a_stream_that_ends(
     best: Path, run_tool: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

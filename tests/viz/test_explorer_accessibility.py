@@ -33,6 +33,7 @@ def words_page(explorer_pages):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("name", "hash"), VIEWS)
+@pytest.mark.stress
 def test_axe_finds_no_violation(visit, words_page, name, hash, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install -e '.[dev]'").Axe()
     page = visit(hash, name=name, color_scheme=scheme, bypass_csp=True, viewport={"width": 1280, "height": 800})

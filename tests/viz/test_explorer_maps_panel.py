@@ -145,6 +145,7 @@ def test_each_curve_has_a_label_that_covers_no_other(visit):
                 assert apart or above
 
 
+@pytest.mark.stress
 def test_a_row_a_line_or_a_label_chooses_the_map(visit):
     page = visit("#view=maps&query=3&layer=0&head=1", "maps")
     page.locator(".areas button", has_text="Relevance").click()
@@ -163,6 +164,7 @@ def test_a_row_a_line_or_a_label_chooses_the_map(visit):
     assert state(page)["source"] == before, "random order is no map"
 
 
+@pytest.mark.stress
 def test_by_keyboard_alone(visit):
     page = visit("#query=3", "maps")
     page.keyboard.press("a")

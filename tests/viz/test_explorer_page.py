@@ -30,6 +30,7 @@ def test_initially_the_largest_well_found_detection_is_shown_in_the_last_layer(v
     assert page.locator("#detections [role=option]").count() == 3, "query 0 scores 0.2"
 
 
+@pytest.mark.stress
 def test_every_layer_and_head_of_a_query(visit):
     page = visit("#query=1")
     for layer in range(3):

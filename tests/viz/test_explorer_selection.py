@@ -76,6 +76,7 @@ def test_a_query_of_two_classes_has_one_box_and_hovering_marks_one_entry(visit, 
     assert_cross(page, ATTENTION.cross[2, 0, :, 3])
 
 
+@pytest.mark.stress
 def test_an_address_keeps_the_class(visit, pages):
     page = visit(name="classes")
     page.locator("#detections [role=option]").nth(1).click()
@@ -138,6 +139,7 @@ def test_nothing_moves_when_something_is_hovered(visit, pages):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1000, 700), (390, 844)])
+@pytest.mark.stress
 def test_captions_are_not_cut(visit, pages, width, height):
     for hash in ("#query=4", "#query=3&view=links", "#view=point&point=0.5,0.5", "#query=3&layer=0&head=1"):
         page = visit(hash, name="classes", viewport={"width": width, "height": height})

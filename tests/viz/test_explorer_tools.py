@@ -93,7 +93,7 @@ def test_dragging_moves_the_picture_and_selects_nothing(visit):
     assert (state(page)["query"], state(page)["point"]) == (3, None)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_shift_and_arrow_keys_move_what_is_magnified(visit):
     """By an eighth of what is seen, up to the edges, and nothing else changes."""
     page = visit("#query=3&layer=1&head=2&zoom=0.2,0.2,2")
@@ -150,7 +150,7 @@ def pixels(page, id="heatmap"):
     return np.array(data[2:]).reshape(data[1], data[0], 4)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("name", ["viridis", "cividis"])
 def test_bare_attention_has_the_colors_of_the_map(visit, tool_pages, name):
     import matplotlib
@@ -166,7 +166,7 @@ def test_bare_attention_has_the_colors_of_the_map(visit, tool_pages, name):
     assert page.evaluate("getComputedStyle(document.getElementById('picture')).opacity") == "0"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_contours_lie_where_attention_passes_shares_of_its_peak(visit, tool_pages):
     page = visit("#query=3&layer=0&head=0&smooth=0&mode=contour", name="fine")
     weights = FINE.cross[0, 0, 0, 3].view(6, 8)
@@ -323,7 +323,7 @@ def test_the_layers_play(visit):
     assert_cross(page, ATTENTION.cross[2, 0, :, 3])
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_attention_in_training(visit, tool_pages):
     page = visit("#view=training", name="models")
     width = "document.querySelector('img.history').naturalWidth"
@@ -359,7 +359,7 @@ def test_two_models_side_by_side(visit, tool_pages):
     assert page.locator("#caption").inner_text().startswith("spoon 0.80"), "with its own class"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_difference_of_two_heads(visit, tool_pages):
     page = visit("#query=3&layer=0&head=0&other=0,0,1&smooth=0", name="fine")
     a, b = (FINE.cross[0, 0, head, 3].view(6, 8).numpy() for head in (0, 1))

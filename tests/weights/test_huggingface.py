@@ -53,6 +53,7 @@ def test_the_imported_model_predicts_as_transformers(reference: Any, folder: Pat
     ],
     ids=["DC5", "ResNet-18", "ResNet-50", "ignored dilation", "other sizes", "another timm ResNet"],
 )
+@pytest.mark.stress
 def test_other_models_predict_as_transformers(tmp_path: Path, batch: Batch, changes: dict[str, Any]) -> None:
     reference = transformers_detr(**changes)
     reference.save_pretrained(tmp_path)

@@ -36,7 +36,7 @@ def test_dc5_predicts_as_the_original(tmp_path: Path, batch: Batch) -> None:
     assert_predicts_as_the_original(imported.model, model, batch)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_published_size_predicts_as_the_original(tmp_path: Path) -> None:
     published = {"enc_layers": 6, "dec_layers": 6, "dim_feedforward": 2048, "hidden_dim": 256, "nheads": 8}
     model, _ = original_detr(backbone="resnet50", num_queries=100, **published)

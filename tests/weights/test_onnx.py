@@ -143,6 +143,7 @@ def test_half_and_int8_say_what_they_cost(best: Path, run_tool: Callable[..., ob
         )
 
 
+@pytest.mark.stress
 def test_detr_with_a_softmax(tiny_config: Config, tmp_path: Path) -> None:
     sizes = {"name": "detr", "backbone": "resnet18", "strides": (32,)}
     config = replace(tiny_config, model=replace(tiny_config.model, **sizes))
@@ -165,6 +166,7 @@ def test_families_of_transformers(family: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(runtime(image).scores, detector(image).scores, atol=2e-3)
 
 
+@pytest.mark.stress
 def test_a_family_with_deformable_attention(tmp_path: Path) -> None:
     check_deformable("d_fine", tmp_path)
 

@@ -83,6 +83,7 @@ def test_what_cannot_be_learned_is_refused_before_the_first_step(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.stress
 def test_without_objects_in_validation_best_is_last_and_nothing_stops_early(
     run_tool: Tool, spoil: Callable[..., Path], settings: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_without_objects_in_validation_best_is_last_and_nothing_stops_early(
     assert "stopped early" not in ended.out
 
 
+@pytest.mark.stress
 def test_too_few_queries_are_said(
     run_tool: Tool, sound_data: Path, settings: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -110,7 +112,7 @@ def test_too_few_queries_are_said(
     assert "an image holds 2 objects but there are 1 queries: not all can be found" in ended.out
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_half_precision_on_a_processor_trains_to_finite_losses(
     run_tool: Tool, sound_data: Path, settings: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -168,6 +170,7 @@ def test_predict_on_a_folder_of_odd_files(run_tool: Tool, trained: Path, sound_d
     assert written == {"CAPITAL", "turned", "deep", "palette", "pixel", "strip"}
 
 
+@pytest.mark.stress
 def test_a_run_goes_on_after_an_image_was_replaced(
     run_tool: Tool,
     spoil: Callable[..., Path],
@@ -202,7 +205,7 @@ def test_a_run_goes_on_after_an_image_was_replaced(
     assert content["global_step"] == 4
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_two_processes_share_one_image(
     spoil: Callable[..., Path], settings: Callable[..., Path], tmp_path: Path
 ) -> None:

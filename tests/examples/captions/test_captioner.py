@@ -117,7 +117,7 @@ def test_a_detector_that_is_none_is_refused(tmp_path: Path) -> None:
         read_detector(tmp_path / "missing.ckpt")
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_few_scenes_are_learned_by_heart_from_their_pictures(batch: dict[str, torch.Tensor]) -> None:
     """In another order each caption follows its picture, so it is the picture that tells them apart."""
     torch.manual_seed(0)

@@ -55,7 +55,7 @@ def test_a_run_has_numbers_of_unseen_scenes(trained: Path) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_pictures_get_a_line_and_a_figure_each(describe: Callable[..., list[str]], tmp_path: Path) -> None:
     Image.fromarray(draw(3, "test", 0).pixels).save(tmp_path / "mine.png")
     Image.new("RGB", (300, 200), "gray").save(tmp_path / "wide.jpg")
@@ -98,7 +98,7 @@ def test_a_detector_is_no_captioner(detector: Path, tmp_path: Path) -> None:
         caption.main(["--draw", "1", "--checkpoint", str(detector), "--output", str(tmp_path / "out")])
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_training_starts_from_a_detector(detector: Path, tmp_path: Path) -> None:
     """With a learning rate of almost nothing, it also ends there."""
     train.main([*QUICK, "--detector", str(detector), "--run_dir", str(tmp_path / "run"), "--lr", "1e-12"])

@@ -84,7 +84,7 @@ def test_lines_are_where_the_paint_is() -> None:
     assert np.mean(brighter) > 0.7
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("name", LEVELS)
 def test_roads_have_up_to_five_lines_and_sometimes_none(name: str) -> None:
     counts = [len(draw_road(LEVELS[name], np.random.default_rng([seed, 2])).lanes) for seed in range(24)]
@@ -94,7 +94,7 @@ def test_roads_have_up_to_five_lines_and_sometimes_none(name: str) -> None:
     assert draw_road(plain, np.random.default_rng(0)).lanes == ()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_short_lines_are_not_annotated() -> None:
     for seed in range(20):
         for lane in draw_road(LEVELS["hard"], np.random.default_rng([seed, 5])).lanes:
@@ -123,7 +123,7 @@ def test_drawn_roads_are_in_tusimples_format(drawn: Path) -> None:
         assert xs[seen][1:-1] * WIDTH == pytest.approx(expected[seen][1:-1], abs=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("name", LEVELS)
 def test_the_mean_lanes_are_no_good_guess(name: str, tmp_path: Path) -> None:
     """Or a network could learn them in place of looking."""

@@ -68,7 +68,7 @@ def test_the_sentence_of_the_documentation() -> None:
     assert [sorted(places) for places in sentence.alignment] == [[0], [1, 2], [3, 4], [5]]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_every_sentence_has_one_translation(many: list[Sentence]) -> None:
     """Also where another seed draws it from another pattern."""
     translations = defaultdict(set)

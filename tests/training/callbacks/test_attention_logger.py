@@ -57,6 +57,7 @@ def frames_in(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "attention").iterdir())
 
 
+@pytest.mark.stress
 def test_each_evaluation_has_its_row_and_picture_and_all_are_joined(config: Config, tmp_path: Path) -> None:
     train(config, tmp_path)
     rows = rows_of(tmp_path)
@@ -71,7 +72,7 @@ def test_each_evaluation_has_its_row_and_picture_and_all_are_joined(config: Conf
     assert animation.size == sizes.pop()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_training_knows_nothing_of_it(config: Config, tmp_path: Path, ema: float) -> None:
     """Bit for bit: weights, average, optimizer, with random dropout and noisy queries on the way."""
@@ -89,6 +90,7 @@ def test_training_knows_nothing_of_it(config: Config, tmp_path: Path, ema: float
     torch.testing.assert_close(moments, expected, rtol=0, atol=0)
 
 
+@pytest.mark.stress
 def test_it_looks_with_the_weights_that_are_evaluated(config: Config, tmp_path: Path, tiny_data: Path) -> None:
     """The averaged ones: a checkpoint measured by itself says the same as the row of its step."""
     train(config, tmp_path)
@@ -108,7 +110,7 @@ def test_it_looks_with_the_weights_that_are_evaluated(config: Config, tmp_path: 
     )
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_resumed_run_goes_on_with_it(config: Config, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(config, whole)
@@ -127,7 +129,7 @@ def test_a_resumed_run_goes_on_with_it(config: Config, tmp_path: Path) -> None:
         assert first.tobytes() == second.tobytes()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_new_run_in_the_folder_begins_anew(config: Config, tmp_path: Path) -> None:
     train(config, tmp_path)
     train(with_trainer(config, max_epochs=1, num_evaluations=1), tmp_path, overwrite=True)
@@ -137,12 +139,13 @@ def test_a_new_run_in_the_folder_begins_anew(config: Config, tmp_path: Path) -> 
     assert not {name for name in files_in(tmp_path) if name.startswith("attention")}
 
 
+@pytest.mark.stress
 def test_evaluations_that_come_too_soon_are_passed_over(config: Config, tmp_path: Path) -> None:
     train(with_trainer(config, attention_every_n_epochs=2.0), tmp_path)
     assert [row["step"] for row in rows_of(tmp_path)] == ["0", "4"]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("place", "error"),
     [
@@ -194,6 +197,7 @@ def test_each_module_has_its_own_mode_back() -> None:
     assert (model.training, model[0].training, model[1].training) == (True, True, False)
 
 
+@pytest.mark.stress
 def test_data_without_objects_are_measured_as_none_and_not_drawn(
     config: Config, edit_annotations: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -204,7 +208,7 @@ def test_data_without_objects_are_measured_as_none_and_not_drawn(
     assert not (tmp_path / "run/attention.webp").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("name", ["lite", "detr"])
 def test_more_objects_than_queries(config: Config, tmp_path: Path, name: Any) -> None:
     """Of an image of two objects one has no query, and its panel says so."""
@@ -262,7 +266,7 @@ def test_frames_become_one_moving_picture_in_their_order(tmp_path: Path, count: 
             assert color == pytest.approx((80 * number, 200 - 80 * number, 40), abs=12)  # which loses a little
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_of_two_processes_the_first_one_looks_and_nobody_waits(
     start_two: Callable[..., ranks.Ranks], config: Config, tmp_path: Path
 ) -> None:

@@ -329,7 +329,7 @@ def run(config: Config, epochs: int, every_steps: int = 1) -> TrainingDiagnostic
     return callback
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("lr", [10.0, 0.0, 1.5e-3])
 def test_a_real_run_at_a_rate_far_too_high_and_at_a_good_one(lr: float, tiny_config: Config, capsys, monkeypatch):
     """A tenth of the steps, read ten times as often."""

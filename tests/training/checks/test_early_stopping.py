@@ -131,7 +131,7 @@ def test_stopped_in_the_middle_of_an_epoch_it_can_go_on_to_the_end(tmp_path: Pat
     assert module.evaluated == 11
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_tool_stops_early_and_ends_as_ever(run_tool: Callable[..., Any], tiny_file: Path, tmp_path: Path) -> None:
     words = ("--trainer.max_epochs", 8, "--trainer.num_evaluations", 8, "--trainer.patience", 2, "--optim.lr", 0)
     ended = run_tool("train", "--config", tiny_file, "--run_dir", tmp_path / "run", *words)

@@ -87,7 +87,7 @@ def test_late_the_bad_step_is_skipped_on_the_device_and_the_next_one_not_begun(
     assert_same({name: saved[name] for name in before["weights"]}, before["weights"])
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_good_run_is_the_same_with_and_without_the_guard(make_run, is_late: bool) -> None:
     guarded, free = make_run(is_late=is_late), make_run()

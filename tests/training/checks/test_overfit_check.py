@@ -114,7 +114,7 @@ def test_a_loss_that_is_not_finite_is_named(tiny_config: Config, split: Split) -
     assert "the loss is not finite in step 1, with images 00" in error_of(tiny_config, split, module, data)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_too_few_queries_are_named(tiny_config: Config, split: Split) -> None:
     full = with_objects(split, 9)
     config = replace(tiny_config, model=replace(tiny_config.model, num_queries=1))

@@ -87,7 +87,7 @@ class CountMessages:
         DetectionModule.training_step = noted  # type: ignore[method-assign]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("minutes", [None, 0.2])
 def test_a_step_of_two_processes_has_one_message(

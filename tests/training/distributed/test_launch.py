@@ -45,7 +45,7 @@ def last_row(folder: Path) -> int:
     return int(rows[-1]["step"]) if rows else 0
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_signals_end_both_processes_after_the_same_step(
     launch: Callable[..., Launched], tiny_file: Path, tmp_path: Path
 ) -> None:
@@ -72,7 +72,7 @@ def test_signals_end_both_processes_after_the_same_step(
         assert files_in(folder / "checkpoints") == {"last.ckpt", "previous.ckpt"}
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_an_image_that_only_one_process_cannot_read_is_reported_once(
     launch: Callable[..., Launched], tiny_file: Path, own_data: Path, tmp_path: Path
 ) -> None:
@@ -93,7 +93,7 @@ def test_an_image_that_only_one_process_cannot_read_is_reported_once(
     assert checkpoint_of(tmp_path / "run")["global_step"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_death_of_a_killed_process_is_reported(
     launch: Callable[..., Launched], tiny_file: Path, tmp_path: Path
 ) -> None:
@@ -108,7 +108,7 @@ def test_the_death_of_a_killed_process_is_reported(
     assert run.err == f"error: {killed}\n"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_torchrun(
     launch: Callable[..., Launched], start_two: Callable[..., ranks.Ranks], tiny_file: Path, tmp_path: Path
 ) -> None:
@@ -161,7 +161,7 @@ def slurm(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     return settings
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_slurm(launch: Callable[..., Launched], slurm: Callable[[str], dict[str, Any]], tiny_file: Path) -> None:
     """A job whose time is over continues in the next one, from our checkpoint and no other."""
     settings = slurm(SRUN)

@@ -32,7 +32,7 @@ def together(config: Config, epochs: int = 2, name: str = "lite", **model: Any) 
     )
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "settings",
     [
@@ -57,6 +57,7 @@ def test_no_parameter_is_without_gradient_whatever_a_rank_has(
     assert [int(row["step"]) for row in rows_of(tmp_path / "run") if row["AP"]] == [2, 3, 4]
 
 
+@pytest.mark.stress
 def test_minutes_end_both(start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path) -> None:
     config = together(tiny_config)
     config = replace(config, trainer=replace(config.trainer, max_epochs=None, max_minutes=0.01))
@@ -72,7 +73,7 @@ def uninterrupted_run(tiny_config: Config, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(("rank", "step"), [(0, 1), (1, 3), (1, 5)])
 def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does(
     start_two: Callable[..., ranks.Ranks],
@@ -108,6 +109,7 @@ def stop_before_training(rank: int) -> None:
     DetectionData.train_dataloader = with_signal  # type: ignore[method-assign]
 
 
+@pytest.mark.stress
 def test_a_signal_before_training_stops_both_after_the_first_step(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -141,7 +143,7 @@ def assert_ends(lines: list[str], *ends: str) -> None:
     assert all(map(str.endswith, lines, ends)), lines
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_with_another_number_of_processes_the_interrupted_epoch_starts_again(
     start_two: Callable[..., ranks.Ranks],
     tiny_config: Config,
@@ -186,7 +188,7 @@ def raise_bug() -> None:
     raise KeyError("a bug")
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(
     ("action", "code", "line"), [(raise_user_error, 2, "error: image 7 is damaged"), (raise_bug, 1, "KeyErr")]
@@ -215,6 +217,7 @@ def test_an_error_of_one_process_is_reported_by_it_and_ends_the_other(
     assert not (tmp_path / "run/.lock").exists()
 
 
+@pytest.mark.stress
 def test_a_process_that_is_killed_ends_the_others(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -236,6 +239,7 @@ def spoil(rank: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
+@pytest.mark.stress
 def test_nan_on_one_rank_stops_both(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, name: str
 ) -> None:
@@ -249,6 +253,7 @@ def test_nan_on_one_rank_stops_both(
     assert checkpoint_of(tmp_path / "run")["global_step"] <= 2
 
 
+@pytest.mark.stress
 def test_a_batch_with_nan_on_one_rank_is_saved_in_the_run_folder(
     start_two: Callable[..., ranks.Ranks], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ def save_measures(checkpoint: Path, root: Path, folder: Path) -> None:
     torch.save(measure(checkpoint, root, dist.get_rank(), 2), folder / f"{dist.get_rank()}.pt")
 
 
+@pytest.mark.stress
 def test_an_odd_number_of_images_is_evaluated_as_by_one_rank(
     start: Callable[..., ranks.Ranks], finished_run: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def evaluate_slowly(root: Path, is_waiting: bool) -> None:
 
 
 @pytest.mark.parametrize("is_waiting", [True, False])
+@pytest.mark.stress
 def test_an_evaluation_may_take_longer_than_the_time_out_of_the_group(
     start: Callable[..., ranks.Ranks], tiny_data: Path, is_waiting: bool
 ) -> None:

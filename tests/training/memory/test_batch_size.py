@@ -109,7 +109,7 @@ def test_the_largest_step_is_that_of_a_batch(train):
     assert (detr.height, detr.width, detr.is_half) == (320, 320, False)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.usefixtures("on_gpu")
 def test_an_estimate_decides(train):
     model = ModelConfig(pretrained=False, dim=32, heads=2, decoder_layers=1, num_queries=20)

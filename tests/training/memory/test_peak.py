@@ -36,7 +36,7 @@ def fake_step(config, **options):
     ids=str,
 )
 @pytest.mark.parametrize("name", ["lite", pytest.param("detr", marks=pytest.mark.slow)])
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_step_without_numbers_takes_as_much_as_a_computed_one(name, size):
     fake = fake_step(settings(name), as_on_gpu=False).peak(size)
     computed = fake_step(settings(name), is_fake=False).peak(size)
@@ -44,7 +44,7 @@ def test_a_step_without_numbers_takes_as_much_as_a_computed_one(name, size):
         assert getattr(fake, kind) == pytest.approx(getattr(computed, kind), rel=0.03, abs=2**18), kind
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_its_parts_are_what_is_known_of_them():
     """4 bytes a parameter, AdamW's two moments, the moving average; activations grow with the images, more than with
     the side of the image, and less than with its pixels squared, as attention does."""
@@ -64,7 +64,7 @@ def test_its_parts_are_what_is_known_of_them():
     assert large.total == large.parameters + large.gradients + large.optimizer + large.activations
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_what_saves_memory_saves_it(monkeypatch):
     step = fake_step(settings())
     size = StepSize(4, 128, 160, is_half=False)

@@ -59,7 +59,7 @@ def uninterrupted(eager: Config, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("moment", random_moments(10), ids=lambda moment: f"{moment[0]} {moment[1]} {moment[2]}")
 def test_a_killed_run_resumes_where_it_was(
     eager: Config, uninterrupted: Path, tmp_path: Path, moment: fault_injection.Moment
@@ -111,7 +111,7 @@ def test_a_second_ctrl_c_ends_at_once(busy_run: tuple[Any, Invocation], tmp_path
     assert checkpoint_of(invocation.run_dir)["global_step"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_second_run_in_a_folder_is_refused_and_a_killed_one_blocks_nobody(
     busy_run: tuple[Any, Invocation], refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +213,7 @@ def test_a_full_disk_is_reported_and_leaves_the_old_checkpoint_intact(
     assert not list((small_disk / "run/checkpoints").glob(".*"))
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_exit_code_is_that_of_the_signal(tiny_file: Path, tmp_path: Path, signum: int, code: int) -> None:
     folder = tmp_path / "run"
@@ -231,7 +231,7 @@ def test_the_exit_code_is_that_of_the_signal(tiny_file: Path, tmp_path: Path, si
     assert torch.load(folder / "checkpoints/previous.ckpt", weights_only=True)["global_step"] < step
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_run_whose_output_nobody_reads_any_more_ends_with_a_checkpoint(tiny_file: Path, tmp_path: Path) -> None:
     """As when `tee` or `head` at the other end of a pipe has ended."""
     folder = tmp_path / "run"

@@ -91,7 +91,7 @@ def uninterrupted_run(
     return make
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.usefixtures("no_finish")
 @pytest.mark.parametrize(
     ("settings", "call", "signum", "step"),
@@ -146,6 +146,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_the_uninterrupted_one_does
 
 @pytest.mark.usefixtures("no_finish")
 @pytest.mark.usefixtures("no_finish")
+@pytest.mark.stress
 def test_with_fixed_threads_and_precision_a_resumed_run_ends_bit_by_bit_where_another_one_does(
     invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +168,7 @@ def test_with_fixed_threads_and_precision_a_resumed_run_ends_bit_by_bit_where_an
     assert_same_end(tmp_path / "resumed", tmp_path / "first", atol=0.0)
 
 
+@pytest.mark.stress
 def test_a_checkpoint_in_an_evaluation_has_weights_and_ema_in_their_places(
     uninterrupted_run: Callable[..., Path],
     invocation: Callable[..., Invocation],
@@ -191,7 +193,7 @@ def test_a_checkpoint_in_an_evaluation_has_weights_and_ema_in_their_places(
     )
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.usefixtures("no_finish")
 def test_a_run_can_be_resumed_from_its_best_checkpoint(
     uninterrupted_run: Callable[..., Path], invocation: Callable[..., Invocation], tiny_config: Config, tmp_path: Path
@@ -206,7 +208,7 @@ def test_a_run_can_be_resumed_from_its_best_checkpoint(
     assert steps == [row["step"] for row in timeless_rows_of(uninterrupted) if int(row["step"]) > 6]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_missing_best_checkpoint_is_replaced_by_the_next(
     run_tool: Callable[..., Any], finished_run: Path, tmp_path: Path
 ) -> None:
@@ -238,7 +240,7 @@ def stopped_run(
     return tmp_path / "stopped"
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("left", [0, 1000, -1])
 def test_a_damaged_last_checkpoint_falls_back_to_the_previous_one(
     uninterrupted_run: Callable[..., Path],
@@ -290,6 +292,7 @@ def test_which_checkpoint_is_resumed(
         find_resume_point(invocation(resume="none.ckpt"))
 
 
+@pytest.mark.stress
 def test_changed_settings_are_reported_and_the_epoch_starts_again(
     stopped_run: Path, invocation: Callable[..., Invocation], tiny_config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,6 +308,7 @@ def test_changed_settings_are_reported_and_the_epoch_starts_again(
     assert checkpoint_of(stopped_run)["global_step"] == 3 + 4 * 2
 
 
+@pytest.mark.stress
 def test_changed_data_are_reported(
     stopped_run: Path,
     invocation: Callable[..., Invocation],
@@ -325,6 +329,7 @@ def test_changed_data_are_reported(
     assert "starts again" in out
 
 
+@pytest.mark.stress
 def test_the_same_data_in_another_folder_count_as_unchanged(
     uninterrupted_run: Callable[..., Path],
     stopped_run: Path,

@@ -39,7 +39,11 @@ class Picker {
       else button.removeAttribute("aria-current");
       button.tabIndex = number === image ? 0 : -1;
     });
-    const { offsetLeft, offsetWidth } = this.buttons[image];
+    requestAnimationFrame(() => this.reveal()); // with the frame's own layout, not one more
+  }
+
+  reveal() {
+    const { offsetLeft, offsetWidth } = this.buttons[this.current];
     const { scrollLeft, clientWidth } = $("picker");
     if (offsetLeft < scrollLeft || offsetLeft + offsetWidth > scrollLeft + clientWidth) $("picker").scrollLeft = offsetLeft - (clientWidth - offsetWidth) / 2;
   }
