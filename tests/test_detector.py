@@ -98,6 +98,7 @@ def test_it_detects_what_model_and_postprocess_give(
         assert (found.boxes_xyxy[:, 2:] <= torch.tensor([record.width, record.height])).all()
 
 
+@pytest.mark.slow
 def test_every_form_of_an_image_gives_the_same(detector: Detector, photo: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     Image.fromarray(photo).save(path)

@@ -52,6 +52,7 @@ def test_tiles_are_detected_like_images_of_their_own(detector: Detector, tiled: 
     assert (found.boxes_xyxy[:, 2:] <= torch.tensor([190.0, 130.0])).all()
 
 
+@pytest.mark.slow
 def test_a_list_of_large_and_small_images_keeps_its_order(
     detector: Detector, tiled: Detector, picture: Image.Image
 ) -> None:

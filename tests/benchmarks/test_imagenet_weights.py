@@ -23,6 +23,7 @@ MILITARY_UNIFORM = 652
 
 
 @needs_package
+@pytest.mark.slow
 def test_a_file_for_the_backbone_recognizes_a_photograph(tmp_path: Path) -> None:
     """The maps of the detector's backbone, classified by the rest of timm's network."""
     path = tmp_path / "new" / "weights.safetensors"

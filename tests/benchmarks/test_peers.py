@@ -33,6 +33,7 @@ LITE = replace(
 
 
 @pytest.mark.parametrize("freeze_batch_norm", [False, True])
+@pytest.mark.slow
 def test_detr_and_its_peer_compute_the_same(freeze_batch_norm: bool) -> None:
     ours, theirs = detr_pair(SMALL, freeze_batch_norm)
     theirs.model.config.auxiliary_loss = False  # with which each layer gets the normalized state of the one before

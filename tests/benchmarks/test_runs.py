@@ -257,6 +257,7 @@ def test_a_failed_process_is_quoted(program, config, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "ending"), [("INT", KeyboardInterrupt), ("TERM", SystemExit)])
+@pytest.mark.slow
 def test_the_process_is_terminated_on_an_interruption(program, config, tmp_path, name, ending):
     # The process itself interrupts this one, and then would run for days.
     program(f"echo $$ > {tmp_path}/pid; sleep 0.5; kill -{name} $PPID; exec sleep 1000000")

@@ -83,6 +83,7 @@ def test_a_training_step_waits_for_the_costs_of_the_matcher_alone(model_config: 
 
 
 @pytest.mark.stress
+@pytest.mark.slow
 def test_an_evaluated_batch_waits_for_its_detections_alone(model_config: Config, tiny_data: Path):
     syncs = evaluation_syncs(model_config, read_split(tiny_data, "val"))
     assert syncs.total() == 1, syncs

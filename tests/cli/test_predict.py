@@ -175,6 +175,7 @@ def test_where_no_image_has_a_detection_the_best_guesses_are_drawn_and_the_best_
     assert json.loads((tmp_path / "out" / "detections.json").read_text())["annotations"] == []
 
 
+@pytest.mark.slow
 def test_an_image_without_detections_stays_empty_among_others(
     predict: Predict, detector: Detector, photos: Path, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_names_of_classes_and_files_are_data_in_every_format(detector: Detector,
 
 
 @pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.slow
 def test_after_ctrl_c_what_was_found_is_written(
     predict: Predict, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
@@ -130,6 +131,7 @@ def test_after_ctrl_c_what_was_found_is_written(
         assert len(written(tmp_path, {"yolo": ".txt", "json": ".json"}[format])) == 2 + (format == "yolo")
 
 
+@pytest.mark.slow
 def test_the_last_line_says_how_fast_it_was(predict: Predict) -> None:
     assert predict().out.rstrip().splitlines()[-1].endswith("images a second with reading and drawing")
 

@@ -190,6 +190,7 @@ def test_split_on_a_wrong_command_line(
     assert entries(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_subset(prepare: Callable[..., str], source: Path, tmp_path: Path) -> None:
     prepare("subset", source, tmp_path / "three", "--images", 3)
     images = images_of(tmp_path / "three")

@@ -120,6 +120,7 @@ def test_evaluate_on_broken_annotations(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_train_on_annotations_that_are_cut_off(train_refusal: Callable[..., str], own_data: Path) -> None:
     file = own_data / "annotations" / "instances_train.json"
     file.write_text(file.read_text()[:500])
@@ -155,6 +156,7 @@ def test_train_on_an_image_that_is_cut_off(train_refusal: Callable[..., str], ow
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.slow
 def test_train_on_an_image_that_is_damaged_after_the_check(
     refusal: Callable[..., str], tiny_file: Path, own_data: Path, tmp_path: Path, num_workers: int
 ) -> None:
@@ -165,6 +167,7 @@ def test_train_on_an_image_that_is_damaged_after_the_check(
     assert refusal("train", "--config", tiny_file, *words).startswith(f"{image}: ")
 
 
+@pytest.mark.slow
 def test_train_without_the_backbones_weights(
     train_refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ JPEGS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.slow
 def test_a_jpeg_that_is_cut_anywhere_is_read_only_with_its_pixels(tmp_path: Path, kind: str) -> None:
     """The thumbnail that the check decodes finds the same as training."""
     content, path = JPEGS[kind], tmp_path / "a.jpg"

@@ -229,6 +229,7 @@ def test_normalize_does_not_change_its_input() -> None:
 # --- the crop of the original DETR
 
 
+@pytest.mark.slow
 def test_crop_has_uniform_sizes_and_positions() -> None:
     crop = RandomSizeCrop(20, 60)
     # Every pixel encodes its position, and so that of the crop.

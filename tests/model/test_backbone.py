@@ -109,6 +109,7 @@ def test_a_network_for_one_image_size_is_an_error():
         Backbone("levit_128s", (16,))
 
 
+@pytest.mark.slow
 def test_a_network_whose_maps_have_an_unexpected_size_is_an_error():
     """Its convolutions without padding would shift every box."""
     with pytest.raises(DetrLiteError, match=r"inception_v3 .*its maps do not have the expected size"):

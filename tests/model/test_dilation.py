@@ -48,6 +48,7 @@ def test_levels_before_the_dilated_stage_do_not_change() -> None:
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "mobilenetv3_small_050"])
+@pytest.mark.slow
 def test_other_networks_can_be_dilated(name: str) -> None:
     backbone = Backbone(name, strides=(16,), dilation=True)
     last = Backbone(name, strides=(32,))

@@ -24,6 +24,7 @@ def randomize_norms(network: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_maps_and_gradients_are_those_of_separate_batch_norms(name: str) -> None:
     torch.manual_seed(0)
     folded = Backbone(name, (8, 16), freeze_batch_norm=True)

@@ -38,6 +38,7 @@ def test_nothing_is_frozen_by_default() -> None:
         ("regnety_002", {"s2", "s3"}),
     ],
 )
+@pytest.mark.slow
 def test_the_first_stage_of_other_networks_ends_at_stride_4(name: str, trained: set[str]) -> None:
     network = Backbone(name, (8, 16), freeze_first_stage=True).network
     keys = [key for key, parameter in network.named_parameters() if parameter.requires_grad]

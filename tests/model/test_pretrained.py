@@ -67,6 +67,7 @@ def test_maps_are_those_of_the_saved_network(save: Save, container: tuple[str, .
         pytest.param("hgnetv2_b0", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_every_weight_of_the_backbone_is_the_files(save: Save, name: str) -> None:
     weights = network(name).state_dict()
     loaded = Backbone(name, (16,), weights=read_backbone_weights(save(weights))).network.state_dict()

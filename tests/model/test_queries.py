@@ -74,6 +74,7 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_batch(monkeypatch):
     """300 queries compare 900 boxes of each image with each other; the pairs of 16 images would be 13 million."""
     torch.manual_seed(0)

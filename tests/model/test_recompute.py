@@ -42,6 +42,7 @@ class Kept:
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
+@pytest.mark.slow
 def test_gradients_losses_and_statistics_are_the_same(name):
     """With dropout, whose random numbers must be drawn once, and training batch norm, whose statistics must change
     once."""

@@ -36,6 +36,7 @@ def test_the_postscript_works_where_it_is_allowed(postscript: Path, made: Path) 
     assert made.exists()
 
 
+@pytest.mark.slow
 def test_postscript_is_not_run(
     run_tool: Tool, refusal: Callable[..., str], words: Tool, checkpoint: Path, postscript: Path, own_data: Path,
     made: Path, tmp_path: Path

@@ -133,6 +133,7 @@ def has_control_characters(text: str) -> bool:
 
 
 @pytest.mark.parametrize("what", [*CONTROL, "lone surrogate", "very long"])
+@pytest.mark.slow
 def test_a_category_that_cannot_be_printed_is_refused(
     refusal: Callable[..., str], untrusted: Callable[..., Path], edit_annotations: Callable[..., Path], words: Tool,
     tiny_file: Path, what: str

@@ -52,6 +52,7 @@ def test_a_sheet_has_as_many_images_as_asked_for(tiny_config: Config, tmp_path: 
             assert (np.asarray(sheet.crop(box)).std() > 5) == (number < count)
 
 
+@pytest.mark.slow
 def test_train_draws_and_starts_no_run(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["--config", "finetune_small.yaml", "--data.root", str(tiny_data), "--data.mosaic", "0.5"]

@@ -51,6 +51,7 @@ def checkpoint(finished_run: Path, tmp_path: Path) -> Path:
     return shutil.copy(finished_run / "checkpoints" / "best.ckpt", path)
 
 
+@pytest.mark.slow
 def test_the_tool_repeats_the_metrics_of_the_run(
     run_tool: Callable[..., Any], finished_run: Path, checkpoint: Path
 ) -> None:
@@ -267,6 +268,7 @@ def test_without_annotations_only_the_detections_are_written(
     assert not any(line.startswith("AP") for line in lines)
 
 
+@pytest.mark.slow
 def test_crowd_regions_alone_give_no_number(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -319,6 +321,7 @@ def test_both_engines_give_the_same_files(run_tool: Callable[..., Any], checkpoi
         assert (tmp_path / "hotcoco" / name).read_bytes() == (tmp_path / "pycocotools" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_more_than_100_objects_in_an_image_may_all_be_found(
     checkpoint: Path, edit_annotations: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

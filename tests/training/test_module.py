@@ -203,6 +203,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
+@pytest.mark.slow
 def test_the_seeded_loss_curve(name: str, tiny_config: Config) -> None:
     layers = 2 if name == "lite" else 1
     config = replace(tiny_config, model=replace(tiny_config.model, name=name, decoder_layers=layers))

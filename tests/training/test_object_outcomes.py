@@ -34,6 +34,7 @@ def make_detector(tiny_config: Config) -> Callable[..., Detector]:
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
+@pytest.mark.slow
 def test_the_nearest_query_is_the_one_that_training_would_match(make_detector: Callable[..., Detector], name: str):
     """With one object, the matching of the loss takes the query of lowest cost."""
     detector, image = make_detector(name=name), picture()

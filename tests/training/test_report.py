@@ -192,6 +192,7 @@ def test_settings_of_another_version_are_no_reason_to_fail(run: Path, tiny_data:
     assert "settings are not shown" in caplog.text
 
 
+@pytest.mark.slow
 def test_non_maximum_suppression_is_said(run: Path) -> None:
     file = run / "evaluation" / "metrics.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "nms": 0.7}))

@@ -60,6 +60,7 @@ def test_images_are_evenly_spaced_in_the_split_with_their_true_boxes(parts, tmp_
         assert truth.class_names == found.class_names == ("blue thing", "red thing", "green thing")
 
 
+@pytest.mark.slow
 def test_attention_is_drawn_for_the_first_image_with_detections(parts, tmp_path, monkeypatch) -> None:
     model, postprocess, images = parts
 

@@ -28,6 +28,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (3, 4), (6, 8)])
+@pytest.mark.slow
 def test_each_panel_has_a_line_for_each_head_their_mean_and_uniform_attention(
     drawn: list[Figure], tmp_path: Path, layers: int, heads: int
 ) -> None:

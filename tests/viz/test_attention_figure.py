@@ -140,6 +140,7 @@ def test_panels_show_the_query_of_the_detection_in_the_last_layer():
 
 @pytest.mark.parametrize("found", [0, 1, 7])
 @pytest.mark.parametrize("heads", [1, 4, 8])
+@pytest.mark.slow
 def test_any_number_of_detections_and_heads(found, heads):
     maps = attention_maps(torch.rand(1, 1, heads, 10, 20).softmax(-1), ((4, 4), (2, 2)))
     figure = attention_figure(Image.new("L", (90, 60)), detections(found), maps, max_detections=2)
@@ -228,6 +229,7 @@ def test_a_layer_or_head_that_does_not_exist(options, message, found):
         attention_figure(Image.new("RGB", (9, 9)), detections(found), marked_maps(3, 2), **options)
 
 
+@pytest.mark.slow
 def test_all_detections_may_be_shown():
     maps = attention_maps(torch.rand(1, 1, 1, 20, 4).softmax(-1), ((2, 2),))
     figure = attention_figure(Image.new("RGB", (9, 9)), detections(20), maps, max_detections=None)

@@ -144,6 +144,7 @@ def test_filters_by_kind_of_error(visit, why):
     assert answer(page).startswith("Found by query 5")
 
 
+@pytest.mark.slow
 def test_the_answer_depends_on_the_minimum_score(visit, why):
     page = visit("#view=why&object=0&query=1&score=0.95", "why")
     assert answer(page) == "Below the minimum score: query 1 would find it (IoU 0.86), but gives cup only 0.93."

@@ -142,6 +142,7 @@ def test_the_mean_of_heads_is_their_mean():
 
 @pytest.mark.parametrize("size", [(400, 300), (1200, 300), (300, 1200), (4000, 3000)])
 @pytest.mark.parametrize(("layers", "heads"), [(1, "mean"), (6, "mean"), (8, "mean"), (2, "all")])
+@pytest.mark.slow
 def test_legible_and_without_overlaps(size, layers, heads):
     points = [(0, 0), (size[0], size[1])]
     figure = points_figure(Image.new("RGB", size), points, encoder_maps(layers=layers), heads=heads, note="a note")

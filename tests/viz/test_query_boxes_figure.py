@@ -83,6 +83,7 @@ def test_colors_and_markers_differ():
 
 
 @pytest.mark.parametrize("queries", [1, 5, 30])
+@pytest.mark.slow
 def test_legible_and_without_overlaps(queries):
     query_boxes = QueryBoxes()
     for _ in range(120):

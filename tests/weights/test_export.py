@@ -161,6 +161,7 @@ def test_trained_batch_norm_is_exported_without_step_counters(
         ({"backbone": "resnet10t"}, "model.backbone resnet10t is not one of the original's, resnet18, resnet34"),
     ],
 )
+@pytest.mark.slow
 def test_other_architectures_cannot_be_exported_in_the_originals_format(
     untrained_checkpoint: Callable[..., Path],
     refusal: Callable[..., str],

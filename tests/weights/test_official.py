@@ -45,6 +45,7 @@ def test_the_published_size_predicts_as_the_original(tmp_path: Path) -> None:
     assert_predicts_as_the_original(import_checkpoint(tmp_path / "detr-r50.pth", dc5=False), model, batch)
 
 
+@pytest.mark.slow
 def test_round_trip_of_every_tensor(original: tuple[OriginalDetr, Namespace], pth: Path) -> None:
     """To the last bit, through a model."""
     state = original[0].state_dict()
@@ -73,6 +74,7 @@ def test_key_mapping_of_the_published_files() -> None:
     assert name == "transformer.decoder.layers.0.multihead_attn.in_proj_bias"
 
 
+@pytest.mark.slow
 def test_labels_are_coco_category_ids(pth: Path) -> None:
     """The softmax is over all 92 rows, so unused ones are kept, under names that no dataset has."""
     imported = load_any_checkpoint(pth)
@@ -131,6 +133,7 @@ def test_a_warning_if_dc5_is_assumed(original: tuple[OriginalDetr, Namespace], p
         import_checkpoint(pth)
 
 
+@pytest.mark.slow
 def test_an_option_that_contradicts_the_file_is_an_error(pth: Path) -> None:
     with pytest.raises(DetrLiteError, match=r"checkpoint.pth: heads was given as 2, but the file says 4"):
         load_any_checkpoint(pth, heads=2)
@@ -149,6 +152,7 @@ def test_heads_that_do_not_divide_dim_are_an_error(original: tuple[OriginalDetr,
 
 
 @pytest.mark.parametrize("how", ["bare", "older format", "step counters", "half precision"])
+@pytest.mark.slow
 def test_other_ways_to_save_the_same_weights(
     original: tuple[OriginalDetr, Namespace], tmp_path: Path, how: str
 ) -> None:

@@ -91,6 +91,7 @@ def class_tensors(name: str) -> list[str]:
     [("horse", "cat", "dog"), ("dog", "sheep", "Horse", "cow", "CAT"), ("dog",), ("sheep", "cow", "bird"), ()],
     ids=len,
 )
+@pytest.mark.slow
 def test_rows_of_classes_are_matched_by_name(name: str, names: tuple[str, ...]) -> None:
     old, new = weights(name=name), weights(names, seed=1, name=name)
     result = checked_transfer(old, new)
@@ -167,6 +168,7 @@ def test_nothing_is_copied_between_different_backbones(name: str) -> None:
     assert "newly initialized: backbone (" in result.summary()[-1]
 
 
+@pytest.mark.slow
 def test_the_tag_of_the_backbone_does_not_matter() -> None:
     assert checked_transfer(weights(backbone="resnet18"), weights(backbone="resnet18.a1_in1k")).initialized == ()
 

@@ -34,6 +34,7 @@ def old_checkpoint(config: Config, path: Path) -> Detr:
 
 
 @pytest.mark.parametrize("name", ["lite", "detr"])
+@pytest.mark.slow
 def test_the_format_before_gives_the_same_predictions(tiny_config: Config, tmp_path: Path, name: str) -> None:
     config = replace(tiny_config, model=replace(tiny_config.model, name=name))
     old = old_checkpoint(config, tmp_path / "old.ckpt")

@@ -96,6 +96,7 @@ def test_no_image_loses_all_of_its_objects(boxes_xyxy: list[list[int]]) -> None:
         assert (original[labels, 2:] > original[labels, :2]).all()
 
 
+@pytest.mark.slow
 def test_each_object_stays_as_often_as_any_other() -> None:
     """The crop is placed around an object drawn at random: those at the border are not the ones that are lost."""
     torch.manual_seed(0)

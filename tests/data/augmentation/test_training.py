@@ -82,6 +82,7 @@ def test_blur_and_jpeg_change_pixels_and_nothing_else(part: str) -> None:
     assert difference.mean() < 0.05
 
 
+@pytest.mark.slow
 def test_probabilities_are_shares_of_the_images() -> None:
     sample = colored_sample(60, 80, [[20, 30, 50, 50]])
     rule = ResizeRule("fit", 80)

@@ -72,6 +72,7 @@ def test_what_counts():
 
 
 @pytest.mark.parametrize("step", ["training_step", "validation_step"])
+@pytest.mark.slow
 def test_a_run_ends_with_that_line(tiny_file, tmp_path, monkeypatch, refusal, step):
     def fail(self, batch, index):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

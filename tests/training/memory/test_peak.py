@@ -37,6 +37,7 @@ def fake_step(config, **options):
 )
 @pytest.mark.parametrize("name", ["lite", pytest.param("detr", marks=pytest.mark.slow)])
 @pytest.mark.stress
+@pytest.mark.slow
 def test_a_step_without_numbers_takes_as_much_as_a_computed_one(name, size):
     fake = fake_step(settings(name), as_on_gpu=False).peak(size)
     computed = fake_step(settings(name), is_fake=False).peak(size)

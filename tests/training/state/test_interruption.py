@@ -98,6 +98,7 @@ def busy_run(tiny_config: Config, tmp_path: Path) -> Iterator[tuple[Any, Invocat
     process.join()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once(busy_run: tuple[Any, Invocation], tmp_path: Path) -> None:
     process, invocation = busy_run
     os.kill(process.pid, signal.SIGINT)
