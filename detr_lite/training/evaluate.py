@@ -196,6 +196,8 @@ def run_evaluation(prepared: PreparedEvaluation, logged: LoggedAP | None = None)
         logger.info(
             f"{data.report.source} has no annotations, so there is nothing to compare the detections with: no metrics"
         )
+    if options.tile is not None and (options.attention or options.attribution is not None):
+        logger.info("attention and attribution below are of whole pictures, not of tiles")
     if options.attention:
         metrics = _measure_attention(prepared)
         report_attention(metrics, _explain_collapse(detector, data, metrics, found, evaluation), output)

@@ -61,7 +61,7 @@ def report_attribution(images: Sequence[ImageAttribution], objects: int, folder:
     atomic_write(folder / "attribution.json", lambda file: file.write(f"{json.dumps(content, indent=2)}\n".encode()))
     plot_attribution_curves(images, folder / "attribution.png")
     if not images:
-        logger.warning("attribution was not measured, as no object of these images is found")
+        logger.warning("attribution was not measured: no annotated object of these images is found")
         return
     if len(images) < objects:
         logger.warning("only %d images have an object that is found, of %d asked for", len(images), objects)

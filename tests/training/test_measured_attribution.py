@@ -73,20 +73,21 @@ def test_found_objects_are_measured_one_in_each_image(detector, tiny_data, tmp_p
 def test_without_found_objects_nothing_is_claimed(tmp_path, caplog):
     report_attribution([], 5, tmp_path)
     assert json.loads((tmp_path / "attribution.json").read_text())["objects"] == 0
-    assert "no object of these images is found" in caplog.text
+    assert "no annotated object of these images is found" in caplog.text
 
 
 @pytest.mark.slow
-def test_the_tool_measures_as_many_as_it_is_told(run_tool, checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize("tiles", [(), ("--tile", 48)], ids=["whole", "tiles"])
+def test_the_tool_measures_as_many_as_it_is_told(run_tool, checkpoint, tmp_path, monkeypatch, tiles):
     asked = []
     monkeypatch.setattr(
         "detr_lite.training.evaluate.measure_attribution",
         lambda detector, split, objects, threshold: asked.append(objects) or [],
     )
-    ended = run_tool(
-        "evaluate", "--checkpoint", checkpoint, "--num_workers", 0, "--attribution", 3, "--output", tmp_path / "out"
-    )
+    words = ("--checkpoint", checkpoint, "--num_workers", 0, "--attribution", 3, "--output", tmp_path / "out", *tiles)
+    ended = run_tool("evaluate", *words)
     assert ended.code == 0, ended.err
+    assert ("of whole pictures, not of tiles" in ended.out) == bool(tiles)
     assert asked == [3]
     assert {*measured_attribution.ATTRIBUTION_FILES} <= {path.name for path in (tmp_path / "out").iterdir()}
 
